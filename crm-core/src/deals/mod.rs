@@ -1,0 +1,326 @@
+//! Deals, and how they move through the stages of a pipeline.
+//!
+//! Whichever way a deal is written (a service call, a merge patch, an import), one rule keeps it
+//! right: its stage belongs to its pipeline (R-039), its status is the outcome of the stage (R-082),
+//! it has a close date exactly when it is closed (R-038), and each change of stage leaves an entry
+//! in its history (R-042).
+
+mod history;
+mod rules;
+
+use std::sync::Arc;
+
+use chrono::{DateTime, NaiveDate, Utc};
+use rust_decimal::Decimal;
+use serde_json::{Value as Json, json};
+
+pub use history::DealStageChange;
+pub use rules::Outcome;
+pub(crate) use rules::DealRules;
+
+use crate::Id;
+use crate::accounts::Account;
+use crate::contacts::Contact;
+use crate::engine::{Records, UnitOfWork, in_work};
+use crate::error::{Result, RuleViolation};
+use crate::identity::{Team, User};
+use crate::pipelines::{Pipeline, PipelineStage, StageType, stages_of};
+use crate::record::Record;
+use crate::schema::{Entity, Picklist};
+use crate::value::{Currency, Money, Percent};
+
+/// A sale that may come about.
+///
+/// ```
+/// # use crm_core::{Id, pipelines::Pipeline, deals::Deal};
+/// # fn example(pipeline: Id<Pipeline>) {
+/// // In the first stage of the pipeline, unless another one is named.
+/// let deal = Deal { amount: Some(12_000.into()), ..Deal::new("Rollout", pipeline) };
+/// # }
+/// ```
+#[derive(Clone, PartialEq, Entity)]
+#[entity(
+    object = "deal",
+    table = "deals",
+    index(owner_id, status),
+    index(pipeline_id, stage_id),
+    index(status, expected_close_date),
+    check = rules::check_deal
+)]
+pub struct Deal {
+    /// Name (R-037).
+    #[field(required, max_len = 255, searchable)]
+    pub name: String,
+    /// The pipeline.
+    #[field(required, references = "pipeline")]
+    pub pipeline_id: Id<Pipeline>,
+    /// The stage of the pipeline; a new deal without one begins in the first (R-039).
+    #[field(required, references = "pipeline_stage")]
+    pub stage_id: Option<Id<PipelineStage>>,
+    /// Notes.
+    #[field(multiline, searchable)]
+    pub description: Option<String>,
+    /// What it is worth; not negative (R-037).
+    #[field(currency = "currency", min = 0, indexed)]
+    pub amount: Option<Decimal>,
+    /// The currency of the amount.
+    pub currency: Currency,
+    /// The outcome of the stage (R-082).
+    #[field(read_only)]
+    pub status: DealStatus,
+    /// How probable it is that it will be won; the stage's probability if there is none (R-045).
+    pub probability: Option<Percent>,
+    /// The probability that counts: the deal's own or the stage's.
+    #[field(read_only)]
+    pub win_probability: Percent,
+    /// When it will probably be decided.
+    #[field(indexed)]
+    pub expected_close_date: Option<NaiveDate>,
+    /// When it was decided; today, if nothing else is said when it closes (R-038).
+    #[field(indexed)]
+    pub actual_close_date: Option<NaiveDate>,
+    /// Why it was won or lost.
+    #[field(max_len = 100)]
+    pub close_reason: Option<String>,
+    /// What kind of sale it is.
+    #[field(default = DealType::NewBusiness)]
+    pub deal_type: Option<DealType>,
+    /// Where it came from.
+    #[field(max_len = 100, indexed)]
+    pub lead_source: Option<String>,
+    /// Who competes.
+    #[field(max_len = 255)]
+    pub competitor: Option<String>,
+    /// What to do next.
+    #[field(multiline)]
+    pub next_step: Option<String>,
+    /// The account.
+    #[field(references = "account", on_delete = "set_null")]
+    pub account_id: Option<Id<Account>>,
+    /// The contact.
+    #[field(references = "contact", on_delete = "set_null")]
+    pub contact_id: Option<Id<Contact>>,
+    /// The user who owns it.
+    #[field(references = "user", on_delete = "set_null")]
+    pub owner_id: Option<Id<User>>,
+    /// The team that works on it.
+    #[field(references = "team", on_delete = "set_null")]
+    pub team_id: Option<Id<Team>>,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// When it entered its stage.
+    #[field(read_only)]
+    pub stage_entered_at: Option<DateTime<Utc>>,
+    /// Values of the tenant's own fields.
+    #[field(default = json!({}))]
+    pub custom_fields: Json,
+    /// Tags.
+    pub tags: Vec<String>,
+}
+
+/// Whether a deal is decided.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Picklist)]
+pub enum DealStatus {
+    /// Not yet.
+    #[default]
+    Open,
+    /// Won.
+    Won,
+    /// Lost.
+    Lost,
+}
+
+/// What kind of sale a deal is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Picklist)]
+pub enum DealType {
+    /// To a new customer.
+    NewBusiness,
+    /// To a customer.
+    ExistingBusiness,
+    /// The same again.
+    Renewal,
+    /// More of the same.
+    Upsell,
+    /// Something else besides.
+    CrossSell,
+}
+
+/// How urgent a deal or activity is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Picklist)]
+pub enum Priority {
+    /// Less than others.
+    Low,
+    /// Like most.
+    #[default]
+    Medium,
+    /// More than others.
+    High,
+    /// At once.
+    Urgent,
+}
+
+impl Deal {
+    /// The amount with its currency.
+    #[must_use]
+    pub fn money(&self) -> Option<Money> {
+        self.amount.map(|amount| Money::new(amount, self.currency))
+    }
+
+    /// Whether the deal is decided.
+    #[must_use]
+    pub const fn is_closed(&self) -> bool {
+        !matches!(self.status, DealStatus::Open)
+    }
+}
+
+impl Records<'_, Deal> {
+    /// Moves a deal to a stage of its pipeline. What that does to status, probability and close
+    /// date is told at the [module](self).
+    ///
+    /// # Errors
+    /// [`Error::NotFound`](crate::Error::NotFound);
+    /// [`Error::Validation`](crate::Error::Validation) if the stage belongs to another pipeline.
+    pub async fn move_to(
+        &mut self,
+        deal: Id<Deal>,
+        stage: Id<PipelineStage>,
+    ) -> Result<Arc<Record<Deal>>> {
+        in_work!(self.workspace, |work| { move_deal(work, deal, stage, None).await })
+    }
+
+    /// Moves a deal to a stage, with a note for the history.
+    ///
+    /// # Errors
+    /// Like [`move_to`](Self::move_to).
+    pub async fn move_with_note(
+        &mut self,
+        deal: Id<Deal>,
+        stage: Id<PipelineStage>,
+        note: &str,
+    ) -> Result<Arc<Record<Deal>>> {
+        in_work!(self.workspace, |work| { move_deal(work, deal, stage, Some(note)).await })
+    }
+
+    /// Wins a deal: moves it to the first won stage of its pipeline.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`](crate::Error::NotFound); [`Error::Rule`](crate::Error::Rule) if the
+    /// pipeline has no such stage.
+    pub async fn win(&mut self, deal: Id<Deal>) -> Result<Arc<Record<Deal>>> {
+        in_work!(self.workspace, |work| {
+            close(work, deal, StageType::ClosedWon, None).await
+        })
+    }
+
+    /// Loses a deal: moves it to the first lost stage of its pipeline.
+    ///
+    /// # Errors
+    /// Like [`win`](Self::win).
+    pub async fn lose(&mut self, deal: Id<Deal>, reason: &str) -> Result<Arc<Record<Deal>>> {
+        in_work!(self.workspace, |work| {
+            close(work, deal, StageType::ClosedLost, Some(reason)).await
+        })
+    }
+
+    /// Opens a closed deal again, in `stage` or, if none is named, in the stage that it was closed
+    /// from.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`](crate::Error::NotFound); [`Error::Rule`](crate::Error::Rule) if the deal
+    /// is open, or the stage is a closed one.
+    pub async fn reopen(
+        &mut self,
+        deal: Id<Deal>,
+        stage: Option<Id<PipelineStage>>,
+    ) -> Result<Arc<Record<Deal>>> {
+        in_work!(self.workspace, |work| {
+            let current = work.get(deal).await?;
+            if !current.is_closed() {
+                return Err(RuleViolation::new("not_closed", "R-038", "the deal is open").into());
+            }
+            let target = match stage {
+                Some(stage) => work.get(stage).await?,
+                None => last_open_stage(work, &current).await?,
+            };
+            if target.is_closed() {
+                return Err(RuleViolation::new(
+                    "not_open",
+                    "R-082",
+                    "a deal is reopened in an open stage",
+                )
+                .into());
+            }
+            move_deal(work, deal, target.id, None).await
+        })
+    }
+
+    /// The stages that a deal went through, the first move first.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`](crate::Error::NotFound).
+    pub async fn history(&mut self, deal: Id<Deal>) -> Result<Vec<Arc<Record<DealStageChange>>>> {
+        in_work!(self.workspace, |work| {
+            work.get(deal).await?;
+            history_of(work, deal).await
+        })
+    }
+}
+
+async fn move_deal(
+    work: &mut UnitOfWork,
+    deal: Id<Deal>,
+    stage: Id<PipelineStage>,
+    note: Option<&str>,
+) -> Result<Arc<Record<Deal>>> {
+    work.set_note(deal.uuid(), note);
+    work.update(deal, &|deal: &mut Deal| deal.stage_id = Some(stage)).await
+}
+
+async fn close(
+    work: &mut UnitOfWork,
+    deal: Id<Deal>,
+    outcome: StageType,
+    reason: Option<&str>,
+) -> Result<Arc<Record<Deal>>> {
+    let current = work.get(deal).await?;
+    let stages = stages_of(work, current.pipeline_id).await?;
+    let stage = stages.iter().find(|stage| stage.stage_type == outcome && stage.is_active);
+    let Some(stage) = stage else {
+        return Err(RuleViolation::new(
+            "no_such_stage",
+            "R-082",
+            format!("the pipeline has no active stage of the type `{outcome}`; add one"),
+        )
+        .into());
+    };
+    let stage = stage.id;
+    work.update(deal, &|deal: &mut Deal| {
+        deal.stage_id = Some(stage);
+        if let Some(reason) = reason {
+            deal.close_reason = Some(reason.to_owned());
+        }
+    })
+    .await
+}
+
+async fn history_of(
+    work: &UnitOfWork,
+    deal: Id<Deal>,
+) -> Result<Vec<Arc<Record<DealStageChange>>>> {
+    // Ids sort by the time of their making.
+    work.find_all(DealStageChange::DEAL_ID.eq(deal), Vec::new()).await
+}
+
+/// The stage that a deal was closed from, or the first open one of its pipeline.
+async fn last_open_stage(work: &UnitOfWork, deal: &Record<Deal>) -> Result<Arc<Record<PipelineStage>>> {
+    let stages = stages_of(work, deal.pipeline_id).await?;
+    let open = |stage: &&Arc<Record<PipelineStage>>| !stage.is_closed() && stage.is_active;
+    let history = history_of(work, deal.id).await?;
+    let left = history.iter().rev().find_map(|change| {
+        stages.iter().filter(open).find(|stage| Some(stage.id) == change.from_stage_id)
+    });
+    left.or_else(|| stages.iter().find(open)).cloned().ok_or_else(|| {
+        RuleViolation::new("no_such_stage", "R-082", "the pipeline has no open stage; add one")
+            .into()
+    })
+}

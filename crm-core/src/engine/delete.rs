@@ -1,0 +1,169 @@
+//! Deleting, restoring and purging, and what they do to records that refer to the one concerned.
+
+use uuid::Uuid;
+
+use super::UnitOfWork;
+use super::work::{forbidden, not_found};
+use crate::error::{Error, Faults, Result, RuleViolation};
+use crate::query::{Condition, Query};
+use crate::schema::{Lifecycle, Meta, ObjectRef, ObjectScope, OnDelete, Row, SYSTEM_FIELDS, Value};
+
+impl UnitOfWork {
+    /// Deletes a record so that it can be restored.
+    pub(crate) async fn delete(&mut self, object: &ObjectRef, id: Uuid) -> Result<()> {
+        let row = self.live_row(object, id).await?;
+        self.delete_row(row).await
+    }
+
+    async fn delete_row(&mut self, row: Row) -> Result<()> {
+        let object = row.object().clone();
+        for (referring, index, on_delete) in self.referring(&object) {
+            if referring.lifecycle() == Lifecycle::Log {
+                // Logs stay as they are until the record is purged.
+                continue;
+            }
+            for other in self.referrers(&referring, index, row.id(), false).await? {
+                match on_delete {
+                    OnDelete::Restrict => {
+                        return Err(Error::Reference {
+                            object: object.name().to_owned(),
+                            by: referring.name().to_owned(),
+                            field: referring.field_name(index).to_owned(),
+                        });
+                    }
+                    OnDelete::Cascade => Box::pin(self.delete_row(other)).await?,
+                    OnDelete::SetNull => match emptied(self, &other, index)? {
+                        Some(after) => {
+                            Box::pin(self.stage(Some(other), after, Faults::default())).await?;
+                        }
+                        None => Box::pin(self.delete_row(other)).await?,
+                    },
+                }
+            }
+        }
+        // The cascade may have come back to this record by another way.
+        let row = self.live_row(&object, row.id()).await?;
+        let meta = Meta { deleted_at: Some(self.now()), ..self.next_meta(&row) };
+        let after = row.with_meta(meta);
+        Box::pin(self.stage(Some(row), after, Faults::default())).await?;
+        Ok(())
+    }
+
+    /// Brings a deleted record back, and the records that were deleted with it.
+    pub(crate) async fn restore(&mut self, object: &ObjectRef, id: Uuid) -> Result<Row> {
+        let row = match self.row(object, id).await? {
+            Some(row) if row.is_deleted() => row,
+            _ => return Err(not_found(object, id)),
+        };
+        self.restore_row(row).await
+    }
+
+    async fn restore_row(&mut self, row: Row) -> Result<Row> {
+        let object = row.object().clone();
+        let deleted_at = row.meta().deleted_at;
+        let meta = Meta { deleted_at: None, ..self.next_meta(&row) };
+        let after = row.with_meta(meta);
+        let restored = Box::pin(self.stage(Some(row), after, Faults::default())).await?;
+        for (referring, index, on_delete) in self.referring(&object) {
+            if on_delete == OnDelete::Restrict || referring.lifecycle() == Lifecycle::Log {
+                continue;
+            }
+            for other in self.referrers(&referring, index, restored.id(), true).await? {
+                if other.meta().deleted_at == deleted_at {
+                    Box::pin(self.restore_row(other)).await?;
+                }
+            }
+        }
+        Ok(restored)
+    }
+
+    /// Removes a deleted record for good.
+    pub(crate) async fn purge(&mut self, object: &ObjectRef, id: Uuid) -> Result<()> {
+        if object.lifecycle() == Lifecycle::Log || object.scope() == ObjectScope::Platform {
+            return Err(forbidden("such records are not removed one by one"));
+        }
+        let row = self.row(object, id).await?.ok_or_else(|| not_found(object, id))?;
+        if !row.is_deleted() {
+            return Err(RuleViolation::new(
+                "not_deleted",
+                "G-16",
+                "delete the record before it is removed for good",
+            )
+            .into());
+        }
+        self.purge_row(row).await
+    }
+
+    async fn purge_row(&mut self, row: Row) -> Result<()> {
+        let object = row.object().clone();
+        for (referring, index, on_delete) in self.referring(&object) {
+            for other in self.all_referrers(&referring, index, row.id()).await? {
+                match on_delete {
+                    OnDelete::Restrict => {
+                        return Err(Error::Reference {
+                            object: object.name().to_owned(),
+                            by: referring.name().to_owned(),
+                            field: referring.field_name(index).to_owned(),
+                        });
+                    }
+                    OnDelete::Cascade => Box::pin(self.purge_row(other)).await?,
+                    OnDelete::SetNull => match emptied(self, &other, index)? {
+                        Some(after) => {
+                            Box::pin(self.stage(Some(other), after, Faults::default())).await?;
+                        }
+                        None => Box::pin(self.purge_row(other)).await?,
+                    },
+                }
+            }
+        }
+        self.remove(&row);
+        Ok(())
+    }
+
+    fn referring(&self, object: &ObjectRef) -> Vec<(ObjectRef, usize, OnDelete)> {
+        self.session().engine().registry().referring_to(object.name())
+    }
+
+    /// The live, or the deleted, rows that refer to a record.
+    async fn referrers(
+        &self,
+        object: &ObjectRef,
+        index: usize,
+        id: Uuid,
+        deleted: bool,
+    ) -> Result<Vec<Row>> {
+        let refers = Condition::equals(index, Value::Uuid(id));
+        let state = if deleted {
+            Condition::Not(Box::new(Condition::not_deleted()))
+        } else {
+            Condition::not_deleted()
+        };
+        self.select(&Query::new(object, refers.and(state))).await
+    }
+
+    async fn all_referrers(
+        &self,
+        object: &ObjectRef,
+        index: usize,
+        id: Uuid,
+    ) -> Result<Vec<Row>> {
+        self.select(&Query::new(object, Condition::equals(index, Value::Uuid(id)))).await
+    }
+}
+
+/// The row without its reference; `None` where its own rules do not allow it without, as an
+/// activity needs a record that it belongs to.
+fn emptied(work: &UnitOfWork, row: &Row, index: usize) -> Result<Option<Row>> {
+    let mut values = row.values();
+    let slot = index.checked_sub(SYSTEM_FIELDS).and_then(|place| values.get_mut(place));
+    if let Some(slot) = slot {
+        *slot = Value::Null;
+    }
+    let after = match row.with_values(work.next_meta(row), values) {
+        Ok(after) => after,
+        Err(_) => return Ok(None),
+    };
+    let mut faults = Faults::default();
+    after.check(&mut faults);
+    Ok(faults.is_empty().then_some(after))
+}

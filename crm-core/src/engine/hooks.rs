@@ -1,0 +1,81 @@
+//! Where rules and other crates take part in writing.
+
+use std::any::Any;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::UnitOfWork;
+use crate::error::{Faults, Result};
+use crate::record::Record;
+use crate::schema::{Entity, Row};
+
+/// Takes part in every commit, after all changes are staged and before they are written.
+///
+/// The engine runs its hooks in a fixed order: custom fields, roll-ups, automation, and the audit
+/// recorder last, so that it sees everything.
+#[async_trait]
+pub trait CommitHook: Debug + Send + Sync + 'static {
+    /// Looks at the staged changes and may add to them, or refuse the commit with an error.
+    async fn before_commit(&self, work: &mut UnitOfWork) -> Result<()>;
+}
+
+/// A rule over the records of one object that needs other records: it runs for every single write,
+/// whichever way it comes, before the change is staged.
+#[async_trait]
+pub trait WriteRule: Debug + Send + Sync + 'static {
+    /// The name of the object.
+    fn object(&self) -> &'static str;
+
+    /// Completes the record, adds faults, or refuses the write with an error.
+    async fn before_write(&self, work: &mut UnitOfWork, write: &mut Write) -> Result<()>;
+}
+
+/// A write on its way into a unit of work.
+#[derive(Debug)]
+pub struct Write {
+    pub(super) before: Option<Row>,
+    pub(super) after: Row,
+    pub(super) faults: Faults,
+}
+
+impl Write {
+    /// The record as it was, unless it is new.
+    #[must_use]
+    pub fn before<E: Entity>(&self) -> Option<&Record<E>> {
+        self.before.as_deref().and_then(|row| (row as &dyn Any).downcast_ref())
+    }
+
+    /// The record as it shall be.
+    #[must_use]
+    pub fn after<E: Entity>(&self) -> Option<&Record<E>> {
+        (&*self.after as &dyn Any).downcast_ref()
+    }
+
+    /// Changes the record as it shall be.
+    pub fn edit<E: Entity>(&mut self, change: impl FnOnce(&mut E)) {
+        if let Some(record) = self.after::<E>() {
+            let mut record = record.clone();
+            change(&mut record.data);
+            self.after = Arc::new(record);
+        }
+    }
+
+    /// Whether the record is new.
+    #[must_use]
+    pub const fn is_new(&self) -> bool {
+        self.before.is_none()
+    }
+
+    /// Whether this write deletes the record.
+    #[must_use]
+    pub fn deletes(&self) -> bool {
+        self.after.is_deleted()
+    }
+
+    /// Where the rule puts the faults it finds, so that all are told together.
+    pub const fn faults(&mut self) -> &mut Faults {
+        &mut self.faults
+    }
+}

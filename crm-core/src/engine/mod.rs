@@ -1,0 +1,222 @@
+//! The engine: sessions, units of work, and what runs when something is written.
+//!
+//! ```text
+//!  session.deals().update(..)         one call, or several in one session.begin()
+//!        │
+//!        ▼
+//!  UnitOfWork    stages the change: normalise, check each field, rules between fields,
+//!        │       rules that need other records (WriteRule)
+//!        ▼
+//!  CommitHooks   custom fields, roll-ups, automation, audit last
+//!        │
+//!        ▼
+//!  Storage::commit(ChangeSet)    everything or nothing; a conflict runs the call again
+//! ```
+//!
+//! No transaction is open while host code runs: a unit of work holds its changes as values and
+//! hands them over at the end, together with the versions of what it relied on.
+
+mod clock;
+mod context;
+mod delete;
+mod hooks;
+mod named;
+mod read;
+mod records;
+mod session;
+mod work;
+pub(crate) mod workspace;
+
+use std::fmt;
+use std::sync::Arc;
+
+pub use clock::{Clock, IdGenerator, ManualClock, RandomIds, SequentialIds, SystemClock};
+pub use context::RequestContext;
+pub use hooks::{CommitHook, Write, WriteRule};
+pub use named::NamedRecords;
+pub use records::Records;
+pub use session::Session;
+pub use work::{Commit, StagedChange, UnitOfWork};
+pub use workspace::Workspace;
+
+pub(crate) use workspace::in_work;
+
+use crate::Id;
+use crate::record::Actor;
+use crate::schema::{Entity, ObjectRef, Registry};
+use crate::storage::{Scope, Storage};
+use crate::tenancy::Tenant;
+
+/// How often a call is run again after a conflict, unless the builder says otherwise.
+const RETRIES: u32 = 32;
+
+/// The engine over one storage. Cheap to clone; one per process is enough.
+///
+/// Most hosts use the facade's `Crm`, which puts an engine together with the audit recorder.
+///
+/// ```ignore
+/// let engine = Engine::builder(storage).object::<Property>().build();
+/// let session = engine.session(tenant, Actor::User(user));
+/// ```
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    storage: Arc<dyn Storage>,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn IdGenerator>,
+    registry: Registry,
+    rules: Vec<Arc<dyn WriteRule>>,
+    hooks: Vec<Arc<dyn CommitHook>>,
+    retries: u32,
+    /// Calls that lost against another commit run again one after the other, so that they do not
+    /// keep making each other lose.
+    turns: Arc<async_lock::Mutex<()>>,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("storage", &self.shared.storage).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// Starts an engine over `storage`, with all objects and rules of the domain.
+    pub fn builder(storage: impl Storage) -> EngineBuilder {
+        EngineBuilder::new(Arc::new(storage))
+    }
+
+    /// Opens a session of `actor` in a tenant: everything below it belongs to that tenant.
+    ///
+    /// The host has made sure that the actor may act there; a session is cheap, one per request.
+    #[must_use]
+    pub fn session(&self, tenant: Id<Tenant>, actor: Actor) -> Session {
+        Session::new(self.clone(), Scope::Tenant(tenant), actor)
+    }
+
+    /// A session over the platform's objects, for finding tenants.
+    pub(crate) fn platform(&self) -> Session {
+        Session::new(self.clone(), Scope::Platform, Actor::System)
+    }
+
+    /// The storage.
+    #[must_use]
+    pub fn storage(&self) -> &Arc<dyn Storage> {
+        &self.shared.storage
+    }
+
+    /// The objects that the engine knows.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.shared.registry
+    }
+
+    /// The clock.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.shared.clock
+    }
+
+    /// Where ids come from.
+    #[must_use]
+    pub fn ids(&self) -> &Arc<dyn IdGenerator> {
+        &self.shared.ids
+    }
+}
+
+/// Puts an [`Engine`] together.
+#[derive(Debug)]
+pub struct EngineBuilder {
+    storage: Arc<dyn Storage>,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn IdGenerator>,
+    registry: Registry,
+    rules: Vec<Arc<dyn WriteRule>>,
+    hooks: Vec<Arc<dyn CommitHook>>,
+    retries: u32,
+}
+
+impl EngineBuilder {
+    fn new(storage: Arc<dyn Storage>) -> Self {
+        let registry = Registry::default();
+        crate::register_objects(&registry);
+        Self {
+            storage,
+            clock: Arc::new(SystemClock),
+            ids: Arc::new(RandomIds),
+            registry,
+            rules: crate::write_rules(),
+            hooks: Vec::new(),
+            retries: RETRIES,
+        }
+    }
+
+    /// Takes the time from `clock`.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Into<Arc<dyn Clock>>) -> Self {
+        self.clock = clock.into();
+        self
+    }
+
+    /// Takes ids from `ids`.
+    #[must_use]
+    pub fn ids(mut self, ids: impl Into<Arc<dyn IdGenerator>>) -> Self {
+        self.ids = ids.into();
+        self
+    }
+
+    /// Makes an object of the host known before it is first used: by name, and to the deletion of
+    /// records that it refers to.
+    #[must_use]
+    pub fn object<E: Entity>(self) -> Self {
+        self.registry.register::<E>();
+        self
+    }
+
+    /// Makes an object without a Rust type known.
+    #[must_use]
+    pub fn named_object(self, object: &ObjectRef) -> Self {
+        self.registry.add(object);
+        self
+    }
+
+    /// Adds a rule of the host, after those of the domain.
+    #[must_use]
+    pub fn rule(mut self, rule: impl WriteRule) -> Self {
+        self.rules.push(Arc::new(rule));
+        self
+    }
+
+    /// Adds a hook, after those added before.
+    #[must_use]
+    pub fn hook(mut self, hook: impl CommitHook) -> Self {
+        self.hooks.push(Arc::new(hook));
+        self
+    }
+
+    /// How often a call is run again after a conflict; 32 if nothing is said.
+    #[must_use]
+    pub const fn retries(mut self, retries: u32) -> Self {
+        self.retries = retries;
+        self
+    }
+
+    /// Finishes the engine.
+    #[must_use]
+    pub fn build(self) -> Engine {
+        Engine {
+            shared: Arc::new(Shared {
+                storage: self.storage,
+                clock: self.clock,
+                ids: self.ids,
+                registry: self.registry,
+                rules: self.rules,
+                hooks: self.hooks,
+                retries: self.retries,
+                turns: Arc::new(async_lock::Mutex::new(())),
+            }),
+        }
+    }
+}

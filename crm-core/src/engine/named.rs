@@ -1,0 +1,207 @@
+//! [`NamedRecords`]: the records of an object by its name, with rows and JSON.
+
+use serde_json::{Map, Value as Json};
+use uuid::Uuid;
+
+use super::UnitOfWork;
+use super::work::not_found;
+use super::workspace::{Workspace, in_work};
+use crate::error::{Error, Faults, Result};
+use crate::query::{Aggregate, Find, Group, Page, page_of};
+use crate::schema::{Meta, ObjectRef, Row};
+use crate::storage::StorageError;
+
+/// The records of an object by its name: for hosts with one web API over all objects.
+///
+/// ```
+/// # use crm_core::{Session, error::Result, query::Find};
+/// # async fn example(session: &Session) -> Result<()> {
+/// let body = serde_json::json!({"name": "Globex", "industry": "software"});
+/// let globex = session.object("account")?.create(body.as_object().unwrap()).await?;
+/// assert_eq!(globex.get("industry").as_text(), Some("software"));
+/// let page = session.object("account")?.find(&Find::new().limit(10)).await?;
+/// let json = serde_json::to_value(page.map(|row| row.to_json()));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use]
+pub struct NamedRecords<'a> {
+    workspace: Workspace<'a>,
+    object: ObjectRef,
+}
+
+impl<'a> NamedRecords<'a> {
+    pub(super) const fn new(workspace: Workspace<'a>, object: ObjectRef) -> Self {
+        Self { workspace, object }
+    }
+
+    /// The description of the object.
+    #[must_use]
+    pub const fn schema(&self) -> &ObjectRef {
+        &self.object
+    }
+
+    /// Creates a record from one flat JSON object.
+    ///
+    /// # Errors
+    /// Every unknown, read-only or faulty field at once; uniqueness; rules of the object.
+    pub async fn create(&mut self, json: &Map<String, Json>) -> Result<Row> {
+        in_work!(self.workspace, |work| { work.create_json(&self.object, json).await })
+    }
+
+    /// The record with this id.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn get(&self, id: Uuid) -> Result<Row> {
+        match self.workspace.row(&self.object, id).await? {
+            Some(row) if !row.is_deleted() => Ok(row),
+            _ => Err(not_found(&self.object, id)),
+        }
+    }
+
+    /// One page of the records that fulfil a filter.
+    ///
+    /// # Errors
+    /// [`Error::Query`].
+    pub async fn find(&self, find: &Find<()>) -> Result<Page<Row>> {
+        let bound = find.bind(&self.object, self.workspace.session().engine().registry())?;
+        let rows = self.workspace.select(&bound.query).await?;
+        Ok(page_of(&bound, rows))
+    }
+
+    /// Counts, sums and the like over groups of records.
+    ///
+    /// # Errors
+    /// [`Error::Query`].
+    pub async fn aggregate(&self, aggregate: &Aggregate<()>) -> Result<Vec<Group>> {
+        let query = aggregate.bind(&self.object, self.workspace.session().engine().registry())?;
+        self.workspace.aggregate(&query).await
+    }
+
+    /// Lays a JSON merge patch over a record; see [`Records::merge`](super::Records::merge).
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if the record is not at `version`; every faulty field at once.
+    pub async fn merge(
+        &mut self,
+        id: Uuid,
+        version: i64,
+        patch: &Map<String, Json>,
+    ) -> Result<Row> {
+        in_work!(self.workspace, |work| { work.merge(&self.object, id, version, patch).await })
+    }
+
+    /// Archives a record; see [`Records::archive`](super::Records::archive).
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn archive(&mut self, id: Uuid) -> Result<Row> {
+        in_work!(self.workspace, |work| {
+            let now = work.now();
+            let keep = |meta: Meta| Meta { archived_at: meta.archived_at.or(Some(now)), ..meta };
+            work.set_meta(&self.object, id, &keep).await
+        })
+    }
+
+    /// Brings an archived record back.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn unarchive(&mut self, id: Uuid) -> Result<Row> {
+        in_work!(self.workspace, |work| {
+            let clear = |meta: Meta| Meta { archived_at: None, ..meta };
+            work.set_meta(&self.object, id, &clear).await
+        })
+    }
+
+    /// Deletes a record; see [`Records::delete`](super::Records::delete).
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Reference`].
+    pub async fn delete(&mut self, id: Uuid) -> Result<()> {
+        in_work!(self.workspace, |work| { work.delete(&self.object, id).await })
+    }
+
+    /// Brings a deleted record back; see [`Records::restore`](super::Records::restore).
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Duplicate`], [`Error::Validation`].
+    pub async fn restore(&mut self, id: Uuid) -> Result<Row> {
+        in_work!(self.workspace, |work| { work.restore(&self.object, id).await })
+    }
+
+    /// Removes a deleted record for good; see [`Records::purge`](super::Records::purge).
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Rule`], [`Error::Reference`].
+    pub async fn purge(&mut self, id: Uuid) -> Result<()> {
+        in_work!(self.workspace, |work| { work.purge(&self.object, id).await })
+    }
+}
+
+impl UnitOfWork {
+    /// The records of an object by its name.
+    ///
+    /// # Errors
+    /// [`QueryError::UnknownObject`](crate::query::QueryError::UnknownObject).
+    pub fn object(&mut self, name: &str) -> Result<NamedRecords<'_>> {
+        let object = self.session.describe(name)?;
+        Ok(NamedRecords::new(Workspace::Unit(self), object))
+    }
+
+    pub(super) async fn create_json(
+        &mut self,
+        object: &ObjectRef,
+        json: &Map<String, Json>,
+    ) -> Result<Row> {
+        let (values, faults) =
+            object.overlay(object.defaults(), json, crate::schema::Access::User);
+        let (row, faults) = build(object, self.new_meta(), values, faults)?;
+        self.stage(None, row, faults).await
+    }
+
+    pub(super) async fn merge(
+        &mut self,
+        object: &ObjectRef,
+        id: Uuid,
+        version: i64,
+        patch: &Map<String, Json>,
+    ) -> Result<Row> {
+        let row = self.live_row(object, id).await?;
+        if row.version() != version {
+            return Err(Error::Conflict { object: object.name().to_owned(), id });
+        }
+        let (values, faults) = object.overlay(row.values(), patch, crate::schema::Access::User);
+        let (after, faults) = build(object, self.next_meta(&row), values, faults)?;
+        self.stage(Some(row), after, faults).await
+    }
+}
+
+/// Builds a row of values that a caller gave. Where values are missing that the object cannot be
+/// without, nothing can be built, and that is told together with the other faults.
+fn build(
+    object: &ObjectRef,
+    meta: Meta,
+    values: Vec<crate::schema::Value>,
+    mut faults: Faults,
+) -> Result<(Row, Faults)> {
+    match object.build(meta, values) {
+        Ok(row) => Ok((row, faults)),
+        Err(missing) => {
+            let missing = missing.into_result().err().into_iter();
+            for fault in missing.flat_map(crate::error::ValidationError::into_errors) {
+                // A field that was refused is missing only because of that.
+                if !faults.has(&fault.path) {
+                    faults.push(fault);
+                }
+            }
+            faults.into_result()?;
+            Err(Error::Storage(StorageError::Corrupt {
+                object: object.name().to_owned(),
+                fields: Vec::new(),
+            }))
+        }
+    }
+}

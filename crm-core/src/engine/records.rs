@@ -1,0 +1,370 @@
+//! [`Records`]: what can be done with the records of any object.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use serde_json::{Map, Value as Json};
+
+use super::workspace::{Workspace, in_work};
+use super::work::not_found;
+use super::UnitOfWork;
+use crate::Id;
+use crate::error::{Error, Result};
+use crate::query::{
+    Aggregate, AggregateQuery, Condition, Find, Group, Page, Query, Where, page_of,
+};
+use crate::record::Record;
+use crate::schema::{Entity, Meta, ObjectRef, Row};
+
+/// The records of one object, in a session or a unit of work.
+///
+/// What only one object can do, such as moving a deal to a stage, is told at that object's module.
+///
+/// ```
+/// # use crm_core::{Session, error::Result, contacts::Contact, query::Find};
+/// # async fn example(session: &Session) -> Result<()> {
+/// let ada = session.contacts().create(Contact::named("Ada", "Lovelace")).await?;
+/// let ada = session
+///     .contacts()
+///     .update(ada.id, |contact| contact.job_title = Some("Analyst".into()))
+///     .await?;
+/// assert_eq!(ada.version, 2);
+///
+/// let analysts = session.contacts().find(Contact::JOB_TITLE.eq("Analyst")).await?;
+/// assert_eq!(analysts.items[0].id, ada.id);
+///
+/// session.contacts().delete(ada.id).await?;
+/// session.contacts().restore(ada.id).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use]
+pub struct Records<'a, E> {
+    pub(crate) workspace: Workspace<'a>,
+    marker: PhantomData<fn() -> E>,
+}
+
+impl<'a, E: Entity> Records<'a, E> {
+    pub(crate) const fn new(workspace: Workspace<'a>) -> Self {
+        Self { workspace, marker: PhantomData }
+    }
+
+    /// Creates a record.
+    ///
+    /// # Errors
+    /// [`Error::Validation`] with every faulty field, [`Error::Duplicate`], rules of the object.
+    pub async fn create(&mut self, entity: E) -> Result<Arc<Record<E>>> {
+        in_work!(self.workspace, |work| {
+            let meta = work.new_meta();
+            work.write(None, meta, entity.clone()).await
+        })
+    }
+
+    /// Creates many records in one commit: all, or none.
+    ///
+    /// # Errors
+    /// Like [`create`](Self::create), for the first record at fault.
+    pub async fn create_all(&mut self, entities: Vec<E>) -> Result<Vec<Arc<Record<E>>>> {
+        in_work!(self.workspace, |work| {
+            let mut records = Vec::with_capacity(entities.len());
+            for entity in &entities {
+                let meta = work.new_meta();
+                records.push(work.write(None, meta, entity.clone()).await?);
+            }
+            Ok(records)
+        })
+    }
+
+    /// Creates a record from one flat JSON object, as a web API receives it.
+    ///
+    /// # Errors
+    /// Unknown and read-only fields, and everything that [`create`](Self::create) refuses, at once.
+    pub async fn create_json(&mut self, json: &Map<String, Json>) -> Result<Arc<Record<E>>> {
+        in_work!(self.workspace, |work| {
+            let row = work.create_json(E::schema(), json).await?;
+            typed(row)
+        })
+    }
+
+    /// The record with this id, archived ones included.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is none in the tenant, or it is deleted.
+    pub async fn get(&self, id: Id<E>) -> Result<Arc<Record<E>>> {
+        match self.workspace.row(E::schema(), id.uuid()).await? {
+            Some(row) if !row.is_deleted() => typed(row),
+            _ => Err(not_found(E::schema(), id.uuid())),
+        }
+    }
+
+    /// The records with these ids, in the same order; unknown and deleted ones are left out.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn get_all(&self, ids: &[Id<E>]) -> Result<Vec<Arc<Record<E>>>> {
+        let rows = match &self.workspace {
+            Workspace::Session(session) => {
+                let ids: Vec<_> = ids.iter().map(|id| id.uuid()).collect();
+                session.engine().storage().get(session.scope(), E::schema(), &ids).await?
+            }
+            Workspace::Unit(work) => {
+                let mut rows = Vec::with_capacity(ids.len());
+                for id in ids {
+                    rows.extend(work.row(E::schema(), id.uuid()).await?);
+                }
+                rows
+            }
+        };
+        rows.into_iter().filter(|row| !row.is_deleted()).map(typed).collect()
+    }
+
+    /// One page of the records that fulfil a filter, in an order; see [`Find`].
+    ///
+    /// # Errors
+    /// [`Error::Query`].
+    pub async fn find(&self, find: impl Into<Find<E>>) -> Result<Page<Arc<Record<E>>>> {
+        let session = self.workspace.session();
+        let bound = find.into().bind(E::schema(), session.engine().registry())?;
+        let rows = self.workspace.select(&bound.query).await?;
+        let page = page_of(&bound, rows);
+        let items = page.items.into_iter().map(typed).collect::<Result<_>>()?;
+        Ok(Page { items, next: page.next, previous: page.previous })
+    }
+
+    /// The first record that fulfils a filter.
+    ///
+    /// # Errors
+    /// [`Error::Query`].
+    pub async fn find_one(&self, find: impl Into<Find<E>>) -> Result<Option<Arc<Record<E>>>> {
+        Ok(self.find(find.into().limit(1)).await?.items.pop())
+    }
+
+    /// How many records fulfil a filter, whatever the page.
+    ///
+    /// # Errors
+    /// [`Error::Query`].
+    pub async fn count(&self, find: impl Into<Find<E>>) -> Result<u64> {
+        let session = self.workspace.session();
+        let bound = find.into().bind(E::schema(), session.engine().registry())?;
+        let query = AggregateQuery::count(E::schema(), bound.query.condition);
+        let groups = self.workspace.aggregate(&query).await?;
+        Ok(groups.first().map_or(0, |group| group.count(0)))
+    }
+
+    /// Counts, sums and the like over groups of records; see [`Aggregate`].
+    ///
+    /// # Errors
+    /// [`Error::Query`].
+    pub async fn aggregate(&self, aggregate: Aggregate<E>) -> Result<Vec<Group>> {
+        let session = self.workspace.session();
+        let query = aggregate.bind(E::schema(), session.engine().registry())?;
+        self.workspace.aggregate(&query).await
+    }
+
+    /// Changes a record. The change may run several times, if others change the record meanwhile.
+    ///
+    /// Whatever the change sets is checked like a new record; a change that changes nothing writes
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], and what [`create`](Self::create) says.
+    pub async fn update(
+        &mut self,
+        id: Id<E>,
+        change: impl Fn(&mut E) + Send + Sync,
+    ) -> Result<Arc<Record<E>>> {
+        in_work!(self.workspace, |work| { work.update(id, &change).await })
+    }
+
+    /// Changes a record that was read before, unless somebody else changed it since (R-084).
+    ///
+    /// # Errors
+    /// [`Error::Conflict`], and what [`update`](Self::update) says.
+    pub async fn update_version(
+        &mut self,
+        id: Id<E>,
+        version: i64,
+        change: impl Fn(&mut E) + Send + Sync,
+    ) -> Result<Arc<Record<E>>> {
+        in_work!(self.workspace, |work| {
+            work.expect_version(E::schema(), id.uuid(), version).await?;
+            work.update(id, &change).await
+        })
+    }
+
+    /// Lays a JSON merge patch (RFC 7396) over a record, as a web API receives it: members are
+    /// fields by name, `null` empties one.
+    ///
+    /// ```
+    /// # use crm_core::{Session, Id, error::Result, contacts::Contact};
+    /// # async fn example(session: &Session, id: Id<Contact>, version: i64) -> Result<()> {
+    /// let patch = serde_json::json!({"job_title": "Countess", "phone": null});
+    /// session.contacts().merge(id, version, patch.as_object().unwrap()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if the record is not at `version`; unknown and read-only fields and
+    /// everything that [`update`](Self::update) refuses, at once.
+    pub async fn merge(
+        &mut self,
+        id: Id<E>,
+        version: i64,
+        patch: &Map<String, Json>,
+    ) -> Result<Arc<Record<E>>> {
+        in_work!(self.workspace, |work| {
+            let row = work.merge(E::schema(), id.uuid(), version, patch).await?;
+            typed(row)
+        })
+    }
+
+    /// Puts a record out of the way: it stays readable, but is no longer found unless asked for.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn archive(&mut self, id: Id<E>) -> Result<Arc<Record<E>>> {
+        in_work!(self.workspace, |work| {
+            let now = work.now();
+            let keep = |meta: Meta| Meta { archived_at: meta.archived_at.or(Some(now)), ..meta };
+            typed(work.set_meta(E::schema(), id.uuid(), &keep).await?)
+        })
+    }
+
+    /// Brings an archived record back.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn unarchive(&mut self, id: Id<E>) -> Result<Arc<Record<E>>> {
+        in_work!(self.workspace, |work| {
+            let clear = |meta: Meta| Meta { archived_at: None, ..meta };
+            typed(work.set_meta(E::schema(), id.uuid(), &clear).await?)
+        })
+    }
+
+    /// Deletes a record so that it can be restored. What that does to records that refer to it
+    /// is said by their references: they refuse it, lose the reference, or are deleted too.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Reference`].
+    pub async fn delete(&mut self, id: Id<E>) -> Result<()> {
+        in_work!(self.workspace, |work| { work.delete(E::schema(), id.uuid()).await })
+    }
+
+    /// Brings a deleted record back, together with the records that were deleted with it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is none; [`Error::Duplicate`] if another record has taken its
+    /// place in a unique key; [`Error::Validation`] if it refers to a record that is gone.
+    pub async fn restore(&mut self, id: Id<E>) -> Result<Arc<Record<E>>> {
+        in_work!(self.workspace, |work| { typed(work.restore(E::schema(), id.uuid()).await?) })
+    }
+
+    /// Removes a deleted record for good; only the audit trail still knows it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Rule`] if it was not deleted before; [`Error::Reference`].
+    pub async fn purge(&mut self, id: Id<E>) -> Result<()> {
+        in_work!(self.workspace, |work| { work.purge(E::schema(), id.uuid()).await })
+    }
+}
+
+/// A row as a typed record.
+fn typed<E: Entity>(row: Row) -> Result<Arc<Record<E>>> {
+    let id = row.id();
+    Record::from_row(row).ok_or_else(|| {
+        // A backend gave a row of another object: its fault, not the caller's.
+        Error::Storage(crate::storage::StorageError::Corrupt {
+            object: E::schema().name().to_owned(),
+            fields: vec![format!("id {id}")],
+        })
+    })
+}
+
+impl UnitOfWork {
+    /// Changes a typed record.
+    pub(crate) async fn update<E: Entity>(
+        &mut self,
+        id: Id<E>,
+        change: &(impl Fn(&mut E) + Sync + ?Sized),
+    ) -> Result<Arc<Record<E>>> {
+        let row = self.live_row(E::schema(), id.uuid()).await?;
+        let record = typed::<E>(row.clone())?;
+        let mut data = record.data.clone();
+        change(&mut data);
+        let meta = self.next_meta(&row);
+        self.write(Some(row), meta, data).await
+    }
+
+    /// The typed record with this id.
+    pub(crate) async fn get<E: Entity>(&self, id: Id<E>) -> Result<Arc<Record<E>>> {
+        typed(self.live_row(E::schema(), id.uuid()).await?)
+    }
+
+    /// The typed record with this id, if there is one that is not deleted.
+    pub(crate) async fn lookup<E: Entity>(&self, id: Id<E>) -> Result<Option<Arc<Record<E>>>> {
+        match self.row(E::schema(), id.uuid()).await? {
+            Some(row) if !row.is_deleted() => typed(row).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// All typed records that fulfil a filter, by the given order.
+    pub(crate) async fn find_all<E: Entity>(
+        &self,
+        filter: Where<E>,
+        sort: Vec<crate::query::SortKey>,
+    ) -> Result<Vec<Arc<Record<E>>>> {
+        let registry = self.session().engine().registry();
+        let condition = Condition::not_deleted().and(Condition::bind(
+            &filter.into_filter(),
+            E::schema(),
+            registry,
+        )?);
+        let rows = self.select(&Query::new(E::schema(), condition).sort(sort)).await?;
+        rows.into_iter().map(typed).collect()
+    }
+
+    /// Creates a typed record.
+    pub(crate) async fn create<E: Entity>(&mut self, entity: E) -> Result<Arc<Record<E>>> {
+        let meta = self.new_meta();
+        self.write(None, meta, entity).await
+    }
+
+    /// The row with this id, unless it is deleted.
+    pub(super) async fn live_row(&self, object: &ObjectRef, id: uuid::Uuid) -> Result<Row> {
+        match self.row(object, id).await? {
+            Some(row) if !row.is_deleted() => Ok(row),
+            _ => Err(not_found(object, id)),
+        }
+    }
+
+    /// The caller read the record at this version (R-084).
+    pub(super) async fn expect_version(
+        &self,
+        object: &ObjectRef,
+        id: uuid::Uuid,
+        version: i64,
+    ) -> Result<()> {
+        let row = self.live_row(object, id).await?;
+        if row.version() == version {
+            Ok(())
+        } else {
+            Err(Error::Conflict { object: object.name().to_owned(), id })
+        }
+    }
+
+    /// Changes what the system keeps about a record.
+    pub(super) async fn set_meta(
+        &mut self,
+        object: &ObjectRef,
+        id: uuid::Uuid,
+        change: &(dyn Fn(Meta) -> Meta + Send + Sync),
+    ) -> Result<Row> {
+        let row = self.live_row(object, id).await?;
+        let meta = change(self.next_meta(&row));
+        let after = row.with_meta(meta);
+        self.stage(Some(row), after, crate::error::Faults::default()).await
+    }
+}

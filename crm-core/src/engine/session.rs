@@ -1,0 +1,154 @@
+//! [`Session`]: one actor in one tenant.
+
+use std::sync::Arc;
+
+use super::{Engine, NamedRecords, Records, RequestContext, UnitOfWork, Workspace};
+use crate::Id;
+use crate::accounts::Account;
+use crate::activities::Activity;
+use crate::contacts::Contact;
+use crate::deals::Deal;
+use crate::error::{Error, Result};
+use crate::identity::{Team, User};
+use crate::leads::Lead;
+use crate::pipelines::Pipeline;
+use crate::record::Actor;
+use crate::schema::{Entity, ObjectRef};
+use crate::storage::Scope;
+use crate::tenancy::{Configurations, Tenant};
+
+/// One actor in one tenant: the way to everything that belongs to the tenant.
+///
+/// Nothing below a session can name another tenant; the id of another tenant's record looks like
+/// one that never existed. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Session {
+    engine: Engine,
+    scope: Scope,
+    actor: Actor,
+    context: Option<Arc<RequestContext>>,
+}
+
+impl Session {
+    pub(super) const fn new(engine: Engine, scope: Scope, actor: Actor) -> Self {
+        Self { engine, scope, actor, context: None }
+    }
+
+    /// The same session with what the audit trail shall know of the request.
+    #[must_use]
+    pub fn with_context(mut self, context: RequestContext) -> Self {
+        self.context = Some(Arc::new(context));
+        self
+    }
+
+    /// The engine.
+    #[must_use]
+    pub const fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The scope in which storage is asked.
+    #[must_use]
+    pub const fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// The tenant; `None` for the platform's own session, which hosts never hold.
+    #[must_use]
+    pub const fn tenant(&self) -> Option<Id<Tenant>> {
+        self.scope.tenant()
+    }
+
+    /// Who acts.
+    #[must_use]
+    pub const fn actor(&self) -> Actor {
+        self.actor
+    }
+
+    /// What is known of the request.
+    #[must_use]
+    pub fn context(&self) -> Option<&RequestContext> {
+        self.context.as_deref()
+    }
+
+    /// Begins a unit of work: several operations, one commit.
+    #[must_use]
+    pub fn begin(&self) -> UnitOfWork {
+        UnitOfWork::new(self.clone())
+    }
+
+    /// The records of any object with a Rust type, also of the host's own.
+    #[must_use]
+    pub fn records<E: Entity>(&self) -> Records<'_, E> {
+        Records::new(Workspace::Session(self))
+    }
+
+    /// The records of an object by its name, with rows and JSON instead of Rust types.
+    ///
+    /// # Errors
+    /// [`QueryError::UnknownObject`](crate::query::QueryError::UnknownObject).
+    pub fn object(&self, name: &str) -> Result<NamedRecords<'_>> {
+        Ok(NamedRecords::new(Workspace::Session(self), self.describe(name)?))
+    }
+
+    /// The description of an object, for hosts that draw forms and lists.
+    ///
+    /// # Errors
+    /// [`QueryError::UnknownObject`](crate::query::QueryError::UnknownObject).
+    pub fn describe(&self, object: &str) -> Result<ObjectRef> {
+        self.engine.registry().object(object).ok_or_else(|| {
+            Error::Query(crate::query::QueryError::UnknownObject(object.to_owned()))
+        })
+    }
+}
+
+macro_rules! entry_points {
+    ($($(#[$doc:meta])* $name:ident -> $entity:ty;)*) => {
+        impl Session {
+            $($(#[$doc])* #[must_use] pub fn $name(&self) -> Records<'_, $entity> {
+                self.records()
+            })*
+        }
+
+        impl UnitOfWork {
+            $($(#[$doc])* #[must_use] pub fn $name(&mut self) -> Records<'_, $entity> {
+                self.records()
+            })*
+        }
+    };
+}
+
+entry_points! {
+    /// The accounts: companies and other organisations.
+    accounts -> Account;
+    /// The contacts: people the tenant does business with.
+    contacts -> Contact;
+    /// The leads: people and companies not yet qualified.
+    leads -> Lead;
+    /// The pipelines and, through them, their stages.
+    pipelines -> Pipeline;
+    /// The deals.
+    deals -> Deal;
+    /// The activities: calls, meetings, tasks.
+    activities -> Activity;
+    /// The users of the tenant.
+    users -> User;
+    /// The teams and their members.
+    teams -> Team;
+}
+
+impl Session {
+    /// The settings of the tenant.
+    #[must_use]
+    pub fn configurations(&self) -> Configurations<'_> {
+        Configurations::new(Workspace::Session(self))
+    }
+}
+
+impl UnitOfWork {
+    /// The settings of the tenant.
+    #[must_use]
+    pub fn configurations(&mut self) -> Configurations<'_> {
+        Configurations::new(Workspace::Unit(self))
+    }
+}

@@ -1,0 +1,437 @@
+//! [`UnitOfWork`]: several writes that become one commit.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::{Records, Session, Workspace, Write};
+use crate::error::{Error, Faults, FieldError, Result};
+use crate::record::{Record, Stamp};
+use crate::schema::{
+    AnyRecord, Entity, FieldSet, Lifecycle, Meta, ObjectRef, ObjectScope, Row,
+};
+use crate::storage::{Change, ChangeSet, Expectation, StorageError, check_references};
+
+/// Up to how many staged changes are searched one by one.
+const SEARCHED: usize = 8;
+
+/// Several operations that become one commit, or nothing.
+///
+/// Reads see what was staged before. Dropping it without [`commit`](Self::commit) writes nothing.
+///
+/// ```
+/// # use crm_core::{Session, error::Result, contacts::Contact, accounts::Account};
+/// # async fn example(session: &Session) -> Result<()> {
+/// let mut work = session.begin();
+/// let globex = work.accounts().create(Account::new("Globex")).await?;
+/// let mut contact = Contact::named("Ada", "Lovelace");
+/// contact.account_id = Some(globex.id);
+/// work.contacts().create(contact).await?;
+/// work.commit().await?; // both, or none
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use = "a unit of work writes nothing until it is committed"]
+pub struct UnitOfWork {
+    pub(super) session: Session,
+    commit: Commit,
+    pub(super) staged: Vec<StagedChange>,
+    places: HashMap<Uuid, Vec<usize>>,
+    expects: Vec<Expectation>,
+    notes: HashMap<Uuid, String>,
+    in_hooks: bool,
+    contended: bool,
+}
+
+/// The id and time of a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// The commit's id, which its audit events carry.
+    pub id: Uuid,
+    /// The commit's time.
+    pub at: DateTime<Utc>,
+}
+
+/// A change that waits in a unit of work.
+#[derive(Clone, Debug)]
+pub struct StagedChange {
+    object: ObjectRef,
+    id: Uuid,
+    before: Option<Row>,
+    after: Option<Row>,
+}
+
+impl StagedChange {
+    /// The object.
+    #[must_use]
+    pub const fn object(&self) -> &ObjectRef {
+        &self.object
+    }
+
+    /// The record's id.
+    #[must_use]
+    pub const fn id(&self) -> Uuid {
+        self.id
+    }
+
+    /// The record as it is stored, unless it is new.
+    #[must_use]
+    pub const fn before(&self) -> Option<&Row> {
+        self.before.as_ref()
+    }
+
+    /// The record as it shall be, unless it is removed for good.
+    #[must_use]
+    pub const fn after(&self) -> Option<&Row> {
+        self.after.as_ref()
+    }
+
+    fn into_change(self) -> Option<Change> {
+        match (self.before, self.after) {
+            (None, Some(row)) => Some(Change::Insert { row }),
+            (Some(before), Some(after)) => Some(Change::Update { before, after }),
+            (Some(before), None) => Some(Change::Delete { before }),
+            // Created and removed again within the same unit of work.
+            (None, None) => None,
+        }
+    }
+}
+
+impl UnitOfWork {
+    pub(super) fn new(session: Session) -> Self {
+        let at = session.engine().clock().now();
+        let id = session.engine().ids().next(at);
+        Self {
+            session,
+            commit: Commit { id, at },
+            staged: Vec::new(),
+            places: HashMap::new(),
+            expects: Vec::new(),
+            notes: HashMap::new(),
+            in_hooks: false,
+            contended: false,
+        }
+    }
+
+    /// The session.
+    pub const fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// The id and time that the commit will have.
+    pub const fn commit_stamp(&self) -> Commit {
+        self.commit
+    }
+
+    /// The time of everything in this unit of work.
+    pub const fn now(&self) -> DateTime<Utc> {
+        self.commit.at
+    }
+
+    /// When and by whom the records of this unit of work are written.
+    pub const fn stamp(&self) -> Stamp {
+        Stamp { at: self.commit.at, by: self.session.actor() }
+    }
+
+    /// The changes staged so far.
+    pub fn staged(&self) -> &[StagedChange] {
+        &self.staged
+    }
+
+    /// The records of any object with a Rust type.
+    pub fn records<E: Entity>(&mut self) -> Records<'_, E> {
+        Records::new(Workspace::Unit(self))
+    }
+
+    /// Relies on a record that was read: if it changes before the commit, the commit is a conflict
+    /// and nothing is written.
+    pub fn rely_on(&mut self, row: &dyn AnyRecord) {
+        let expectation = Expectation {
+            object: row.object().clone(),
+            id: row.id(),
+            version: row.version(),
+        };
+        if self.place(row.object(), row.id()).is_none() && !self.expects.contains(&expectation) {
+            self.expects.push(expectation);
+        }
+    }
+
+    /// Keeps what is said about a change for the rule that writes it into a history.
+    pub(crate) fn set_note(&mut self, id: Uuid, note: Option<&str>) {
+        match note {
+            Some(note) => self.notes.insert(id, note.to_owned()),
+            None => self.notes.remove(&id),
+        };
+    }
+
+    /// Takes what was said about a change.
+    pub(crate) fn take_note(&mut self, id: Uuid) -> Option<String> {
+        self.notes.remove(&id)
+    }
+
+    /// Says that a rule of this unit of work keeps a unique key over several records, such as "at
+    /// most one default": a duplicate then means that somebody else was faster, and the call runs
+    /// again.
+    pub const fn contend(&mut self) {
+        self.contended = true;
+    }
+
+    /// Where the record is staged. Small units of work are searched, large ones are indexed.
+    fn index_of(&self, object: &ObjectRef, id: Uuid) -> Option<usize> {
+        if self.staged.len() <= SEARCHED {
+            self.staged.iter().position(|change| change.id == id && change.object == *object)
+        } else {
+            self.places.get(&id)?.iter().copied().find(|place| {
+                self.staged.get(*place).is_some_and(|change| change.object == *object)
+            })
+        }
+    }
+
+    pub(super) fn place(&self, object: &ObjectRef, id: Uuid) -> Option<&StagedChange> {
+        self.staged.get(self.index_of(object, id)?)
+    }
+
+    fn put(&mut self, object: &ObjectRef, id: Uuid, before: Option<Row>, after: Option<Row>) {
+        if let Some(change) = self.index_of(object, id).and_then(|place| self.staged.get_mut(place)) {
+            change.after = after;
+            return;
+        }
+        self.staged.push(StagedChange { object: object.clone(), id, before, after });
+        let count = self.staged.len();
+        if count > SEARCHED {
+            let from = if count == SEARCHED + 1 { 0 } else { count - 1 };
+            for (place, change) in self.staged.iter().enumerate().skip(from) {
+                self.places.entry(change.id).or_default().push(place);
+            }
+        }
+    }
+
+    /// The meta of a record that is created now.
+    pub(super) fn new_meta(&self) -> Meta {
+        let id = self.session.engine().ids().next(self.commit.at);
+        Meta::first(id, self.stamp())
+    }
+
+    /// The meta of a record that is changed now. A record changed twice in one unit of work gets
+    /// one new version.
+    pub(super) fn next_meta(&self, row: &Row) -> Meta {
+        let meta = row.meta();
+        match self.place(row.object(), meta.id) {
+            Some(StagedChange { before: None, .. }) => meta,
+            Some(StagedChange { before: Some(before), .. }) => {
+                Meta { version: before.version() + 1, updated: self.stamp(), ..meta }
+            }
+            None => meta.next(self.stamp()),
+        }
+    }
+
+    /// Stages a typed record; the way of every write that has a Rust type.
+    pub(crate) async fn write<E: Entity>(
+        &mut self,
+        before: Option<Row>,
+        meta: Meta,
+        mut data: E,
+    ) -> Result<Arc<Record<E>>> {
+        data.normalize();
+        let row = self.stage(before, Arc::new(Record::new(meta, data)), Faults::default()).await?;
+        Record::from_row(row).ok_or_else(|| not_found(E::schema(), meta.id))
+    }
+
+    /// Stages a change of one record: checks its fields, runs the rules, and keeps it. `faults` are
+    /// what was wrong with the input that made it. Returns the record as staged.
+    pub(super) async fn stage(
+        &mut self,
+        before: Option<Row>,
+        after: Row,
+        faults: Faults,
+    ) -> Result<Row> {
+        let object = after.object().clone();
+        self.session.engine().registry().add(&object);
+        self.may_write(&object, &after)?;
+        let changed = before.as_ref().map(|before| after.differing(&**before));
+        if changed.is_some_and(|changed| changed.is_empty()) && faults.is_empty() {
+            return Ok(after.with_meta(before.as_ref().map_or_else(|| after.meta(), |row| row.meta())));
+        }
+        let mut write = Write { before, after, faults };
+        check_fields(&mut write, changed);
+        let engine = self.session.engine().clone();
+        for rule in engine.shared.rules.iter().filter(|rule| rule.object() == object.name()) {
+            rule.before_write(self, &mut write).await?;
+        }
+        let Write { before, after, mut faults } = write;
+        after.check(&mut faults);
+        if !faults.is_empty() {
+            // Only now, when the write fails anyway, are references looked up: the happy path
+            // leaves that to the commit.
+            self.add_missing_references(&after, before.as_ref(), &mut faults).await?;
+            faults.into_result()?;
+        }
+        let before = match self.place(&object, after.id()) {
+            Some(known) => known.before.clone(),
+            None => before,
+        };
+        self.put(&object, after.id(), before, Some(after.clone()));
+        Ok(after)
+    }
+
+    /// Stages the removal of a record for good.
+    pub(super) fn remove(&mut self, row: &Row) {
+        self.put(row.object(), row.id(), Some(row.clone()), None);
+    }
+
+    /// Adds an entry to a log, such as the audit trail. Only commit hooks and rules may: entries
+    /// tell of changes in the same commit.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] outside of a hook; [`Error::Validation`].
+    pub async fn append<E: Entity>(&mut self, entry: E) -> Result<()> {
+        if !self.in_hooks {
+            return Err(forbidden("entries of a log are written by the engine"));
+        }
+        self.append_entry(entry)
+    }
+
+    pub(crate) fn append_entry<E: Entity>(&mut self, mut entry: E) -> Result<()> {
+        entry.normalize();
+        let row: Row = Arc::new(Record::new(self.new_meta(), entry));
+        let mut write = Write { before: None, after: row, faults: Faults::default() };
+        check_fields(&mut write, None);
+        write.after.check(&mut write.faults);
+        write.faults.into_result()?;
+        self.session.engine().registry().add(E::schema());
+        self.put(E::schema(), write.after.id(), None, Some(write.after));
+        Ok(())
+    }
+
+    fn may_write(&self, object: &ObjectRef, row: &Row) -> Result<()> {
+        let Some(tenant) = self.session.tenant() else {
+            return Err(forbidden("nothing is written outside of a tenant"));
+        };
+        if object.lifecycle() == Lifecycle::Log {
+            return Err(forbidden("entries of a log are written by the engine"));
+        }
+        if object.scope() == ObjectScope::Platform
+            && (row.id() != tenant.uuid() || row.is_deleted())
+        {
+            return Err(forbidden("a tenant is only made by onboarding and removed by offboarding"));
+        }
+        Ok(())
+    }
+
+    async fn add_missing_references(
+        &self,
+        after: &Row,
+        before: Option<&Row>,
+        faults: &mut Faults,
+    ) -> Result<()> {
+        let change = match before {
+            Some(before) => Change::Update { before: before.clone(), after: after.clone() },
+            None => Change::Insert { row: after.clone() },
+        };
+        let changes = ChangeSet::new(self.commit.id, self.commit.at, vec![change], Vec::new());
+        for fault in self.missing_references(&changes).await? {
+            faults.push(fault);
+        }
+        Ok(())
+    }
+
+    /// Every reference of the changes that leads nowhere.
+    async fn missing_references(&self, changes: &ChangeSet) -> Result<Vec<FieldError>> {
+        let mut missing = Vec::new();
+        for (object, index, target, id) in check_references(changes) {
+            let Some(target) = self.session.engine().registry().object(&target) else { continue };
+            let row = self.row(&target, id).await?;
+            if row.is_none_or(|row| row.is_deleted()) {
+                missing.push(FieldError::missing_record(object.field_name(index)));
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Runs the hooks and writes everything, or nothing.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if a record changed since it was read here: begin again. What hooks
+    /// refuse; what the storage finds against uniqueness and references.
+    pub async fn commit(mut self) -> Result<Commit> {
+        self.finish().await
+    }
+
+    pub(super) async fn finish(&mut self) -> Result<Commit> {
+        if self.staged.is_empty() {
+            return Ok(self.commit);
+        }
+        let engine = self.session.engine().clone();
+        self.in_hooks = true;
+        for hook in &engine.shared.hooks {
+            hook.before_commit(self).await?;
+        }
+        let staged = self.staged.clone();
+        let changes: Vec<Change> = staged.into_iter().filter_map(StagedChange::into_change).collect();
+        let changes = ChangeSet::new(
+            self.commit.id,
+            self.commit.at,
+            changes,
+            std::mem::take(&mut self.expects),
+        );
+        let committed = engine.storage().commit(self.session.scope(), &changes).await;
+        match committed {
+            Ok(committed) => {
+                tracing::debug!(commit = %self.commit.id, rows = committed.rows, "committed");
+                Ok(self.commit)
+            }
+            Err(error) => Err(self.explain(error, &changes).await),
+        }
+    }
+
+    /// Turns what the storage refused into what the caller can do about it.
+    async fn explain(&mut self, error: StorageError, changes: &ChangeSet) -> Error {
+        match error {
+            StorageError::Reference { .. } => {
+                // The staged rows are put aside so that references are looked up as stored.
+                match self.missing_references(changes).await {
+                    Ok(missing) if !missing.is_empty() => {
+                        let mut faults = Faults::default();
+                        missing.into_iter().for_each(|fault| faults.push(fault));
+                        faults.into_result().err().map_or_else(|| error.into(), Error::from)
+                    }
+                    _ => error.into(),
+                }
+            }
+            StorageError::Duplicate { object, fields } if self.contended => {
+                tracing::debug!(%object, ?fields, "somebody else was faster");
+                Error::Conflict { object, id: self.commit.id }
+            }
+            other => other.into(),
+        }
+    }
+}
+
+/// Checks the fields of a write: all of a new record, the changed ones of another.
+fn check_fields(write: &mut Write, changed: Option<FieldSet>) {
+    let object = write.after.object().clone();
+    let fields = object.fields();
+    let mut check = |index: usize| {
+        if let Some(field) = fields.get(index).filter(|field| !field.system)
+            && !write.faults.has(&field.name)
+            && let Err(fault) = field.check(&write.after.value(index))
+        {
+            write.faults.push(fault);
+        }
+    };
+    match changed {
+        Some(changed) => changed.iter().for_each(&mut check),
+        None => (0..fields.len()).for_each(&mut check),
+    }
+}
+
+pub(super) fn forbidden(reason: &'static str) -> Error {
+    Error::Forbidden { reason: reason.into() }
+}
+
+pub(crate) fn not_found(object: &ObjectRef, id: Uuid) -> Error {
+    Error::NotFound { object: object.name().to_owned(), id }
+}

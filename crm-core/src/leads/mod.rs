@@ -1,0 +1,304 @@
+//! Leads: people and companies that may become customers, not yet qualified.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use rust_decimal::Decimal;
+use serde_json::{Value as Json, json};
+use uuid::Uuid;
+
+use crate::Id;
+use crate::accounts::Account;
+use crate::contacts::Contact;
+use crate::deals::Deal;
+use crate::engine::{UnitOfWork, Write, WriteRule};
+use crate::error::{Faults, Result, codes};
+use crate::identity::User;
+use crate::schema::{Entity, FieldGroup, Picklist};
+use crate::tenancy::LeadNamePolicy;
+use crate::value::{Address, EmailAddress, HttpUrl, PersonName, PhoneNumber, Score};
+
+/// A person or company that may become a customer.
+///
+/// ```
+/// use crm_core::leads::Lead;
+///
+/// let lead = Lead { company: Some("Globex".into()), ..Lead::default() };
+/// assert_eq!(lead.status.as_str(), "new");
+/// ```
+#[derive(Clone, PartialEq, Entity)]
+#[entity(
+    object = "lead",
+    table = "leads",
+    index(owner_id, status),
+    index(status, lead_score),
+    check = check_lead
+)]
+pub struct Lead {
+    /// Name of the person (R-027).
+    #[field(flatten, personal)]
+    pub name: Option<PersonName>,
+    /// Name of the company (R-027).
+    #[field(max_len = 255, searchable, indexed)]
+    pub company: Option<String>,
+    /// E-mail address.
+    #[field(personal, searchable, indexed)]
+    pub email: Option<EmailAddress>,
+    /// Telephone.
+    #[field(flatten, prefix = "phone", personal)]
+    pub phone: Option<PhoneNumber>,
+    /// Job title.
+    #[field(max_len = 150, personal)]
+    pub job_title: Option<String>,
+    /// Web site.
+    #[field(max_len = 255)]
+    pub website: Option<HttpUrl>,
+    /// Industry.
+    #[field(max_len = 100, indexed)]
+    pub industry: Option<String>,
+    /// Revenue in a year; not negative.
+    #[field(precision = 19, scale = 2, min = 0)]
+    pub annual_revenue: Option<Decimal>,
+    /// How many people work at the company.
+    #[field(min = 0)]
+    pub employee_count: Option<i32>,
+    /// Where letters go.
+    #[field(flatten, prefix = "mailing_", personal)]
+    pub mailing_address: Option<Address>,
+    /// Where the lead came from.
+    #[field(flatten)]
+    pub source: LeadSource,
+    /// Where the lead stands.
+    pub status: LeadStatus,
+    /// How far it was judged.
+    #[field(indexed)]
+    pub qualification_status: Qualification,
+    /// How interested it seems.
+    pub interest_level: InterestLevel,
+    /// How soon it may buy.
+    pub rating: Option<Rating>,
+    /// How well it fits, in the tenant's own letters.
+    #[field(max_len = 10)]
+    pub grade: Option<String>,
+    /// Score from 0 to 100 (R-028).
+    #[field(read_only, indexed)]
+    pub lead_score: Score,
+    /// Budget, in the tenant's own ranges.
+    #[field(max_len = 50)]
+    pub budget_range: Option<String>,
+    /// When it wants to buy, in the tenant's own words.
+    #[field(max_len = 50)]
+    pub timeline: Option<String>,
+    /// Whether the person decides.
+    pub decision_maker: bool,
+    /// What troubles it.
+    pub pain_points: Vec<String>,
+    /// What it is interested in.
+    pub interests: Vec<String>,
+    /// Notes.
+    #[field(multiline, personal, searchable)]
+    pub description: Option<String>,
+    /// The user who owns it.
+    #[field(references = "user", on_delete = "set_null")]
+    pub owner_id: Option<Id<User>>,
+    /// When it was given to its owner.
+    #[field(read_only)]
+    pub assigned_at: Option<DateTime<Utc>>,
+    /// When it was qualified.
+    #[field(read_only)]
+    pub qualified_at: Option<DateTime<Utc>>,
+    /// What became of it, once it is converted (R-083).
+    #[field(flatten, prefix = "converted_", read_only)]
+    pub conversion: Option<Conversion>,
+    /// When something was last done with it.
+    #[field(read_only, indexed)]
+    pub last_activity_at: Option<DateTime<Utc>>,
+    /// When something is planned next.
+    #[field(read_only)]
+    pub next_activity_at: Option<DateTime<Utc>>,
+    /// Values of the tenant's own fields.
+    #[field(personal, default = json!({}))]
+    pub custom_fields: Json,
+    /// Tags.
+    pub tags: Vec<String>,
+}
+
+/// Where a lead came from.
+#[derive(Clone, PartialEq, FieldGroup)]
+pub struct LeadSource {
+    /// The source, such as a trade fair.
+    #[field(max_len = 100, indexed)]
+    pub lead_source: Option<String>,
+    /// More about the source.
+    #[field(max_len = 255)]
+    pub lead_source_detail: Option<String>,
+    /// The campaign that brought it.
+    #[field(indexed)]
+    pub campaign_id: Option<Uuid>,
+    /// How the web page was found.
+    #[field(flatten, prefix = "utm_")]
+    pub utm: Option<Utm>,
+    /// The page that led to the web form.
+    pub referrer_url: Option<HttpUrl>,
+    /// The page with the web form.
+    pub landing_page_url: Option<HttpUrl>,
+}
+
+/// The campaign parameters of a web page's address.
+#[derive(Clone, PartialEq, Eq, FieldGroup)]
+pub struct Utm {
+    /// Who sent the visitor.
+    #[field(max_len = 100)]
+    pub source: Option<String>,
+    /// By what means.
+    #[field(max_len = 100)]
+    pub medium: Option<String>,
+    /// In which campaign.
+    #[field(max_len = 100)]
+    pub campaign: Option<String>,
+    /// For which search words.
+    #[field(max_len = 100)]
+    pub term: Option<String>,
+    /// With which advertisement.
+    #[field(max_len = 100)]
+    pub content: Option<String>,
+}
+
+/// What became of a converted lead. The records may later be gone; the conversion stays.
+#[derive(Clone, PartialEq, FieldGroup)]
+pub struct Conversion {
+    /// When it was converted.
+    #[field(required)]
+    pub at: DateTime<Utc>,
+    /// The contact that it became.
+    #[field(references = "contact", on_delete = "set_null")]
+    pub contact_id: Option<Id<Contact>>,
+    /// The account that it became.
+    #[field(references = "account", on_delete = "set_null")]
+    pub account_id: Option<Id<Account>>,
+    /// The deal that it became.
+    #[field(references = "deal", on_delete = "set_null")]
+    pub deal_id: Option<Id<Deal>>,
+}
+
+/// Where a lead stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Picklist)]
+pub enum LeadStatus {
+    /// Just came in.
+    #[default]
+    New,
+    /// Was approached.
+    Contacted,
+    /// Is worth pursuing.
+    Qualified,
+    /// Was judged and rejected.
+    #[option("unqualified")]
+    Disqualified,
+    /// Became a contact (R-083).
+    Converted,
+    /// Went to somebody else.
+    Lost,
+    /// No longer of interest.
+    Archived,
+}
+
+/// How far a lead was judged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Picklist)]
+pub enum Qualification {
+    /// Not yet.
+    #[default]
+    #[option("unqualified")]
+    Unassessed,
+    /// Marketing finds it worth pursuing.
+    MarketingQualified,
+    /// Sales finds it worth pursuing.
+    SalesQualified,
+    /// Sales pursues it.
+    SalesAccepted,
+}
+
+/// How interested a lead seems.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Picklist)]
+pub enum InterestLevel {
+    /// Nobody knows.
+    #[default]
+    Unknown,
+    /// A little.
+    Low,
+    /// Somewhat.
+    Medium,
+    /// Much.
+    High,
+    /// Very much.
+    VeryHigh,
+}
+
+/// How soon a lead may buy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Picklist)]
+pub enum Rating {
+    /// Soon.
+    Hot,
+    /// Perhaps.
+    Warm,
+    /// Hardly.
+    Cold,
+}
+
+fn check_lead(lead: &Lead, faults: &mut Faults) {
+    // R-027: a name or a company.
+    let has_name = lead.name.as_ref().is_some_and(|name| name.parts() > 0);
+    if !has_name && lead.company.is_none() {
+        faults.add("company", codes::REQUIRED, "a lead needs a name or a company");
+    }
+    // R-083: converted exactly if there is a conversion.
+    if (lead.status == LeadStatus::Converted) != lead.conversion.is_some() {
+        faults.add(
+            "status",
+            codes::INCONSISTENT,
+            "is `converted` exactly if the lead was converted; convert the lead instead",
+        );
+    }
+}
+
+/// R-027 as the tenant wants it, and the times at which a lead was assigned and qualified.
+#[derive(Debug)]
+pub(crate) struct LeadRules;
+
+#[async_trait]
+impl WriteRule for LeadRules {
+    fn object(&self) -> &'static str {
+        "lead"
+    }
+
+    async fn before_write(&self, work: &mut UnitOfWork, write: &mut Write) -> Result<()> {
+        let Some(after) = write.after::<Lead>() else { return Ok(()) };
+        let before = write.before::<Lead>();
+        let now = work.now();
+        let new_owner = after.owner_id != before.and_then(|lead| lead.owner_id);
+        let owned = after.owner_id.is_some();
+        let qualified = after.status == LeadStatus::Qualified
+            && before.is_none_or(|lead| lead.status != LeadStatus::Qualified);
+        let first = after.name.as_ref().is_some_and(|name| name.first_name.is_some());
+        let last = after.name.as_ref().is_some_and(|name| name.last_name.is_some());
+        let renamed = before.is_none_or(|lead| lead.name != after.name);
+
+        if new_owner {
+            write.edit::<Lead>(|lead| lead.assigned_at = owned.then_some(now));
+        }
+        if qualified {
+            write.edit::<Lead>(|lead| lead.qualified_at = Some(now));
+        }
+        // The policy is only asked where it matters.
+        if renamed
+            && !(first && last)
+            && work.configurations().lead_name_policy().await? == LeadNamePolicy::BothNames
+        {
+            if !first {
+                write.faults().add("first_name", codes::REQUIRED, "a value is required");
+            }
+            if !last {
+                write.faults().add("last_name", codes::REQUIRED, "a value is required");
+            }
+        }
+        Ok(())
+    }
+}

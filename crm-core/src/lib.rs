@@ -1,0 +1,80 @@
+//! The domain of the CRM engine: accounts, contacts, leads, pipelines, deals, activities, users and
+//! tenants as typed values, with their rules, behind a storage port.
+//!
+//! Most hosts depend on the facade `crm-engine`, which joins this crate with a storage backend and
+//! the audit recorder. Depend on `crm-core` alone to write a backend or an extension.
+//!
+//! - [`schema`]: the one description of every object, and `#[derive(Entity)]`;
+//! - [`value`]: e-mail addresses, money, percentages and other values that are checked when parsed;
+//! - [`query`]: filters, pages and aggregates;
+//! - [`storage`]: what a backend must do;
+//! - [`engine`]: sessions and units of work;
+//! - the domain: [`tenancy`], [`identity`], [`accounts`], [`contacts`], [`leads`], [`pipelines`],
+//!   [`deals`], [`activities`].
+
+// The derive writes paths that begin with `::crm_core`, also inside this crate.
+extern crate self as crm_core;
+
+pub mod accounts;
+pub mod activities;
+pub mod contacts;
+pub mod deals;
+pub mod engine;
+pub mod error;
+mod id;
+pub mod identity;
+pub mod leads;
+pub mod pipelines;
+pub mod query;
+mod record;
+pub mod schema;
+pub mod storage;
+pub mod tenancy;
+mod tree;
+pub mod value;
+
+pub use engine::{Engine, Session, UnitOfWork};
+pub use error::{Error, Result};
+pub use id::{EntityRef, Id};
+pub use record::{Actor, Record, Stamp};
+
+/// What the derives write calls to; not for use by hand.
+#[doc(hidden)]
+pub mod __private {
+    pub use serde;
+
+    pub use crate::schema::{deserialize_entity, serialize_entity};
+}
+
+/// Makes the objects of the domain known.
+fn register_objects(registry: &schema::Registry) {
+    registry.register::<tenancy::Tenant>();
+    registry.register::<tenancy::TenantConfiguration>();
+    registry.register::<identity::User>();
+    registry.register::<identity::Team>();
+    registry.register::<identity::TeamMember>();
+    registry.register::<accounts::Account>();
+    registry.register::<contacts::Contact>();
+    registry.register::<leads::Lead>();
+    registry.register::<pipelines::Pipeline>();
+    registry.register::<pipelines::PipelineStage>();
+    registry.register::<deals::Deal>();
+    registry.register::<deals::DealStageChange>();
+    registry.register::<activities::Activity>();
+}
+
+/// The rules of the domain that need other records.
+fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
+    vec![
+        std::sync::Arc::new(tenancy::TenantRules),
+        std::sync::Arc::new(accounts::AccountRules),
+        std::sync::Arc::new(identity::UserRules),
+        std::sync::Arc::new(identity::TeamRules),
+        std::sync::Arc::new(contacts::ContactRules),
+        std::sync::Arc::new(leads::LeadRules),
+        std::sync::Arc::new(pipelines::PipelineRules),
+        std::sync::Arc::new(pipelines::StageRules),
+        std::sync::Arc::new(deals::DealRules),
+        std::sync::Arc::new(activities::ActivityRules),
+    ]
+}

@@ -1,0 +1,475 @@
+//! [`Condition`]: a filter bound to a schema, and the matcher that answers it for one row.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+
+use uuid::Uuid;
+
+use super::{Comparison, Filter, ListMatch, QueryError, TextMatch};
+use crate::schema::{
+    AnyRecord, FieldSchema, FieldType, ObjectRef, Registry, Row, StorageKind, Value, ValueRef,
+    system,
+};
+
+/// Finds the row that a reference leads to, for conditions over related records.
+pub type RelatedRows<'a> = dyn Fn(&ObjectRef, Uuid) -> Option<Row> + 'a;
+
+/// A field of a bound condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldAt {
+    /// The field's place in the schema.
+    pub index: usize,
+    /// The member of a JSON field.
+    pub member: Option<Box<str>>,
+    /// Whether `eq`, `ne` and `in` ignore case; the values of the condition are folded then.
+    pub ignore_case: bool,
+}
+
+impl FieldAt {
+    /// The field at `index` itself.
+    #[must_use]
+    pub const fn new(index: usize) -> Self {
+        Self { index, member: None, ignore_case: false }
+    }
+
+    fn with<R>(&self, row: &dyn AnyRecord, answer: impl FnOnce(ValueRef<'_>) -> R) -> R {
+        let value = row.value(self.index);
+        let Some(member) = &self.member else { return answer(value) };
+        let ValueRef::Json(json) = value else { return answer(ValueRef::Null) };
+        let owned = Value::from_json(json.get(&**member).cloned().unwrap_or_default());
+        answer(owned.as_ref())
+    }
+}
+
+/// A [`Filter`] bound to the schema of an object: every field exists, every value is of the kind
+/// that its field holds.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Condition {
+    /// A field compared with a value that is not null.
+    Compare {
+        /// The field.
+        field: FieldAt,
+        /// How.
+        op: Comparison,
+        /// The value.
+        value: Value,
+    },
+    /// A field has one of several values.
+    In {
+        /// The field.
+        field: FieldAt,
+        /// The values.
+        values: Vec<Value>,
+    },
+    /// A field has no value, or has one.
+    Null {
+        /// The field.
+        field: FieldAt,
+        /// Whether it must have none.
+        is_null: bool,
+    },
+    /// A text field begins with a text or contains it.
+    Text {
+        /// The field.
+        field: FieldAt,
+        /// How.
+        op: TextMatch,
+        /// The text, with its case folded.
+        folded: String,
+    },
+    /// A list field has any or all of some entries.
+    List {
+        /// The field.
+        field: FieldAt,
+        /// How.
+        op: ListMatch,
+        /// The entries.
+        values: Vec<String>,
+    },
+    /// The live record that a reference leads to fulfils a condition.
+    Has {
+        /// The reference's place in the schema.
+        index: usize,
+        /// The other object.
+        object: ObjectRef,
+        /// The condition over the other object.
+        condition: Box<Condition>,
+    },
+    /// All of these.
+    And(Vec<Condition>),
+    /// Any of these.
+    Or(Vec<Condition>),
+    /// Not this.
+    Not(Box<Condition>),
+}
+
+/// Folds the case of a text, for comparisons that ignore it: Unicode's lower case.
+///
+/// ```
+/// assert_eq!(crm_core::query::fold_case("Straße ÉTÉ"), "straße été");
+/// ```
+#[must_use]
+pub fn fold_case(text: &str) -> String {
+    text.to_lowercase()
+}
+
+fn same_folded(text: &str, folded: &str) -> bool {
+    if text.is_ascii() { text.eq_ignore_ascii_case(folded) } else { fold_case(text) == folded }
+}
+
+impl Condition {
+    /// Takes every row.
+    #[must_use]
+    pub const fn all() -> Self {
+        Self::And(Vec::new())
+    }
+
+    /// Binds a filter to the schema of `object`; `registry` knows the objects that references lead
+    /// to.
+    ///
+    /// # Errors
+    /// Unknown fields, values and operators that do not fit, filters that are too deep or large.
+    pub fn bind(
+        filter: &Filter,
+        object: &ObjectRef,
+        registry: &Registry,
+    ) -> Result<Self, QueryError> {
+        let mut binder = Binder { registry, conditions: 0 };
+        binder.bind(filter, object, 1)
+    }
+
+    /// Whether the row fulfils the condition.
+    #[must_use]
+    pub fn matches(&self, row: &dyn AnyRecord, related: &RelatedRows<'_>) -> bool {
+        match self {
+            Self::Compare { field, op, value } => {
+                field.with(row, |own| compares(&own, *op, value, field.ignore_case))
+            }
+            Self::In { field, values } => field.with(row, |own| {
+                !own.is_null()
+                    && values
+                        .iter()
+                        .any(|value| compares(&own, Comparison::Eq, value, field.ignore_case))
+            }),
+            Self::Null { field, is_null } => field.with(row, |own| own.is_null() == *is_null),
+            Self::Text { field, op, folded } => field.with(row, |own| {
+                let Some(text) = own.as_text() else { return false };
+                let text: Cow<'_, str> = Cow::Owned(fold_case(text));
+                match op {
+                    TextMatch::StartsWith => text.starts_with(folded.as_str()),
+                    TextMatch::Contains => text.contains(folded.as_str()),
+                }
+            }),
+            Self::List { field, op, values } => field.with(row, |own| {
+                let entries = match &own {
+                    ValueRef::List(entries) => *entries,
+                    _ => return false,
+                };
+                match op {
+                    ListMatch::Any => values.iter().any(|value| entries.contains(value)),
+                    ListMatch::All => values.iter().all(|value| entries.contains(value)),
+                }
+            }),
+            Self::Has { index, object, condition } => {
+                let Some(id) = row.value(*index).as_uuid() else { return false };
+                related(object, id)
+                    .is_some_and(|row| !row.is_deleted() && condition.matches(&*row, related))
+            }
+            Self::And(all) => all.iter().all(|condition| condition.matches(row, related)),
+            Self::Or(all) => all.iter().any(|condition| condition.matches(row, related)),
+            Self::Not(condition) => !condition.matches(row, related),
+        }
+    }
+
+    /// Both conditions.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::And(all), other) if all.is_empty() => other,
+            (own, Self::And(all)) if all.is_empty() => own,
+            (Self::And(mut all), other) => {
+                all.push(other);
+                Self::And(all)
+            }
+            (own, other) => Self::And(vec![own, other]),
+        }
+    }
+
+    /// The conditions that must all be fulfilled.
+    #[must_use]
+    pub fn conjuncts(&self) -> &[Self] {
+        match self {
+            Self::And(all) => all,
+            one => std::slice::from_ref(one),
+        }
+    }
+
+    /// The record is not deleted.
+    #[must_use]
+    pub const fn not_deleted() -> Self {
+        Self::Null { field: FieldAt::new(system::DELETED_AT), is_null: true }
+    }
+
+    /// The record is not archived.
+    #[must_use]
+    pub const fn not_archived() -> Self {
+        Self::Null { field: FieldAt::new(system::ARCHIVED_AT), is_null: true }
+    }
+
+    /// The field at `index` is `value`, in the same case.
+    #[must_use]
+    pub const fn equals(index: usize, value: Value) -> Self {
+        Self::Compare { field: FieldAt::new(index), op: Comparison::Eq, value }
+    }
+}
+
+fn compares(own: &ValueRef<'_>, op: Comparison, value: &Value, ignore_case: bool) -> bool {
+    if own.is_null() {
+        return op == Comparison::Ne;
+    }
+    let value = value.as_ref();
+    if let (true, ValueRef::Text(own), ValueRef::Text(folded)) = (ignore_case, own, &value) {
+        match op {
+            Comparison::Eq => return same_folded(own, folded),
+            Comparison::Ne => return !same_folded(own, folded),
+            _ => {}
+        }
+    }
+    let same_kind = std::mem::discriminant(own) == std::mem::discriminant(&value)
+        || own.as_decimal().is_some() && value.as_decimal().is_some();
+    if !same_kind {
+        // Members of JSON fields may hold anything.
+        return op == Comparison::Ne;
+    }
+    if let (ValueRef::Json(a), ValueRef::Json(b)) = (own, &value) {
+        return match op {
+            Comparison::Eq => a == b,
+            Comparison::Ne => a != b,
+            _ => false,
+        };
+    }
+    let order = own.sort_order(&value);
+    match op {
+        Comparison::Eq => order == Ordering::Equal,
+        Comparison::Ne => order != Ordering::Equal,
+        Comparison::Lt => order == Ordering::Less,
+        Comparison::Le => order != Ordering::Greater,
+        Comparison::Gt => order == Ordering::Greater,
+        Comparison::Ge => order != Ordering::Less,
+    }
+}
+
+struct Binder<'a> {
+    registry: &'a Registry,
+    conditions: usize,
+}
+
+impl Binder<'_> {
+    fn bind(
+        &mut self,
+        filter: &Filter,
+        object: &ObjectRef,
+        depth: usize,
+    ) -> Result<Condition, QueryError> {
+        if depth > Filter::MAX_DEPTH {
+            return Err(QueryError::TooDeep { max: Filter::MAX_DEPTH });
+        }
+        self.conditions += 1;
+        if self.conditions > Filter::MAX_CONDITIONS {
+            return Err(too_large("conditions", Filter::MAX_CONDITIONS));
+        }
+        Ok(match filter {
+            Filter::Compare { field, op, value } => {
+                let (mut at, schema) = locate(object, field)?;
+                let ordered = !matches!(op, Comparison::Eq | Comparison::Ne);
+                // Texts have one order, that of their bytes.
+                at.ignore_case &= !ordered;
+                if !comparable(schema, &at, ordered) {
+                    return Err(unsupported(field, op.name()));
+                }
+                if value.is_null() {
+                    return match op {
+                        Comparison::Eq => Ok(Condition::Null { field: at, is_null: true }),
+                        Comparison::Ne => Ok(Condition::Null { field: at, is_null: false }),
+                        _ => Err(wrong_type(field, "must not be null")),
+                    };
+                }
+                let value = operand(schema, &at, field, value)?;
+                Condition::Compare { field: at, op: *op, value }
+            }
+            Filter::In { field, values } => {
+                let (at, schema) = locate(object, field)?;
+                if !comparable(schema, &at, false) {
+                    return Err(unsupported(field, "in"));
+                }
+                check_values(values.len())?;
+                let values = values
+                    .iter()
+                    .map(|value| match value {
+                        Value::Null => Err(wrong_type(field, "must not be null; use `is_null`")),
+                        value => operand(schema, &at, field, value),
+                    })
+                    .collect::<Result<_, _>>()?;
+                Condition::In { field: at, values }
+            }
+            Filter::Between { field, from, to } => {
+                let bound = |op, value: &Value| Filter::Compare {
+                    field: field.clone(),
+                    op,
+                    value: value.clone(),
+                };
+                Condition::And(vec![
+                    self.bind(&bound(Comparison::Ge, from), object, depth + 1)?,
+                    self.bind(&bound(Comparison::Le, to), object, depth + 1)?,
+                ])
+            }
+            Filter::Null { field, is_null } => {
+                Condition::Null { field: locate(object, field)?.0, is_null: *is_null }
+            }
+            Filter::Text { field, op, text } => {
+                let (at, schema) = locate(object, field)?;
+                if at.member.is_none() && schema.storage_kind() != StorageKind::Text {
+                    return Err(unsupported(field, op.name()));
+                }
+                Condition::Text { field: at, op: *op, folded: fold_case(text) }
+            }
+            Filter::List { field, op, values } => {
+                let (at, schema) = locate(object, field)?;
+                if schema.storage_kind() != StorageKind::List {
+                    return Err(unsupported(field, op.name()));
+                }
+                check_values(values.len())?;
+                Condition::List { field: at, op: *op, values: values.clone() }
+            }
+            Filter::Has { field, filter } => {
+                let (at, schema) = locate(object, field)?;
+                let Some((target, _)) = schema.reference() else {
+                    return Err(unsupported(field, "has"));
+                };
+                let target = self
+                    .registry
+                    .object(target)
+                    .ok_or_else(|| QueryError::UnknownObject(target.to_owned()))?;
+                let condition = Box::new(self.bind(filter, &target, depth + 1)?);
+                Condition::Has { index: at.index, object: target, condition }
+            }
+            Filter::And(all) => Condition::And(self.bind_all(all, object, depth)?),
+            Filter::Or(all) => Condition::Or(self.bind_all(all, object, depth)?),
+            Filter::Not(filter) => {
+                Condition::Not(Box::new(self.bind(filter, object, depth + 1)?))
+            }
+        })
+    }
+
+    fn bind_all(
+        &mut self,
+        all: &[Filter],
+        object: &ObjectRef,
+        depth: usize,
+    ) -> Result<Vec<Condition>, QueryError> {
+        all.iter().map(|filter| self.bind(filter, object, depth + 1)).collect()
+    }
+}
+
+/// Finds a field by name, or a member of a JSON field by `field.member`.
+pub(super) fn locate<'a>(
+    object: &'a ObjectRef,
+    name: &str,
+) -> Result<(FieldAt, &'a FieldSchema), QueryError> {
+    let unknown =
+        || QueryError::UnknownField { object: object.name().to_owned(), field: name.to_owned() };
+    let (field, member) = match name.split_once('.') {
+        Some((field, member)) => (field, Some(member)),
+        None => (name, None),
+    };
+    let index = object.field_index(field).ok_or_else(unknown)?;
+    let schema = object.fields().get(index).ok_or_else(unknown)?;
+    if member.is_some() && schema.storage_kind() != StorageKind::Json {
+        return Err(unknown());
+    }
+    let at = FieldAt {
+        index,
+        member: member.map(Into::into),
+        ignore_case: member.is_none() && schema.ignore_case,
+    };
+    Ok((at, schema))
+}
+
+fn comparable(schema: &FieldSchema, at: &FieldAt, ordered: bool) -> bool {
+    at.member.is_some()
+        || match schema.storage_kind() {
+            StorageKind::List | StorageKind::Json => false,
+            StorageKind::Boolean => !ordered,
+            _ => true,
+        }
+}
+
+fn operand(
+    schema: &FieldSchema,
+    at: &FieldAt,
+    name: &str,
+    value: &Value,
+) -> Result<Value, QueryError> {
+    if at.member.is_some() {
+        return match value {
+            Value::List(_) | Value::Json(_) => Err(wrong_type(name, "must be a single value")),
+            // The forms in which JSON fields hold these.
+            Value::Date(_) | Value::Timestamp(_) | Value::Uuid(_) => {
+                Ok(Value::from_json(value.to_json()))
+            }
+            other => Ok(other.clone()),
+        };
+    }
+    let coerced = coerce(&schema.field_type, value)
+        .map_err(|fault| wrong_type(name, fault.at(name).message))?;
+    Ok(match coerced {
+        Value::Null => wrong_type_blank(name)?,
+        Value::Text(text) if at.ignore_case => Value::Text(fold_case(&text)),
+        other => other,
+    })
+}
+
+fn wrong_type_blank(name: &str) -> Result<Value, QueryError> {
+    Err(wrong_type(name, "must not be blank; use `is_null`"))
+}
+
+/// Gives a filter's value the kind of its field. A value outside the field's limits is still a
+/// value to compare with: it only matches nothing.
+fn coerce(field_type: &FieldType, value: &Value) -> Result<Value, crate::schema::Fault> {
+    let lenient = match field_type {
+        FieldType::Text { .. } => FieldType::Text { max_length: u32::MAX, multiline: true },
+        FieldType::Url { .. } => FieldType::Url { max_length: u32::MAX },
+        FieldType::Integer { .. } | FieldType::Score => {
+            FieldType::Integer { min: i64::MIN, max: i64::MAX }
+        }
+        FieldType::Decimal { .. } | FieldType::Percent => FieldType::Decimal {
+            precision: 57,
+            scale: 28,
+            min: None,
+            max: None,
+            currency_field: None,
+        },
+        other => return other.coerce(value.clone()),
+    };
+    lenient.coerce(value.clone())
+}
+
+fn unsupported(field: &str, operation: impl Into<Cow<'static, str>>) -> QueryError {
+    QueryError::Unsupported { field: field.to_owned(), operation: operation.into() }
+}
+
+fn wrong_type(field: &str, reason: impl Into<Cow<'static, str>>) -> QueryError {
+    QueryError::WrongType { field: field.to_owned(), reason: reason.into() }
+}
+
+fn too_large(what: &'static str, max: usize) -> QueryError {
+    QueryError::TooLarge { what, max }
+}
+
+fn check_values(count: usize) -> Result<(), QueryError> {
+    if count > Filter::MAX_VALUES {
+        return Err(too_large("values", Filter::MAX_VALUES));
+    }
+    Ok(())
+}

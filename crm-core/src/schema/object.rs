@@ -1,0 +1,557 @@
+//! [`ObjectSchema`]: an object, its fields, unique keys and indexes.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::{
+    Dynamic, Entity, FieldList, FieldReader, FieldSchema, FieldType, Meta, Row, Value,
+};
+use crate::Record;
+use crate::error::{Faults, FieldError, codes};
+use crate::record::Actor;
+
+/// How many fields of the system every object has, in front of its own.
+pub const SYSTEM_FIELDS: usize = 10;
+
+/// The places of the system's fields in every schema.
+pub mod system {
+    /// `id`.
+    pub const ID: usize = 0;
+    /// `version`.
+    pub const VERSION: usize = 1;
+    /// `created_at`.
+    pub const CREATED_AT: usize = 2;
+    /// `created_by`: the kind of [`Actor`](crate::Actor).
+    pub const CREATED_BY: usize = 3;
+    /// `created_by_id`.
+    pub const CREATED_BY_ID: usize = 4;
+    /// `updated_at`.
+    pub const UPDATED_AT: usize = 5;
+    /// `updated_by`: the kind of [`Actor`](crate::Actor).
+    pub const UPDATED_BY: usize = 6;
+    /// `updated_by_id`.
+    pub const UPDATED_BY_ID: usize = 7;
+    /// `archived_at`.
+    pub const ARCHIVED_AT: usize = 8;
+    /// `deleted_at`.
+    pub const DELETED_AT: usize = 9;
+}
+
+fn system_fields() -> Vec<FieldSchema> {
+    let actor = FieldType::Picklist { options: Cow::Borrowed(Actor::KINDS) };
+    let fields = [
+        ("id", FieldType::Uuid, true, false),
+        ("version", FieldType::Integer { min: 1, max: i64::MAX }, true, false),
+        ("created_at", FieldType::Timestamp, true, true),
+        ("created_by", actor.clone(), true, false),
+        ("created_by_id", FieldType::Uuid, false, false),
+        ("updated_at", FieldType::Timestamp, true, true),
+        ("updated_by", actor, true, false),
+        ("updated_by_id", FieldType::Uuid, false, false),
+        ("archived_at", FieldType::Timestamp, false, false),
+        ("deleted_at", FieldType::Timestamp, false, false),
+    ];
+    fields
+        .into_iter()
+        .map(|(name, field_type, required, indexed)| FieldSchema {
+            required,
+            indexed,
+            read_only: true,
+            system: true,
+            ..FieldSchema::new(name, field_type)
+        })
+        .collect()
+}
+
+/// Whether the records of an object belong to one tenant or to the platform.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ObjectScope {
+    /// Each record belongs to one tenant.
+    #[default]
+    Tenant,
+    /// The records are the tenants themselves: unique over all tenants, and a tenant sees only its
+    /// own.
+    Platform,
+}
+
+/// What may happen to the records of an object.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lifecycle {
+    /// Created, changed, archived, deleted, restored and purged.
+    #[default]
+    Full,
+    /// Written once by the engine, together with the change that it tells of, and never changed.
+    Log,
+}
+
+/// Fields whose values together belong to one record only. Records in which one of the fields is
+/// empty do not count.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UniqueKey {
+    /// The fields, by their place in the schema.
+    pub fields: Vec<usize>,
+    /// Whether letter case is ignored (R-088).
+    pub ignore_case: bool,
+    /// Whether deleted records do not count.
+    pub live: bool,
+    /// A boolean field that must be true for a record to count: "at most one default".
+    pub only_if: Option<usize>,
+}
+
+/// Fields by which backends find and sort records without a scan, after the tenant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct IndexSchema {
+    /// The fields, by their place in the schema.
+    pub fields: Vec<usize>,
+}
+
+/// Builds a typed row from values.
+type Build = fn(&ObjectRef, Meta, Vec<Value>) -> Result<Row, Faults>;
+
+/// The description of an object.
+///
+/// ```
+/// use crm_core::{contacts::Contact, schema::Entity};
+///
+/// let schema = Contact::schema();
+/// assert_eq!(schema.name(), "contact");
+/// assert_eq!(schema.table(), "contacts");
+/// assert!(schema.field("created_at").unwrap().system);
+/// ```
+#[derive(Serialize)]
+pub struct ObjectSchema {
+    name: Cow<'static, str>,
+    table: Cow<'static, str>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    help: Cow<'static, str>,
+    scope: ObjectScope,
+    lifecycle: Lifecycle,
+    fields: Vec<FieldSchema>,
+    unique: Vec<UniqueKey>,
+    indexes: Vec<IndexSchema>,
+    #[serde(skip)]
+    by_name: HashMap<String, usize>,
+    #[serde(skip)]
+    references: Vec<usize>,
+    #[serde(skip)]
+    build: Build,
+}
+
+impl ObjectSchema {
+    /// Starts the description of an object that has no Rust type.
+    ///
+    /// ```
+    /// use crm_core::schema::{FieldSchema, FieldType, ObjectSchema};
+    ///
+    /// let project = ObjectSchema::builder("project", "projects")
+    ///     .field(FieldSchema { required: true, ..FieldSchema::new("title", FieldType::text(100)) })
+    ///     .unique(&["title"], true)
+    ///     .build();
+    /// assert_eq!(project.unique_keys().len(), 1);
+    /// ```
+    pub fn builder(
+        name: impl Into<Cow<'static, str>>,
+        table: impl Into<Cow<'static, str>>,
+    ) -> ObjectBuilder {
+        ObjectBuilder {
+            schema: Self {
+                name: name.into(),
+                table: table.into(),
+                help: Cow::Borrowed(""),
+                scope: ObjectScope::default(),
+                lifecycle: Lifecycle::default(),
+                fields: system_fields(),
+                unique: Vec::new(),
+                indexes: Vec::new(),
+                by_name: HashMap::new(),
+                references: Vec::new(),
+                build: |object, meta, values| {
+                    Ok(Arc::new(Dynamic::new(object.clone(), meta, values)))
+                },
+            },
+            unique: Vec::new(),
+            indexes: Vec::new(),
+        }
+    }
+
+    /// The name in filters, references and audit events: `contact`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The name of the table: `contacts`.
+    #[must_use]
+    pub fn table(&self) -> &str {
+        &self.table
+    }
+
+    /// One sentence on what the object is, from the struct's docs.
+    #[must_use]
+    pub fn help(&self) -> &str {
+        &self.help
+    }
+
+    /// The name as a person reads it: `Deal stage change`.
+    #[must_use]
+    pub fn label(&self) -> String {
+        super::label(&self.name)
+    }
+
+    /// Whether records belong to one tenant.
+    #[must_use]
+    pub const fn scope(&self) -> ObjectScope {
+        self.scope
+    }
+
+    /// What may happen to records.
+    #[must_use]
+    pub const fn lifecycle(&self) -> Lifecycle {
+        self.lifecycle
+    }
+
+    /// The fields, the system's first.
+    #[must_use]
+    pub fn fields(&self) -> &[FieldSchema] {
+        &self.fields
+    }
+
+    /// The fields that the object adds to the system's.
+    #[must_use]
+    pub fn own_fields(&self) -> &[FieldSchema] {
+        self.fields.get(SYSTEM_FIELDS..).unwrap_or_default()
+    }
+
+    /// The field called `name`.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<&FieldSchema> {
+        self.fields.get(self.field_index(name)?)
+    }
+
+    /// The place of the field called `name`.
+    #[must_use]
+    pub fn field_index(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
+    }
+
+    /// The name of the field at `index`; empty past the end.
+    #[must_use]
+    pub fn field_name(&self, index: usize) -> &str {
+        self.fields.get(index).map_or("", |field| &field.name)
+    }
+
+    /// The unique keys.
+    #[must_use]
+    pub fn unique_keys(&self) -> &[UniqueKey] {
+        &self.unique
+    }
+
+    /// The indexes, the ones on single fields included.
+    #[must_use]
+    pub fn indexes(&self) -> &[IndexSchema] {
+        &self.indexes
+    }
+
+    /// The places of the fields that refer to other objects.
+    #[must_use]
+    pub fn references(&self) -> &[usize] {
+        &self.references
+    }
+
+    /// The names of the fields of a key or index.
+    pub fn names(&self, fields: &[usize]) -> Vec<String> {
+        fields.iter().map(|index| self.field_name(*index).to_owned()).collect()
+    }
+
+    /// Reads one flat JSON object as the values of a new record: every field's default where none
+    /// is given, every fault at once.
+    ///
+    /// # Errors
+    /// Unknown and read-only fields, and every value that does not fit.
+    pub fn parse(
+        &self,
+        json: &serde_json::Map<String, serde_json::Value>,
+    ) -> Result<Vec<Value>, Faults> {
+        let (values, faults) = self.overlay(self.defaults(), json, Access::User);
+        if faults.is_empty() { Ok(values) } else { Err(faults) }
+    }
+
+    /// The values of a new record, in the order of the schema, the system's fields left out.
+    #[must_use]
+    pub fn defaults(&self) -> Vec<Value> {
+        self.own_fields().iter().map(|field| field.default.clone()).collect()
+    }
+
+    /// Lays the members of a flat JSON object over `values`; `null` empties a field or gives it its
+    /// default. JSON fields are merged member by member (RFC 7396). Returns every fault, with the
+    /// faulty fields left as they were.
+    pub(crate) fn overlay(
+        &self,
+        mut values: Vec<Value>,
+        json: &serde_json::Map<String, serde_json::Value>,
+        access: Access,
+    ) -> (Vec<Value>, Faults) {
+        let mut faults = Faults::default();
+        for (name, member) in json {
+            let Some(index) = self.field_index(name) else {
+                faults.add(name, codes::UNKNOWN_FIELD, "there is no such field");
+                continue;
+            };
+            let (Some(field), Some(place)) = (self.fields.get(index), index.checked_sub(SYSTEM_FIELDS))
+            else {
+                faults.add(name, codes::READ_ONLY, "only the engine writes this field");
+                continue;
+            };
+            if field.read_only && access == Access::User {
+                faults.add(name, codes::READ_ONLY, "only the engine writes this field");
+                continue;
+            }
+            let Some(slot) = values.get_mut(place) else { continue };
+            match self.overlay_one(field, slot, member) {
+                Ok(value) => *slot = value,
+                Err(fault) => {
+                    faults.push(fault);
+                    continue;
+                }
+            }
+            // What is derived from the field is derived again.
+            if field.field_type == FieldType::Phone
+                && access == Access::User
+                && let Some(derived) = values.get_mut(place + 1)
+            {
+                *derived = Value::Null;
+            }
+        }
+        (values, faults)
+    }
+
+    fn overlay_one(
+        &self,
+        field: &FieldSchema,
+        old: &Value,
+        member: &serde_json::Value,
+    ) -> Result<Value, FieldError> {
+        if let (Value::Json(old), serde_json::Value::Object(_)) = (old, member) {
+            let mut merged = old.clone();
+            json_patch::merge(&mut merged, member);
+            return field
+                .field_type
+                .coerce(Value::Json(merged))
+                .map_err(|fault| fault.at(&field.name));
+        }
+        let value = field
+            .field_type
+            .coerce(Value::from_json(member.clone()))
+            .map_err(|fault| fault.at(&field.name))?;
+        if !value.is_null() {
+            return Ok(value);
+        }
+        if !member.is_null() && field.required {
+            return Err(FieldError::new(&*field.name, codes::BLANK, "must not be blank"));
+        }
+        Ok(field.default.clone())
+    }
+}
+
+/// Who lays values over a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// A caller, who may not touch read-only fields.
+    User,
+    /// The engine, which gives back what it wrote.
+    Engine,
+}
+
+impl fmt::Debug for ObjectSchema {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ObjectSchema").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// A shared [`ObjectSchema`]; two are equal if their objects have the same name.
+#[derive(Clone, Debug)]
+pub struct ObjectRef(Arc<ObjectSchema>);
+
+impl ObjectRef {
+    /// The description of `E`, as the derive makes it.
+    pub fn of<E: Entity>(builder: ObjectBuilder) -> Self {
+        let mut list = FieldList::default();
+        E::describe(&mut list);
+        let mut builder = builder;
+        builder.schema.fields.extend(list.into_fields());
+        builder.schema.build = |object, meta, values| {
+            let mut reader = FieldReader::new(object.own_fields(), values);
+            match E::read(&mut reader) {
+                Some(data) => Ok(Arc::new(Record::new(meta, data))),
+                None => Err(reader.into_faults()),
+            }
+        };
+        builder.build()
+    }
+
+    /// Builds a row of the object: typed, where the object has a Rust type. `values` hold every
+    /// field but the system's, in the schema's order, as they were read from a row before.
+    ///
+    /// # Errors
+    /// The fields whose value does not fit.
+    pub fn build(&self, meta: Meta, values: Vec<Value>) -> Result<Row, Faults> {
+        (self.0.build)(self, meta, values)
+    }
+}
+
+impl Deref for ObjectRef {
+    type Target = ObjectSchema;
+
+    fn deref(&self) -> &ObjectSchema {
+        &self.0
+    }
+}
+
+impl PartialEq for ObjectRef {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0.name == other.0.name
+    }
+}
+
+impl Eq for ObjectRef {}
+
+/// Makes an [`ObjectSchema`].
+#[derive(Debug)]
+pub struct ObjectBuilder {
+    schema: ObjectSchema,
+    unique: Vec<NamedKey>,
+    indexes: Vec<Vec<Cow<'static, str>>>,
+}
+
+#[derive(Debug)]
+struct NamedKey {
+    fields: Vec<Cow<'static, str>>,
+    ignore_case: bool,
+    live: bool,
+    only_if: Option<Cow<'static, str>>,
+}
+
+impl ObjectBuilder {
+    /// Says in one sentence what the object is.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<Cow<'static, str>>) -> Self {
+        self.schema.help = help.into();
+        self
+    }
+
+    /// The records are the platform's, not a tenant's.
+    #[must_use]
+    pub const fn platform(mut self) -> Self {
+        self.schema.scope = ObjectScope::Platform;
+        self
+    }
+
+    /// The records are written once and never changed.
+    #[must_use]
+    pub const fn log(mut self) -> Self {
+        self.schema.lifecycle = Lifecycle::Log;
+        self
+    }
+
+    /// Adds a field.
+    #[must_use]
+    pub fn field(mut self, field: FieldSchema) -> Self {
+        self.schema.fields.push(field);
+        self
+    }
+
+    /// No two live records have the same values in these fields.
+    #[must_use]
+    pub fn unique(self, fields: &[&'static str], ignore_case: bool) -> Self {
+        self.unique_key(fields, ignore_case, true, None)
+    }
+
+    /// Adds a unique key; see [`UniqueKey`].
+    #[must_use]
+    pub fn unique_key(
+        mut self,
+        fields: &[&'static str],
+        ignore_case: bool,
+        live: bool,
+        only_if: Option<&'static str>,
+    ) -> Self {
+        self.unique.push(NamedKey {
+            fields: fields.iter().map(|name| Cow::Borrowed(*name)).collect(),
+            ignore_case,
+            live,
+            only_if: only_if.map(Cow::Borrowed),
+        });
+        self
+    }
+
+    /// Adds an index over these fields, in this order.
+    #[must_use]
+    pub fn index(mut self, fields: &[&'static str]) -> Self {
+        self.indexes.push(fields.iter().map(|name| Cow::Borrowed(*name)).collect());
+        self
+    }
+
+    /// Finishes the description. Keys and indexes over fields that the object does not have are
+    /// left out; the derive refuses them when it compiles.
+    #[must_use]
+    pub fn build(self) -> ObjectRef {
+        let Self { mut schema, unique, indexes } = self;
+        schema.by_name = schema
+            .fields
+            .iter()
+            .enumerate()
+            .map(|(index, field)| (field.name.to_string(), index))
+            .collect();
+        let place = |name: &Cow<'static, str>| schema.by_name.get(&**name).copied();
+        let places = |names: &[Cow<'static, str>]| -> Option<Vec<usize>> {
+            names.iter().map(place).collect()
+        };
+        schema.unique = unique
+            .iter()
+            .filter_map(|key| {
+                Some(UniqueKey {
+                    fields: places(&key.fields)?,
+                    ignore_case: key.ignore_case,
+                    live: key.live,
+                    only_if: match &key.only_if {
+                        Some(name) => Some(place(name)?),
+                        None => None,
+                    },
+                })
+            })
+            .collect();
+        let mut all: Vec<IndexSchema> =
+            indexes.iter().filter_map(|names| Some(IndexSchema { fields: places(names)? })).collect();
+        for (index, field) in schema.fields.iter().enumerate() {
+            let led = all.iter().any(|other| other.fields.first() == Some(&index));
+            if (field.indexed || field.reference().is_some()) && !led {
+                all.push(IndexSchema { fields: vec![index] });
+            }
+        }
+        schema.indexes = all;
+        schema.references = (0..schema.fields.len())
+            .filter(|index| {
+                schema.fields.get(*index).is_some_and(|field| field.reference().is_some())
+            })
+            .collect();
+        for key in &schema.unique {
+            if key.ignore_case {
+                for index in &key.fields {
+                    if let Some(field) = schema.fields.get_mut(*index)
+                        && field.storage_kind() == super::StorageKind::Text
+                    {
+                        field.ignore_case = true;
+                    }
+                }
+            }
+        }
+        ObjectRef(Arc::new(schema))
+    }
+}

@@ -1,0 +1,204 @@
+//! [`ChangeSet`]: a commit as data.
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::query::{Condition, SortKey};
+use crate::record::Stamp;
+use crate::schema::{ObjectRef, Row, Value};
+
+/// One commit: everything that is written together, and what it relied on.
+///
+/// A backend checks, and writes nothing if one check fails:
+///
+/// 1. every [`Expectation`], every `before` of an update or delete: the stored row has that
+///    version, else [`Conflict`](super::StorageError::Conflict);
+/// 2. no inserted id is there already, else [`Duplicate`](super::StorageError::Duplicate) of `id`;
+/// 3. with all changes applied, no two rows have the same values in a unique key, else `Duplicate`
+///    of its fields;
+/// 4. every reference that was inserted or changed leads to a row of the same tenant that is not
+///    deleted, with all changes applied, else [`Reference`](super::StorageError::Reference);
+/// 5. nothing refers to a removed row, with all changes applied, else
+///    [`Referenced`](super::StorageError::Referenced).
+///
+/// [`check_references`](super::check_references) and [`unique_value`](super::unique_value) say
+/// exactly what counts.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ChangeSet {
+    /// The commit's id, which its events carry.
+    pub id: Uuid,
+    /// The commit's time.
+    pub at: DateTime<Utc>,
+    /// What is written; at most one change for each row.
+    pub changes: Vec<Change>,
+    /// What was relied on besides the changed rows.
+    pub expects: Vec<Expectation>,
+}
+
+impl ChangeSet {
+    /// A commit with these changes.
+    #[must_use]
+    pub const fn new(
+        id: Uuid,
+        at: DateTime<Utc>,
+        changes: Vec<Change>,
+        expects: Vec<Expectation>,
+    ) -> Self {
+        Self { id, at, changes, expects }
+    }
+}
+
+/// One row written by a commit.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// A row that was not there.
+    Insert {
+        /// The row.
+        row: Row,
+    },
+    /// A row that takes the place of another version.
+    Update {
+        /// The row as it was read; its version is the one expected in storage.
+        before: Row,
+        /// The row as it shall be, with the next version.
+        after: Row,
+    },
+    /// A row that is removed for good.
+    Delete {
+        /// The row as it was read; its version is the one expected in storage.
+        before: Row,
+    },
+}
+
+impl Change {
+    /// The object of the row.
+    #[must_use]
+    pub fn object(&self) -> &ObjectRef {
+        self.any().object()
+    }
+
+    /// The row's id.
+    #[must_use]
+    pub fn id(&self) -> Uuid {
+        self.any().id()
+    }
+
+    /// The row as it was, unless it is new.
+    #[must_use]
+    pub const fn before(&self) -> Option<&Row> {
+        match self {
+            Self::Insert { .. } => None,
+            Self::Update { before, .. } | Self::Delete { before } => Some(before),
+        }
+    }
+
+    /// The row as it shall be, unless it is removed.
+    #[must_use]
+    pub const fn after(&self) -> Option<&Row> {
+        match self {
+            Self::Insert { row } => Some(row),
+            Self::Update { after, .. } => Some(after),
+            Self::Delete { .. } => None,
+        }
+    }
+
+    const fn any(&self) -> &Row {
+        match self {
+            Self::Insert { row } => row,
+            Self::Update { after, .. } => after,
+            Self::Delete { before } => before,
+        }
+    }
+}
+
+/// A row that a decision relied on without changing it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expectation {
+    /// The object.
+    pub object: ObjectRef,
+    /// The row.
+    pub id: Uuid,
+    /// The version that was read.
+    pub version: i64,
+}
+
+/// A request of one worker for rows that no other worker gets.
+///
+/// The assignments must make the row stop fulfilling the condition, as setting `claimed_until` to a
+/// later moment does: that is what keeps the next claim from taking it again. A claim is
+/// bookkeeping of workers and leaves no audit event.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Claim {
+    /// The object.
+    pub object: ObjectRef,
+    /// Which rows.
+    pub condition: Condition,
+    /// Which rows first.
+    pub sort: Vec<SortKey>,
+    /// The most rows.
+    pub limit: usize,
+    /// What to write into each row: fields by their place in the schema, none of them the system's
+    /// and none of them in a unique key.
+    pub assign: Vec<(usize, Value)>,
+    /// When and by whom; becomes the rows' `updated`, and their version rises by one.
+    pub stamp: Stamp,
+}
+
+impl Claim {
+    /// A claim of up to `limit` rows that fulfil `condition`.
+    #[must_use]
+    pub const fn new(
+        object: ObjectRef,
+        condition: Condition,
+        sort: Vec<SortKey>,
+        limit: usize,
+        assign: Vec<(usize, Value)>,
+        stamp: Stamp,
+    ) -> Self {
+        Self { object, condition, sort, limit, assign, stamp }
+    }
+
+    /// The row as the claim leaves it.
+    ///
+    /// # Errors
+    /// [`Corrupt`](super::StorageError::Corrupt) where an assigned value does not fit its field.
+    pub fn apply(&self, row: &Row) -> Result<Row, super::StorageError> {
+        let mut values = row.values();
+        for (index, value) in &self.assign {
+            let slot = index.checked_sub(crate::schema::SYSTEM_FIELDS);
+            if let Some(slot) = slot.and_then(|place| values.get_mut(place)) {
+                slot.clone_from(value);
+            }
+        }
+        row.with_values(row.meta().next(self.stamp), values).map_err(|faults| {
+            super::StorageError::Corrupt {
+                object: self.object.name().to_owned(),
+                fields: faults
+                    .into_result()
+                    .err()
+                    .into_iter()
+                    .flat_map(crate::error::ValidationError::into_errors)
+                    .map(|error| error.path)
+                    .collect(),
+            }
+        })
+    }
+}
+
+/// What a backend says of a commit that was applied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Committed {
+    /// How many rows were written.
+    pub rows: usize,
+}
+
+impl Committed {
+    /// A commit that wrote so many rows.
+    #[must_use]
+    pub const fn new(rows: usize) -> Self {
+        Self { rows }
+    }
+}

@@ -1,0 +1,334 @@
+//! Storages that are wrong on purpose, to prove that the suite notices.
+//!
+//! Each [`Defect`] is a mistake that real backends make: a check left out, a comparison that
+//! follows the database's habit instead of the port, a lock given up too early. A
+//! [`BrokenStorage`] is right but for its one defect, and must fail a case of the defect's group:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use crm_core::storage::conformance::broken::{BrokenStorage, Defect};
+//! use crm_core::storage::conformance::{self, Harness};
+//!
+//! let defect = Defect::UniqueRowByRow;
+//! assert_eq!(defect.group(), "unique");
+//! let harness = Harness::new(Arc::new(BrokenStorage::new(defect)));
+//! let case = conformance::case("unique_swap").expect("a case of the suite");
+//! assert!(conformance::block_on(case.run(harness)).is_err());
+//! ```
+
+mod check;
+mod matching;
+mod reading;
+mod store;
+mod writing;
+
+pub use store::BrokenStorage;
+
+macro_rules! defects {
+    ($($group:literal { $($(#[$doc:meta])* $defect:ident,)* })*) => {
+        /// One mistake of a [`BrokenStorage`].
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum Defect {
+            $($($(#[$doc])* $defect,)*)*
+        }
+
+        impl Defect {
+            /// Every defect, by group.
+            pub const ALL: &'static [Self] = &[$($(Self::$defect,)*)*];
+
+            /// The group of the suite that notices it.
+            #[must_use]
+            pub const fn group(self) -> &'static str {
+                match self {
+                    $($(Self::$defect => $group,)*)*
+                }
+            }
+        }
+    };
+}
+
+defects! {
+    "crud" {
+        /// Keeps the milliseconds of a moment.
+        KeepsMilliseconds,
+        /// Keeps decimals as binary fractions.
+        DecimalsAsFloats,
+        /// Keeps whole numbers as binary fractions.
+        IntegersAsFloats,
+        /// Takes an empty list for none.
+        EmptyListsAreNull,
+        /// Cuts texts to 255 characters.
+        CutsLongTexts,
+        /// Stores addresses in lower case.
+        LowersEmails,
+        /// Merges an updated document into the old one.
+        MergesDocuments,
+        /// Leaves fields as they were that an update empties.
+        CannotEmptyFields,
+        /// Stores visitors without a name as the system.
+        LosesAnonymity,
+        /// Leaves the stamp of the last change as it was.
+        ForgetsUpdates,
+        /// Gives rows back without their Rust type.
+        UntypedRows,
+        /// Gives rows back in the order of their ids.
+        GetsInStorageOrder,
+        /// Hides deleted rows from `get`.
+        GetHidesDeleted,
+        /// Writes the first thousand changes of a commit.
+        WritesAThousand,
+        /// Keeps the rows of all objects under their ids alone.
+        OneTableForAll,
+    }
+    "versions" {
+        /// Lets every update through.
+        IgnoresVersionsOfUpdates,
+        /// Lets every removal through.
+        IgnoresVersionsOfRemovals,
+        /// Inserts what an update does not find.
+        UpdatesInsert,
+        /// Does not look at expectations.
+        ForgetsExpectations,
+        /// Looks only whether an expected row is there.
+        ExpectsAnyVersion,
+        /// Lets an insert replace a row.
+        InsertsReplace,
+        /// Reports a unique key before a stale version.
+        ReportsDuplicatesFirst,
+    }
+    "unique" {
+        /// Compares letters as they are.
+        UniqueByCase,
+        /// Ignores the case of ASCII letters only.
+        UniqueByAsciiCase,
+        /// Ignores case in every key.
+        UniqueWithoutCase,
+        /// Counts deleted rows in keys for live ones.
+        UniqueCountsDeleted,
+        /// Frees the values of deleted rows in every key.
+        UniqueFreesDeleted,
+        /// Takes two missing values for the same.
+        UniqueNullsCollide,
+        /// Looks at the first field of a key.
+        UniqueByFirstField,
+        /// Writes the fields of a key behind each other.
+        UniqueByJoinedText,
+        /// Forgets under which condition a key counts.
+        UniqueWithoutCondition,
+        /// Checks row by row, so that two rows cannot swap.
+        UniqueRowByRow,
+        /// Compares new rows with stored ones only.
+        UniqueAgainstStored,
+        /// Checks inserts only.
+        UniqueOnInsert,
+        /// Lets a value be used once in all tenants.
+        UniqueOverTenants,
+        /// Lets each tenant use a value of the platform once.
+        PlatformUniquePerTenant,
+        /// Does not name the fields.
+        DuplicateWithoutFields,
+    }
+    "references" {
+        /// Checks no reference.
+        NoReferenceCheck,
+        /// Checks references that are required only.
+        ChecksRequiredReferences,
+        /// Checks the references of inserted rows only.
+        ReferencesOnInsert,
+        /// Takes a deleted row for a target.
+        TargetsMayBeDeleted,
+        /// Does not see targets that come with the same commit.
+        TargetsMustBeStored,
+        /// Does not see that the same commit deletes a target.
+        TargetsAsStored,
+        /// Checks the references of every written row.
+        RechecksUnchanged,
+        /// Does not check what a restored row refers to.
+        ForgetsRestored,
+        /// Removes rows that others refer to.
+        NoRemovalCheck,
+        /// Protects targets of references that forbid deletion only.
+        ProtectsRestrictedOnly,
+        /// Does not count deleted rows that refer to a removed one.
+        DeletedDoNotRefer,
+        /// Removes row by row, so that a family cannot go at once.
+        RemovesRowByRow,
+    }
+    "filters" {
+        /// Takes `not` for unknown where a value is missing, as SQL does.
+        ThreeValuedNot,
+        /// Finds no row without a value by `ne`, as SQL does.
+        NeSkipsNulls,
+        /// Searches texts by the case of their letters.
+        SearchesByCase,
+        /// Ignores the case of ASCII letters only when it searches.
+        SearchesByAsciiCase,
+        /// Takes `%` and `_` in a searched text for wildcards.
+        SearchesByPattern,
+        /// Ignores case in every comparison for equality.
+        EqualWithoutCase,
+        /// Minds case also in fields that ignore it.
+        EqualByCase,
+        /// Compares texts as a dictionary does.
+        ComparesWithoutCase,
+        /// Compares decimals as binary fractions.
+        ComparesFloats,
+        /// Compares moments by the second.
+        ComparesSeconds,
+        /// Takes every row for no alternative.
+        EmptyOrIsTrue,
+        /// Takes every row for an empty set of values.
+        EmptyInIsTrue,
+        /// Looks at the first hundred values of a set.
+        CutsSets,
+        /// Takes any of the entries for all of them.
+        AllOfIsAnyOf,
+        /// Takes an empty list for none.
+        EmptyListsFulfilNothing,
+        /// Follows references to deleted rows.
+        HasSeesDeleted,
+        /// Does not follow references to archived rows.
+        HasSkipsArchived,
+        /// Compares members of documents by their text.
+        MembersAsTexts,
+        /// Takes only a written null for no member.
+        MissingMembersAreValues,
+        /// Gives one row more than asked for.
+        OneRowMore,
+    }
+    "sorting" {
+        /// Sorts missing values in front.
+        NullsFirst,
+        /// Sorts missing values behind in both directions.
+        NullsAlwaysLast,
+        /// Leaves equal rows as they come.
+        NoTieBreak,
+        /// Sorts as a dictionary does.
+        SortsWithoutCase,
+        /// Sorts by the first key only.
+        SortsByOneKey,
+        /// Sorts as if all keys went the way of the first.
+        OneDirection,
+        /// Takes the row at a position in once more.
+        PositionInclusive,
+        /// Drops rows that are equal to a position in the first key.
+        PositionDropsTies,
+        /// Compares positions as if all keys went the way of the first.
+        PositionInOneDirection,
+        /// Finds nothing behind a missing value, and no missing value behind others.
+        PositionLosesNulls,
+        /// Compares positions as binary fractions.
+        PositionAsFloat,
+        /// Compares positions by the millisecond.
+        PositionInMilliseconds,
+    }
+    "aggregates" {
+        /// Does not round averages.
+        AverageUnrounded,
+        /// Rounds averages half up.
+        AverageHalfUp,
+        /// Divides by rows without a value too.
+        AverageOverAll,
+        /// Sums nothing up to no value.
+        SumOfNothingIsNull,
+        /// Sums as binary fractions.
+        SumsFloats,
+        /// Gives what fits where a sum is too large.
+        HidesOverflow,
+        /// Gives no group where there are no rows.
+        NothingHasNoGroup,
+        /// Puts rows without a key in front.
+        NullKeysFirst,
+        /// Leaves rows without a key out.
+        NullKeysMissing,
+        /// Groups texts in whatever case.
+        GroupsWithoutCase,
+        /// Groups by the days of Greenwich.
+        DaysInUtc,
+        /// Takes one offset for the whole year.
+        DaysWithoutSummerTime,
+        /// Begins weeks on Sunday.
+        WeeksFromSunday,
+        /// Counts deleted rows whatever was asked.
+        CountsEverything,
+    }
+    "tenancy" {
+        /// Gets rows of every tenant by id.
+        GetsForeign,
+        /// Selects rows of every tenant.
+        SelectsForeign,
+        /// Selects rows of every tenant behind an `or` that is not in brackets.
+        OrLeaksForeign,
+        /// Counts rows of every tenant.
+        AggregatesForeign,
+        /// Claims rows of every tenant.
+        ClaimsForeign,
+        /// Follows references into other tenants.
+        HasSeesForeign,
+        /// Lets rows refer to other tenants' rows.
+        RefersToForeign,
+        /// Lets a commit rely on other tenants' rows.
+        ExpectsForeign,
+        /// Writes other tenants' rows.
+        WritesForeign,
+        /// Says that a row is somebody else's.
+        TellsForeignApart,
+        /// Lets an id be used once in all tenants.
+        IdsOverTenants,
+        /// Holds a row back that another tenant's row refers to by its id.
+        ForeignRowsRefer,
+        /// Shows every tenant all rows of the platform.
+        TenantsSeePlatform,
+        /// Shows the platform the rows of all tenants.
+        PlatformSeesTenants,
+    }
+    "atomicity" {
+        /// Writes the changes in front of a bad one.
+        WritesUntilBad,
+        /// Checks versions while it writes.
+        ChecksVersionsLate,
+        /// Shows a commit while it is written.
+        ShowsHalves,
+        /// Reads what was there before the last commit.
+        ReadsBehind,
+    }
+    "concurrency" {
+        /// Gives up the lock between checking and writing.
+        ChecksThenWrites,
+        /// Checks versions before it takes the lock.
+        ChecksVersionsApart,
+        /// Checks expectations before it takes the lock.
+        ChecksExpectationsApart,
+        /// Checks unique keys before it takes the lock.
+        ChecksUniqueApart,
+        /// Checks ids before it takes the lock.
+        ChecksIdsApart,
+        /// Checks references before it takes the lock.
+        ChecksReferencesApart,
+        /// Takes every commit beside another for a conflict.
+        ConflictsWithoutReason,
+    }
+    "claims" {
+        /// Gives up the lock between finding and taking.
+        ClaimsWithoutLock,
+        /// Takes every row that is free.
+        ClaimsWithoutLimit,
+        /// Takes the oldest rows.
+        ClaimsWithoutOrder,
+        /// Leaves the version as it was.
+        ClaimsKeepVersions,
+        /// Leaves the stamp as it was.
+        ClaimsKeepStamps,
+        /// Gives rows back as they were.
+        ClaimsGiveOldRows,
+        /// Empties the fields that are not assigned.
+        ClaimsEmptyOthers,
+    }
+    "model" {
+        /// Loses one change in a hundred.
+        LosesOneInAHundred,
+        /// Finds rows by the value that they were inserted with.
+        LeavesOldIndexEntries,
+    }
+}

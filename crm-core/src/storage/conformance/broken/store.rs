@@ -1,0 +1,400 @@
+//! [`BrokenStorage`]: the reference store with one defect.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use super::super::naive::{State, claim_query, may_write};
+use super::Defect;
+use super::check::{Checker, Checks};
+use crate::Id;
+use crate::query::{AggregateQuery, Condition, Group, Query};
+use crate::schema::{AnyRecord, Dynamic, ObjectRef, ObjectScope, Row};
+use crate::storage::{Change, ChangeSet, Claim, Committed, Scope, Storage, StorageError};
+
+/// A storage that is right but for one [`Defect`].
+#[derive(Debug)]
+pub struct BrokenStorage {
+    pub(super) defect: Defect,
+    state: Mutex<Stored>,
+    busy: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Stored {
+    now: State,
+    /// The rows before the last commit.
+    before: State,
+    /// Rows as they were inserted.
+    inserted: HashMap<Uuid, Row>,
+    commits: usize,
+}
+
+/// Lets another thread in between.
+fn pause() {
+    std::thread::sleep(Duration::from_micros(300));
+}
+
+impl BrokenStorage {
+    /// An empty storage with this defect.
+    #[must_use]
+    pub fn new(defect: Defect) -> Self {
+        Self {
+            defect,
+            state: Mutex::default(),
+            busy: AtomicUsize::new(0),
+        }
+    }
+
+    pub(super) fn has(&self, defect: Defect) -> bool {
+        self.defect == defect
+    }
+
+    fn state(&self) -> MutexGuard<'_, Stored> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What readers see.
+    fn read(&self) -> (State, HashMap<Uuid, Row>) {
+        let state = self.state();
+        let rows = if self.has(Defect::ReadsBehind) {
+            &state.before
+        } else {
+            &state.now
+        };
+        (rows.clone(), state.inserted.clone())
+    }
+
+    /// The rows of an object that a call sees; `leaks` where it sees those of every tenant.
+    fn visible(&self, state: &State, scope: &Scope, object: &ObjectRef, leaks: bool) -> Vec<Row> {
+        let platform = object.scope() == ObjectScope::Platform;
+        let all = leaks && !platform
+            || platform && self.has(Defect::TenantsSeePlatform)
+            || *scope == Scope::Platform && self.has(Defect::PlatformSeesTenants);
+        if all {
+            return state
+                .everywhere()
+                .filter(|(_, row)| row.object() == object)
+                .map(|(_, row)| row.clone())
+                .collect();
+        }
+        state.visible(scope, object)
+    }
+
+    fn given(&self, rows: Vec<Row>) -> Vec<Row> {
+        if !self.has(Defect::UntypedRows) {
+            return rows;
+        }
+        rows.into_iter()
+            .map(|row| -> Row {
+                let untyped = Dynamic::new(row.object().clone(), row.meta(), row.values());
+                std::sync::Arc::new(untyped)
+            })
+            .collect()
+    }
+
+    fn related(&self, state: &State, scope: &Scope) -> impl Fn(&ObjectRef, Uuid) -> Option<Row> {
+        let foreign = self.has(Defect::HasSeesForeign);
+        move |object, id| {
+            if foreign {
+                anywhere(state, object, id)
+            } else {
+                state.find(scope, object.name(), id)
+            }
+        }
+    }
+
+    fn find_all(
+        &self,
+        state: &State,
+        inserted: &HashMap<Uuid, Row>,
+        scope: &Scope,
+        query: &Query,
+        leaks: bool,
+    ) -> Vec<Row> {
+        let related = self.related(state, scope);
+        let or_leaks = self.has(Defect::OrLeaksForeign)
+            && query
+                .condition
+                .conjuncts()
+                .iter()
+                .any(|one| matches!(one, Condition::Or(_)));
+        let mut found = self.visible(state, scope, &query.object, leaks || or_leaks);
+        found.retain(|row| {
+            let indexed = match inserted.get(&row.id()) {
+                Some(old) if self.has(Defect::LeavesOldIndexEntries) => old,
+                _ => row,
+            };
+            self.is_after(query, &**row) && self.matches(&query.condition, &**indexed, &related)
+        });
+        found.sort_by(|a, b| self.order(query, &**a, &**b));
+        found.truncate(
+            query
+                .limit
+                .saturating_add(usize::from(self.has(Defect::OneRowMore))),
+        );
+        found
+    }
+}
+
+/// The row with this id in whatever tenant.
+pub(super) fn anywhere(state: &State, object: &ObjectRef, id: Uuid) -> Option<Row> {
+    state
+        .everywhere()
+        .map(|(_, row)| row)
+        .find(|row| row.object() == object && row.id() == id)
+        .cloned()
+}
+
+#[async_trait]
+impl Storage for BrokenStorage {
+    async fn get(
+        &self,
+        scope: &Scope,
+        object: &ObjectRef,
+        ids: &[Uuid],
+    ) -> Result<Vec<Row>, StorageError> {
+        let (state, _) = self.read();
+        let visible = self.visible(&state, scope, object, self.has(Defect::GetsForeign));
+        let mut found: Vec<Row> = ids
+            .iter()
+            .filter_map(|id| {
+                let own = state.find(scope, object.name(), *id);
+                own.or_else(|| visible.iter().find(|row| row.id() == *id).cloned())
+            })
+            .collect();
+        if self.has(Defect::GetsInStorageOrder) {
+            found.sort_by_key(|row| row.id());
+        }
+        if self.has(Defect::GetHidesDeleted) {
+            found.retain(|row| !row.is_deleted());
+        }
+        Ok(self.given(found))
+    }
+
+    async fn select(&self, scope: &Scope, query: &Query) -> Result<Vec<Row>, StorageError> {
+        let (state, inserted) = self.read();
+        let leaks = self.has(Defect::SelectsForeign);
+        Ok(self.given(self.find_all(&state, &inserted, scope, query, leaks)))
+    }
+
+    async fn aggregate(
+        &self,
+        scope: &Scope,
+        query: &AggregateQuery,
+    ) -> Result<Vec<Group>, StorageError> {
+        let (state, inserted) = self.read();
+        let condition = match self.defect {
+            Defect::CountsEverything => Condition::all(),
+            _ => query.condition.clone(),
+        };
+        let rows = Query::new(&query.object, condition);
+        let leaks = self.has(Defect::AggregatesForeign);
+        self.groups(query, self.find_all(&state, &inserted, scope, &rows, leaks))
+    }
+
+    async fn commit(&self, scope: &Scope, changes: &ChangeSet) -> Result<Committed, StorageError> {
+        let beside = self.busy.fetch_add(1, Ordering::SeqCst);
+        let committed = self.commit_beside(scope, changes, beside > 0);
+        self.busy.fetch_sub(1, Ordering::SeqCst);
+        committed
+    }
+
+    async fn claim(&self, scope: &Scope, claim: &Claim) -> Result<Vec<Row>, StorageError> {
+        let mut query = claim_query(claim);
+        match self.defect {
+            Defect::ClaimsWithoutLimit => query.limit = usize::MAX,
+            Defect::ClaimsWithoutOrder => query = query.sort(Vec::new()),
+            _ => {}
+        }
+        let mut state = self.state();
+        let leaks = self.has(Defect::ClaimsForeign);
+        let found = self.find_all(&state.now, &state.inserted, scope, &query, leaks);
+        if self.has(Defect::ClaimsWithoutLock) {
+            drop(state);
+            pause();
+            state = self.state();
+        }
+        let mut claimed = Vec::new();
+        for row in &found {
+            let after = self.claimed(claim, row)?;
+            let owner = owner(&state.now, scope, row.object(), row.id());
+            state.now.put(&owner, after.clone());
+            claimed.push(after);
+        }
+        state.before = state.now.clone();
+        Ok(if self.has(Defect::ClaimsGiveOldRows) {
+            found
+        } else {
+            claimed
+        })
+    }
+}
+
+/// The scope that a row is found in: one's own, if it is there.
+fn owner(state: &State, scope: &Scope, object: &ObjectRef, id: Uuid) -> Scope {
+    if state.find(scope, object.name(), id).is_some() || object.scope() == ObjectScope::Platform {
+        return *scope;
+    }
+    state
+        .everywhere()
+        .find(|(_, row)| row.object() == object && row.id() == id)
+        .map_or(*scope, |(tenant, _)| Scope::Tenant(Id::new(tenant)))
+}
+
+impl BrokenStorage {
+    fn commit_beside(
+        &self,
+        scope: &Scope,
+        changes: &ChangeSet,
+        beside: bool,
+    ) -> Result<Committed, StorageError> {
+        may_write(scope, changes)?;
+        if self.has(Defect::ConflictsWithoutReason) {
+            pause();
+            if let (true, Some(change)) = (beside, changes.changes.first()) {
+                let object = change.object().name().to_owned();
+                return Err(StorageError::Conflict {
+                    object,
+                    id: change.id(),
+                });
+            }
+        }
+        let (first, then) = self.checks();
+        if !first.is_empty() {
+            self.checker(&self.state().now, scope, changes).run(first)?;
+            pause();
+        }
+        let mut state = self.state();
+        if self.has(Defect::WritesUntilBad) {
+            for change in &changes.changes {
+                let expects = changes.expects.clone();
+                let one = ChangeSet::new(changes.id, changes.at, vec![change.clone()], expects);
+                self.checker(&state.now, scope, &one).run(then)?;
+                self.write(&mut state, scope, &one.changes);
+            }
+            return Ok(Committed::new(changes.changes.len()));
+        }
+        self.checker(&state.now, scope, changes).run(then)?;
+        let before = state.now.clone();
+        if self.has(Defect::ShowsHalves) {
+            for change in &changes.changes {
+                self.write(&mut state, scope, std::slice::from_ref(change));
+                drop(state);
+                pause();
+                state = self.state();
+            }
+        } else {
+            let written = self.written(&changes.changes, state.commits);
+            for change in written {
+                if self.has(Defect::ChecksVersionsLate) {
+                    let one = vec![change.clone()];
+                    let one = ChangeSet::new(changes.id, changes.at, one, Vec::new());
+                    self.checker(&state.now, scope, &one)
+                        .run(Checks::VERSIONS)?;
+                }
+                self.write(&mut state, scope, std::slice::from_ref(change));
+            }
+        }
+        state.before = before;
+        state.commits += 1;
+        Ok(Committed::new(changes.changes.len()))
+    }
+
+    /// The changes of a commit that are written.
+    fn written<'a>(&self, changes: &'a [Change], commits: usize) -> &'a [Change] {
+        let count = match self.defect {
+            Defect::WritesAThousand => changes.len().min(1_000),
+            Defect::LosesOneInAHundred if commits % 100 == 99 => changes.len().saturating_sub(1),
+            _ => changes.len(),
+        };
+        changes.get(..count).unwrap_or_default()
+    }
+
+    fn checker<'a>(
+        &self,
+        state: &'a State,
+        scope: &'a Scope,
+        changes: &'a ChangeSet,
+    ) -> Checker<'a> {
+        Checker {
+            defect: self.defect,
+            state,
+            scope,
+            changes,
+        }
+    }
+
+    /// What is checked before the lock is taken, and what under it.
+    fn checks(&self) -> (Checks, Checks) {
+        let all = Checks::all();
+        match self.defect {
+            Defect::ChecksThenWrites => (all, Checks::NONE),
+            Defect::ChecksVersionsApart => (Checks::VERSIONS, all.without(Checks::VERSIONS)),
+            Defect::ChecksExpectationsApart => {
+                (Checks::EXPECTATIONS, all.without(Checks::EXPECTATIONS))
+            }
+            Defect::ChecksUniqueApart => (Checks::UNIQUE, all.without(Checks::UNIQUE)),
+            Defect::ChecksIdsApart => (Checks::IDS, all.without(Checks::IDS)),
+            Defect::ChecksReferencesApart => (Checks::REFERENCES, all.without(Checks::REFERENCES)),
+            Defect::ChecksVersionsLate => (Checks::NONE, all.without(Checks::VERSIONS)),
+            _ => (Checks::NONE, all),
+        }
+    }
+
+    fn write(&self, stored: &mut Stored, scope: &Scope, changes: &[Change]) {
+        for change in changes {
+            let owner = match self.defect {
+                Defect::WritesForeign => owner(&stored.now, scope, change.object(), change.id()),
+                _ => *scope,
+            };
+            if self.has(Defect::OneTableForAll) {
+                let gone: Vec<Change> = super::super::objects()
+                    .iter()
+                    .filter(|object| *object != change.object())
+                    .filter_map(|object| stored.now.find(scope, object.name(), change.id()))
+                    .map(|before| Change::Delete { before })
+                    .collect();
+                stored.now.write(scope, &gone);
+            }
+            let change = self.distorted(&stored.now, &owner, change);
+            if let Change::Insert { row } = &change {
+                stored.inserted.insert(row.id(), row.clone());
+            }
+            stored.now.write(&owner, std::slice::from_ref(&change));
+        }
+    }
+
+    /// The row as a claim leaves it.
+    fn claimed(&self, claim: &Claim, row: &Row) -> Result<Row, StorageError> {
+        let after = claim.apply(row)?;
+        let (meta, old) = (after.meta(), row.meta());
+        Ok(match self.defect {
+            Defect::ClaimsKeepVersions => after.with_meta(crate::schema::Meta {
+                version: old.version,
+                ..meta
+            }),
+            Defect::ClaimsKeepStamps => after.with_meta(crate::schema::Meta {
+                updated: old.updated,
+                ..meta
+            }),
+            Defect::ClaimsEmptyOthers => {
+                let mut values = row.object().defaults();
+                for (place, value) in values.iter_mut().enumerate() {
+                    let index = place + crate::schema::SYSTEM_FIELDS;
+                    let assigned = claim.assign.iter().any(|(field, _)| *field == index);
+                    let required = row.object().fields().get(index).is_some_and(|f| f.required);
+                    if assigned || required {
+                        *value = after.value(index).into_owned();
+                    }
+                }
+                AnyRecord::with_values(&*row.clone(), meta, values).unwrap_or(after)
+            }
+            _ => after,
+        })
+    }
+}

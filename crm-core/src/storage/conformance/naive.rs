@@ -1,0 +1,256 @@
+//! [`NaiveStorage`]: the smallest backend that is right.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use crate::query::{AggregateQuery, Group, Query};
+use crate::schema::{ObjectRef, ObjectScope, Row};
+use crate::storage::{
+    Change, ChangeSet, Claim, Committed, Scope, Storage, StorageError, Violations, scan,
+    scan_aggregate,
+};
+
+/// The smallest backend that is right: all rows in one map behind one lock, every answer by looking
+/// at all rows of a tenant.
+///
+/// It is what the suite proves itself against, and a starting point to read for your own. For
+/// anything else use a backend that keeps indexes.
+///
+/// ```
+/// use std::sync::Arc;
+/// use crm_core::storage::conformance::{self, Harness, NaiveStorage};
+///
+/// let harness = Harness::new(Arc::new(NaiveStorage::default()));
+/// let case = conformance::case("crud_every_field").expect("a case of the suite");
+/// assert!(conformance::block_on(case.run(harness)).is_ok());
+/// ```
+#[derive(Debug, Default)]
+pub struct NaiveStorage {
+    state: Mutex<State>,
+}
+
+impl NaiveStorage {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it holds the lock; a poisoned one is as good as any.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Storage for NaiveStorage {
+    async fn get(
+        &self,
+        scope: &Scope,
+        object: &ObjectRef,
+        ids: &[Uuid],
+    ) -> Result<Vec<Row>, StorageError> {
+        let state = self.state();
+        Ok(ids
+            .iter()
+            .filter_map(|id| state.find(scope, object.name(), *id))
+            .collect())
+    }
+
+    async fn select(&self, scope: &Scope, query: &Query) -> Result<Vec<Row>, StorageError> {
+        let state = self.state();
+        Ok(scan(
+            query,
+            state.visible(scope, &query.object),
+            &state.related(scope),
+        ))
+    }
+
+    async fn aggregate(
+        &self,
+        scope: &Scope,
+        query: &AggregateQuery,
+    ) -> Result<Vec<Group>, StorageError> {
+        let state = self.state();
+        scan_aggregate(
+            query,
+            state.visible(scope, &query.object),
+            &state.related(scope),
+        )
+    }
+
+    async fn commit(&self, scope: &Scope, changes: &ChangeSet) -> Result<Committed, StorageError> {
+        let mut state = self.state();
+        state.check(scope, changes)?;
+        state.write(scope, &changes.changes);
+        Ok(Committed::new(changes.changes.len()))
+    }
+
+    async fn claim(&self, scope: &Scope, claim: &Claim) -> Result<Vec<Row>, StorageError> {
+        let mut state = self.state();
+        let query = claim_query(claim);
+        let found = scan(
+            &query,
+            state.visible(scope, &claim.object),
+            &state.related(scope),
+        );
+        let claimed = found
+            .iter()
+            .map(|row| claim.apply(row))
+            .collect::<Result<Vec<_>, _>>()?;
+        for row in &claimed {
+            state.put(scope, row.clone());
+        }
+        Ok(claimed)
+    }
+}
+
+/// The rows that a claim takes.
+pub(super) fn claim_query(claim: &Claim) -> Query {
+    Query::new(&claim.object, claim.condition.clone())
+        .sort(claim.sort.clone())
+        .limit(claim.limit)
+}
+
+/// All rows, by the tenant that they belong to and their object. Rows of the platform's objects
+/// belong to no tenant: they stand under the nil id.
+#[derive(Clone, Debug, Default)]
+pub(super) struct State {
+    rows: BTreeMap<(Uuid, String), BTreeMap<Uuid, Row>>,
+}
+
+impl State {
+    /// The rows of an object that a scope may see.
+    pub(super) fn visible(&self, scope: &Scope, object: &ObjectRef) -> Vec<Row> {
+        match (object.scope(), scope) {
+            (ObjectScope::Tenant, Scope::Tenant(tenant)) => {
+                self.under(tenant.uuid(), object.name())
+            }
+            (ObjectScope::Tenant, Scope::Platform) => Vec::new(),
+            (ObjectScope::Platform, Scope::Platform) => self.under(Uuid::nil(), object.name()),
+            (ObjectScope::Platform, Scope::Tenant(tenant)) => {
+                let mut rows = self.under(Uuid::nil(), object.name());
+                rows.retain(|row| row.id() == tenant.uuid());
+                rows
+            }
+        }
+    }
+
+    fn under(&self, tenant: Uuid, object: &str) -> Vec<Row> {
+        let rows = self.rows.get(&(tenant, object.to_owned()));
+        rows.map(|rows| rows.values().cloned().collect())
+            .unwrap_or_default()
+    }
+
+    /// The row with this id, if the scope may see it.
+    pub(super) fn find(&self, scope: &Scope, object: &str, id: Uuid) -> Option<Row> {
+        let under = |tenant: Uuid| {
+            self.rows
+                .get(&(tenant, object.to_owned()))?
+                .get(&id)
+                .cloned()
+        };
+        let Some(tenant) = scope.tenant() else {
+            return under(Uuid::nil());
+        };
+        let own = || (id == tenant.uuid()).then(|| under(Uuid::nil())).flatten();
+        under(tenant.uuid()).or_else(own)
+    }
+
+    /// Finds the rows that references lead to.
+    pub(super) fn related(&self, scope: &Scope) -> impl Fn(&ObjectRef, Uuid) -> Option<Row> {
+        move |object, id| self.find(scope, object.name(), id)
+    }
+
+    /// The rows that unique keys and references of an object are checked against: those of the
+    /// tenant, or for an object of the platform those of all tenants.
+    pub(super) fn compared(&self, scope: &Scope, object: &str) -> Vec<Row> {
+        let mut rows = self.under(Uuid::nil(), object);
+        if let Some(tenant) = scope.tenant() {
+            rows.extend(self.under(tenant.uuid(), object));
+        }
+        rows
+    }
+
+    /// The objects that have rows, or get some.
+    pub(super) fn objects(&self, changes: &ChangeSet) -> Vec<ObjectRef> {
+        let stored = self.rows.values().filter_map(|rows| rows.values().next());
+        let mut objects: Vec<ObjectRef> = Vec::new();
+        for object in stored
+            .map(|row| row.object())
+            .chain(changes.changes.iter().map(Change::object))
+        {
+            if !objects.contains(object) {
+                objects.push(object.clone());
+            }
+        }
+        objects
+    }
+
+    /// What the port demands of a commit.
+    fn check(&self, scope: &Scope, changes: &ChangeSet) -> Result<(), StorageError> {
+        may_write(scope, changes)?;
+        Violations::of(changes).check(
+            &|object, id| self.find(scope, object, id),
+            &|object| self.compared(scope, object),
+            &self.objects(changes),
+        )
+    }
+
+    pub(super) fn write(&mut self, scope: &Scope, changes: &[Change]) {
+        for change in changes {
+            match change.after() {
+                Some(after) => self.put(scope, after.clone()),
+                None => {
+                    let key = key(scope, change.object());
+                    if let Some(rows) = self.rows.get_mut(&key) {
+                        rows.remove(&change.id());
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn put(&mut self, scope: &Scope, row: Row) {
+        self.rows
+            .entry(key(scope, row.object()))
+            .or_default()
+            .insert(row.id(), row);
+    }
+
+    /// Every stored row with the tenant that it stands under.
+    pub(super) fn everywhere(&self) -> impl Iterator<Item = (Uuid, &Row)> {
+        self.rows
+            .iter()
+            .flat_map(|((tenant, _), rows)| rows.values().map(move |row| (*tenant, row)))
+    }
+}
+
+fn key(scope: &Scope, object: &ObjectRef) -> (Uuid, String) {
+    let tenant = match object.scope() {
+        ObjectScope::Tenant => scope.tenant().map_or(Uuid::nil(), |tenant| tenant.uuid()),
+        ObjectScope::Platform => Uuid::nil(),
+    };
+    (tenant, object.name().to_owned())
+}
+
+/// Nothing is written in the scope of the platform, and of the platform's rows a tenant writes only
+/// its own.
+pub(super) fn may_write(scope: &Scope, changes: &ChangeSet) -> Result<(), StorageError> {
+    let Some(tenant) = scope.tenant() else {
+        if changes.changes.is_empty() {
+            return Ok(());
+        }
+        return Err(StorageError::Failed(
+            "the scope of the platform is for reading".into(),
+        ));
+    };
+    for change in &changes.changes {
+        let is_platform = change.object().scope() == ObjectScope::Platform;
+        if is_platform && change.id() != tenant.uuid() {
+            let object = change.object().name().to_owned();
+            return Err(StorageError::Conflict {
+                object,
+                id: change.id(),
+            });
+        }
+    }
+    Ok(())
+}

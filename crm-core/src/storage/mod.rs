@@ -1,0 +1,112 @@
+//! The storage port: what a backend must do, and how to write one.
+//!
+//! A backend stores rows, checks versions, uniqueness and references as the schema declares them,
+//! and answers queries. It holds no rule of the domain: the engine decides, and hands over a
+//! [`ChangeSet`] that is applied whole or not at all.
+//!
+//! # Writing a backend
+//!
+//! Five methods make a backend ([`Storage`]):
+//!
+//! 1. **`get`**: rows by id. What is not there, or belongs to another tenant, is left out.
+//! 2. **`select`**: the rows that answer a [`Query`](crate::query::Query). If you can load all rows
+//!    of an object, [`scan`] does the rest: it filters, sorts, finds the position and cuts.
+//! 3. **`aggregate`**: the groups that answer an [`AggregateQuery`](crate::query::AggregateQuery);
+//!    over loaded rows, [`scan_aggregate`] does it.
+//! 4. **`commit`**: first check, then write. [`ChangeSet`] lists what to check in which order.
+//! 5. **`claim`**: select, change and return rows in one step, so that no two workers get the same.
+//!
+//! A row's values are read with [`AnyRecord::value`](crate::schema::AnyRecord::value) and
+//! [`meta`](crate::schema::AnyRecord::meta), in the order of [`ObjectSchema::fields`
+//! ](crate::schema::ObjectSchema::fields); it is built again with
+//! [`ObjectRef::build`](crate::schema::ObjectRef::build), which gives a typed row where the object
+//! has a Rust type. [`Value::to_json`](crate::schema::Value::to_json) and
+//! [`FieldType::coerce`](crate::schema::FieldType::coerce) turn values into JSON and back.
+//!
+//! Then let the public suite judge it (feature `conformance`): one macro makes a test of every
+//! case.
+//!
+//! ```ignore
+//! crm_core::conformance_tests!(my_storage::MyStorage::new_empty());
+//! ```
+//!
+//! `examples/custom_backend.rs` of the repository is a whole backend over one JSON-lines file,
+//! with the suite run against it.
+
+mod change;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+mod error;
+mod scan;
+
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+pub use change::{Change, ChangeSet, Claim, Committed, Expectation};
+pub use error::StorageError;
+pub use scan::{
+    check_references, scan, scan_aggregate, unique_value, Violations,
+};
+
+use crate::Id;
+use crate::query::{AggregateQuery, Group, Query};
+use crate::schema::{ObjectRef, Row};
+use crate::tenancy::Tenant;
+
+/// Whose rows a storage call may see.
+///
+/// Only sessions make scopes for hosts; a backend takes the tenant from here and nowhere else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// The rows of one tenant. Of the platform's objects, the tenant sees only its own row: the
+    /// one whose id is the tenant's.
+    Tenant(Id<Tenant>),
+    /// The rows of the platform's objects, such as all tenants, and nothing of any tenant. Nothing
+    /// is written in this scope.
+    Platform,
+}
+
+impl Scope {
+    /// The tenant, where the scope is one tenant's.
+    #[must_use]
+    pub const fn tenant(&self) -> Option<Id<Tenant>> {
+        match self {
+            Self::Tenant(tenant) => Some(*tenant),
+            Self::Platform => None,
+        }
+    }
+}
+
+/// A place where rows are kept. See the [module](self) for how to write one.
+///
+/// All methods may be called at the same time from many threads.
+#[async_trait]
+pub trait Storage: Debug + Send + Sync + 'static {
+    /// The rows of `object` with these ids, in the order of `ids`; unknown ids are left out.
+    /// Deleted and archived rows are rows like others here.
+    async fn get(
+        &self,
+        scope: &Scope,
+        object: &ObjectRef,
+        ids: &[Uuid],
+    ) -> Result<Vec<Row>, StorageError>;
+
+    /// The rows that answer the query, in its order.
+    async fn select(&self, scope: &Scope, query: &Query) -> Result<Vec<Row>, StorageError>;
+
+    /// The groups that answer the query, in the order of their keys.
+    async fn aggregate(
+        &self,
+        scope: &Scope,
+        query: &AggregateQuery,
+    ) -> Result<Vec<Group>, StorageError>;
+
+    /// Applies all changes or none. Every later read, by anyone, sees all of them.
+    async fn commit(&self, scope: &Scope, changes: &ChangeSet) -> Result<Committed, StorageError>;
+
+    /// Takes rows for one worker: selects them, applies the claim's assignments and returns them
+    /// as they are now. Two calls at the same time never return the same row.
+    async fn claim(&self, scope: &Scope, claim: &Claim) -> Result<Vec<Row>, StorageError>;
+}

@@ -1,0 +1,311 @@
+//! The settings of a tenant.
+
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+use crate::engine::{Records, UnitOfWork, Workspace};
+use crate::error::{Error, FieldError, Result, codes};
+use crate::query::{Find, WhereExt};
+use crate::record::Record;
+use crate::schema::{Entity, FieldType, FieldValue, Picklist, Value, ValueRef, from_json};
+use crate::value::ValueError;
+
+/// One setting of a tenant.
+#[derive(Clone, PartialEq, Entity)]
+#[entity(object = "tenant_configuration", table = "tenant_configurations", unique(category, key, live))]
+pub struct TenantConfiguration {
+    /// What the setting is about.
+    #[field(required)]
+    pub category: ConfigCategory,
+    /// Its name.
+    #[field(required, max_len = 100)]
+    pub key: String,
+    /// What is set.
+    #[field(required)]
+    pub value: ConfigValue,
+    /// Whether the engine itself needs it.
+    pub is_system: bool,
+    /// What it does.
+    #[field(multiline)]
+    pub description: Option<String>,
+}
+
+/// What a setting is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Picklist)]
+pub enum ConfigCategory {
+    /// Anything else.
+    #[default]
+    General,
+    /// Passwords, sessions, access.
+    Security,
+    /// Connections to other systems.
+    Integrations,
+    /// Messages to users.
+    Notifications,
+    /// Logo and colours.
+    Branding,
+    /// What the tenant can use.
+    Features,
+    /// How much it can use.
+    Limits,
+    /// How pages look.
+    UiCustomization,
+    /// How the tenant does business.
+    BusinessRules,
+    /// What happens by itself.
+    WorkflowAutomation,
+}
+
+/// What a setting holds. A secret is only ever held encrypted: its type has no other form.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConfigValue {
+    /// Anything that is no secret.
+    Plain(Json),
+    /// A secret, encrypted by the host.
+    Encrypted(Envelope),
+}
+
+/// An encrypted value and what is needed to decrypt it, besides the key.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Envelope {
+    /// Which key.
+    pub key_id: String,
+    /// The cipher, such as `aes-256-gcm-siv`.
+    pub algorithm: String,
+    /// The number used once, in base64.
+    pub nonce: String,
+    /// The encrypted value, in base64.
+    pub ciphertext: String,
+}
+
+impl std::fmt::Debug for Envelope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Envelope").field("key_id", &self.key_id).finish_non_exhaustive()
+    }
+}
+
+impl FieldValue for ConfigValue {
+    type Operand = Self;
+
+    fn field_type() -> FieldType {
+        FieldType::Json
+    }
+
+    fn value(&self) -> ValueRef<'_> {
+        ValueRef::Json(std::borrow::Cow::Owned(serde_json::to_value(self).unwrap_or_default()))
+    }
+
+    fn from_value(value: Value) -> Result<Self, ValueError> {
+        from_json(value)
+    }
+}
+
+/// Which parts of its name a contact needs (R-019).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ContactNamePolicy {
+    /// Given and family name.
+    #[default]
+    Both,
+    /// One of them.
+    AtLeastOne,
+}
+
+/// What names a lead needs (R-027).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LeadNamePolicy {
+    /// A name or a company.
+    #[default]
+    NameOrCompany,
+    /// Given and family name.
+    BothNames,
+}
+
+/// The settings of a tenant, by category and key.
+///
+/// ```
+/// # use crm_core::{Session, error::Result};
+/// use crm_core::tenancy::{ConfigCategory, ContactNamePolicy};
+/// # async fn example(session: &Session) -> Result<()> {
+/// let mut settings = session.configurations();
+/// settings.set(ConfigCategory::UiCustomization, "rows_per_page", &25).await?;
+/// let rows: Option<u32> =
+///     session.configurations().get(ConfigCategory::UiCustomization, "rows_per_page").await?;
+/// assert_eq!(rows, Some(25));
+///
+/// // People with one name may be contacts of this tenant.
+/// session.configurations().set_contact_name_policy(ContactNamePolicy::AtLeastOne).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use]
+pub struct Configurations<'a> {
+    records: Records<'a, TenantConfiguration>,
+}
+
+const CONTACT_NAMES: &str = "contact_names";
+const LEAD_NAMES: &str = "lead_names";
+
+impl<'a> Configurations<'a> {
+    pub(crate) const fn new(workspace: Workspace<'a>) -> Self {
+        Self { records: Records::new(workspace) }
+    }
+
+    /// The record behind a setting.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn record(
+        &self,
+        category: ConfigCategory,
+        key: &str,
+    ) -> Result<Option<Arc<Record<TenantConfiguration>>>> {
+        let wanted =
+            TenantConfiguration::CATEGORY.eq(category).and(TenantConfiguration::KEY.eq(key));
+        self.records.find_one(Find::from(wanted).with_archived()).await
+    }
+
+    /// What a setting holds, as a `T`; `None` if it is not set.
+    ///
+    /// # Errors
+    /// [`Error::Validation`] if it is encrypted or not a `T`.
+    pub async fn get<T: DeserializeOwned>(
+        &self,
+        category: ConfigCategory,
+        key: &str,
+    ) -> Result<Option<T>> {
+        let Some(record) = self.record(category, key).await? else { return Ok(None) };
+        let ConfigValue::Plain(value) = &record.value else {
+            return Err(wrong_form("is encrypted; read the record and decrypt it"));
+        };
+        serde_json::from_value(value.clone())
+            .map(Some)
+            .map_err(|_| wrong_form("is of another form than asked for"))
+    }
+
+    /// Sets a setting that is no secret.
+    ///
+    /// # Errors
+    /// [`Error::Validation`].
+    pub async fn set<T: Serialize + Sync>(
+        &mut self,
+        category: ConfigCategory,
+        key: &str,
+        value: &T,
+    ) -> Result<Arc<Record<TenantConfiguration>>> {
+        let value = serde_json::to_value(value)
+            .map_err(|_| wrong_form("cannot be written as JSON"))?;
+        self.put(category, key, ConfigValue::Plain(value)).await
+    }
+
+    /// Sets a secret that the host has encrypted.
+    ///
+    /// # Errors
+    /// [`Error::Validation`].
+    pub async fn set_encrypted(
+        &mut self,
+        category: ConfigCategory,
+        key: &str,
+        envelope: Envelope,
+    ) -> Result<Arc<Record<TenantConfiguration>>> {
+        self.put(category, key, ConfigValue::Encrypted(envelope)).await
+    }
+
+    async fn put(
+        &mut self,
+        category: ConfigCategory,
+        key: &str,
+        value: ConfigValue,
+    ) -> Result<Arc<Record<TenantConfiguration>>> {
+        match self.record(category, key).await? {
+            Some(record) => {
+                self.records.update(record.id, |setting| setting.value = value.clone()).await
+            }
+            None => self.records.create(TenantConfiguration::new(category, key, value)).await,
+        }
+    }
+
+    /// Removes a setting; what it decided is as if it had never been set.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn remove(&mut self, category: ConfigCategory, key: &str) -> Result<()> {
+        match self.record(category, key).await? {
+            Some(record) => self.records.delete(record.id).await,
+            None => Err(Error::NotFound {
+                object: TenantConfiguration::schema().name().to_owned(),
+                id: uuid::Uuid::nil(),
+            }),
+        }
+    }
+
+    /// Which parts of its name a contact needs (R-019).
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn contact_name_policy(&self) -> Result<ContactNamePolicy> {
+        Ok(self.get(ConfigCategory::BusinessRules, CONTACT_NAMES).await?.unwrap_or_default())
+    }
+
+    /// Sets which parts of its name a contact needs; stored contacts stay as they are.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn set_contact_name_policy(&mut self, policy: ContactNamePolicy) -> Result<()> {
+        self.set(ConfigCategory::BusinessRules, CONTACT_NAMES, &policy).await.map(|_| ())
+    }
+
+    /// What names a lead needs (R-027).
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn lead_name_policy(&self) -> Result<LeadNamePolicy> {
+        Ok(self.get(ConfigCategory::BusinessRules, LEAD_NAMES).await?.unwrap_or_default())
+    }
+
+    /// Sets what names a lead needs; stored leads stay as they are.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn set_lead_name_policy(&mut self, policy: LeadNamePolicy) -> Result<()> {
+        self.set(ConfigCategory::BusinessRules, LEAD_NAMES, &policy).await.map(|_| ())
+    }
+}
+
+fn wrong_form(message: &'static str) -> Error {
+    FieldError::new("value", codes::WRONG_TYPE, message).into()
+}
+
+impl UnitOfWork {
+    /// Creates the settings that a new tenant starts with (R-074).
+    pub(super) async fn create_default_settings(&mut self) -> Result<()> {
+        let settings = [
+            (
+                ConfigCategory::UiCustomization,
+                "theme",
+                serde_json::json!({"primary_color": "#1976d2", "logo_url": null}),
+            ),
+            (
+                ConfigCategory::BusinessRules,
+                "currency",
+                serde_json::json!({"default": "USD", "symbol": "$"}),
+            ),
+            (
+                ConfigCategory::Notifications,
+                "email_settings",
+                serde_json::json!({"enabled": true, "daily_digest": true}),
+            ),
+        ];
+        for (category, key, value) in settings {
+            self.create(TenantConfiguration::new(category, key, ConfigValue::Plain(value))).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,44 @@
+//! Trees of records: accounts, teams and managers have no cycles.
+
+use crate::Id;
+use crate::engine::UnitOfWork;
+use crate::error::{Result, RuleViolation};
+use crate::schema::Entity;
+
+/// The most levels a tree may have.
+const MAX_DEPTH: usize = 100;
+
+/// Makes sure that `parent` may become the parent of `id`: going up from it never comes to `id`.
+///
+/// Every record on the way is relied on. Of two changes at the same time that together would close
+/// a cycle, the second therefore is a conflict, runs again and sees the cycle.
+///
+/// # Errors
+/// [`RuleViolation`] `cycle` or `too_deep`.
+pub(crate) async fn ensure_no_cycle<E: Entity>(
+    work: &mut UnitOfWork,
+    id: Id<E>,
+    parent: Id<E>,
+    rule: &'static str,
+    parent_of: fn(&E) -> Option<Id<E>>,
+) -> Result<()> {
+    let mut next = Some(parent);
+    for _ in 0..MAX_DEPTH {
+        let Some(current) = next else { return Ok(()) };
+        if current == id {
+            let object = E::schema().label().to_lowercase();
+            return Err(RuleViolation::new(
+                "cycle",
+                rule,
+                format!("this {object} would be above and below itself; choose another parent"),
+            )
+            .into());
+        }
+        // A parent that is not there is told by the reference check.
+        let Some(record) = work.lookup(current).await? else { return Ok(()) };
+        work.rely_on(&*record);
+        next = parent_of(&record.data);
+    }
+    Err(RuleViolation::new("too_deep", rule, format!("a tree has at most {MAX_DEPTH} levels"))
+        .into())
+}

@@ -1,0 +1,306 @@
+//! [`Space`]: all rows of one tenant, or of the platform; [`Root`], which holds the current one;
+//! [`View`], what one call sees.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crm_core::query::Condition;
+use crm_core::schema::{ObjectRef, ObjectScope, Row};
+use crm_core::storage::Scope;
+use uuid::Uuid;
+
+use crate::index::{Edit, same};
+use crate::table::Table;
+
+/// The tables of one tenant, or of the platform. A clone shares the tables.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Space {
+    tables: Vec<Slot>,
+}
+
+/// The description stands beside the table, so that a search by its address stays in one place of
+/// the memory.
+#[derive(Clone, Debug)]
+struct Slot {
+    object: ObjectRef,
+    table: Arc<Table>,
+}
+
+impl Space {
+    /// The place of an object's table.
+    pub(crate) fn place(&self, object: &ObjectRef) -> Option<usize> {
+        self.tables
+            .iter()
+            .position(|slot| same(&slot.object, object))
+            .or_else(|| self.place_of(object.name()))
+    }
+
+    fn place_of(&self, name: &str) -> Option<usize> {
+        self.tables.iter().position(|slot| slot.object.name() == name)
+    }
+
+    pub(crate) fn at(&self, place: usize) -> Option<&Table> {
+        self.tables.get(place).map(|slot| &*slot.table)
+    }
+
+    pub(crate) fn tables(&self) -> impl Iterator<Item = &Table> {
+        self.tables.iter().map(|slot| &*slot.table)
+    }
+
+    /// Makes sure that there is a table with all that `object` asks for; gives its place, and
+    /// whether the space had to change.
+    fn ensure(space: &mut Arc<Self>, object: &ObjectRef) -> (usize, bool) {
+        let place = space.place(object);
+        if let Some(place) = place
+            && space.at(place).is_some_and(|table| table.layout().covers(object))
+        {
+            return (place, false);
+        }
+        let tables = &mut Arc::make_mut(space).tables;
+        if let Some((place, slot)) = place.and_then(|place| Some((place, tables.get_mut(place)?))) {
+            slot.object = object.clone();
+            Arc::make_mut(&mut slot.table).take_in(object);
+            return (place, true);
+        }
+        tables.push(Slot { object: object.clone(), table: Arc::new(Table::new(object)) });
+        (tables.len() - 1, true)
+    }
+
+    /// Writes a row of the table at `place`.
+    fn apply(space: &mut Arc<Self>, place: usize, edit: Edit) {
+        if let Some(slot) = Arc::make_mut(space).tables.get_mut(place) {
+            Arc::make_mut(&mut slot.table).apply(edit);
+        }
+    }
+}
+
+/// Where a table is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    /// Whether it is in the platform's space.
+    pub(crate) shared: bool,
+    /// Its place in the space.
+    pub(crate) table: usize,
+}
+
+/// Holds the current [`Space`]; readers copy the pointer, writers replace it one at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Root {
+    current: RwLock<Arc<Space>>,
+    writer: Mutex<()>,
+}
+
+impl Root {
+    /// Waits for the right to write.
+    fn writer(&self) -> MutexGuard<'_, ()> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Arc<Space>> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Arc<Space>> {
+        self.current.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All spaces.
+#[derive(Debug, Default)]
+pub(crate) struct Spaces {
+    /// The rows of the platform's objects.
+    shared: Root,
+    tenants: RwLock<HashMap<Uuid, Arc<Root>>>,
+}
+
+impl Spaces {
+    /// How many tenants were ever written to.
+    pub(crate) fn tenant_count(&self) -> usize {
+        self.tenants.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// What a call in this scope sees at this moment: the rows of the tenant, and the platform's if
+    /// asked for.
+    pub(crate) fn view(&self, scope: &Scope, shared: bool) -> View {
+        let tenant = scope.tenant().map(|tenant| tenant.uuid());
+        let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
+        match tenant.and_then(|tenant| tenants.get(&tenant)) {
+            Some(root) => View::of(tenant, Some(root), shared.then_some(&self.shared)),
+            None => View::of(tenant, None, shared.then_some(&self.shared)),
+        }
+    }
+
+    fn root(&self, tenant: Uuid) -> Arc<Root> {
+        let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(root) = tenants.get(&tenant) {
+            return Arc::clone(root);
+        }
+        drop(tenants);
+        let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(tenants.entry(tenant).or_default())
+    }
+
+    /// Runs a write of a tenant: no other write of the tenant runs meanwhile and, if `shared`, no
+    /// write of any tenant to the platform's rows.
+    ///
+    /// A tenant's own rows among the platform's are only written by the tenant, so they stand still
+    /// for every write of the tenant, `shared` or not.
+    pub(crate) fn write<T>(&self, tenant: Uuid, shared: bool, run: impl FnOnce(Writer<'_>) -> T) -> T {
+        let own = self.root(tenant);
+        // Always in this order, so that no two writers wait for each other.
+        let _own = own.writer();
+        let _shared = shared.then(|| self.shared.writer());
+        let view = View::of(Some(tenant), Some(&own), Some(&self.shared));
+        run(Writer { own: &own, shared: shared.then_some(&self.shared), view, is_new: false })
+    }
+}
+
+/// What one call sees: one state of a tenant's space and of the platform's, whatever others write
+/// meanwhile.
+#[derive(Debug)]
+pub(crate) struct View {
+    tenant: Option<Uuid>,
+    own: Option<Arc<Space>>,
+    shared: Option<Arc<Space>>,
+}
+
+impl View {
+    fn of(tenant: Option<Uuid>, own: Option<&Root>, shared: Option<&Root>) -> Self {
+        // Both at once, in the order in which a write of both takes them.
+        let own = own.map(Root::read);
+        let shared = shared.map(Root::read);
+        let copy = |guard: RwLockReadGuard<'_, Arc<Space>>| Arc::clone(&guard);
+        Self { tenant, own: own.map(copy), shared: shared.map(copy) }
+    }
+
+    /// The only row that the scope sees of a platform object; `None` where it sees all.
+    pub(crate) fn only(&self, object: &ObjectRef) -> Option<Uuid> {
+        if object.scope() == ObjectScope::Platform { self.tenant } else { None }
+    }
+
+    /// The table of an object.
+    pub(crate) fn table(&self, object: &ObjectRef) -> Option<&Table> {
+        let space = match object.scope() {
+            ObjectScope::Tenant => self.own.as_deref()?,
+            ObjectScope::Platform => self.shared.as_deref()?,
+        };
+        space.at(space.place(object)?)
+    }
+
+    pub(crate) fn at(&self, place: Place) -> Option<&Table> {
+        if place.shared { self.shared.as_deref() } else { self.own.as_deref() }?.at(place.table)
+    }
+
+    /// A row, if the scope sees it.
+    pub(crate) fn row(&self, object: &ObjectRef, id: Uuid) -> Option<&Row> {
+        if self.only(object).is_some_and(|only| only != id) {
+            return None;
+        }
+        self.table(object)?.row(id)
+    }
+
+    /// A row of the object called `name`, if the tenant sees it.
+    pub(crate) fn row_of(&self, name: &str, id: Uuid) -> Option<&Row> {
+        if let Some(space) = self.own.as_deref()
+            && let Some(place) = space.place_of(name)
+        {
+            return space.at(place)?.row(id);
+        }
+        let space = self.shared.as_deref().filter(|_| self.tenant == Some(id))?;
+        space.at(space.place_of(name)?)?.row(id)
+    }
+
+    /// The tables whose rows a tenant may see, and whether they are the platform's.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = (bool, &Table)> {
+        let own = self.own.iter().flat_map(|space| space.tables()).map(|table| (false, table));
+        own.chain(self.shared.iter().flat_map(|space| space.tables()).map(|table| (true, table)))
+    }
+
+    /// The tenant of the scope.
+    pub(crate) const fn tenant(&self) -> Option<Uuid> {
+        self.tenant
+    }
+}
+
+/// Whether answering a query over `object` takes the platform's rows too.
+pub(crate) fn reaches_platform(object: &ObjectRef, condition: &Condition) -> bool {
+    fn reaches(condition: &Condition) -> bool {
+        match condition {
+            Condition::Has { object, condition, .. } => reaches_platform(object, condition),
+            Condition::And(all) | Condition::Or(all) => all.iter().any(reaches),
+            Condition::Not(one) => reaches(one),
+            _ => false,
+        }
+    }
+    object.scope() == ObjectScope::Platform || reaches(condition)
+}
+
+/// Up to how many rows are written in place. Readers wait meanwhile, for some microseconds a row.
+const IN_PLACE: usize = 64;
+
+/// The right to write to a tenant's space, with the state to check against.
+#[derive(Debug)]
+pub(crate) struct Writer<'a> {
+    own: &'a Root,
+    shared: Option<&'a Root>,
+    view: View,
+    /// Whether tables of the view are not those of the roots.
+    is_new: bool,
+}
+
+impl Writer<'_> {
+    pub(crate) const fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// Makes sure that the view has a table for `object`.
+    pub(crate) fn ensure(&mut self, object: &ObjectRef) -> Place {
+        let shared = object.scope() == ObjectScope::Platform;
+        let space = if shared { &mut self.view.shared } else { &mut self.view.own };
+        let (table, is_new) = Space::ensure(space.get_or_insert_default(), object);
+        self.is_new |= is_new;
+        Place { shared, table }
+    }
+
+    /// Writes rows that were checked against the view, at most one change a row, so that others see
+    /// all of them or none.
+    pub(crate) fn publish(self, rows: impl ExactSizeIterator<Item = (Place, Uuid, Option<Row>)>) {
+        let Self { own, shared, view, is_new } = self;
+        let edit = |(place, id, row): (Place, Uuid, Option<Row>)| {
+            view.at(place).map(|table| (place, table.edit(id, row)))
+        };
+        if rows.len() <= IN_PLACE && !is_new {
+            let edits: Vec<(Place, Edit)> = rows.filter_map(edit).collect();
+            // Without this snapshot the nodes of the maps are changed where they are.
+            drop(view);
+            let mut own = own.write();
+            let mut shared = shared.map(Root::write);
+            for (place, edit) in edits {
+                if !place.shared {
+                    Space::apply(&mut own, place.table, edit);
+                } else if let Some(shared) = &mut shared {
+                    Space::apply(shared, place.table, edit);
+                }
+            }
+            return;
+        }
+        let mut next = (view.own.clone().unwrap_or_default(), view.shared.clone());
+        for (place, edit) in rows.filter_map(edit) {
+            if !place.shared {
+                Space::apply(&mut next.0, place.table, edit);
+            } else if let Some(shared) = &mut next.1 {
+                Space::apply(shared, place.table, edit);
+            }
+        }
+        let mut own = own.write();
+        let mut shared = shared.map(Root::write);
+        let old_own = std::mem::replace(&mut *own, next.0);
+        let old_shared = match (&mut shared, next.1) {
+            (Some(shared), Some(next)) => Some(std::mem::replace(&mut **shared, next)),
+            _ => None,
+        };
+        // What nobody sees any more is freed when nobody waits.
+        drop((own, shared));
+        drop((old_own, old_shared));
+    }
+}

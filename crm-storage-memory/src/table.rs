@@ -1,0 +1,150 @@
+//! [`Table`]: the rows of one object in one space, with their indexes.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crm_core::schema::{ObjectRef, Row};
+use imbl::OrdMap;
+use uuid::Uuid;
+
+use crate::index::{Edit, IndexKind, Layout};
+use crate::key::Key;
+
+/// One index: its rows by their keys. A row is shared with the table, so that a page needs no
+/// second lookup.
+pub(crate) type IndexMap = OrdMap<Key, Row>;
+
+/// The keys from `from` up to but not including `to`; all behind `from` where there is no `to`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct KeyRange {
+    pub(crate) from: Key,
+    pub(crate) to: Option<Key>,
+}
+
+impl KeyRange {
+    /// The keys that begin with `prefix`.
+    pub(crate) fn of(prefix: Key) -> Self {
+        Self { to: prefix.clone().successor(), from: prefix }
+    }
+
+    /// Leaves out what is before `from`.
+    pub(crate) fn raise(&mut self, from: Key) {
+        if from > self.from {
+            self.from = from;
+        }
+    }
+
+    /// Leaves out what is not before `to`.
+    pub(crate) fn lower(&mut self, to: Option<Key>) {
+        if let Some(to) = to
+            && self.to.as_ref().is_none_or(|own| to < *own)
+        {
+            self.to = Some(to);
+        }
+    }
+
+    /// Whether no key can be in the range.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.to.as_ref().is_some_and(|to| *to <= self.from)
+    }
+
+    /// The rows of an index whose keys lie in the range, in their order.
+    pub(crate) fn of_map<'t>(
+        &self,
+        map: &'t IndexMap,
+    ) -> impl DoubleEndedIterator<Item = &'t Row> + use<'t> {
+        let from = Bound::Included(self.from.as_bytes());
+        let to = self.to.as_ref().map_or(Bound::Unbounded, |to| Bound::Excluded(to.as_bytes()));
+        map.range::<_, [u8]>((from, to)).map(|(_, row)| row)
+    }
+}
+
+/// The rows of one object in one space. A clone shares everything and costs a few counters.
+#[derive(Clone, Debug)]
+pub(crate) struct Table {
+    layout: Arc<Layout>,
+    rows: OrdMap<Uuid, Row>,
+    /// One for each index of the layout.
+    maps: Vec<IndexMap>,
+}
+
+impl Table {
+    pub(crate) fn new(object: &ObjectRef) -> Self {
+        let layout = Layout::new(object);
+        let maps = layout.indexes().iter().map(|_| IndexMap::new()).collect();
+        Self { layout: Arc::new(layout), rows: OrdMap::new(), maps }
+    }
+
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    pub(crate) const fn rows(&self) -> &OrdMap<Uuid, Row> {
+        &self.rows
+    }
+
+    pub(crate) fn row(&self, id: Uuid) -> Option<&Row> {
+        self.rows.get(&id)
+    }
+
+    /// The rows of an index by their keys.
+    pub(crate) fn map(&self, index: usize) -> Option<&IndexMap> {
+        self.maps.get(index)
+    }
+
+    /// Adds the indexes that another description of the object asks for.
+    pub(crate) fn take_in(&mut self, object: &ObjectRef) {
+        let layout = Arc::make_mut(&mut self.layout);
+        layout.take_in(object);
+        for kind in layout.indexes().iter().skip(self.maps.len()) {
+            self.maps.push(map_of(kind, &self.rows));
+        }
+    }
+
+    /// The change of a row that is now as the table has it.
+    pub(crate) fn edit(&self, id: Uuid, row: Option<Row>) -> Edit {
+        Edit::new(&self.layout, id, self.row(id), row)
+    }
+
+    /// Writes a row. The edit was made for this table's layout and for the row as it is.
+    pub(crate) fn apply(&mut self, edit: Edit) {
+        for (map, keys) in self.maps.iter_mut().zip(edit.keys) {
+            if !keys.before.is_empty() && keys.before != keys.after {
+                map.remove(&keys.before);
+            }
+            if let Some(row) = &edit.row
+                && !keys.after.is_empty()
+            {
+                // Also where the key is the same: the index holds the row as it is now.
+                map.insert(keys.after, row.clone());
+            }
+        }
+        match edit.row {
+            Some(row) => self.rows.insert(edit.id, row),
+            None => self.rows.remove(&edit.id),
+        };
+    }
+
+    /// Whether every index holds exactly what it should.
+    #[cfg(test)]
+    pub(crate) fn is_consistent(&self) -> bool {
+        let same = |a: &IndexMap, b: &IndexMap| {
+            a.len() == b.len()
+                && a.iter().zip(b).all(|(a, b)| a.0 == b.0 && Arc::ptr_eq(a.1, b.1))
+        };
+        self.maps.len() == self.layout.indexes().len()
+            && self
+                .layout
+                .indexes()
+                .iter()
+                .zip(&self.maps)
+                .all(|(kind, map)| same(map, &map_of(kind, &self.rows)))
+    }
+}
+
+fn map_of(kind: &IndexKind, rows: &OrdMap<Uuid, Row>) -> IndexMap {
+    rows.iter()
+        .map(|(id, row)| (kind.key(&**row, *id), row.clone()))
+        .filter(|(key, _)| !key.is_empty())
+        .collect()
+}

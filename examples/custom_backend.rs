@@ -1,0 +1,302 @@
+//! A whole storage backend in one file: rows in memory, commits in an append-only log.
+//!
+//! Every commit is one line of JSON, written with one write and one sync: it is in the log or it is
+//! not. Opening the file replays it; a last line that a crash tore off is cut away. What a commit
+//! must check and what a query means comes from `crm_core::storage`, which is all that a backend
+//! needs that has its rows at hand. At the end the public conformance suite judges it:
+//!
+//! ```text
+//! cargo run --example custom_backend
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use crm_core::query::{AggregateQuery, Group, Query};
+use crm_core::schema::{Meta, ObjectRef, ObjectScope, Row, SYSTEM_FIELDS, Value, system};
+use crm_core::storage::conformance::{self, Harness};
+use crm_core::storage::{ChangeSet, Claim, Committed, Scope, Storage, StorageError};
+use crm_core::storage::{Violations, scan, scan_aggregate};
+use crm_core::{Actor, Stamp};
+use serde_json::{Map, Value as Json, json};
+use uuid::Uuid;
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+type Answer<T> = Result<T, StorageError>;
+/// Whose a row is (the platform's rows are nobody's: the nil id), its object and its id.
+type Key = (Uuid, String, Uuid);
+
+/// A storage over one file.
+#[derive(Debug)]
+struct JsonLines {
+    objects: BTreeMap<String, ObjectRef>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    log: File,
+    /// Where the last whole commit ends.
+    end: u64,
+    rows: BTreeMap<Key, Row>,
+}
+
+// ---- A row from its JSON: the schema knows what each value was. -----------------------------
+
+fn row_of(object: &ObjectRef, json: &Map<String, Json>) -> Result<Row, Failure> {
+    let mut values = Vec::new();
+    for field in object.fields() {
+        let value = Value::from_json(json.get(&*field.name).cloned().unwrap_or_default());
+        let value = field.field_type.coerce(value);
+        values.push(value.map_err(|fault| fault.at(&field.name).to_string())?);
+    }
+    let own = values.split_off(SYSTEM_FIELDS);
+    let meta = meta_of(&values).ok_or("a value of the system is missing")?;
+    let row = object.build(meta, own);
+    row.map_err(|faults| format!("{faults:?}").into())
+}
+
+fn meta_of(values: &[Value]) -> Option<Meta> {
+    let value = |index: usize| values.get(index).map(Value::as_ref);
+    let at = |index: usize| match values.get(index) {
+        Some(Value::Timestamp(at)) => Some(*at),
+        _ => None,
+    };
+    let stamp = |moment: usize, kind: usize, id: usize| {
+        let by = Actor::from_parts(value(kind)?.as_text()?, value(id)?.as_uuid())?;
+        at(moment).map(|at| Stamp { at, by })
+    };
+    let Some(Value::Integer(version)) = values.get(system::VERSION) else {
+        return None;
+    };
+    Some(Meta {
+        id: value(system::ID)?.as_uuid()?,
+        version: *version,
+        created: stamp(
+            system::CREATED_AT,
+            system::CREATED_BY,
+            system::CREATED_BY_ID,
+        )?,
+        updated: stamp(
+            system::UPDATED_AT,
+            system::UPDATED_BY,
+            system::UPDATED_BY_ID,
+        )?,
+        archived_at: at(system::ARCHIVED_AT),
+        deleted_at: at(system::DELETED_AT),
+    })
+}
+
+// ---- The log: one line for each commit, a list of keys and rows. -----------------------------
+
+impl JsonLines {
+    /// Opens the file, or makes it, and replays its commits. `known` are the objects whose rows
+    /// may stand in it.
+    fn open(path: &Path, known: Vec<ObjectRef>) -> Result<Self, Failure> {
+        let named = known
+            .into_iter()
+            .map(|object| (object.name().to_owned(), object));
+        let objects: BTreeMap<String, ObjectRef> = named.collect();
+        let mut log = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(path)?;
+        let mut bytes = Vec::new();
+        log.read_to_end(&mut bytes)?;
+        // Whatever follows the last line end was torn off in the middle of a commit.
+        let whole = bytes
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |last| last + 1);
+        bytes.truncate(whole);
+        let (end, mut rows) = (whole as u64, BTreeMap::new());
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let entries: Vec<(Key, Option<Map<String, Json>>)> = serde_json::from_slice(line)?;
+            for (key, json) in entries {
+                let object = objects.get(&key.1).ok_or("a row of an unknown object")?;
+                let row = json.map(|json| row_of(object, &json)).transpose()?;
+                put(&mut rows, key, row);
+            }
+        }
+        let state = Mutex::new(State { log, end, rows });
+        Ok(Self { objects, state })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn put(rows: &mut BTreeMap<Key, Row>, key: Key, row: Option<Row>) {
+    match row {
+        Some(row) => rows.insert(key, row),
+        None => rows.remove(&key),
+    };
+}
+
+impl State {
+    /// Writes one line and then changes the rows: what is not in the log is nowhere.
+    fn write(&mut self, written: Vec<(Key, Option<Row>)>) -> Answer<()> {
+        let mut line = Vec::new();
+        for (key, row) in &written {
+            line.push(json!([key, row.as_ref().map(|row| row.to_json())]));
+        }
+        let line = format!("{}\n", Json::Array(line));
+        self.append(&line)
+            .map_err(|error| StorageError::Failed(error.into()))?;
+        for (key, row) in written {
+            put(&mut self.rows, key, row);
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, line: &str) -> std::io::Result<()> {
+        // Cuts off what a write left that failed half way.
+        self.log.set_len(self.end)?;
+        self.log.write_all(line.as_bytes())?;
+        self.log.sync_data()?;
+        self.end += line.len() as u64;
+        Ok(())
+    }
+
+    fn find(&self, scope: &Scope, object: &ObjectRef, id: Uuid) -> Option<Row> {
+        let row = self.rows.get(&key(scope, object, id))?;
+        sees(scope, object, id).then(|| row.clone())
+    }
+
+    /// All rows of an object of the tenant, or of all tenants for an object of the platform.
+    fn all(&self, scope: &Scope, object: &ObjectRef) -> Vec<Row> {
+        let range = key(scope, object, Uuid::nil())..=key(scope, object, Uuid::max());
+        self.rows.range(range).map(|(_, row)| row.clone()).collect()
+    }
+
+    fn visible(&self, scope: &Scope, object: &ObjectRef) -> Vec<Row> {
+        let mut rows = self.all(scope, object);
+        rows.retain(|row| sees(scope, object, row.id()));
+        rows
+    }
+}
+
+fn key(scope: &Scope, object: &ObjectRef, id: Uuid) -> Key {
+    let owner = match (object.scope(), scope) {
+        (ObjectScope::Tenant, Scope::Tenant(tenant)) => tenant.uuid(),
+        _ => Uuid::nil(),
+    };
+    (owner, object.name().to_owned(), id)
+}
+
+/// Of the platform's objects, a tenant sees only its own row.
+fn sees(scope: &Scope, object: &ObjectRef, id: Uuid) -> bool {
+    object.scope() == ObjectScope::Tenant || scope.tenant().is_none_or(|own| own.uuid() == id)
+}
+
+// ---- The port. -------------------------------------------------------------------------------
+
+#[async_trait]
+impl Storage for JsonLines {
+    async fn get(&self, scope: &Scope, object: &ObjectRef, ids: &[Uuid]) -> Answer<Vec<Row>> {
+        let state = self.state();
+        let found = ids.iter().filter_map(|id| state.find(scope, object, *id));
+        Ok(found.collect())
+    }
+
+    async fn select(&self, scope: &Scope, query: &Query) -> Answer<Vec<Row>> {
+        let state = self.state();
+        let related = |object: &ObjectRef, id| state.find(scope, object, id);
+        Ok(scan(query, state.visible(scope, &query.object), &related))
+    }
+
+    async fn aggregate(&self, scope: &Scope, query: &AggregateQuery) -> Answer<Vec<Group>> {
+        let state = self.state();
+        let related = |object: &ObjectRef, id| state.find(scope, object, id);
+        scan_aggregate(query, state.visible(scope, &query.object), &related)
+    }
+
+    async fn commit(&self, scope: &Scope, changes: &ChangeSet) -> Answer<Committed> {
+        let mut state = self.state();
+        let mut written = Vec::new();
+        for change in &changes.changes {
+            let (object, id) = (change.object(), change.id());
+            if scope.tenant().is_none() || !sees(scope, object, id) {
+                let object = object.name().to_owned();
+                return Err(StorageError::Conflict { object, id });
+            }
+            written.push((key(scope, object, id), change.after().cloned()));
+        }
+        let known: Vec<ObjectRef> = self.objects.values().cloned().collect();
+        let find = |name: &str, id| state.find(scope, self.objects.get(name)?, id);
+        let all = |name: &str| Some(state.all(scope, self.objects.get(name)?));
+        let all = |name: &str| all(name).unwrap_or_default();
+        Violations::of(changes).check(&find, &all, &known)?;
+        state.write(written)?;
+        Ok(Committed::new(changes.changes.len()))
+    }
+
+    async fn claim(&self, scope: &Scope, claim: &Claim) -> Answer<Vec<Row>> {
+        let mut state = self.state();
+        let query = Query::new(&claim.object, claim.condition.clone());
+        let query = query.sort(claim.sort.clone()).limit(claim.limit);
+        let related = |object: &ObjectRef, id| state.find(scope, object, id);
+        let found = scan(&query, state.visible(scope, &claim.object), &related);
+        let claimed: Vec<Row> = found
+            .iter()
+            .map(|row| claim.apply(row))
+            .collect::<Answer<_>>()?;
+        let entry = |row: &Row| (key(scope, &claim.object, row.id()), Some(row.clone()));
+        state.write(claimed.iter().map(entry).collect())?;
+        Ok(claimed)
+    }
+}
+
+// ---- The proof. ------------------------------------------------------------------------------
+
+fn main() -> Result<(), Failure> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("commits.jsonl");
+    let storage = Arc::new(JsonLines::open(&path, conformance::objects())?);
+    let mut groups: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    for case in conformance::cases() {
+        let outcome = conformance::block_on(case.run(Harness::new(storage.clone())));
+        let (passed, failed) = groups.entry(case.group).or_default();
+        *if outcome.is_ok() { passed } else { failed } += 1;
+        if let Err(failure) = outcome {
+            eprintln!("{failure}");
+        }
+    }
+    for (group, (passed, failed)) in &groups {
+        println!("{group:<12} {passed:>3} passed, {failed} failed");
+    }
+    if groups.values().any(|(_, failed)| *failed > 0) {
+        return Err("the backend does not conform".into());
+    }
+
+    // Close the file, tear it as a crash would, and open it again: every commit is there.
+    let all = |storage: &JsonLines| {
+        format!(
+            "{:?}",
+            storage
+                .state()
+                .rows
+                .values()
+                .map(|row| row.to_json())
+                .collect::<Vec<_>>()
+        )
+    };
+    let before = all(&storage);
+    drop(storage);
+    OpenOptions::new()
+        .append(true)
+        .open(&path)?
+        .write_all(b"[[[\"01932c07-")?;
+    let reopened = JsonLines::open(&path, conformance::objects())?;
+    println!("reopened: {} rows", reopened.state().rows.len());
+    if all(&reopened) != before {
+        return Err("rows have changed".into());
+    }
+    Ok(())
+}
