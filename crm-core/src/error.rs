@@ -131,6 +131,13 @@ impl From<StorageError> for Error {
     }
 }
 
+/// A text that is not a value of its type, where no field is known yet.
+impl From<crate::value::ValueError> for Error {
+    fn from(error: crate::value::ValueError) -> Self {
+        FieldError::new("value", error.code(), error.message().to_owned()).into()
+    }
+}
+
 impl From<FieldError> for Error {
     fn from(error: FieldError) -> Self {
         Self::Validation(ValidationError(vec![error]))

@@ -41,7 +41,7 @@ pub use record::{Actor, Record, Stamp};
 /// What the derives write calls to; not for use by hand.
 #[doc(hidden)]
 pub mod __private {
-    pub use serde;
+    pub use {chrono, serde, uuid};
 
     pub use crate::schema::{deserialize_entity, serialize_entity};
 }

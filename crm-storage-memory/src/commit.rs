@@ -79,7 +79,7 @@ pub(crate) fn claim(
 
 /// The checks of a change set against what is stored.
 struct Checks<'a> {
-    view: &'a View,
+    view: View<'a>,
     changes: &'a ChangeSet,
     steps: SmallVec<[Step<'a>; 8]>,
     /// The steps by the ids of their rows.
@@ -111,7 +111,7 @@ impl<'a> Step<'a> {
 }
 
 impl<'a> Checks<'a> {
-    fn new(view: &'a View, changes: &'a ChangeSet, places: &[Place]) -> Self {
+    fn new(view: View<'a>, changes: &'a ChangeSet, places: &[Place]) -> Self {
         let steps: SmallVec<[Step<'a>; 8]> = changes
             .changes
             .iter()
@@ -214,7 +214,7 @@ impl<'a> Checks<'a> {
         let (place, index) = taken.place;
         let range = KeyRange::of(taken.values.clone());
         let map = self.view.at(place).and_then(|table| table.map(index));
-        map.into_iter().flat_map(move |map| range.of_map(map))
+        map.into_iter().flat_map(move |map| range.of_map(map)).map(|entry| &entry.row)
     }
 
     /// Every reference that was made or changed leads to a row of the tenant that is not deleted,
@@ -281,11 +281,11 @@ impl<'a> Checks<'a> {
                 };
                 let mut key = Key::default();
                 key.push(&ValueRef::Uuid(removed.id));
-                let stays = |row: &&Row| {
+                let stays = |row: &Row| {
                     let is_visible = !shared || self.view.tenant() == Some(row.id());
                     is_visible && self.by_name(by.name(), row.id()).is_none()
                 };
-                if KeyRange::of(key).of_map(map).any(|row| stays(&row)) {
+                if KeyRange::of(key).of_map(map).any(|entry| stays(&entry.row)) {
                     return Err(referenced(name, by, reference.field));
                 }
             }

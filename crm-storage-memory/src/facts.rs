@@ -10,8 +10,8 @@ static NULL: [Value; 1] = [Value::Null];
 /// What every row that fulfils a condition has in common: the parts of the condition that say
 /// something about one field, and that must all be true.
 ///
-/// Facts only ever narrow the candidates. Whether a row fulfils the condition is asked of the
-/// condition itself, so a fact may say less than the part it comes from, never more.
+/// Facts only ever narrow the candidates: a fact may say less than the part it comes from, never
+/// more.
 #[derive(Debug)]
 pub(crate) struct Facts<'q>(SmallVec<[Fact<'q>; 8]>);
 
@@ -50,39 +50,12 @@ impl<'q> Facts<'q> {
     }
 
     fn add(&mut self, condition: &'q Condition) {
-        let (field, says) = match condition {
-            Condition::And(all) => {
-                for one in all {
-                    self.add(one);
-                }
-                return;
+        if let Condition::And(all) = condition {
+            for one in all {
+                self.add(one);
             }
-            Condition::Compare { field, op, value } if has_order(value) => {
-                let folded = field.ignore_case && matches!(value, Value::Text(_));
-                let says = match op {
-                    Comparison::Eq => Says::OneOf { values: std::slice::from_ref(value), folded },
-                    Comparison::Gt => Says::From(Limit { value, strict: true }),
-                    Comparison::Ge => Says::From(Limit { value, strict: false }),
-                    Comparison::Lt => Says::To(Limit { value, strict: true }),
-                    Comparison::Le => Says::To(Limit { value, strict: false }),
-                    Comparison::Ne => return,
-                };
-                (field, says)
-            }
-            Condition::In { field, values } if values.iter().all(has_order) => {
-                let is_text = |value: &Value| matches!(value, Value::Text(_));
-                let folded = field.ignore_case && values.iter().any(is_text);
-                (field, Says::OneOf { values, folded })
-            }
-            Condition::Null { field, is_null: true } => {
-                (field, Says::OneOf { values: &NULL, folded: false })
-            }
-            Condition::Null { field, is_null: false } => (field, Says::Present),
-            _ => return,
-        };
-        // A member of a document is not indexed.
-        if let FieldAt { index, member: None, .. } = field {
-            self.0.push(Fact { field: *index, says });
+        } else if let Some(fact) = Fact::of(condition) {
+            self.0.push(fact);
         }
     }
 
@@ -141,6 +114,50 @@ impl<'q> Facts<'q> {
     /// Whether the field's values are limited on one side at least.
     pub(crate) fn is_limited(&self, field: usize) -> bool {
         self.about(field).any(|says| !matches!(says, Says::OneOf { .. }))
+    }
+}
+
+impl<'q> Fact<'q> {
+    /// What a condition says, if it says something about one field.
+    fn of(condition: &'q Condition) -> Option<Self> {
+        let (field, says) = match condition {
+            Condition::Compare { field, op, value } if has_order(value) => {
+                let folded = field.ignore_case && matches!(value, Value::Text(_));
+                let says = match op {
+                    Comparison::Eq => Says::OneOf { values: std::slice::from_ref(value), folded },
+                    Comparison::Gt => Says::From(Limit { value, strict: true }),
+                    Comparison::Ge => Says::From(Limit { value, strict: false }),
+                    Comparison::Lt => Says::To(Limit { value, strict: true }),
+                    Comparison::Le => Says::To(Limit { value, strict: false }),
+                    Comparison::Ne => return None,
+                };
+                (field, says)
+            }
+            Condition::In { field, values } if values.iter().all(has_order) => {
+                let is_text = |value: &Value| matches!(value, Value::Text(_));
+                let folded = field.ignore_case && values.iter().any(is_text);
+                (field, Says::OneOf { values, folded })
+            }
+            Condition::Null { field, is_null: true } => {
+                (field, Says::OneOf { values: &NULL, folded: false })
+            }
+            Condition::Null { field, is_null: false } => (field, Says::Present),
+            _ => return None,
+        };
+        match field {
+            FieldAt { index, member: None, .. } => Some(Self { field: *index, says }),
+            // A member of a document is not indexed.
+            FieldAt { member: Some(_), .. } => None,
+        }
+    }
+}
+
+/// The field that a condition gives one of some values, and these values; `None` where it says
+/// anything else or more.
+pub(crate) fn fixed_by(condition: &Condition) -> Option<(usize, &[Value])> {
+    match Fact::of(condition)? {
+        Fact { field, says: Says::OneOf { values, folded: false } } => Some((field, values)),
+        _ => None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! [`Layout`]: what a table keeps besides its rows, so that they are found without a scan.
 
-use crm_core::schema::{AnyRecord, ObjectRef, Row, UniqueKey, ValueRef, system};
+use crm_core::schema::{AnyRecord, ObjectRef, UniqueKey, ValueRef, system};
 use uuid::Uuid;
 
 use crate::key::Key;
@@ -181,37 +181,4 @@ pub(crate) fn target_of(object: &ObjectRef, field: usize) -> &str {
         .get(field)
         .and_then(|field| field.reference())
         .map_or("", |(target, _)| target)
-}
-
-/// A row's change as the indexes see it: the keys before and after, empty where the index does not
-/// hold the row.
-#[derive(Debug)]
-pub(crate) struct KeyChange {
-    pub(crate) before: Key,
-    pub(crate) after: Key,
-}
-
-/// A row's change with all keys worked out: applying it calls nothing that could fail.
-#[derive(Debug)]
-pub(crate) struct Edit {
-    pub(crate) id: Uuid,
-    /// The row as it shall be, unless it is removed.
-    pub(crate) row: Option<Row>,
-    /// One for each index of the layout.
-    pub(crate) keys: Vec<KeyChange>,
-}
-
-impl Edit {
-    /// Works out the change of a row in a table of this layout.
-    pub(crate) fn new(layout: &Layout, id: Uuid, stored: Option<&Row>, row: Option<Row>) -> Self {
-        let key = |kind: &IndexKind, row: Option<&Row>| {
-            row.map_or_else(Key::default, |row| kind.key(&**row, id))
-        };
-        let keys = layout
-            .indexes
-            .iter()
-            .map(|kind| KeyChange { before: key(kind, stored), after: key(kind, row.as_ref()) })
-            .collect();
-        Self { id, row, keys }
-    }
 }

@@ -50,6 +50,9 @@ use uuid::Uuid;
 
 use crate::space::{Spaces, reaches_platform};
 
+/// Up to how many rows are read by id without taking a snapshot.
+const FEW: usize = 16;
+
 /// Keeps rows in memory, for as long as it or a clone of it lives.
 ///
 /// A clone is another handle of the same rows. No method ever waits for something outside of this
@@ -115,12 +118,15 @@ impl Storage for MemoryStorage {
         ids: &[Uuid],
     ) -> Result<Vec<Row>, StorageError> {
         let shared = object.scope() == ObjectScope::Platform;
-        Ok(self.spaces.view(scope, shared).get(object, ids))
+        if ids.len() <= FEW {
+            return Ok(self.spaces.look(scope, shared, |view| view.get(object, ids)));
+        }
+        Ok(self.spaces.snapshot(scope, shared).view().get(object, ids))
     }
 
     async fn select(&self, scope: &Scope, query: &Query) -> Result<Vec<Row>, StorageError> {
         let shared = reaches_platform(&query.object, &query.condition);
-        Ok(self.spaces.view(scope, shared).select(query))
+        Ok(self.spaces.snapshot(scope, shared).view().select(query))
     }
 
     async fn aggregate(
@@ -129,7 +135,7 @@ impl Storage for MemoryStorage {
         query: &AggregateQuery,
     ) -> Result<Vec<Group>, StorageError> {
         let shared = reaches_platform(&query.object, &query.condition);
-        self.spaces.view(scope, shared).aggregate(query)
+        self.spaces.snapshot(scope, shared).view().aggregate(query)
     }
 
     async fn commit(&self, scope: &Scope, changes: &ChangeSet) -> Result<Committed, StorageError> {

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::commit::commit;
 use crate::index::unique_prefix;
-use crate::space::Spaces;
+use crate::space::{Spaces, View};
 
 const SCOPE: Scope = Scope::Tenant(Id::new(Uuid::from_u128(99)));
 
@@ -205,7 +205,7 @@ proptest! {
         for _ in 0..steps {
             let changes = model.change_set(&mut dice);
             // A snapshot that is held meanwhile stays as it is.
-            let held = dice.one_in(3).then(|| (spaces.view(&SCOPE, false), model.rows.clone()));
+            let held = dice.one_in(3).then(|| (spaces.snapshot(&SCOPE, false), model.rows.clone()));
             let wanted = model.check(&changes);
             let given = commit(&spaces, &SCOPE, &changes).map(|committed| {
                 assert_eq!(committed.rows, changes.changes.len());
@@ -219,12 +219,12 @@ proptest! {
             if wanted.is_ok() {
                 model.apply(&changes);
             }
-            if let Some((view, rows)) = &held {
-                prop_assert!(holds(view, rows));
+            if let Some((snapshot, rows)) = &held {
+                prop_assert!(holds(snapshot.view(), rows));
             }
-            let view = spaces.view(&SCOPE, false);
-            prop_assert!(holds(&view, &model.rows));
-            prop_assert!(view.tables().all(|(_, table)| table.is_consistent()));
+            let snapshot = spaces.snapshot(&SCOPE, false);
+            prop_assert!(holds(snapshot.view(), &model.rows));
+            prop_assert!(snapshot.view().tables().all(|(_, table)| table.is_consistent()));
         }
     }
 
@@ -252,7 +252,7 @@ proptest! {
     }
 }
 
-fn holds(view: &crate::space::View, rows: &BTreeMap<(String, Uuid), Row>) -> bool {
+fn holds(view: View<'_>, rows: &BTreeMap<(String, Uuid), Row>) -> bool {
     let stored: usize = view.tables().map(|(_, table)| table.rows().len()).sum();
     stored == rows.len()
         && rows.iter().all(|((name, id), row)| {
@@ -304,5 +304,6 @@ fn a_row_is_changed_once_a_commit() {
     assert!(matches!(twice, Err(StorageError::Conflict { .. })));
     let both = write(&spaces, vec![Change::Delete { before: a.clone() }, renamed(&a, "c")]);
     assert!(matches!(both, Err(StorageError::Conflict { .. })));
-    assert!(spaces.view(&SCOPE, false).row_of("part", a.id()).is_some_and(|row| row.version() == 1));
+    let version = |view: View<'_>| view.row_of("part", a.id()).map(|row| row.version());
+    assert_eq!(spaces.look(&SCOPE, false, version), Some(1));
 }

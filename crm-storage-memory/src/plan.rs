@@ -21,8 +21,9 @@
 //! by counting: with N rows in the table, K candidates and a limit of L, the first visits about
 //! L·N/K rows and the second K, so the second is better up to K = √(L·N).
 //!
-//! A plan never decides whether a row belongs to the answer. It may only leave out rows that the
-//! condition or the position leaves out too; each candidate is asked again.
+//! A plan may only leave out rows that the condition or the position leaves out too. Each candidate
+//! is asked again, save what the keys have answered: the values of the fixed fields, and the
+//! position where it is a whole key.
 
 use std::cmp::Ordering;
 use std::ops::{Bound, ControlFlow};
@@ -32,10 +33,10 @@ use crm_core::schema::{Row, UniqueKey, Value, ValueRef, system};
 use smallvec::SmallVec;
 use uuid::Uuid;
 
-use crate::facts::Facts;
+use crate::facts::{Facts, fixed_by};
 use crate::index::IndexKind;
 use crate::key::Key;
-use crate::table::{KeyRange, Table};
+use crate::table::{Entry, KeyRange, State, Table};
 
 /// What is asked of a table.
 #[derive(Clone, Copy, Debug)]
@@ -51,9 +52,13 @@ pub(crate) struct Wanted<'q> {
 
 /// Where to look for rows, and in which order.
 #[derive(Debug)]
-pub(crate) struct Plan {
+pub(crate) struct Plan<'q> {
     source: Source,
     order: Order,
+    /// The fields whose values are fixed, each with the values that it may have.
+    fixed: SmallVec<[(usize, &'q [Value]); 4]>,
+    /// Whether all rows stand behind the wanted position.
+    is_behind: bool,
 }
 
 #[derive(Debug)]
@@ -61,7 +66,7 @@ enum Source {
     /// Rows by their ids.
     Ids(SmallVec<[Uuid; 4]>),
     /// All rows whose ids lie between two.
-    Rows(Bound<Uuid>, Bound<Uuid>),
+    Rows(Bound<u128>, Bound<u128>),
     /// Parts of an index; no row is in two of them.
     Index { index: usize, ranges: SmallVec<[KeyRange; 1]> },
 }
@@ -86,15 +91,20 @@ struct Fit {
     limited: bool,
 }
 
-impl Plan {
+impl<'q> Plan<'q> {
+    fn new(source: Source, order: Order) -> Self {
+        Self { source, order, fixed: SmallVec::new(), is_behind: false }
+    }
+
     /// Only the row with this id.
     pub(crate) fn only(id: Uuid) -> Self {
-        Self { source: Source::Ids(SmallVec::from_slice(&[id])), order: Order::Any }
+        Self::new(Source::Ids(SmallVec::from_slice(&[id])), Order::Any)
     }
 
     /// The best plan for a table.
-    pub(crate) fn of(table: &Table, wanted: &Wanted<'_>) -> Self {
-        Planner { table, wanted, facts: Facts::of(wanted.condition) }.plan()
+    pub(crate) fn of(table: &Table, wanted: &Wanted<'q>) -> Self {
+        let plan = Planner { table, wanted, facts: Facts::of(wanted.condition) }.plan();
+        Self { is_behind: plan.is_behind || wanted.after.is_none(), ..plan }
     }
 
     /// Whether the rows come in the wanted order.
@@ -102,29 +112,51 @@ impl Plan {
         self.order != Order::Any
     }
 
+    /// Whether all rows stand behind the wanted position.
+    pub(crate) const fn is_behind(&self) -> bool {
+        self.is_behind
+    }
+
+    /// Whether all rows fulfil this part of the wanted condition.
+    pub(crate) fn implies(&self, part: &Condition) -> bool {
+        fixed_by(part).is_some_and(|(field, values)| {
+            let same = |own: &(usize, &[Value])| own.0 == field && std::ptr::eq(own.1, values);
+            self.fixed.iter().any(same)
+        })
+    }
+
     /// Shows the candidates to `visit`, one after the other, until it breaks.
     pub(crate) fn visit<'t>(
         &self,
         table: &'t Table,
-        visit: &mut impl FnMut(&'t Row) -> ControlFlow<()>,
+        visit: &mut impl FnMut(&'t Row, State) -> ControlFlow<()>,
     ) {
         let backwards = self.order == Order::Wanted { backwards: true };
         // Broken off or not, the visitor knows.
         let _ = match &self.source {
-            Source::Ids(ids) => ids.iter().filter_map(|id| table.row(*id)).try_for_each(visit),
+            Source::Ids(ids) => ids
+                .iter()
+                .filter_map(|id| table.row(*id))
+                .try_for_each(|row| visit(row, State::of(row))),
             Source::Rows(from, to) => {
-                let mut rows = table.rows().range((*from, *to)).map(|(_, row)| row);
-                if backwards { rows.rev().try_for_each(visit) } else { rows.try_for_each(visit) }
+                let mut rows = table.rows().range((*from, *to));
+                let mut visit = |(_, row): (_, &'t Row)| visit(row, State::of(row));
+                if backwards {
+                    rows.rev().try_for_each(&mut visit)
+                } else {
+                    rows.try_for_each(&mut visit)
+                }
             }
             Source::Index { index, ranges } => table.map(*index).map_or(
                 ControlFlow::Continue(()),
                 |map| {
+                    let mut visit = |entry: &'t Entry| visit(&entry.row, entry.state);
                     ranges.iter().try_for_each(|range| {
-                        let mut rows = range.of_map(map);
+                        let mut entries = range.of_map(map);
                         if backwards {
-                            rows.rev().try_for_each(&mut *visit)
+                            entries.rev().try_for_each(&mut visit)
                         } else {
-                            rows.try_for_each(&mut *visit)
+                            entries.try_for_each(&mut visit)
                         }
                     })
                 },
@@ -140,14 +172,14 @@ struct Planner<'a, 'q> {
     facts: Facts<'q>,
 }
 
-impl Planner<'_, '_> {
-    fn plan(&self) -> Plan {
+impl<'q> Planner<'_, 'q> {
+    fn plan(&self) -> Plan<'q> {
         if let Some(values) = self.facts.values(system::ID) {
             let mut ids: SmallVec<[Uuid; 4]> =
                 values.iter().filter_map(|value| value.as_ref().as_uuid()).collect();
             ids.sort_unstable();
             ids.dedup();
-            return Plan { source: Source::Ids(ids), order: Order::Any };
+            return Plan::new(Source::Ids(ids), Order::Any);
         }
         // The best index of those that sort the rows, and the best of all.
         let mut sorting = self.direction(&[]).map(|backwards| (Fit::default(), None, backwards));
@@ -155,7 +187,7 @@ impl Planner<'_, '_> {
         for (index, kind) in self.table.layout().indexes().iter().enumerate() {
             let fit = match kind {
                 IndexKind::Unique(unique) if self.fixes(unique) => {
-                    return Plan { source: self.unique(index, unique), order: Order::Any };
+                    return Plan::new(self.unique(index, unique), Order::Any);
                 }
                 IndexKind::Unique(_) => continue,
                 IndexKind::Fields(fields) => self.fit(fields),
@@ -172,8 +204,8 @@ impl Planner<'_, '_> {
             }
         }
         let narrow = || match narrowest.1 {
-            Some(index) => Plan { source: self.ranges(index, narrowest.0, None), order: Order::Any },
-            None => Plan { source: self.all(None), order: Order::Any },
+            Some(index) => self.ranges(index, narrowest.0, Order::Any),
+            None => self.all(Order::Any),
         };
         let Some((fit, index, backwards)) = sorting else { return narrow() };
         if narrowest.0 > fit {
@@ -182,23 +214,23 @@ impl Planner<'_, '_> {
                 return plan;
             }
         }
-        let source = match index {
-            Some(index) => self.ranges(index, fit, Some(backwards)),
-            None => self.all(Some(backwards)),
-        };
-        Plan { source, order: Order::Wanted { backwards } }
+        let order = Order::Wanted { backwards };
+        match index {
+            Some(index) => self.ranges(index, fit, order),
+            None => self.all(order),
+        }
     }
 
     /// Whether gathering all candidates of a plan is less work than walking through the table in
     /// the wanted order.
-    fn is_worth(&self, plan: &Plan) -> bool {
+    fn is_worth(&self, plan: &Plan<'q>) -> bool {
         let rows = self.table.rows().len();
         let most = self.wanted.limit.saturating_mul(rows).isqrt();
         if most >= rows {
             return true;
         }
         let mut count = 0;
-        plan.visit(self.table, &mut |_| {
+        plan.visit(self.table, &mut |_, _| {
             count += 1;
             if count > most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
@@ -251,7 +283,7 @@ impl Planner<'_, '_> {
             })
     }
 
-    fn values_in(&self, unique: &UniqueKey, field: usize) -> Option<&[Value]> {
+    fn values_in(&self, unique: &UniqueKey, field: usize) -> Option<&'q [Value]> {
         if unique.ignore_case { self.facts.folded_values(field) } else { self.facts.values(field) }
     }
 
@@ -268,28 +300,45 @@ impl Planner<'_, '_> {
         Source::Index { index, ranges: prefixes.into_iter().map(KeyRange::of).collect() }
     }
 
-    /// The parts of an index in which the candidates are; `backwards` where it sorts them.
-    fn ranges(&self, index: usize, fit: Fit, backwards: Option<bool>) -> Source {
+    /// The parts of an index in which the candidates are.
+    fn ranges(&self, index: usize, fit: Fit, order: Order) -> Plan<'q> {
         let kind = self.table.layout().indexes().get(index);
         let fields = kind.map(IndexKind::fields).unwrap_or_default();
         let (fixed, rest) = fields.split_at_checked(fit.fixed).unwrap_or((fields, &[]));
+        let fixed: SmallVec<[_; 4]> = fixed
+            .iter()
+            .filter_map(|field| Some((*field, self.facts.values(*field)?)))
+            .collect();
         let mut prefixes = Prefixes::default();
-        for field in fixed {
-            prefixes.extend(self.facts.values(*field).unwrap_or_default(), Key::push);
+        for (_, values) in &fixed {
+            prefixes.extend(values, Key::push);
         }
-        let ranges = prefixes.into_iter().map(|prefix| {
-            let position = backwards.and_then(|backwards| {
-                Some((self.position(&prefix, rest, self.wanted.after?), backwards))
-            });
+        let mut is_behind = false;
+        let mut ranges = SmallVec::new();
+        for prefix in prefixes {
+            let position = match order {
+                Order::Wanted { backwards } => self
+                    .wanted
+                    .after
+                    .map(|after| (self.position(&prefix, rest, after), backwards)),
+                Order::Any => None,
+            };
             let mut range = self.limited(prefix, rest);
-            match position {
-                Some((position, false)) => range.raise(position),
-                Some((position, true)) => range.lower(position.successor()),
-                None => {}
+            if let Some(((key, is_whole), backwards)) = position {
+                is_behind = is_whole;
+                match (backwards, is_whole) {
+                    (false, false) => range.raise(key),
+                    // The key itself is that of the row at the position.
+                    (false, true) => range.raise(key),
+                    (true, false) => range.lower(key.successor()),
+                    (true, true) => range.lower(Some(key)),
+                }
             }
-            range
-        });
-        Source::Index { index, ranges: ranges.filter(|range| !range.is_empty()).collect() }
+            if !range.is_empty() {
+                ranges.push(range);
+            }
+        }
+        Plan { fixed, is_behind, ..Plan::new(Source::Index { index, ranges }, order) }
     }
 
     /// The keys that begin with `prefix` and whose next field is within its limits.
@@ -319,16 +368,17 @@ impl Planner<'_, '_> {
         range
     }
 
-    /// As much of the key of a row at the position as the sort values tell. No row behind the
-    /// position has a key on the wrong side of it that does not begin with it.
-    fn position(&self, prefix: &Key, rest: &[usize], after: &[Value]) -> Key {
+    /// As much of the key of a row at the position as the sort values tell, and whether it is all
+    /// of it. No row behind the position has a key on the wrong side of it that does not begin with
+    /// it.
+    fn position(&self, prefix: &Key, rest: &[usize], after: &[Value]) -> (Key, bool) {
         let mut key = prefix.clone();
         let mut rest = rest.iter();
         for (sort, value) in self.wanted.sort.iter().zip(after) {
             if let Some(constant) = self.facts.constant(sort.index) {
                 // Where the position is not among these rows, all or none of them are behind it.
                 if constant.as_ref().sort_order(&value.as_ref()) != Ordering::Equal {
-                    return key;
+                    return (key, false);
                 }
                 continue;
             }
@@ -336,13 +386,14 @@ impl Planner<'_, '_> {
                 for field in rest {
                     match self.facts.constant(*field) {
                         Some(constant) => key.push(&constant.as_ref()),
-                        None => return key,
+                        None => return (key, false),
                     }
                 }
-                if let Some(id) = value.as_ref().as_uuid() {
+                let id = value.as_ref().as_uuid();
+                if let Some(id) = id {
                     key.push_id(id);
                 }
-                return key;
+                return (key, id.is_some());
             }
             for field in rest.by_ref() {
                 match self.facts.constant(*field) {
@@ -354,37 +405,55 @@ impl Planner<'_, '_> {
                 }
             }
         }
-        key
+        (key, false)
     }
 
-    /// All rows, or those between two ids; `backwards` where the ids sort them.
-    fn all(&self, backwards: Option<bool>) -> Source {
-        let mut from = self.facts.lower(system::ID).filter_map(|limit| limit.value.as_ref().as_uuid()).max();
-        let mut to = self.facts.upper(system::ID).filter_map(|limit| limit.value.as_ref().as_uuid()).min();
-        if let (Some(backwards), Some(after)) = (backwards, self.wanted.after) {
-            for (sort, value) in self.wanted.sort.iter().zip(after) {
-                let value = value.as_ref();
-                if let (system::ID, Some(id)) = (sort.index, value.as_uuid()) {
-                    if backwards {
-                        to = Some(to.map_or(id, |to| to.min(id)));
-                    } else {
-                        from = Some(from.map_or(id, |from| from.max(id)));
-                    }
-                    break;
-                }
-                let constant = self.facts.constant(sort.index);
-                if constant.is_none_or(|own| own.as_ref().sort_order(&value) != Ordering::Equal) {
-                    break;
-                }
+    /// All rows, or those between two ids.
+    fn all(&self, order: Order) -> Plan<'q> {
+        let mut from = Bound::Unbounded;
+        let mut to = Bound::Unbounded;
+        let id = |value: &Value| value.as_ref().as_uuid().map(|id| id.as_u128());
+        let mut is_behind = false;
+        if let (Order::Wanted { backwards }, Some(after)) = (order, self.wanted.after)
+            && let Some(position) = self.id_position(after)
+        {
+            is_behind = true;
+            if backwards {
+                to = Bound::Excluded(position);
+            } else {
+                from = Bound::Excluded(position);
             }
         }
-        if let (Some(a), Some(b)) = (from, to)
-            && a > b
-        {
-            return Source::Ids(SmallVec::new());
+        // One limit is enough here, since each candidate is asked again.
+        if let (Bound::Unbounded, Some(limit)) = (from, self.facts.lower(system::ID).next()) {
+            from = id(limit.value).map_or(from, Bound::Included);
         }
-        let bound = |id: Option<Uuid>| id.map_or(Bound::Unbounded, Bound::Included);
-        Source::Rows(bound(from), bound(to))
+        if let (Bound::Unbounded, Some(limit)) = (to, self.facts.upper(system::ID).next()) {
+            to = id(limit.value).map_or(to, Bound::Included);
+        }
+        let source = match (from, to) {
+            (
+                Bound::Included(from) | Bound::Excluded(from),
+                Bound::Included(to) | Bound::Excluded(to),
+            ) if from > to => Source::Ids(SmallVec::new()),
+            _ => Source::Rows(from, to),
+        };
+        Plan { is_behind, ..Plan::new(source, order) }
+    }
+
+    /// The id at the position, where it alone tells which rows are behind.
+    fn id_position(&self, after: &[Value]) -> Option<u128> {
+        for (sort, value) in self.wanted.sort.iter().zip(after) {
+            let value = value.as_ref();
+            if sort.index == system::ID {
+                return value.as_uuid().map(|id| id.as_u128());
+            }
+            let own = self.facts.constant(sort.index)?;
+            if own.as_ref().sort_order(&value) != Ordering::Equal {
+                return None;
+            }
+        }
+        None
     }
 }
 

@@ -2,15 +2,17 @@
 
 use std::ops::ControlFlow;
 
-use crm_core::query::{AggregateQuery, Aggregator, Condition, Group, Query};
-use crm_core::schema::{ObjectRef, Row};
+use crm_core::query::{AggregateQuery, Aggregator, Condition, FieldAt, Group, Query};
+use crm_core::schema::{ObjectRef, Row, system};
 use crm_core::storage::StorageError;
+use smallvec::SmallVec;
 use uuid::Uuid;
 
 use crate::plan::{Plan, Wanted};
 use crate::space::View;
+use crate::table::{State, Table};
 
-impl View {
+impl View<'_> {
     /// The rows with these ids.
     pub(crate) fn get(&self, object: &ObjectRef, ids: &[Uuid]) -> Vec<Row> {
         let Some(table) = self.table(object) else { return Vec::new() };
@@ -32,37 +34,43 @@ impl View {
         if query.limit == 0 {
             return Vec::new();
         }
-        let plan = match self.only(&query.object) {
-            Some(id) => Plan::only(id),
-            None => Plan::of(
-                table,
-                &Wanted {
-                    condition: &query.condition,
-                    sort: &query.sort,
-                    after: query.after.as_deref(),
-                    limit: query.limit,
-                },
-            ),
+        let wanted = Wanted {
+            condition: &query.condition,
+            sort: &query.sort,
+            after: query.after.as_deref(),
+            limit: query.limit,
         };
-        let most = if plan.is_ordered() { query.limit } else { usize::MAX };
-        let mut found: Vec<&Row> = Vec::with_capacity(most.min(64));
-        plan.visit(table, &mut |row| {
-            if query.is_after(&**row) && self.fulfils(&query.condition, row) {
-                found.push(row);
-                if found.len() >= most {
-                    return ControlFlow::Break(());
+        let plan = self.plan(table, &query.object, &wanted);
+        let test = Test::of(*self, &query.condition, &plan);
+        let is_found = |row: &Row, state: State| {
+            (plan.is_behind() || query.is_after(&**row)) && test.passes(row, state)
+        };
+        if plan.is_ordered() {
+            let mut found: Vec<Row> = Vec::with_capacity(query.limit.min(64));
+            plan.visit(table, &mut |row, state| {
+                if is_found(row, state) {
+                    found.push(row.clone());
+                    if found.len() == query.limit {
+                        return ControlFlow::Break(());
+                    }
                 }
+                ControlFlow::Continue(())
+            });
+            return found;
+        }
+        let mut found: Vec<&Row> = Vec::new();
+        plan.visit(table, &mut |row, state| {
+            if is_found(row, state) {
+                found.push(row);
             }
             ControlFlow::Continue(())
         });
-        if !plan.is_ordered() {
-            let order = |a: &&Row, b: &&Row| query.order(&***a, &***b);
-            if found.len() > query.limit {
-                found.select_nth_unstable_by(query.limit, order);
-                found.truncate(query.limit);
-            }
-            found.sort_unstable_by(order);
+        let order = |a: &&Row, b: &&Row| query.order(&***a, &***b);
+        if found.len() > query.limit {
+            found.select_nth_unstable_by(query.limit, order);
+            found.truncate(query.limit);
         }
+        found.sort_unstable_by(order);
         found.into_iter().cloned().collect()
     }
 
@@ -73,18 +81,12 @@ impl View {
     pub(crate) fn aggregate(&self, query: &AggregateQuery) -> Result<Vec<Group>, StorageError> {
         let mut aggregator = Aggregator::new(query);
         if let Some(table) = self.table(&query.object) {
-            let wanted = Wanted {
-                condition: &query.condition,
-                sort: &[],
-                after: None,
-                limit: usize::MAX,
-            };
-            let plan = match self.only(&query.object) {
-                Some(id) => Plan::only(id),
-                None => Plan::of(table, &wanted),
-            };
-            plan.visit(table, &mut |row| {
-                if self.fulfils(&query.condition, row) {
+            let wanted =
+                Wanted { condition: &query.condition, sort: &[], after: None, limit: usize::MAX };
+            let plan = self.plan(table, &query.object, &wanted);
+            let test = Test::of(*self, &query.condition, &plan);
+            plan.visit(table, &mut |row, state| {
+                if test.passes(row, state) {
                     aggregator.add(&**row);
                 }
                 ControlFlow::Continue(())
@@ -93,7 +95,58 @@ impl View {
         Ok(aggregator.finish()?)
     }
 
-    fn fulfils(&self, condition: &Condition, row: &Row) -> bool {
-        condition.matches(&**row, &|object, id| self.row(object, id).cloned())
+    fn plan<'q>(&self, table: &Table, object: &ObjectRef, wanted: &Wanted<'q>) -> Plan<'q> {
+        match self.only(object) {
+            Some(id) => Plan::only(id),
+            None => Plan::of(table, wanted),
+        }
+    }
+}
+
+/// What is left to ask of a candidate: the parts of a condition that the plan has not answered.
+struct Test<'q> {
+    view: View<'q>,
+    not_deleted: bool,
+    not_archived: bool,
+    others: SmallVec<[&'q Condition; 8]>,
+}
+
+impl<'q> Test<'q> {
+    fn of(view: View<'q>, condition: &'q Condition, plan: &Plan<'q>) -> Self {
+        let mut test =
+            Self { view, not_deleted: false, not_archived: false, others: SmallVec::new() };
+        test.add(condition, plan);
+        test
+    }
+
+    fn add(&mut self, condition: &'q Condition, plan: &Plan<'q>) {
+        match condition {
+            Condition::And(all) => {
+                for one in all {
+                    self.add(one, plan);
+                }
+            }
+            Condition::Null { field: FieldAt { index, member: None, .. }, is_null: true }
+                if *index == system::DELETED_AT =>
+            {
+                self.not_deleted = true;
+            }
+            Condition::Null { field: FieldAt { index, member: None, .. }, is_null: true }
+                if *index == system::ARCHIVED_AT =>
+            {
+                self.not_archived = true;
+            }
+            one if plan.implies(one) => {}
+            one => self.others.push(one),
+        }
+    }
+
+    fn passes(&self, row: &Row, state: State) -> bool {
+        let is_in_sight =
+            !(self.not_deleted && state.is_deleted || self.not_archived && state.is_archived);
+        is_in_sight
+            && self.others.iter().all(|condition| {
+                condition.matches(&**row, &|object, id| self.view.row(object, id).cloned())
+            })
     }
 }

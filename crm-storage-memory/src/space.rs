@@ -1,7 +1,8 @@
-//! [`Space`]: all rows of one tenant, or of the platform; [`Root`], which holds the current one;
-//! [`View`], what one call sees.
+//! [`Space`]: all rows of one tenant, or of the platform; [`Spaces`], which holds the current ones;
+//! [`View`], what one call sees of them.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crm_core::query::Condition;
@@ -9,8 +10,8 @@ use crm_core::schema::{ObjectRef, ObjectScope, Row};
 use crm_core::storage::Scope;
 use uuid::Uuid;
 
-use crate::index::{Edit, same};
-use crate::table::Table;
+use crate::index::same;
+use crate::table::{Edit, Table};
 
 /// The tables of one tenant, or of the platform. A clone shares the tables.
 #[derive(Clone, Debug, Default)]
@@ -28,7 +29,7 @@ struct Slot {
 
 impl Space {
     /// The place of an object's table.
-    pub(crate) fn place(&self, object: &ObjectRef) -> Option<usize> {
+    fn place(&self, object: &ObjectRef) -> Option<usize> {
         self.tables
             .iter()
             .position(|slot| same(&slot.object, object))
@@ -39,11 +40,11 @@ impl Space {
         self.tables.iter().position(|slot| slot.object.name() == name)
     }
 
-    pub(crate) fn at(&self, place: usize) -> Option<&Table> {
+    fn at(&self, place: usize) -> Option<&Table> {
         self.tables.get(place).map(|slot| &*slot.table)
     }
 
-    pub(crate) fn tables(&self) -> impl Iterator<Item = &Table> {
+    fn tables(&self) -> impl Iterator<Item = &Table> {
         self.tables.iter().map(|slot| &*slot.table)
     }
 
@@ -78,14 +79,14 @@ impl Space {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
     /// Whether it is in the platform's space.
-    pub(crate) shared: bool,
+    shared: bool,
     /// Its place in the space.
-    pub(crate) table: usize,
+    table: usize,
 }
 
 /// Holds the current [`Space`]; readers copy the pointer, writers replace it one at a time.
 #[derive(Debug, Default)]
-pub(crate) struct Root {
+struct Root {
     current: RwLock<Arc<Space>>,
     writer: Mutex<()>,
 }
@@ -110,34 +111,58 @@ impl Root {
 pub(crate) struct Spaces {
     /// The rows of the platform's objects.
     shared: Root,
-    tenants: RwLock<HashMap<Uuid, Arc<Root>>>,
+    tenants: RwLock<Tenants>,
 }
+
+type Tenants = HashMap<u128, Arc<Root>, BuildHasherDefault<IdHasher>>;
 
 impl Spaces {
     /// How many tenants were ever written to.
     pub(crate) fn tenant_count(&self) -> usize {
-        self.tenants.read().unwrap_or_else(PoisonError::into_inner).len()
+        self.tenants().len()
     }
 
-    /// What a call in this scope sees at this moment: the rows of the tenant, and the platform's if
-    /// asked for.
-    pub(crate) fn view(&self, scope: &Scope, shared: bool) -> View {
+    fn tenants(&self) -> RwLockReadGuard<'_, Tenants> {
+        self.tenants.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at what is current, which cannot change meanwhile: for a look that takes no longer
+    /// than a snapshot. `shared` takes the platform's rows in.
+    pub(crate) fn look<T>(
+        &self,
+        scope: &Scope,
+        shared: bool,
+        look: impl FnOnce(View<'_>) -> T,
+    ) -> T {
         let tenant = scope.tenant().map(|tenant| tenant.uuid());
-        let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
-        match tenant.and_then(|tenant| tenants.get(&tenant)) {
-            Some(root) => View::of(tenant, Some(root), shared.then_some(&self.shared)),
-            None => View::of(tenant, None, shared.then_some(&self.shared)),
-        }
+        let tenants = self.tenants();
+        let own = tenant.and_then(|tenant| tenants.get(&tenant.as_u128()));
+        // Both at once, in the order in which a write of both takes them.
+        let own = own.map(|root| root.read());
+        let shared = shared.then(|| self.shared.read());
+        let view = View {
+            tenant,
+            own: own.as_ref().map(|space| &***space),
+            shared: shared.as_ref().map(|space| &***space),
+        };
+        look(view)
+    }
+
+    /// What is current at this moment, to look at for any time. `shared` takes the platform's rows
+    /// in.
+    pub(crate) fn snapshot(&self, scope: &Scope, shared: bool) -> Snapshot {
+        let tenant = scope.tenant().map(|tenant| tenant.uuid());
+        let tenants = self.tenants();
+        let own = tenant.and_then(|tenant| tenants.get(&tenant.as_u128()));
+        Snapshot::of(tenant, own.map(|root| &**root), shared.then_some(&self.shared))
     }
 
     fn root(&self, tenant: Uuid) -> Arc<Root> {
-        let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(root) = tenants.get(&tenant) {
+        if let Some(root) = self.tenants().get(&tenant.as_u128()) {
             return Arc::clone(root);
         }
-        drop(tenants);
         let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(tenants.entry(tenant).or_default())
+        Arc::clone(tenants.entry(tenant.as_u128()).or_default())
     }
 
     /// Runs a write of a tenant: no other write of the tenant runs meanwhile and, if `shared`, no
@@ -145,54 +170,75 @@ impl Spaces {
     ///
     /// A tenant's own rows among the platform's are only written by the tenant, so they stand still
     /// for every write of the tenant, `shared` or not.
-    pub(crate) fn write<T>(&self, tenant: Uuid, shared: bool, run: impl FnOnce(Writer<'_>) -> T) -> T {
+    pub(crate) fn write<T>(
+        &self,
+        tenant: Uuid,
+        shared: bool,
+        run: impl FnOnce(Writer<'_>) -> T,
+    ) -> T {
         let own = self.root(tenant);
         // Always in this order, so that no two writers wait for each other.
         let _own = own.writer();
         let _shared = shared.then(|| self.shared.writer());
-        let view = View::of(Some(tenant), Some(&own), Some(&self.shared));
-        run(Writer { own: &own, shared: shared.then_some(&self.shared), view, is_new: false })
+        let snapshot = Snapshot::of(Some(tenant), Some(&own), Some(&self.shared));
+        run(Writer { own: &own, shared: shared.then_some(&self.shared), snapshot, is_new: false })
     }
 }
 
-/// What one call sees: one state of a tenant's space and of the platform's, whatever others write
-/// meanwhile.
+/// Keeps one state of a tenant's space and of the platform's, whatever others write meanwhile.
 #[derive(Debug)]
-pub(crate) struct View {
+pub(crate) struct Snapshot {
     tenant: Option<Uuid>,
     own: Option<Arc<Space>>,
     shared: Option<Arc<Space>>,
 }
 
-impl View {
+impl Snapshot {
     fn of(tenant: Option<Uuid>, own: Option<&Root>, shared: Option<&Root>) -> Self {
-        // Both at once, in the order in which a write of both takes them.
         let own = own.map(Root::read);
         let shared = shared.map(Root::read);
         let copy = |guard: RwLockReadGuard<'_, Arc<Space>>| Arc::clone(&guard);
         Self { tenant, own: own.map(copy), shared: shared.map(copy) }
     }
 
+    pub(crate) fn view(&self) -> View<'_> {
+        View {
+            tenant: self.tenant,
+            own: self.own.as_deref(),
+            shared: self.shared.as_deref(),
+        }
+    }
+}
+
+/// What one call sees.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct View<'a> {
+    tenant: Option<Uuid>,
+    own: Option<&'a Space>,
+    shared: Option<&'a Space>,
+}
+
+impl<'a> View<'a> {
     /// The only row that the scope sees of a platform object; `None` where it sees all.
     pub(crate) fn only(&self, object: &ObjectRef) -> Option<Uuid> {
         if object.scope() == ObjectScope::Platform { self.tenant } else { None }
     }
 
     /// The table of an object.
-    pub(crate) fn table(&self, object: &ObjectRef) -> Option<&Table> {
+    pub(crate) fn table(&self, object: &ObjectRef) -> Option<&'a Table> {
         let space = match object.scope() {
-            ObjectScope::Tenant => self.own.as_deref()?,
-            ObjectScope::Platform => self.shared.as_deref()?,
+            ObjectScope::Tenant => self.own?,
+            ObjectScope::Platform => self.shared?,
         };
         space.at(space.place(object)?)
     }
 
-    pub(crate) fn at(&self, place: Place) -> Option<&Table> {
-        if place.shared { self.shared.as_deref() } else { self.own.as_deref() }?.at(place.table)
+    pub(crate) fn at(&self, place: Place) -> Option<&'a Table> {
+        if place.shared { self.shared } else { self.own }?.at(place.table)
     }
 
     /// A row, if the scope sees it.
-    pub(crate) fn row(&self, object: &ObjectRef, id: Uuid) -> Option<&Row> {
+    pub(crate) fn row(&self, object: &ObjectRef, id: Uuid) -> Option<&'a Row> {
         if self.only(object).is_some_and(|only| only != id) {
             return None;
         }
@@ -200,20 +246,20 @@ impl View {
     }
 
     /// A row of the object called `name`, if the tenant sees it.
-    pub(crate) fn row_of(&self, name: &str, id: Uuid) -> Option<&Row> {
-        if let Some(space) = self.own.as_deref()
+    pub(crate) fn row_of(&self, name: &str, id: Uuid) -> Option<&'a Row> {
+        if let Some(space) = self.own
             && let Some(place) = space.place_of(name)
         {
             return space.at(place)?.row(id);
         }
-        let space = self.shared.as_deref().filter(|_| self.tenant == Some(id))?;
+        let space = self.shared.filter(|_| self.tenant == Some(id))?;
         space.at(space.place_of(name)?)?.row(id)
     }
 
     /// The tables whose rows a tenant may see, and whether they are the platform's.
-    pub(crate) fn tables(&self) -> impl Iterator<Item = (bool, &Table)> {
-        let own = self.own.iter().flat_map(|space| space.tables()).map(|table| (false, table));
-        own.chain(self.shared.iter().flat_map(|space| space.tables()).map(|table| (true, table)))
+    pub(crate) fn tables(&self) -> impl Iterator<Item = (bool, &'a Table)> {
+        let own = self.own.into_iter().flat_map(Space::tables).map(|table| (false, table));
+        own.chain(self.shared.into_iter().flat_map(Space::tables).map(|table| (true, table)))
     }
 
     /// The tenant of the scope.
@@ -243,20 +289,21 @@ const IN_PLACE: usize = 64;
 pub(crate) struct Writer<'a> {
     own: &'a Root,
     shared: Option<&'a Root>,
-    view: View,
-    /// Whether tables of the view are not those of the roots.
+    snapshot: Snapshot,
+    /// Whether tables of the snapshot are not those of the roots.
     is_new: bool,
 }
 
 impl Writer<'_> {
-    pub(crate) const fn view(&self) -> &View {
-        &self.view
+    pub(crate) fn view(&self) -> View<'_> {
+        self.snapshot.view()
     }
 
     /// Makes sure that the view has a table for `object`.
     pub(crate) fn ensure(&mut self, object: &ObjectRef) -> Place {
         let shared = object.scope() == ObjectScope::Platform;
-        let space = if shared { &mut self.view.shared } else { &mut self.view.own };
+        let Snapshot { own, shared: platform, .. } = &mut self.snapshot;
+        let space = if shared { platform } else { own };
         let (table, is_new) = Space::ensure(space.get_or_insert_default(), object);
         self.is_new |= is_new;
         Place { shared, table }
@@ -265,14 +312,15 @@ impl Writer<'_> {
     /// Writes rows that were checked against the view, at most one change a row, so that others see
     /// all of them or none.
     pub(crate) fn publish(self, rows: impl ExactSizeIterator<Item = (Place, Uuid, Option<Row>)>) {
-        let Self { own, shared, view, is_new } = self;
+        let Self { own, shared, snapshot, is_new } = self;
+        let view = snapshot.view();
         let edit = |(place, id, row): (Place, Uuid, Option<Row>)| {
             view.at(place).map(|table| (place, table.edit(id, row)))
         };
         if rows.len() <= IN_PLACE && !is_new {
             let edits: Vec<(Place, Edit)> = rows.filter_map(edit).collect();
             // Without this snapshot the nodes of the maps are changed where they are.
-            drop(view);
+            drop(snapshot);
             let mut own = own.write();
             let mut shared = shared.map(Root::write);
             for (place, edit) in edits {
@@ -284,7 +332,7 @@ impl Writer<'_> {
             }
             return;
         }
-        let mut next = (view.own.clone().unwrap_or_default(), view.shared.clone());
+        let mut next = (snapshot.own.clone().unwrap_or_default(), snapshot.shared.clone());
         for (place, edit) in rows.filter_map(edit) {
             if !place.shared {
                 Space::apply(&mut next.0, place.table, edit);
@@ -302,5 +350,28 @@ impl Writer<'_> {
         // What nobody sees any more is freed when nobody waits.
         drop((own, shared));
         drop((old_own, old_shared));
+    }
+}
+
+/// Hashes one id. Whoever makes tenants chooses their ids, and that is the host: nobody can send
+/// ids that fall together.
+#[derive(Debug, Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u128(u128::from(*byte));
+        }
+    }
+
+    fn write_u128(&mut self, id: u128) {
+        // Both halves of the product depend on all of the id.
+        let mixed = u128::from((id >> 64) as u64 ^ id as u64 ^ self.0) * 0x9E37_79B9_7F4A_7C15;
+        self.0 = (mixed >> 64) as u64 ^ mixed as u64;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }

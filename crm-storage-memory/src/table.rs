@@ -3,16 +3,42 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use crm_core::schema::{ObjectRef, Row};
+use crm_core::schema::{ObjectRef, Row, system};
 use imbl::OrdMap;
 use uuid::Uuid;
 
-use crate::index::{Edit, IndexKind, Layout};
+use crate::index::{IndexKind, Layout};
 use crate::key::Key;
 
 /// One index: its rows by their keys. A row is shared with the table, so that a page needs no
 /// second lookup.
-pub(crate) type IndexMap = OrdMap<Key, Row>;
+pub(crate) type IndexMap = OrdMap<Key, Entry>;
+
+/// A row in an index, with what nearly every query asks of it, so that the rows in the way are
+/// passed without a look at them.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) row: Row,
+    pub(crate) state: State,
+}
+
+/// Whether a row is out of the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct State {
+    pub(crate) is_deleted: bool,
+    pub(crate) is_archived: bool,
+}
+
+impl State {
+    const NONE: Self = Self { is_deleted: false, is_archived: false };
+
+    pub(crate) fn of(row: &Row) -> Self {
+        Self {
+            is_deleted: !row.value(system::DELETED_AT).is_null(),
+            is_archived: !row.value(system::ARCHIVED_AT).is_null(),
+        }
+    }
+}
 
 /// The keys from `from` up to but not including `to`; all behind `from` where there is no `to`.
 #[derive(Clone, Debug, Default)]
@@ -52,10 +78,10 @@ impl KeyRange {
     pub(crate) fn of_map<'t>(
         &self,
         map: &'t IndexMap,
-    ) -> impl DoubleEndedIterator<Item = &'t Row> + use<'t> {
+    ) -> impl DoubleEndedIterator<Item = &'t Entry> + use<'t> {
         let from = Bound::Included(self.from.as_bytes());
         let to = self.to.as_ref().map_or(Bound::Unbounded, |to| Bound::Excluded(to.as_bytes()));
-        map.range::<_, [u8]>((from, to)).map(|(_, row)| row)
+        map.range::<_, [u8]>((from, to)).map(|(_, entry)| entry)
     }
 }
 
@@ -63,7 +89,8 @@ impl KeyRange {
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
     layout: Arc<Layout>,
-    rows: OrdMap<Uuid, Row>,
+    /// By id. As a number an id compares in two steps, in the same order.
+    rows: OrdMap<u128, Row>,
     /// One for each index of the layout.
     maps: Vec<IndexMap>,
 }
@@ -79,12 +106,12 @@ impl Table {
         &self.layout
     }
 
-    pub(crate) const fn rows(&self) -> &OrdMap<Uuid, Row> {
+    pub(crate) const fn rows(&self) -> &OrdMap<u128, Row> {
         &self.rows
     }
 
     pub(crate) fn row(&self, id: Uuid) -> Option<&Row> {
-        self.rows.get(&id)
+        self.rows.get(&id.as_u128())
     }
 
     /// The rows of an index by their keys.
@@ -108,21 +135,26 @@ impl Table {
 
     /// Writes a row. The edit was made for this table's layout and for the row as it is.
     pub(crate) fn apply(&mut self, edit: Edit) {
+        let id = edit.id.as_u128();
+        let Some(row) = edit.row else {
+            for (map, keys) in self.maps.iter_mut().zip(edit.keys) {
+                if !keys.before.is_empty() {
+                    map.remove(&keys.before);
+                }
+            }
+            self.rows.remove(&id);
+            return;
+        };
         for (map, keys) in self.maps.iter_mut().zip(edit.keys) {
             if !keys.before.is_empty() && keys.before != keys.after {
                 map.remove(&keys.before);
             }
-            if let Some(row) = &edit.row
-                && !keys.after.is_empty()
-            {
+            if !keys.after.is_empty() {
                 // Also where the key is the same: the index holds the row as it is now.
-                map.insert(keys.after, row.clone());
+                map.insert(keys.after, Entry { row: row.clone(), state: edit.state });
             }
         }
-        match edit.row {
-            Some(row) => self.rows.insert(edit.id, row),
-            None => self.rows.remove(&edit.id),
-        };
+        self.rows.insert(id, row);
     }
 
     /// Whether every index holds exactly what it should.
@@ -130,7 +162,7 @@ impl Table {
     pub(crate) fn is_consistent(&self) -> bool {
         let same = |a: &IndexMap, b: &IndexMap| {
             a.len() == b.len()
-                && a.iter().zip(b).all(|(a, b)| a.0 == b.0 && Arc::ptr_eq(a.1, b.1))
+                && a.iter().zip(b).all(|(a, b)| a.0 == b.0 && a.1.state == b.1.state && Arc::ptr_eq(&a.1.row, &b.1.row))
         };
         self.maps.len() == self.layout.indexes().len()
             && self
@@ -142,9 +174,47 @@ impl Table {
     }
 }
 
-fn map_of(kind: &IndexKind, rows: &OrdMap<Uuid, Row>) -> IndexMap {
+/// A row's change as the indexes see it: the keys before and after, empty where the index does not
+/// hold the row.
+#[derive(Debug)]
+struct KeyChange {
+    before: Key,
+    after: Key,
+}
+
+/// A row's change with all keys worked out: applying it calls nothing that could fail.
+#[derive(Debug)]
+pub(crate) struct Edit {
+    id: Uuid,
+    /// The row as it shall be, unless it is removed.
+    row: Option<Row>,
+    state: State,
+    /// One for each index of the layout.
+    keys: Vec<KeyChange>,
+}
+
+impl Edit {
+    /// Works out the change of a row in a table of this layout.
+    fn new(layout: &Layout, id: Uuid, stored: Option<&Row>, row: Option<Row>) -> Self {
+        let key = |kind: &IndexKind, row: Option<&Row>| {
+            row.map_or_else(Key::default, |row| kind.key(&**row, id))
+        };
+        let keys = layout
+            .indexes()
+            .iter()
+            .map(|kind| KeyChange { before: key(kind, stored), after: key(kind, row.as_ref()) })
+            .collect();
+        let state = row.as_ref().map_or(State::NONE, State::of);
+        Self { id, row, state, keys }
+    }
+}
+
+fn map_of(kind: &IndexKind, rows: &OrdMap<u128, Row>) -> IndexMap {
     rows.iter()
-        .map(|(id, row)| (kind.key(&**row, *id), row.clone()))
+        .map(|(id, row)| {
+            let key = kind.key(&**row, Uuid::from_u128(*id));
+            (key, Entry { row: row.clone(), state: State::of(row) })
+        })
         .filter(|(key, _)| !key.is_empty())
         .collect()
 }

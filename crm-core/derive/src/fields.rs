@@ -132,8 +132,10 @@ pub(crate) fn entity(input: &DeriveInput, root: &Tokens) -> Result<Tokens> {
     });
     let check = attributes.check.as_ref().map(|path| quote!(#path(self, faults);));
     let shared = shared(name, &members, root);
+    let system = system_handles(name, root);
     Ok(quote! {
         #shared
+        #system
 
         impl #root::schema::Entity for #name {
             fn schema() -> &'static #root::schema::ObjectRef {
@@ -448,6 +450,36 @@ fn handles(name: &Ident, members: &[Member<'_>], root: &Tokens) -> Tokens {
                     <#ty as #root::schema::FieldValue>::Operand,
                 > = #root::schema::FieldOf::new(#text);
             }
+        }
+    });
+    quote! {
+        #[allow(dead_code, reason = "not every handle is used")]
+        impl #name { #(#handles)* }
+    }
+}
+
+/// Handles of the fields that the system keeps about every record.
+fn system_handles(name: &Ident, root: &Tokens) -> Tokens {
+    let moment = quote!(#root::__private::chrono::DateTime<#root::__private::chrono::Utc>);
+    let handles = [
+        ("id", quote!(#root::Id<Self>)),
+        ("version", quote!(i64)),
+        ("created_at", moment.clone()),
+        ("created_by", quote!(::std::string::String)),
+        ("created_by_id", quote!(#root::__private::uuid::Uuid)),
+        ("updated_at", moment.clone()),
+        ("updated_by", quote!(::std::string::String)),
+        ("updated_by_id", quote!(#root::__private::uuid::Uuid)),
+        ("archived_at", moment.clone()),
+        ("deleted_at", moment),
+    ]
+    .map(|(text, ty)| {
+        let constant = Ident::new(&text.to_uppercase(), Span::call_site());
+        let doc = format!("The system's field `{text}`, for filters and sorts.");
+        quote! {
+            #[doc = #doc]
+            pub const #constant: #root::schema::FieldOf<Self, #ty> =
+                #root::schema::FieldOf::new(#text);
         }
     });
     quote! {

@@ -255,12 +255,19 @@ impl UnitOfWork {
         if changed.is_some_and(|changed| changed.is_empty()) && faults.is_empty() {
             return Ok(after.with_meta(before.as_ref().map_or_else(|| after.meta(), |row| row.meta())));
         }
+        let given = after.clone();
         let mut write = Write { before, after, faults };
-        check_fields(&mut write, changed);
         let engine = self.session.engine().clone();
         for rule in engine.shared.rules.iter().filter(|rule| rule.object() == object.name()) {
             rule.before_write(self, &mut write).await?;
         }
+        // After the rules, which complete the record.
+        let completed = !Arc::ptr_eq(&given, &write.after);
+        let changed = match &write.before {
+            Some(before) if completed => Some(write.after.differing(&**before)),
+            _ => changed,
+        };
+        check_fields(&mut write, changed);
         let Write { before, after, mut faults } = write;
         after.check(&mut faults);
         if !faults.is_empty() {

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::expect::expect_same_rows;
 use super::fixtures::bare;
 use super::harness::{
-    Bench, deletion, expect_same_rows, expectation, ids, insertion, new_id, next, place, purge,
-    record, replacement, row, row_with, update,
+    Bench, deletion, expectation, ids, insertion, new_id, next, place, purge, record, replacement,
+    row, row_with, update,
 };
 use super::objects::{Chore, Part, Specimen};
 use super::runtime::yield_now;

@@ -3,10 +3,8 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
-use super::harness::{
-    Bench, expect_conflict, expect_same, expect_same_rows, ids, moment, now, place, row, stamp,
-    update,
-};
+use super::expect::{expect_conflict, expect_same, expect_same_rows};
+use super::harness::{Bench, ids, moment, now, place, row, stamp, update};
 use super::objects::{Chore, Specimen, registry};
 use super::runtime::yield_now;
 use super::{BoxFuture, Harness, Outcome, ensure, ensure_eq};

@@ -37,7 +37,7 @@ pub fn case(name: &str) -> Option<&'static Case> {
 macro_rules! __conformance_list {
     ($($head:tt)*) => {
         $crate::__conformance_each! { ($($head)*)
-            crud in crud {
+            crud in kinds {
                 crud_every_field
                 crud_no_values
                 crud_integers
@@ -48,6 +48,8 @@ macro_rules! __conformance_list {
                 crud_lists
                 crud_json
                 crud_groups
+            }
+            crud in crud {
                 crud_typed_rows
                 crud_get_by_ids
                 crud_same_id_in_two_objects
@@ -152,14 +154,18 @@ macro_rules! __conformance_list {
                 aggregates_averages
                 aggregates_least_and_greatest
                 aggregates_with_a_filter
+                aggregates_over_related_rows
+                aggregates_too_large
+            }
+            aggregates in grouping {
                 aggregates_by_field
                 aggregates_by_every_kind
                 aggregates_by_several_fields
+            }
+            aggregates in calendar {
                 aggregates_by_day_of_a_zone
                 aggregates_by_calendar_units
                 aggregates_moments_by_unit_of_a_zone
-                aggregates_over_related_rows
-                aggregates_too_large
             }
             tenancy in tenancy {
                 tenancy_get

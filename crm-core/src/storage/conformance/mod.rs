@@ -64,15 +64,20 @@
 mod aggregates;
 mod atomicity;
 pub mod broken;
+mod calendar;
 mod claims;
 mod concurrency;
 mod crud;
+mod expect;
 mod failure;
 mod filters;
 mod fixtures;
+mod grouping;
 mod harness;
+mod kinds;
 mod list;
 mod logic;
+mod mirror;
 mod model;
 mod naive;
 mod objects;
@@ -90,6 +95,6 @@ pub use harness::Harness;
 pub use list::{Case, case, cases};
 pub use naive::NaiveStorage;
 pub use objects::{Chore, Extent, Laboratory, Part, Reading, Specimen, State, objects};
-pub use runtime::{BoxFuture, Spawner, block_on};
+pub use runtime::{BoxFuture, block_on};
 
 use failure::{ensure, ensure_eq};

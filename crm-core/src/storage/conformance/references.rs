@@ -1,9 +1,10 @@
 //! References: where they must lead, which ones a commit checks, and what they protect.
 
+use super::expect::{expect_reference, expect_referenced};
 use super::fixtures::bare;
 use super::harness::{
-    Bench, deleted, deletion, expect_reference, expect_referenced, insertion, new_id, next, purge,
-    replacement, restored, row, row_with, update,
+    Bench, deleted, deletion, insertion, new_id, next, purge, replacement, restored, row, row_with,
+    update,
 };
 use super::objects::{Part, Specimen};
 use super::{Harness, Outcome};
@@ -94,7 +95,7 @@ pub(super) async fn references_nulls_and_good_ones(h: &Harness) -> Outcome {
         .apply(vec![replacement(&part, linked.clone())])
         .await?;
     let unlinked = next::<Part>(&linked, |data| {
-        (data.copy_of_id, data.owner_id) = (None, None)
+        (data.copy_of_id, data.owner_id) = (None, None);
     })?;
     bench
         .apply(vec![replacement(&linked, unlinked.clone())])

@@ -5,9 +5,10 @@ use std::cmp::Ordering;
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
+use super::expect::expect_same_rows;
 use super::filters::populated;
 use super::fixtures::{bare, worth};
-use super::harness::{Bench, at, dec, expect_same_rows, ids, insertion, place, purge, row, update};
+use super::harness::{Bench, at, dec, ids, insertion, place, purge, row, update};
 use super::objects::{Specimen, State};
 use super::oracle::order;
 use super::{Harness, Outcome, ensure, ensure_eq};
@@ -368,7 +369,7 @@ pub(super) async fn sorting_walk_while_rows_change(h: &Harness) -> Outcome {
                 let far = if direction == "level" { 1_000 } else { -1_000 };
                 bench
                     .apply(vec![update::<Specimen>(&first, |data| {
-                        data.level = Some(far)
+                        data.level = Some(far);
                     })?])
                     .await?;
                 rows.retain(|row| row.id() != first.id());

@@ -5,17 +5,18 @@ use std::fmt::Debug;
 
 use uuid::Uuid;
 
+use super::expect::{expect_same, expect_same_rows};
 use super::fixtures::{bare, worth};
 use super::harness::{
-    Bench, compare, deletion, expect_same, expect_same_rows, expectation, ids, insertion, new_id,
-    next, place, purge, record, replacement, row, row_with, stamp,
+    Bench, compare, deletion, expectation, ids, insertion, new_id, next, now, place, purge, record,
+    replacement, row, row_with, stamp,
 };
 use super::objects::{Chore, Laboratory, Part, Specimen, objects, registry};
 use super::{Harness, Outcome, ensure, ensure_eq};
 use crate::Id;
 use crate::query::{AggregateQuery, Comparison, Condition, Filter, Query, SortKey};
 use crate::schema::{Entity, Row, Value, system};
-use crate::storage::{Change, Claim, Expectation, Scope};
+use crate::storage::{Change, ChangeSet, Claim, Expectation, Scope};
 
 /// The victim with a specimen, and the attacker with another.
 async fn two(h: &Harness) -> Outcome<(Bench, Row, Bench, Row)> {
@@ -151,14 +152,14 @@ pub(super) async fn tenancy_write(h: &Harness) -> Outcome {
         let unknown = attacker
             .commit(vec![attempt(&never, changed(&never)?)])
             .await;
-        super::harness::expect_conflict(&foreign, &theirs, what)?;
+        super::expect::expect_conflict(&foreign, &theirs, what)?;
         same_answer(&(foreign, theirs.id()), &(unknown, never.id()), what)?;
         // Not as a part of a commit that is fine otherwise, either.
         let beside = insertion(row(bare("Beside")));
         let came = attacker
             .commit(vec![beside, attempt(&theirs, changed(&theirs)?)])
             .await;
-        super::harness::expect_conflict(&came, &theirs, what)?;
+        super::expect::expect_conflict(&came, &theirs, what)?;
     }
     expect_same_rows(
         &attacker.everything().await?,
@@ -182,7 +183,7 @@ pub(super) async fn tenancy_expectation(h: &Harness) -> Outcome {
     let foreign = attacker.commit_expecting(changes, expects).await;
     let (changes, expects) = rely(&never);
     let unknown = attacker.commit_expecting(changes, expects).await;
-    super::harness::expect_conflict(&foreign, &theirs, "an expectation of a foreign row")?;
+    super::expect::expect_conflict(&foreign, &theirs, "an expectation of a foreign row")?;
     same_answer(
         &(foreign, theirs.id()),
         &(unknown, never.id()),
@@ -203,12 +204,12 @@ pub(super) async fn tenancy_reference(h: &Harness) -> Outcome {
     let foreign = attacker.commit(vec![to(theirs.id())]).await;
     let never = attacker.commit(vec![to(unknown)]).await;
     let what = "a reference to a foreign row";
-    super::harness::expect_reference(&foreign, Part::schema(), "specimen_id", what)?;
+    super::expect::expect_reference(&foreign, Part::schema(), "specimen_id", what)?;
     same_answer(&(foreign, theirs.id()), &(never, unknown), what)?;
     // By an update too.
     let moved = next::<Specimen>(&own, |data| data.parent_id = Some(Id::new(theirs.id())))?;
     let came = attacker.commit(vec![replacement(&own, moved)]).await;
-    super::harness::expect_reference(&came, Specimen::schema(), "parent_id", what)?;
+    super::expect::expect_reference(&came, Specimen::schema(), "parent_id", what)?;
     // Nobody else's rows hold a row back.
     let id = own.id();
     victim.insert([row_with(id, bare("The same id"))]).await?;
@@ -407,7 +408,7 @@ pub(super) async fn tenancy_platform_objects(h: &Harness) -> Outcome {
         purge(&first),
     ] {
         let came = two.commit(vec![change]).await;
-        super::harness::expect_conflict(&came, &first, "a write to a foreign platform row")?;
+        super::expect::expect_conflict(&came, &first, "a write to a foreign platform row")?;
     }
     let came = two.commit(vec![insertion(laboratory(&one, "Again"))]).await;
     ensure!(
@@ -476,6 +477,14 @@ pub(super) async fn tenancy_platform_scope(h: &Harness) -> Outcome {
         came.len(),
         0,
         "a tenant's row by its id in the scope of the platform"
+    );
+    // And nothing is written in it.
+    let stray = insertion(row_with(new_id(), Laboratory::new("Stray")));
+    let changes = ChangeSet::new(new_id(), now(), vec![stray], Vec::new());
+    let came = storage.commit(&Scope::Platform, &changes).await;
+    ensure!(
+        came.is_err(),
+        "expected a commit in the scope of the platform to be refused"
     );
     let stored = one.again(&specimen).await?;
     let kept = record::<Specimen>(&stored)?;

@@ -1,9 +1,9 @@
 //! Unique keys: what counts as the same, which rows count, and when it is checked.
 
+use super::expect::expect_duplicate;
 use super::fixtures::bare;
 use super::harness::{
-    Bench, deleted, deletion, expect_duplicate, insertion, next, purge, replacement, restored, row,
-    row_with, update,
+    Bench, deleted, deletion, insertion, next, purge, replacement, restored, row, row_with, update,
 };
 use super::objects::{Laboratory, Part, Specimen};
 use super::{Harness, Outcome};
@@ -70,7 +70,7 @@ pub(super) async fn unique_one_field(h: &Harness) -> Outcome {
     // A row does not stand in its own way.
     bench
         .apply(vec![update::<Specimen>(&one, |data| {
-            data.name = "Renamed".into()
+            data.name = "Renamed".into();
         })?])
         .await?;
     bench

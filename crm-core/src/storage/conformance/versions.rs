@@ -1,9 +1,9 @@
 //! A commit holds only against the versions that it was decided on.
 
+use super::expect::{expect_conflict, expect_duplicate, expect_same_rows};
 use super::fixtures::bare;
 use super::harness::{
-    Bench, deletion, expect_conflict, expect_duplicate, expect_same_rows, expectation, insertion,
-    new_id, purge, row, row_with, stamp, update,
+    Bench, deletion, expectation, insertion, new_id, purge, row, row_with, stamp, update,
 };
 use super::objects::{Chore, Part, Specimen};
 use super::{Harness, Outcome, ensure, ensure_eq};
@@ -17,7 +17,7 @@ async fn changed_specimen(bench: &Bench) -> Outcome<(Row, Row)> {
     bench.insert([first.clone()]).await?;
     bench
         .apply(vec![update::<Specimen>(&first, |data| {
-            data.name = "Second".into()
+            data.name = "Second".into();
         })?])
         .await?;
     let second = bench.again(&first).await?;

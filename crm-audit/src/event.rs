@@ -1,0 +1,190 @@
+//! [`AuditEvent`]: what happened to one record in one commit.
+
+use std::borrow::Cow;
+
+use crm_core::error::codes;
+use crm_core::schema::{Entity, FieldType, FieldValue, Picklist, Value, ValueRef};
+use crm_core::value::ValueError;
+use serde_json::{Map, Value as Json};
+use uuid::Uuid;
+
+/// What happened to one record in one commit. When and by whom is told by the record's `created`.
+#[derive(Clone, PartialEq, Entity)]
+#[entity(
+    object = "audit_event",
+    table = "audit_events",
+    log,
+    index(record_id, record_version),
+    index(created_by_id, created_at),
+    index(commit_id)
+)]
+pub struct AuditEvent {
+    /// The commit.
+    #[field(required)]
+    pub commit_id: Uuid,
+    /// What kind of event it is.
+    #[field(required)]
+    pub event: AuditKind,
+    /// What it belongs to.
+    #[field(required)]
+    pub category: AuditCategory,
+    /// The object.
+    #[field(required, max_len = 100)]
+    pub object: String,
+    /// The record.
+    #[field(required)]
+    pub record_id: Uuid,
+    /// The version that the record has after the event.
+    #[field(required, min = 1)]
+    pub record_version: i64,
+    /// What changed, old and new.
+    #[field(personal)]
+    pub changes: Changes,
+    /// The user's session at the host.
+    #[field(max_len = 255, personal)]
+    pub session_id: Option<String>,
+    /// The address of the caller.
+    #[field(max_len = 45, personal)]
+    pub ip: Option<String>,
+    /// What the caller's program says it is.
+    #[field(max_len = 1000, personal)]
+    pub user_agent: Option<String>,
+    /// The host's endpoint.
+    #[field(max_len = 500)]
+    pub endpoint: Option<String>,
+    /// The host's id of the request.
+    pub request_id: Option<Uuid>,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Picklist)]
+pub enum AuditKind {
+    /// A record was created: every filled field has a new value.
+    Create,
+    /// A record was changed: every changed field has its old and its new value.
+    Update,
+    /// A record was deleted: every filled field has its old value.
+    Delete,
+    /// A deleted record came back: every changed field has its old and its new value.
+    Restore,
+    /// A deleted record was removed for good: every filled field has its old value.
+    Purge,
+}
+
+/// What an event belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Picklist)]
+pub enum AuditCategory {
+    /// Records changed.
+    DataChange,
+    /// Settings changed: tenants, configurations, pipelines, stages.
+    Configuration,
+    /// Who may do what changed: users, teams and their members.
+    Authorization,
+}
+
+/// What changed in one field.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FieldChange {
+    /// The field, such as `email`, or a member of a JSON field, such as `custom_fields.region`.
+    pub field: Cow<'static, str>,
+    /// The old value; none where a record was created.
+    pub old: Option<Value>,
+    /// The new value; none where a record was deleted.
+    pub new: Option<Value>,
+}
+
+/// The changed fields of one event, in the order of the schema.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Changes(Vec<FieldChange>);
+
+impl Changes {
+    /// The changed fields.
+    pub fn iter(&self) -> std::slice::Iter<'_, FieldChange> {
+        self.0.iter()
+    }
+
+    /// The change of one field.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<&FieldChange> {
+        self.0.iter().find(|change| change.field == name)
+    }
+
+    /// The names of the changed fields.
+    #[must_use]
+    pub fn fields(&self) -> Vec<&str> {
+        self.0.iter().map(|change| &*change.field).collect()
+    }
+
+    /// How many fields changed.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether no field changed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// `{"email": {"old": .., "new": ..}, ..}`
+    #[must_use]
+    pub fn to_json(&self) -> Json {
+        let members = self.0.iter().map(|change| {
+            let mut sides = Map::new();
+            if let Some(old) = &change.old {
+                sides.insert("old".to_owned(), old.to_json());
+            }
+            if let Some(new) = &change.new {
+                sides.insert("new".to_owned(), new.to_json());
+            }
+            (change.field.to_string(), Json::Object(sides))
+        });
+        Json::Object(members.collect())
+    }
+}
+
+impl From<Vec<FieldChange>> for Changes {
+    fn from(changes: Vec<FieldChange>) -> Self {
+        Self(changes)
+    }
+}
+
+impl<'a> IntoIterator for &'a Changes {
+    type Item = &'a FieldChange;
+    type IntoIter = std::slice::Iter<'a, FieldChange>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+/// Held as a document; the values' kinds are those that JSON has, until the schema gives them back.
+impl FieldValue for Changes {
+    type Operand = Self;
+
+    fn field_type() -> FieldType {
+        FieldType::Json
+    }
+
+    fn value(&self) -> ValueRef<'_> {
+        ValueRef::Json(Cow::Owned(self.to_json()))
+    }
+
+    fn from_value(value: Value) -> Result<Self, ValueError> {
+        let Value::Json(Json::Object(members)) = value else {
+            return Err(ValueError::new(codes::WRONG_TYPE, "the document has another form"));
+        };
+        let changes = members.into_iter().map(|(field, sides)| {
+            let Json::Object(mut sides) = sides else {
+                return Err(ValueError::new(codes::WRONG_TYPE, "the document has another form"));
+            };
+            Ok(FieldChange {
+                field: Cow::Owned(field),
+                old: sides.remove("old").map(Value::from_json),
+                new: sides.remove("new").map(Value::from_json),
+            })
+        });
+        changes.collect::<Result<_, _>>().map(Self)
+    }
+}

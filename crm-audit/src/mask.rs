@@ -1,0 +1,53 @@
+//! What never reaches the audit trail.
+
+use crm_core::schema::Value;
+use serde_json::Value as Json;
+
+/// What stands in the trail for a value that must not.
+pub const MASK: &str = "***";
+
+/// Names of values that are secrets wherever they stand (R-009).
+const NAMES: [&str; 7] =
+    ["password", "ssn", "tax_id", "credit_card", "bank_account", "api_key", "secret"];
+
+/// Whether a value of this name is a secret, also as a member of a JSON field (R-009).
+///
+/// ```
+/// use crm_audit::is_sensitive_name;
+///
+/// assert!(is_sensitive_name("api_key"));
+/// assert!(is_sensitive_name("smtpPassword"));
+/// assert!(!is_sensitive_name("job_title"));
+/// ```
+#[must_use]
+pub fn is_sensitive_name(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    NAMES.contains(&name.as_str()) || name.contains("password") || name.contains("secret")
+}
+
+/// The value without what must not reach the trail.
+pub(crate) fn masked(value: Value) -> Value {
+    match value {
+        Value::Json(mut json) => {
+            mask_members(&mut json);
+            Value::Json(json)
+        }
+        other => other,
+    }
+}
+
+fn mask_members(json: &mut Json) {
+    match json {
+        Json::Object(members) => {
+            for (name, member) in members.iter_mut() {
+                if is_sensitive_name(name) && !member.is_null() {
+                    *member = Json::String(MASK.to_owned());
+                } else {
+                    mask_members(member);
+                }
+            }
+        }
+        Json::Array(items) => items.iter_mut().for_each(mask_members),
+        _ => {}
+    }
+}

@@ -1,0 +1,207 @@
+//! [`Recorder`]: turns the changes of a commit into events.
+
+use std::borrow::Cow;
+
+use async_trait::async_trait;
+use crm_core::engine::{CommitHook, StagedChange, UnitOfWork};
+use crm_core::error::Result;
+use crm_core::schema::{
+    FieldSchema, Lifecycle, ObjectRef, Privacy, Row, StorageKind, Value, ValueRef, system,
+};
+use serde_json::Value as Json;
+
+use crate::event::{AuditCategory, AuditEvent, AuditKind, Changes, FieldChange};
+use crate::mask::{MASK, is_sensitive_name, masked};
+
+/// Turns each change of a commit into one [`AuditEvent`] (R-062 to R-065). Add it to the engine as
+/// the last hook.
+///
+/// Entries of logs, such as the stage history of deals and the events themselves, have no events.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Recorder;
+
+#[async_trait]
+impl CommitHook for Recorder {
+    async fn before_commit(&self, work: &mut UnitOfWork) -> Result<()> {
+        let mut events = Vec::with_capacity(work.staged().len());
+        for change in work.staged() {
+            if change.object().lifecycle() == Lifecycle::Full {
+                events.extend(event_of(work, change));
+            }
+        }
+        for event in events {
+            work.append(event).await?;
+        }
+        Ok(())
+    }
+}
+
+fn event_of(work: &UnitOfWork, change: &StagedChange) -> Option<AuditEvent> {
+    let (before, after) = (change.before(), change.after());
+    let (kind, changes, version) = match (before, after) {
+        (None, Some(after)) => (AuditKind::Create, filled(after, Side::New), after.version()),
+        (Some(before), None) => {
+            (AuditKind::Purge, filled(before, Side::Old), before.version() + 1)
+        }
+        (Some(before), Some(after)) => match (before.is_deleted(), after.is_deleted()) {
+            (false, true) => (AuditKind::Delete, filled(before, Side::Old), after.version()),
+            (true, false) => {
+                (AuditKind::Restore, changes_between(before, after), after.version())
+            }
+            _ => (AuditKind::Update, changes_between(before, after), after.version()),
+        },
+        (None, None) => return None,
+    };
+    let commit = work.commit_stamp();
+    let mut event = AuditEvent::new(
+        commit.id,
+        kind,
+        category(change.object()),
+        change.object().name(),
+        change.id(),
+        version,
+    );
+    event.changes = changes;
+    if let Some(context) = work.session().context() {
+        event.session_id = shortened(context.session_id.as_deref(), 255);
+        event.ip = context.ip.map(|ip| ip.to_string());
+        event.user_agent = shortened(context.user_agent.as_deref(), 1_000);
+        event.endpoint = shortened(context.endpoint.as_deref(), 500);
+        event.request_id = context.request_id;
+    }
+    Some(event)
+}
+
+/// What the request says of itself must never stop a write: too long texts are cut, what cannot be
+/// stored is left out.
+fn shortened(text: Option<&str>, max: usize) -> Option<String> {
+    let text: String =
+        text?.chars().filter(|letter| !letter.is_control()).take(max).collect();
+    Some(text).filter(|text| !text.trim().is_empty())
+}
+
+fn category(object: &ObjectRef) -> AuditCategory {
+    match object.name() {
+        "tenant" | "tenant_configuration" | "pipeline" | "pipeline_stage" => {
+            AuditCategory::Configuration
+        }
+        "user" | "team" | "team_member" => AuditCategory::Authorization,
+        _ => AuditCategory::DataChange,
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Old,
+    New,
+}
+
+/// Every filled field of a record, as its old or new values.
+fn filled(row: &Row, side: Side) -> Changes {
+    let mut changes = Vec::new();
+    for (index, field) in row.object().fields().iter().enumerate() {
+        if field.system {
+            continue;
+        }
+        let value = row.value(index);
+        let is_empty = match &value {
+            ValueRef::Null => true,
+            ValueRef::List(entries) => entries.is_empty(),
+            ValueRef::Json(json) => matches!(&**json, Json::Object(members) if members.is_empty()),
+            _ => false,
+        };
+        if is_empty {
+            continue;
+        }
+        let value = Some(kept(field, value));
+        let (old, new) = if side == Side::Old { (value, None) } else { (None, value) };
+        changes.push(FieldChange { field: field.name.clone(), old, new });
+    }
+    changes.into()
+}
+
+/// Every field in which two versions of a record differ, JSON objects member by member.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use crm_core::{Actor, Record, Stamp, accounts::Account, schema::{Meta, Row}};
+/// let stamp = Stamp { at: "2026-01-31T09:00:00Z".parse().unwrap(), by: Actor::System };
+/// let meta = Meta::first(uuid::Uuid::from_u128(1), stamp);
+/// let before: Row = Arc::new(Record::new(meta, Account::new("Globex")));
+/// let after: Row = Arc::new(Record::new(meta.next(stamp), Account::new("Initech")));
+/// assert_eq!(crm_audit::changes_between(&before, &after).fields(), ["name"]);
+/// ```
+#[must_use]
+pub fn changes_between(before: &Row, after: &Row) -> Changes {
+    let set = after.differing(&**before);
+    let mut changes = Vec::with_capacity(set.len());
+    for index in set.iter() {
+        let Some(field) = after.object().fields().get(index) else { continue };
+        // Deleting and restoring is told by the kind of the event.
+        if index == system::DELETED_AT {
+            continue;
+        }
+        let (old, new) = (before.value(index), after.value(index));
+        match (&old, &new) {
+            (ValueRef::Json(was), ValueRef::Json(is))
+                if field.privacy != Privacy::Sensitive
+                    && was.is_object()
+                    && is.is_object()
+                    && field.storage_kind() == StorageKind::Json =>
+            {
+                members(field, was, is, &mut changes);
+            }
+            _ => changes.push(FieldChange {
+                field: field.name.clone(),
+                old: Some(kept(field, old)),
+                new: Some(kept(field, new)),
+            }),
+        }
+    }
+    changes.into()
+}
+
+fn members(field: &FieldSchema, was: &Json, is: &Json, changes: &mut Vec<FieldChange>) {
+    let (Json::Object(was), Json::Object(is)) = (was, is) else { return };
+    let mut names: Vec<&String> = was.keys().chain(is.keys()).collect();
+    names.sort_unstable();
+    names.dedup();
+    for name in names {
+        let (old, new) = (was.get(name), is.get(name));
+        if old == new {
+            continue;
+        }
+        let side = |value: Option<&Json>| {
+            let value = value.cloned().unwrap_or_default();
+            let value = if is_sensitive_name(name) && !value.is_null() {
+                Value::Text(MASK.to_owned())
+            } else {
+                masked(Value::Json(value))
+            };
+            match value {
+                Value::Json(json) => Value::from_json(json),
+                other => other,
+            }
+        };
+        changes.push(FieldChange {
+            field: Cow::Owned(format!("{}.{name}", field.name)),
+            old: Some(side(old)),
+            new: Some(side(new)),
+        });
+    }
+}
+
+/// The value as the trail keeps it.
+fn kept(field: &FieldSchema, value: ValueRef<'_>) -> Value {
+    if value.is_null() {
+        return Value::Null;
+    }
+    if field.privacy == Privacy::Sensitive || is_sensitive_name(&field.name) {
+        return Value::Text(MASK.to_owned());
+    }
+    match value {
+        ValueRef::Json(_) => masked(value.into_owned()),
+        other => other.into_owned(),
+    }
+}
+

@@ -1,0 +1,149 @@
+//! [`AuditTrail`]: how the events are read.
+
+use std::sync::Arc;
+
+use crm_core::error::Result;
+use crm_core::query::{Cursor, Find, MAX_LIMIT, Page, Sort, Where, WhereExt};
+use crm_core::schema::Entity;
+use crm_core::{Actor, EntityRef, Id, Record, Session};
+use uuid::Uuid;
+
+use crate::event::AuditEvent;
+use crate::version::{Version, rebuild};
+
+/// Gives sessions their audit trail.
+pub trait AuditExt {
+    /// The audit trail of the session's tenant.
+    fn audit(&self) -> AuditTrail<'_>;
+}
+
+impl AuditExt for Session {
+    fn audit(&self) -> AuditTrail<'_> {
+        AuditTrail { session: self }
+    }
+}
+
+/// The events of a tenant. They can be read, and nothing else.
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub struct AuditTrail<'a> {
+    session: &'a Session,
+}
+
+impl AuditTrail<'_> {
+    /// All events of a record, the first one first. A record of another tenant has none.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn trail(
+        &self,
+        record: impl Into<EntityRef> + Send,
+    ) -> Result<Vec<Arc<Record<AuditEvent>>>> {
+        self.all(of_record(&record.into()), AuditEvent::RECORD_VERSION.asc()).await
+    }
+
+    /// One page of the events of a record, the newest first (C-103).
+    ///
+    /// # Errors
+    /// Those of the storage; a cursor of another query.
+    pub async fn trail_page(
+        &self,
+        record: impl Into<EntityRef> + Send,
+        limit: usize,
+        after: Option<Cursor>,
+    ) -> Result<Page<Arc<Record<AuditEvent>>>> {
+        self.page(of_record(&record.into()), AuditEvent::RECORD_VERSION.desc(), limit, after).await
+    }
+
+    /// One page of the events of an actor, the newest first.
+    ///
+    /// # Errors
+    /// Those of the storage; a cursor of another query.
+    pub async fn by_actor(
+        &self,
+        actor: Actor,
+        limit: usize,
+        after: Option<Cursor>,
+    ) -> Result<Page<Arc<Record<AuditEvent>>>> {
+        let by_kind = AuditEvent::CREATED_BY.eq(actor.kind());
+        let filter = match actor.id() {
+            Some(id) => AuditEvent::CREATED_BY_ID.eq(id).and(by_kind),
+            None => by_kind,
+        };
+        self.page(filter, AuditEvent::CREATED_AT.desc(), limit, after).await
+    }
+
+    /// The events of a commit, in the order of its changes.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn of_commit(&self, commit: Uuid) -> Result<Vec<Arc<Record<AuditEvent>>>> {
+        self.all(AuditEvent::COMMIT_ID.eq(commit), AuditEvent::ID.asc()).await
+    }
+
+    /// Events as any filter over them finds them.
+    ///
+    /// # Errors
+    /// A filter, sort or cursor that does not fit.
+    pub async fn find(
+        &self,
+        find: impl Into<Find<AuditEvent>>,
+    ) -> Result<Page<Arc<Record<AuditEvent>>>> {
+        self.session.records::<AuditEvent>().find(find).await
+    }
+
+    /// A record as it was at a version, built from its events; `None` if it never had that version.
+    ///
+    /// ```
+    /// # use crm_core::{Session, Result, Id, contacts::Contact};
+    /// # use crm_audit::AuditExt;
+    /// # async fn example(session: &Session, id: Id<Contact>) -> Result<()> {
+    /// let first = session.audit().version(id, 1).await?.expect("every record has a version 1");
+    /// println!("was created as {:?}", first.record.job_title);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn version<E: Entity>(
+        &self,
+        id: Id<E>,
+        version: i64,
+    ) -> Result<Option<Version<E>>> {
+        rebuild(&self.trail(id).await?, version)
+    }
+
+    async fn page(
+        &self,
+        filter: Where<AuditEvent>,
+        sort: Sort,
+        limit: usize,
+        after: Option<Cursor>,
+    ) -> Result<Page<Arc<Record<AuditEvent>>>> {
+        let mut find = Find::from(filter).sort(sort).limit(limit);
+        if let Some(after) = after {
+            find = find.after(after);
+        }
+        self.find(find).await
+    }
+
+    async fn all(
+        &self,
+        filter: Where<AuditEvent>,
+        sort: Sort,
+    ) -> Result<Vec<Arc<Record<AuditEvent>>>> {
+        let mut events = Vec::new();
+        let find = Find::from(filter).sort(sort).limit(MAX_LIMIT);
+        let mut page = self.find(find.clone()).await?;
+        loop {
+            events.append(&mut page.items);
+            let Some(next) = page.next else { return Ok(events) };
+            page = self.find(find.clone().after(next)).await?;
+        }
+    }
+}
+
+fn of_record(record: &EntityRef) -> Where<AuditEvent> {
+    AuditEvent::RECORD_ID.eq(record.id).and(AuditEvent::OBJECT.eq(record.object.as_str()))
+}

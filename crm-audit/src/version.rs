@@ -1,0 +1,148 @@
+//! [`Version`]: a record as it was, built from its events.
+
+use std::sync::Arc;
+
+use crm_core::error::{Error, Result};
+use crm_core::schema::{
+    Entity, FieldSchema, FieldType, Meta, SYSTEM_FIELDS, StorageKind, Value, system,
+};
+use crm_core::storage::StorageError;
+use crm_core::Record;
+use serde_json::Value as Json;
+
+use crate::event::{AuditEvent, AuditKind};
+use crate::mask::MASK;
+
+/// A record as it was at one version.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Version<E> {
+    /// The record.
+    pub record: Arc<Record<E>>,
+    /// The fields whose value the trail does not keep: they are empty in the record.
+    pub masked: Vec<String>,
+}
+
+/// Builds a version from the events of a record, the first one first.
+pub(crate) fn rebuild<E: Entity>(
+    events: &[Arc<Record<AuditEvent>>],
+    version: i64,
+) -> Result<Option<Version<E>>> {
+    let mut state: Option<State> = None;
+    for event in events {
+        if event.record_version > version {
+            break;
+        }
+        match (&mut state, event.event) {
+            (None, AuditKind::Create) => {
+                let mut created = State {
+                    meta: Meta::first(event.record_id, event.created),
+                    values: empty::<E>(),
+                    masked: Vec::new(),
+                };
+                created.apply::<E>(event);
+                state = Some(created);
+            }
+            (_, AuditKind::Purge) => state = None,
+            (Some(state), _) => {
+                state.meta = Meta { version: event.record_version, ..state.meta.next(event.created) };
+                match event.event {
+                    AuditKind::Delete => state.meta.deleted_at = Some(event.created.at),
+                    AuditKind::Restore => state.meta.deleted_at = None,
+                    _ => {}
+                }
+                if event.event != AuditKind::Delete {
+                    state.apply::<E>(event);
+                }
+            }
+            (None, _) => {}
+        }
+    }
+    let Some(State { meta, values, masked }) = state.filter(|state| state.meta.version == version)
+    else {
+        return Ok(None);
+    };
+    let row = E::schema().build(meta, values).map_err(|_| corrupt::<E>())?;
+    let record = Record::from_row(row).ok_or_else(corrupt::<E>)?;
+    Ok(Some(Version { record, masked }))
+}
+
+fn corrupt<E: Entity>() -> Error {
+    Error::Storage(StorageError::Corrupt {
+        object: E::schema().name().to_owned(),
+        fields: vec!["audit trail".to_owned()],
+    })
+}
+
+struct State {
+    meta: Meta,
+    values: Vec<Value>,
+    masked: Vec<String>,
+}
+
+/// The values of a record before its creation: what an event leaves out is empty.
+fn empty<E: Entity>() -> Vec<Value> {
+    E::schema()
+        .own_fields()
+        .iter()
+        .map(|field| match field.storage_kind() {
+            StorageKind::List => Value::List(Vec::new()),
+            StorageKind::Json if field.required => Value::Json(Json::Object(serde_json::Map::new())),
+            _ => Value::Null,
+        })
+        .collect()
+}
+
+impl State {
+    fn apply<E: Entity>(&mut self, event: &AuditEvent) {
+        let schema = E::schema();
+        for change in &event.changes {
+            let Some(new) = &change.new else { continue };
+            let (name, member) = match change.field.split_once('.') {
+                Some((name, member)) => (name, Some(member)),
+                None => (&*change.field, None),
+            };
+            let Some(index) = schema.field_index(name) else { continue };
+            if index == system::ARCHIVED_AT {
+                self.meta.archived_at = match FieldType::Timestamp.coerce(new.clone()) {
+                    Ok(Value::Timestamp(at)) => Some(at),
+                    _ => None,
+                };
+                continue;
+            }
+            let Some(field) = schema.fields().get(index) else { continue };
+            let Some(slot) =
+                index.checked_sub(SYSTEM_FIELDS).and_then(|place| self.values.get_mut(place))
+            else {
+                continue;
+            };
+            self.masked.retain(|masked| *masked != change.field);
+            if *new == Value::Text(MASK.to_owned()) {
+                self.masked.push(change.field.to_string());
+            }
+            match member {
+                Some(member) => set_member(slot, member, new),
+                None => *slot = value_of(field, new),
+            }
+        }
+    }
+}
+
+fn set_member(slot: &mut Value, member: &str, new: &Value) {
+    let Value::Json(Json::Object(members)) = slot else { return };
+    if new.is_null() {
+        members.remove(member);
+    } else {
+        members.insert(member.to_owned(), new.to_json());
+    }
+}
+
+/// The value in the kind of its field: documents only know the kinds of JSON.
+fn value_of(field: &FieldSchema, value: &Value) -> Value {
+    match (field.storage_kind(), value) {
+        (_, Value::Text(text)) if text == MASK => Value::Null,
+        // What was stored once is taken as it is, also where the rules have become stricter.
+        (StorageKind::Text, Value::Text(_)) | (StorageKind::Json, Value::Json(_)) => value.clone(),
+        _ => field.field_type.coerce(value.clone()).unwrap_or(Value::Null),
+    }
+}

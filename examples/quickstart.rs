@@ -1,0 +1,60 @@
+//! A tenant, an account, a contact and a deal; a mistake; and who did what.
+//!
+//! `cargo run --example quickstart` needs nothing else: everything is kept in memory.
+
+use crm_engine::prelude::*;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<()> {
+    let crm = Crm::in_memory();
+
+    // A new tenant comes with a first user, a default pipeline and settings.
+    let acme = crm.onboard(Onboarding::new("Acme", "acme", "ada@acme.example")).await?;
+    let session = crm.session(acme.tenant, Actor::User(acme.admin));
+
+    // Two records in one commit: both, or none.
+    let mut work = session.begin();
+    let globex = work.accounts().create(Account::new("Globex")).await?;
+    let hank = work
+        .contacts()
+        .create(Contact {
+            email: Some(EmailAddress::parse("hank@globex.example")?),
+            account_id: Some(globex.id),
+            ..Contact::named("Hank", "Scorpio")
+        })
+        .await?;
+    work.commit().await?;
+
+    // A deal begins in the first stage of its pipeline and moves on from there.
+    let deal = session
+        .deals()
+        .create(Deal {
+            amount: Some(12_000.into()),
+            account_id: Some(globex.id),
+            contact_id: Some(hank.id),
+            owner_id: Some(acme.admin),
+            ..Deal::new("Globex rollout", acme.pipeline)
+        })
+        .await?;
+    for stage in &acme.stages[1..4] {
+        let moved = session.deals().move_to(deal.id, *stage).await?;
+        println!("moved on, {} likely", moved.win_probability);
+    }
+    let won = session.deals().win(deal.id).await?;
+    println!("{} is {}: {}", won.name, won.status, won.money().map_or_else(String::new, |money| money.to_string()));
+
+    // Every mistake is told at once, and nothing is written.
+    let body = serde_json::json!({"first_name": " ", "email": "hank@", "lead_score": 99});
+    let error = session.contacts().create_json(body.as_object().unwrap()).await.unwrap_err();
+    println!("\n{error}");
+
+    // Found by a filter that the compiler checks.
+    let found = session.contacts().find(Contact::ACCOUNT_ID.eq(globex.id)).await?;
+    println!("\n{} contact at Globex", found.items.len());
+
+    println!("\nWhat happened to the deal:");
+    for event in session.audit().trail(deal.id).await? {
+        println!("  {:6} {}", event.event.to_string(), event.changes.fields().join(", "));
+    }
+    Ok(())
+}
