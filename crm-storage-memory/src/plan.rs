@@ -329,7 +329,7 @@ impl<'q> Planner<'_, 'q> {
                 match (backwards, is_whole) {
                     (false, false) => range.raise(key),
                     // The key itself is that of the row at the position.
-                    (false, true) => range.raise(key),
+                    (false, true) => range.raise(key.successor().unwrap_or_default()),
                     (true, false) => range.lower(key.successor()),
                     (true, true) => range.lower(Some(key)),
                 }
@@ -421,7 +421,7 @@ impl<'q> Planner<'_, 'q> {
             if backwards {
                 to = Bound::Excluded(position);
             } else {
-                from = Bound::Excluded(position);
+                from = Bound::Included(position);
             }
         }
         // One limit is enough here, since each candidate is asked again.

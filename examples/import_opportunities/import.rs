@@ -12,19 +12,19 @@
 //! deal entered Prospecting the source does not say: here it is the morning of the day on which it
 //! moved on, or the source's last day if it never did.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use chrono::{DateTime, Days, NaiveDate, NaiveTime, Utc};
-use crm_engine::engine::{Clock, IdGenerator, ManualClock};
-use crm_engine::prelude::*;
+use chrono::{Days, NaiveDate, NaiveTime};
 use crm_engine::MemoryStorage;
+use crm_engine::engine::{Clock, ManualClock};
+use crm_engine::prelude::*;
 use indicatif::ProgressBar;
 use serde_json::json;
 
 use super::Failure;
-use super::clean::{Agent, Cleaned, Company, Journey, Opportunity};
-use super::read::{CsvRow, Line, Rejected};
+use super::clean::{Agent, Cleaned, Company, Journey, Opportunity, Product};
+use super::read::{AgentRow, CsvRow, Line, OpportunityRow, Rejected};
 
 const MORNING: NaiveTime = NaiveTime::from_hms_opt(9, 0, 0).unwrap();
 const NOON: NaiveTime = NaiveTime::from_hms_opt(12, 0, 0).unwrap();
@@ -34,6 +34,8 @@ const NOON: NaiveTime = NaiveTime::from_hms_opt(12, 0, 0).unwrap();
 pub(crate) struct Imported {
     pub(crate) session: Session,
     pub(crate) stages: Stages,
+    /// The names of the products, with which deals are tagged.
+    pub(crate) products: Vec<String>,
     pub(crate) rejected: Vec<Rejected>,
 }
 
@@ -48,7 +50,7 @@ pub(crate) struct Stages {
 }
 
 pub(crate) async fn import(cleaned: Cleaned, bar: &ProgressBar) -> Result<Imported, Failure> {
-    let Cleaned { companies, agents, opportunities, mut rejected, .. } = cleaned;
+    let Cleaned { companies, products, agents, opportunities, mut rejected } = cleaned;
     let diary = Diary::of(&opportunities);
     let clock = Arc::new(ManualClock::new(diary.eve().and_time(MORNING).and_utc()));
     let crm = Crm::builder(MemoryStorage::new()).clock(clock.clone()).build();
@@ -58,12 +60,11 @@ pub(crate) async fn import(cleaned: Cleaned, bar: &ProgressBar) -> Result<Import
     let session = crm.session(tenant, Actor::Import(crm.ids().next(clock.now())));
 
     let stages = create_pipeline(&session).await?;
-    let staff = create_staff(&session, &agents).await?;
+    let staff = create_staff(&session, agents, &mut rejected).await?;
     let accounts = create_accounts(&session, companies, &mut rejected).await?;
 
     bar.set_length(diary.steps());
-    let known = Known { stages, staff, accounts };
-    let mut deals = Deals { session, known, ids: HashMap::new(), rejected };
+    let mut deals = Deals { session, stages, staff, accounts, ids: HashMap::new(), rejected };
     for (day, steps) in &diary.days {
         clock.set(day.and_time(MORNING).and_utc());
         deals.enter(&steps.entering).await?;
@@ -73,7 +74,8 @@ pub(crate) async fn import(cleaned: Cleaned, bar: &ProgressBar) -> Result<Import
         bar.inc(steps.count());
     }
     bar.finish_and_clear();
-    Ok(Imported { session: deals.session, stages, rejected: deals.rejected })
+    let products = products.into_iter().map(|product| product.name).collect();
+    Ok(Imported { session: deals.session, stages, products, rejected: deals.rejected })
 }
 
 /// What happens on which day.
@@ -140,7 +142,7 @@ async fn create_pipeline(session: &Session) -> Result<Stages, Failure> {
             default_probability: Percent::from_whole(probability)?,
             stage_type,
             // `add_stage` puts each stage behind the others.
-            ..PipelineStage::new(pipeline, name, 1)
+            ..PipelineStage::new(pipeline, name, 1_u32)
         };
         stages.push(work.pipelines().add_stage(stage).await?.id);
     }
@@ -149,49 +151,213 @@ async fn create_pipeline(session: &Session) -> Result<Stages, Failure> {
     Ok(Stages { pipeline, prospecting, engaging, won, lost })
 }
 
-/// Where a sales agent works, by the agent's name.
+/// Who sells where, by the sales agent's name.
 type Staff = HashMap<String, (Id<User>, Id<Team>)>;
 
-/// The managers, the agents who report to them, and a team for each region.
-async fn create_staff(session: &Session, agents: &[Agent]) -> Result<Staff, Failure> {
-    let mut work = session.begin();
-    let mut users: HashMap<&str, Id<User>> = HashMap::new();
-    let mut teams: HashMap<&str, Id<Team>> = HashMap::new();
+/// The agents, the managers whom they report to, and a team for each region.
+async fn create_staff(
+    session: &Session,
+    agents: Vec<Agent>,
+    rejected: &mut Vec<Rejected>,
+) -> Result<Staff, Failure> {
+    let mut office = Office::new(session);
     let mut staff = Staff::new();
     for Agent { line, email, manager_email } in agents {
-        for (name, email, job_title) in [
-            (&line.row.manager, manager_email, "Sales manager"),
-            (&line.row.sales_agent, email, "Sales agent"),
-        ] {
-            if !users.contains_key(name.as_str()) {
-                let user = User {
-                    name: PersonName::split(name),
-                    display_name: Some(name.clone()),
-                    job_title: Some(job_title.to_owned()),
-                    ..User::new(email.clone())
-                };
-                users.insert(name, work.users().create(user).await?.id);
-            }
+        let AgentRow { sales_agent, manager, regional_office } = &line.row;
+        let leader = office.user(manager, manager_email, "Sales manager").await?;
+        let agent = office.user(sales_agent, email, "Sales agent").await?;
+        let team = office.team(regional_office).await?;
+        let mut users = office.work.users();
+        let reports = users.update(agent, |user| user.manager_id = Some(leader)).await;
+        keep(reports, &line, "the agent has no manager", rejected)?;
+        office.work.teams().add_member(team, leader, TeamRole::Lead).await?;
+        office.work.teams().add_member(team, agent, TeamRole::Member).await?;
+        staff.insert(sales_agent.clone(), (agent, team));
+    }
+    office.work.commit().await?;
+    Ok(staff)
+}
+
+/// Creates each user and each team once.
+#[derive(Debug)]
+struct Office {
+    work: UnitOfWork,
+    users: HashMap<String, Id<User>>,
+    teams: HashMap<String, Id<Team>>,
+}
+
+impl Office {
+    fn new(session: &Session) -> Self {
+        Self { work: session.begin(), users: HashMap::new(), teams: HashMap::new() }
+    }
+
+    async fn user(&mut self, name: &str, email: EmailAddress, job: &str) -> Result<Id<User>> {
+        if let Some(user) = self.users.get(name) {
+            return Ok(*user);
         }
-        let (Some(&agent), Some(&manager)) =
-            (users.get(line.row.sales_agent.as_str()), users.get(line.row.manager.as_str()))
-        else {
+        let user = User {
+            name: PersonName::split(name),
+            display_name: Some(name.to_owned()),
+            job_title: Some(job.to_owned()),
+            ..User::new(email)
+        };
+        let user = self.work.users().create(user).await?.id;
+        self.users.insert(name.to_owned(), user);
+        Ok(user)
+    }
+
+    async fn team(&mut self, region: &str) -> Result<Id<Team>> {
+        if let Some(team) = self.teams.get(region) {
+            return Ok(*team);
+        }
+        let team = self.work.teams().create(Team::new(region)).await?.id;
+        self.teams.insert(region.to_owned(), team);
+        Ok(team)
+    }
+}
+
+/// The accounts by name; first all of them, then who belongs to whom.
+async fn create_accounts(
+    session: &Session,
+    companies: Vec<Company>,
+    rejected: &mut Vec<Rejected>,
+) -> Result<HashMap<String, Id<Account>>, Failure> {
+    let mut work = session.begin();
+    let mut accounts = HashMap::new();
+    for company in &companies {
+        let created = work.accounts().create(account(company)).await;
+        if let Some(account) = keep(created, &company.line, "not taken over", rejected)? {
+            accounts.insert(company.line.row.account.clone(), account.id);
+        }
+    }
+    for Company { line, .. } in &companies {
+        let (child, parent) = (accounts.get(&line.row.account), &line.row.subsidiary_of);
+        let Some(child) = child.filter(|_| !parent.is_empty()) else { continue };
+        let Some(parent) = accounts.get(parent) else {
+            rejected.push(line.reject("the account has no parent: unknown `subsidiary_of`"));
             continue;
         };
-        work.users().update(agent, |user| user.manager_id = Some(manager)).await?;
-        let region = line.row.regional_office.as_str();
-        let team = match teams.get(region) {
-            Some(team) => *team,
-            None => {
-                let team = work.teams().create(Team::new(region)).await?.id;
-                teams.insert(region, team);
-                team
-            }
-        };
-        work.teams().add_member(team, manager, TeamRole::Lead).await?;
-        work.teams().add_member(team, agent, TeamRole::Member).await?;
-        staff.insert(line.row.sales_agent.clone(), (agent, team));
+        let linked = work.accounts().set_parent(*child, Some(*parent)).await;
+        keep(linked, line, "the account has no parent", rejected)?;
     }
     work.commit().await?;
-    Ok(staff)
+    Ok(accounts)
+}
+
+fn account(company: &Company) -> Account {
+    let row = &company.line.row;
+    let office = Address { country: company.country, ..Address::default() };
+    Account {
+        account_type: AccountType::Customer,
+        industry: Some(row.sector.clone()).filter(|sector| !sector.is_empty()),
+        founded_year: company.founded_year,
+        annual_revenue: company.annual_revenue,
+        employee_count: company.employee_count,
+        billing_address: company.country.map(|_| office),
+        ..Account::new(&row.account)
+    }
+}
+
+/// The deals, which go their way day by day.
+#[derive(Debug)]
+struct Deals {
+    session: Session,
+    stages: Stages,
+    staff: Staff,
+    accounts: HashMap<String, Id<Account>>,
+    /// By the source's id of the opportunity.
+    ids: HashMap<String, Id<Deal>>,
+    rejected: Vec<Rejected>,
+}
+
+impl Deals {
+    async fn enter(&mut self, opportunities: &[&Opportunity]) -> Result<(), Failure> {
+        let mut work = self.session.begin();
+        for Opportunity { line, product, .. } in opportunities {
+            let Some(deal) = self.deal(&line.row, product) else {
+                self.rejected.push(line.reject("its agent or account was not taken over"));
+                continue;
+            };
+            let created = work.deals().create(deal).await;
+            if let Some(deal) = keep(created, line, "not taken over", &mut self.rejected)? {
+                self.ids.insert(line.row.opportunity_id.clone(), deal.id);
+            }
+        }
+        work.commit().await?;
+        Ok(())
+    }
+
+    /// The deal as it enters the pipeline, worth the list price until a better figure is known.
+    fn deal(&self, row: &OpportunityRow, product: &Product) -> Option<Deal> {
+        let (owner, team) = *self.staff.get(&row.sales_agent)?;
+        let (name, account) = match row.account.as_str() {
+            "" => (product.name.clone(), None),
+            account => {
+                (format!("{} for {account}", product.name), Some(*self.accounts.get(account)?))
+            }
+        };
+        Some(Deal {
+            stage_id: Some(self.stages.prospecting),
+            amount: Some(product.list_price),
+            currency: Currency::USD,
+            account_id: account,
+            owner_id: Some(owner),
+            team_id: Some(team),
+            tags: vec![product.name.clone(), product.series.clone()],
+            custom_fields: json!({"opportunity_id": row.opportunity_id}),
+            ..Deal::new(name, self.stages.pipeline)
+        })
+    }
+
+    async fn engage(&mut self, opportunities: &[&Opportunity]) -> Result<(), Failure> {
+        let mut work = self.session.begin();
+        for Opportunity { line, .. } in opportunities {
+            if let Some(deal) = self.ids.get(&line.row.opportunity_id) {
+                let moved = work.deals().move_to(*deal, self.stages.engaging).await;
+                keep(moved, line, "the deal stays in Prospecting", &mut self.rejected)?;
+            }
+        }
+        work.commit().await?;
+        Ok(())
+    }
+
+    async fn close(&mut self, opportunities: &[&Opportunity]) -> Result<(), Failure> {
+        let mut work = self.session.begin();
+        for Opportunity { line, journey, .. } in opportunities {
+            let Some(deal) = self.ids.get(&line.row.opportunity_id).copied() else { continue };
+            let mut deals = work.deals();
+            let closed = match *journey {
+                // Stage and price in one step; the rules of a move hold for every write.
+                Journey::Won { value, .. } => {
+                    let won = self.stages.won;
+                    let win = move |deal: &mut Deal| {
+                        deal.amount = Some(value);
+                        deal.stage_id = Some(won);
+                    };
+                    deals.update(deal, win).await
+                }
+                _ => deals.move_to(deal, self.stages.lost).await,
+            };
+            keep(closed, line, "the deal stays in Engaging", &mut self.rejected)?;
+        }
+        work.commit().await?;
+        Ok(())
+    }
+}
+
+/// Notes what the engine refuses because of the row, and goes on; any other failure ends the import.
+fn keep<T, R: CsvRow>(
+    outcome: Result<T>,
+    line: &Line<R>,
+    consequence: &str,
+    rejected: &mut Vec<Rejected>,
+) -> Result<Option<T>> {
+    match outcome {
+        Ok(value) => Ok(Some(value)),
+        Err(error @ (Error::Validation(_) | Error::Rule(_))) => {
+            rejected.push(line.reject(format!("{consequence}: {error}")));
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }

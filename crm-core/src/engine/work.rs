@@ -43,7 +43,7 @@ pub struct UnitOfWork {
     expects: Vec<Expectation>,
     notes: HashMap<Uuid, String>,
     in_hooks: bool,
-    contended: bool,
+    contended: Vec<(&'static str, &'static [&'static str])>,
 }
 
 /// The id and time of a commit.
@@ -112,7 +112,7 @@ impl UnitOfWork {
             expects: Vec::new(),
             notes: HashMap::new(),
             in_hooks: false,
-            contended: false,
+            contended: Vec::new(),
         }
     }
 
@@ -172,11 +172,11 @@ impl UnitOfWork {
         self.notes.remove(&id)
     }
 
-    /// Says that a rule of this unit of work keeps a unique key over several records, such as "at
-    /// most one default": a duplicate then means that somebody else was faster, and the call runs
-    /// again.
-    pub const fn contend(&mut self) {
-        self.contended = true;
+    /// Says that a rule of this unit of work keeps the unique key of `object` over these fields,
+    /// such as "at most one default": a duplicate then means that somebody else was faster, and the
+    /// call runs again.
+    pub fn contend(&mut self, object: &'static str, fields: &'static [&'static str]) {
+        self.contended.push((object, fields));
     }
 
     /// Where the record is staged. Small units of work are searched, large ones are indexed.
@@ -408,7 +408,9 @@ impl UnitOfWork {
                     _ => error.into(),
                 }
             }
-            StorageError::Duplicate { object, fields } if self.contended => {
+            StorageError::Duplicate { object, fields }
+                if self.contended.iter().any(|key| key.0 == object && fields == key.1) =>
+            {
                 tracing::debug!(%object, ?fields, "somebody else was faster");
                 Error::Conflict { object, id: self.commit.id }
             }

@@ -264,7 +264,7 @@ impl Records<'_, Team> {
                     .await
                 }
                 None => {
-                    work.contend();
+                    work.contend("team_member", &["team_id", "user_id"]);
                     work.create(TeamMember { role, ..TeamMember::new(team, user, now) }).await
                 }
             }

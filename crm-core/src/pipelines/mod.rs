@@ -173,7 +173,7 @@ impl Records<'_, Pipeline> {
     pub async fn add_stage(&mut self, stage: PipelineStage) -> Result<Arc<Record<PipelineStage>>> {
         in_work!(self.workspace, |work| {
             // Two stages added at the same time want the same place: the slower one tries again.
-            work.contend();
+            work.contend("pipeline_stage", &["pipeline_id", "stage_order"]);
             let pipeline = work.get(stage.pipeline_id).await?;
             work.rely_on(&*pipeline);
             let stages = stages_of(work, stage.pipeline_id).await?;
@@ -317,7 +317,7 @@ impl WriteRule for PipelineRules {
             return Ok(());
         }
         let id = after.id;
-        work.contend();
+        work.contend("pipeline", &["is_default"]);
         for other in work.find_all(Pipeline::IS_DEFAULT.eq(true), Vec::new()).await? {
             if other.id != id {
                 work.update(other.id, &|pipeline: &mut Pipeline| pipeline.is_default = false)

@@ -1,0 +1,322 @@
+//! What came of the deals. Every figure is asked of the engine: it groups, counts and adds, and
+//! this file only turns its answers into rates and names.
+
+use std::collections::{BTreeMap, HashMap};
+
+use chrono::Datelike;
+use crm_engine::prelude::*;
+use crm_engine::query::{Group, MAX_LIMIT, Where};
+use crm_engine::schema::{FieldOf, ValueRef};
+use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive;
+use serde::{Serialize, Serializer};
+use uuid::Uuid;
+
+use super::import::{Imported, Stages};
+use super::read::Rejected;
+
+const SECONDS_A_DAY: u64 = 86_400;
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    /// How many deals are in each stage now.
+    pub(crate) stages: InStages,
+    /// How many deals ever entered each stage, by the stage history.
+    pub(crate) entered: InStages,
+    pub(crate) win_rate: Option<String>,
+    #[serde(serialize_with = "plain_number")]
+    pub(crate) won_value: Decimal,
+    pub(crate) total: Figures,
+    pub(crate) by_close_quarter: BTreeMap<String, Closed>,
+    pub(crate) engaged_by_quarter: BTreeMap<String, u64>,
+    pub(crate) by_agent: BTreeMap<String, Figures>,
+    /// The deals without an account stand under the empty name.
+    pub(crate) by_account: BTreeMap<String, Figures>,
+    pub(crate) by_region: BTreeMap<String, Figures>,
+    /// By the name in the catalogue, however the source wrote it.
+    pub(crate) by_product_fixed: BTreeMap<String, Figures>,
+    pub(crate) rejected: Vec<Rejected>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub(crate) struct InStages {
+    pub(crate) prospecting: u64,
+    pub(crate) engaging: u64,
+    pub(crate) won: u64,
+    pub(crate) lost: u64,
+}
+
+impl InStages {
+    /// Adds a group to the stage of this id.
+    fn add(&mut self, stages: &Stages, stage: Option<Uuid>, count: u64) {
+        let place = match stage.map(Id::new) {
+            Some(id) if id == stages.prospecting => &mut self.prospecting,
+            Some(id) if id == stages.engaging => &mut self.engaging,
+            Some(id) if id == stages.won => &mut self.won,
+            Some(id) if id == stages.lost => &mut self.lost,
+            _ => return,
+        };
+        *place += count;
+    }
+}
+
+/// The deals that were decided in a period.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub(crate) struct Closed {
+    pub(crate) won: u64,
+    pub(crate) lost: u64,
+    #[serde(serialize_with = "plain_number")]
+    pub(crate) won_value: Decimal,
+}
+
+/// The figures of some of the deals. A rate or an average over nothing is nothing.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Figures {
+    pub(crate) deals: u64,
+    #[serde(flatten)]
+    pub(crate) stages: InStages,
+    pub(crate) closed: u64,
+    pub(crate) win_rate_won_over_closed: Option<String>,
+    pub(crate) win_rate_won_over_all: Option<String>,
+    #[serde(serialize_with = "plain_number")]
+    pub(crate) won_value_sum: Decimal,
+    pub(crate) won_value_avg: Option<String>,
+    /// A cycle is the time from Engaging to the decision.
+    pub(crate) cycle_days_sum_won: u64,
+    pub(crate) cycle_days_avg_won: Option<String>,
+    pub(crate) cycle_days_sum_lost: u64,
+    pub(crate) cycle_days_avg_lost: Option<String>,
+    pub(crate) cycle_days_sum_closed: u64,
+    pub(crate) cycle_days_avg_closed: Option<String>,
+}
+
+/// What the engine adds up; [`Figures`] follow from it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    stages: InStages,
+    won_value: Decimal,
+    cycle_days_won: u64,
+    cycle_days_lost: u64,
+}
+
+impl From<Tally> for Figures {
+    fn from(tally: Tally) -> Self {
+        let Tally { stages, won_value, cycle_days_won, cycle_days_lost } = tally;
+        let InStages { won, lost, .. } = stages;
+        let closed = won + lost;
+        let deals = stages.prospecting + stages.engaging + closed;
+        let cycle_days = cycle_days_won + cycle_days_lost;
+        Self {
+            deals,
+            stages,
+            closed,
+            win_rate_won_over_closed: ratio(won.into(), closed, 6),
+            win_rate_won_over_all: ratio(won.into(), deals, 6),
+            won_value_sum: won_value,
+            won_value_avg: ratio(won_value, won, 4),
+            cycle_days_sum_won: cycle_days_won,
+            cycle_days_avg_won: ratio(cycle_days_won.into(), won, 4),
+            cycle_days_sum_lost: cycle_days_lost,
+            cycle_days_avg_lost: ratio(cycle_days_lost.into(), lost, 4),
+            cycle_days_sum_closed: cycle_days,
+            cycle_days_avg_closed: ratio(cycle_days.into(), closed, 4),
+        }
+    }
+}
+
+/// A quotient with so many decimals, halves to the even neighbour.
+fn ratio(sum: Decimal, count: u64, decimals: u32) -> Option<String> {
+    let mut quotient = sum.checked_div(Decimal::from(count))?.round_dp(decimals);
+    quotient.rescale(decimals);
+    Some(quotient.to_string())
+}
+
+/// An amount as a JSON number where it is whole, as text with all its decimals where it is not.
+fn plain_number<S: Serializer>(amount: &Decimal, serializer: S) -> Result<S::Ok, S::Error> {
+    match amount.is_integer().then(|| amount.to_i64()).flatten() {
+        Some(whole) => serializer.serialize_i64(whole),
+        None => serializer.collect_str(&amount.normalize()),
+    }
+}
+
+pub(crate) async fn report(imported: Imported) -> Result<Report> {
+    let Imported { session, stages, products, rejected } = imported;
+    let questions = Questions { session: &session, stages };
+    let total = Figures::from(questions.total().await?);
+    let agents = names(&session, |user: &User| user.display_name.clone()).await?;
+    let accounts = names(&session, |account: &Account| Some(account.name.clone())).await?;
+    let regions = names(&session, |team: &Team| Some(team.name.clone())).await?;
+    Ok(Report {
+        stages: total.stages,
+        entered: questions.entered().await?,
+        win_rate: total.win_rate_won_over_closed.clone(),
+        won_value: total.won_value_sum,
+        by_close_quarter: questions.by_close_quarter().await?,
+        engaged_by_quarter: questions.engaged_by_quarter().await?,
+        by_agent: questions.by(Deal::OWNER_ID, &agents).await?,
+        by_account: questions.by(Deal::ACCOUNT_ID, &accounts).await?,
+        by_region: questions.by(Deal::TEAM_ID, &regions).await?,
+        by_product_fixed: questions.by_tag(&products).await?,
+        total,
+        rejected,
+    })
+}
+
+/// What each record is called, over all pages.
+async fn names<E: Entity>(
+    session: &Session,
+    name: fn(&E) -> Option<String>,
+) -> Result<HashMap<Uuid, String>> {
+    let mut names = HashMap::new();
+    let mut find = Find::<E>::new().limit(MAX_LIMIT);
+    loop {
+        let page = session.records::<E>().find(find.clone()).await?;
+        for record in page.items {
+            names.insert(record.id.uuid(), name(&record.data).unwrap_or_default());
+        }
+        match page.next {
+            Some(next) => find = find.after(next),
+            None => return Ok(names),
+        }
+    }
+}
+
+/// Asks the engine.
+struct Questions<'a> {
+    session: &'a Session,
+    stages: Stages,
+}
+
+impl Questions<'_> {
+    /// Amounts only add up within one currency; all of these deals have the same.
+    fn deals() -> Aggregate<Deal> {
+        Aggregate::new().filter(Deal::CURRENCY.eq(Currency::USD))
+    }
+
+    async fn total(&self) -> Result<Tally> {
+        let query = Self::deals().group_by(Deal::STAGE_ID).count().sum(Deal::AMOUNT);
+        let mut tally = Tally::default();
+        for group in self.session.deals().aggregate(query).await? {
+            self.add_stage(&mut tally, &group, 0);
+        }
+        self.add_cycles(&mut tally, None).await?;
+        Ok(tally)
+    }
+
+    /// The figures for each value of a reference.
+    async fn by<T: Entity>(
+        &self,
+        field: FieldOf<Deal, Id<T>>,
+        names: &HashMap<Uuid, String>,
+    ) -> Result<BTreeMap<String, Figures>> {
+        let query =
+            Self::deals().group_by(field).group_by(Deal::STAGE_ID).count().sum(Deal::AMOUNT);
+        let mut tallies: BTreeMap<Option<Uuid>, Tally> = BTreeMap::new();
+        for group in self.session.deals().aggregate(query).await? {
+            let tally = tallies.entry(group.key(0).as_uuid()).or_default();
+            self.add_stage(tally, &group, 1);
+        }
+        let mut figures = BTreeMap::new();
+        for (id, mut tally) in tallies {
+            let these = id.map_or_else(|| field.is_null(), |id| field.eq(Id::new(id)));
+            self.add_cycles(&mut tally, Some(these)).await?;
+            let name = id.and_then(|id| names.get(&id).cloned()).unwrap_or_default();
+            figures.insert(name, tally.into());
+        }
+        Ok(figures)
+    }
+
+    /// The figures for each of these tags that deals have.
+    async fn by_tag(&self, tags: &[String]) -> Result<BTreeMap<String, Figures>> {
+        let mut figures = BTreeMap::new();
+        for tag in tags {
+            let these = Deal::TAGS.any_of([tag]);
+            let query = Self::deals().filter(these.clone());
+            let query = query.group_by(Deal::STAGE_ID).count().sum(Deal::AMOUNT);
+            let mut tally = Tally::default();
+            for group in self.session.deals().aggregate(query).await? {
+                self.add_stage(&mut tally, &group, 0);
+            }
+            self.add_cycles(&mut tally, Some(these)).await?;
+            figures.insert(tag.clone(), tally.into());
+        }
+        Ok(figures)
+    }
+
+    /// Takes in a group of deals in one stage, the stage being the group's key at `key`.
+    fn add_stage(&self, tally: &mut Tally, group: &Group, key: usize) {
+        let stage = group.key(key).as_uuid();
+        tally.stages.add(&self.stages, stage, group.count(0));
+        if stage.map(Id::new) == Some(self.stages.won) {
+            tally.won_value += group.number(1).unwrap_or_default();
+        }
+    }
+
+    /// How long deals took from Engaging to the decision is what the history says of the last step.
+    async fn add_cycles(&self, tally: &mut Tally, these: Option<Where<Deal>>) -> Result<()> {
+        let Stages { won, lost, .. } = self.stages;
+        let mut query = Aggregate::<DealStageChange>::new()
+            .filter(DealStageChange::TO_STAGE_ID.one_of([won, lost]))
+            .group_by(DealStageChange::TO_STAGE_ID)
+            .sum(DealStageChange::SECONDS_IN_STAGE);
+        if let Some(these) = these {
+            query = query.filter(DealStageChange::DEAL_ID.has(these));
+        }
+        for group in self.session.records::<DealStageChange>().aggregate(query).await? {
+            let days = group.number(0).unwrap_or_default() / Decimal::from(SECONDS_A_DAY);
+            let days = days.to_u64().unwrap_or_default();
+            match group.key(0).as_uuid().map(Id::new) == Some(won) {
+                true => tally.cycle_days_won = days,
+                false => tally.cycle_days_lost = days,
+            }
+        }
+        Ok(())
+    }
+
+    async fn entered(&self) -> Result<InStages> {
+        let query = Aggregate::new().group_by(DealStageChange::TO_STAGE_ID).count();
+        let mut entered = InStages::default();
+        for group in self.session.records::<DealStageChange>().aggregate(query).await? {
+            entered.add(&self.stages, group.key(0).as_uuid(), group.count(0));
+        }
+        Ok(entered)
+    }
+
+    async fn by_close_quarter(&self) -> Result<BTreeMap<String, Closed>> {
+        let query = Self::deals()
+            .filter(Deal::STATUS.one_of([DealStatus::Won, DealStatus::Lost]))
+            .group_by_calendar(Deal::ACTUAL_CLOSE_DATE, CalendarUnit::Quarter, TimeZone::UTC)
+            .group_by(Deal::STAGE_ID)
+            .count()
+            .sum(Deal::AMOUNT);
+        let mut quarters: BTreeMap<String, Closed> = BTreeMap::new();
+        for group in self.session.deals().aggregate(query).await? {
+            let quarter = quarters.entry(quarter_name(group.key(0))).or_default();
+            if group.key(1).as_uuid().map(Id::new) == Some(self.stages.won) {
+                quarter.won = group.count(0);
+                quarter.won_value = group.number(1).unwrap_or_default();
+            } else {
+                quarter.lost = group.count(0);
+            }
+        }
+        Ok(quarters)
+    }
+
+    /// How many deals entered Engaging in each quarter, which only the history knows.
+    async fn engaged_by_quarter(&self) -> Result<BTreeMap<String, u64>> {
+        let query = Aggregate::new()
+            .filter(DealStageChange::TO_STAGE_ID.eq(self.stages.engaging))
+            .group_by_calendar(DealStageChange::CREATED_AT, CalendarUnit::Quarter, TimeZone::UTC)
+            .count();
+        let groups = self.session.records::<DealStageChange>().aggregate(query).await?;
+        Ok(groups.iter().map(|group| (quarter_name(group.key(0)), group.count(0))).collect())
+    }
+}
+
+/// `2017-Q1`, from the first day of the quarter.
+fn quarter_name(key: ValueRef<'_>) -> String {
+    match key {
+        ValueRef::Date(first) => format!("{}-Q{}", first.year(), first.month0() / 3 + 1),
+        _ => String::new(),
+    }
+}
