@@ -394,8 +394,9 @@ fn mem_update(options: &Options) -> Medians {
             timed(|| {
                 for id in ids {
                     turn += 1;
-                    let update = office.session.contacts().update(id, |it| change(turn, it));
-                    black_box(ready(update).unwrap());
+                    let mut contacts = office.session.contacts();
+                    let updated = ready(contacts.update(id, |contact| change(turn, contact)));
+                    black_box(updated.unwrap());
                 }
             })
         },
@@ -483,7 +484,7 @@ fn mem_page(options: &Options) -> Medians {
     let office = Office::open();
     let owners: Vec<Id<User>> = (0..OWNERS)
         .map(|number| {
-            let email = format!("user.{number}@acme.example").parse().unwrap();
+            let email: EmailAddress = format!("user.{number}@acme.example").parse().unwrap();
             ready(office.session.users().create(User::new(email)))
                 .unwrap()
                 .id

@@ -9,7 +9,9 @@ async fn main() -> Result<()> {
     let crm = Crm::in_memory();
 
     // A new tenant comes with a first user, a default pipeline and settings.
-    let acme = crm.onboard(Onboarding::new("Acme", "acme", "ada@acme.example")).await?;
+    let acme = crm
+        .onboard(Onboarding::new("Acme", "acme", "ada@acme.example"))
+        .await?;
     let session = crm.session(acme.tenant, Actor::User(acme.admin));
 
     // Two records in one commit: both, or none.
@@ -41,20 +43,37 @@ async fn main() -> Result<()> {
         println!("moved on, {} likely", moved.win_probability);
     }
     let won = session.deals().win(deal.id).await?;
-    println!("{} is {}: {}", won.name, won.status, won.money().map_or_else(String::new, |money| money.to_string()));
+    println!(
+        "{} is {}: {}",
+        won.name,
+        won.status,
+        won.money()
+            .map_or_else(String::new, |money| money.to_string())
+    );
 
     // Every mistake is told at once, and nothing is written.
     let body = serde_json::json!({"first_name": " ", "email": "hank@", "lead_score": 99});
-    let error = session.contacts().create_json(body.as_object().unwrap()).await.unwrap_err();
+    let error = session
+        .contacts()
+        .create_json(body.as_object().unwrap())
+        .await
+        .unwrap_err();
     println!("\n{error}");
 
     // Found by a filter that the compiler checks.
-    let found = session.contacts().find(Contact::ACCOUNT_ID.eq(globex.id)).await?;
+    let found = session
+        .contacts()
+        .find(Contact::ACCOUNT_ID.eq(globex.id))
+        .await?;
     println!("\n{} contact at Globex", found.items.len());
 
     println!("\nWhat happened to the deal:");
     for event in session.audit().trail(deal.id).await? {
-        println!("  {:6} {}", event.event.to_string(), event.changes.fields().join(", "));
+        println!(
+            "  {:6} {}",
+            event.event.to_string(),
+            event.changes.fields().join(", ")
+        );
     }
     Ok(())
 }

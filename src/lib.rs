@@ -26,14 +26,13 @@
 //! - [`schema`] tells how to add an object of your own: one struct.
 //! - [`storage`] tells how to write a backend.
 
-
 use std::ops::Deref;
 use std::sync::Arc;
 
 pub use crm_audit as audit;
-pub use crm_core::*;
 #[doc(hidden)]
 pub use crm_core::__private;
+pub use crm_core::*;
 pub use crm_custom_objects as custom_objects;
 pub use crm_storage_memory::MemoryStorage;
 
@@ -91,7 +90,9 @@ impl Crm {
     /// # let _ = crm;
     /// ```
     pub fn builder(storage: impl Storage) -> CrmBuilder {
-        CrmBuilder { engine: Engine::builder(storage) }
+        CrmBuilder {
+            engine: Engine::builder(storage),
+        }
     }
 
     /// The engine.
@@ -164,7 +165,16 @@ impl CrmBuilder {
     #[must_use]
     pub fn build(self) -> Crm {
         Crm {
-            engine: self.engine.object::<audit::AuditEvent>().hook(audit::Recorder).build(),
+            engine: self
+                .engine
+                .object::<audit::AuditEvent>()
+                .hook(audit::Recorder)
+                .build(),
         }
     }
 }
+
+/// The programs of the README compile and run.
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+pub struct Readme;

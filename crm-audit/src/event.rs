@@ -173,11 +173,17 @@ impl FieldValue for Changes {
 
     fn from_value(value: Value) -> Result<Self, ValueError> {
         let Value::Json(Json::Object(members)) = value else {
-            return Err(ValueError::new(codes::WRONG_TYPE, "the document has another form"));
+            return Err(ValueError::new(
+                codes::WRONG_TYPE,
+                "the document has another form",
+            ));
         };
         let changes = members.into_iter().map(|(field, sides)| {
             let Json::Object(mut sides) = sides else {
-                return Err(ValueError::new(codes::WRONG_TYPE, "the document has another form"));
+                return Err(ValueError::new(
+                    codes::WRONG_TYPE,
+                    "the document has another form",
+                ));
             };
             Ok(FieldChange {
                 field: Cow::Owned(field),

@@ -7,8 +7,15 @@ use serde_json::Value as Json;
 pub const MASK: &str = "***";
 
 /// Names of values that are secrets wherever they stand.
-const NAMES: [&str; 7] =
-    ["password", "ssn", "tax_id", "credit_card", "bank_account", "api_key", "secret"];
+const NAMES: [&str; 7] = [
+    "password",
+    "ssn",
+    "tax_id",
+    "credit_card",
+    "bank_account",
+    "api_key",
+    "secret",
+];
 
 /// Whether a value of this name is a secret, also as a member of a JSON field.
 ///

@@ -40,15 +40,27 @@ fn event_of(work: &UnitOfWork, change: &StagedChange) -> Option<AuditEvent> {
     let (before, after) = (change.before(), change.after());
     let (kind, changes, version) = match (before, after) {
         (None, Some(after)) => (AuditKind::Create, filled(after, Side::New), after.version()),
-        (Some(before), None) => {
-            (AuditKind::Purge, filled(before, Side::Old), before.version() + 1)
-        }
+        (Some(before), None) => (
+            AuditKind::Purge,
+            filled(before, Side::Old),
+            before.version() + 1,
+        ),
         (Some(before), Some(after)) => match (before.is_deleted(), after.is_deleted()) {
-            (false, true) => (AuditKind::Delete, filled(before, Side::Old), after.version()),
-            (true, false) => {
-                (AuditKind::Restore, changes_between(before, after), after.version())
-            }
-            _ => (AuditKind::Update, changes_between(before, after), after.version()),
+            (false, true) => (
+                AuditKind::Delete,
+                filled(before, Side::Old),
+                after.version(),
+            ),
+            (true, false) => (
+                AuditKind::Restore,
+                changes_between(before, after),
+                after.version(),
+            ),
+            _ => (
+                AuditKind::Update,
+                changes_between(before, after),
+                after.version(),
+            ),
         },
         (None, None) => return None,
     };
@@ -75,8 +87,11 @@ fn event_of(work: &UnitOfWork, change: &StagedChange) -> Option<AuditEvent> {
 /// What the request says of itself must never stop a write: too long texts are cut, what cannot be
 /// stored is left out.
 fn shortened(text: Option<&str>, max: usize) -> Option<String> {
-    let text: String =
-        text?.chars().filter(|letter| !letter.is_control()).take(max).collect();
+    let text: String = text?
+        .chars()
+        .filter(|letter| !letter.is_control())
+        .take(max)
+        .collect();
     Some(text).filter(|text| !text.trim().is_empty())
 }
 
@@ -114,8 +129,16 @@ fn filled(row: &Row, side: Side) -> Changes {
             continue;
         }
         let value = Some(kept(field, value));
-        let (old, new) = if side == Side::Old { (value, None) } else { (None, value) };
-        changes.push(FieldChange { field: field.name.clone(), old, new });
+        let (old, new) = if side == Side::Old {
+            (value, None)
+        } else {
+            (None, value)
+        };
+        changes.push(FieldChange {
+            field: field.name.clone(),
+            old,
+            new,
+        });
     }
     changes.into()
 }
@@ -136,7 +159,9 @@ pub fn changes_between(before: &Row, after: &Row) -> Changes {
     let set = after.differing(&**before);
     let mut changes = Vec::with_capacity(set.len());
     for index in set.iter() {
-        let Some(field) = after.object().fields().get(index) else { continue };
+        let Some(field) = after.object().fields().get(index) else {
+            continue;
+        };
         // Deleting and restoring is told by the kind of the event.
         if index == system::DELETED_AT {
             continue;
@@ -162,7 +187,9 @@ pub fn changes_between(before: &Row, after: &Row) -> Changes {
 }
 
 fn members(field: &FieldSchema, was: &Json, is: &Json, changes: &mut Vec<FieldChange>) {
-    let (Json::Object(was), Json::Object(is)) = (was, is) else { return };
+    let (Json::Object(was), Json::Object(is)) = (was, is) else {
+        return;
+    };
     let mut names: Vec<&String> = was.keys().chain(is.keys()).collect();
     names.sort_unstable();
     names.dedup();
@@ -204,4 +231,3 @@ fn kept(field: &FieldSchema, value: ValueRef<'_>) -> Value {
         other => other.into_owned(),
     }
 }
-

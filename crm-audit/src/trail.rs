@@ -39,7 +39,8 @@ impl AuditTrail<'_> {
         &self,
         record: impl Into<EntityRef> + Send,
     ) -> Result<Vec<Arc<Record<AuditEvent>>>> {
-        self.all(of_record(&record.into()), AuditEvent::RECORD_VERSION.asc()).await
+        self.all(of_record(&record.into()), AuditEvent::RECORD_VERSION.asc())
+            .await
     }
 
     /// One page of the events of a record, the newest first (C-103).
@@ -52,7 +53,13 @@ impl AuditTrail<'_> {
         limit: usize,
         after: Option<Cursor>,
     ) -> Result<Page<Arc<Record<AuditEvent>>>> {
-        self.page(of_record(&record.into()), AuditEvent::RECORD_VERSION.desc(), limit, after).await
+        self.page(
+            of_record(&record.into()),
+            AuditEvent::RECORD_VERSION.desc(),
+            limit,
+            after,
+        )
+        .await
     }
 
     /// One page of the events of an actor, the newest first.
@@ -70,7 +77,8 @@ impl AuditTrail<'_> {
             Some(id) => AuditEvent::CREATED_BY_ID.eq(id).and(by_kind),
             None => by_kind,
         };
-        self.page(filter, AuditEvent::CREATED_AT.desc(), limit, after).await
+        self.page(filter, AuditEvent::CREATED_AT.desc(), limit, after)
+            .await
     }
 
     /// The events of a commit, in the order of its changes.
@@ -78,7 +86,8 @@ impl AuditTrail<'_> {
     /// # Errors
     /// Those of the storage.
     pub async fn of_commit(&self, commit: Uuid) -> Result<Vec<Arc<Record<AuditEvent>>>> {
-        self.all(AuditEvent::COMMIT_ID.eq(commit), AuditEvent::ID.asc()).await
+        self.all(AuditEvent::COMMIT_ID.eq(commit), AuditEvent::ID.asc())
+            .await
     }
 
     /// Events as any filter over them finds them.
@@ -106,11 +115,7 @@ impl AuditTrail<'_> {
     ///
     /// # Errors
     /// Those of the storage.
-    pub async fn version<E: Entity>(
-        &self,
-        id: Id<E>,
-        version: i64,
-    ) -> Result<Option<Version<E>>> {
+    pub async fn version<E: Entity>(&self, id: Id<E>, version: i64) -> Result<Option<Version<E>>> {
         rebuild(&self.trail(id).await?, version)
     }
 
@@ -138,12 +143,16 @@ impl AuditTrail<'_> {
         let mut page = self.find(find.clone()).await?;
         loop {
             events.append(&mut page.items);
-            let Some(next) = page.next else { return Ok(events) };
+            let Some(next) = page.next else {
+                return Ok(events);
+            };
             page = self.find(find.clone().after(next)).await?;
         }
     }
 }
 
 fn of_record(record: &EntityRef) -> Where<AuditEvent> {
-    AuditEvent::RECORD_ID.eq(record.id).and(AuditEvent::OBJECT.eq(record.object.as_str()))
+    AuditEvent::RECORD_ID
+        .eq(record.id)
+        .and(AuditEvent::OBJECT.eq(record.object.as_str()))
 }

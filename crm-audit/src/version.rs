@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use crm_core::Record;
 use crm_core::error::{Error, Result};
 use crm_core::schema::{
     Entity, FieldSchema, FieldType, Meta, SYSTEM_FIELDS, StorageKind, Value, system,
 };
 use crm_core::storage::StorageError;
-use crm_core::Record;
 use serde_json::Value as Json;
 
 use crate::event::{AuditEvent, AuditKind};
@@ -45,7 +45,10 @@ pub(crate) fn rebuild<E: Entity>(
             }
             (_, AuditKind::Purge) => state = None,
             (Some(state), _) => {
-                state.meta = Meta { version: event.record_version, ..state.meta.next(event.created) };
+                state.meta = Meta {
+                    version: event.record_version,
+                    ..state.meta.next(event.created)
+                };
                 match event.event {
                     AuditKind::Delete => state.meta.deleted_at = Some(event.created.at),
                     AuditKind::Restore => state.meta.deleted_at = None,
@@ -58,11 +61,17 @@ pub(crate) fn rebuild<E: Entity>(
             (None, _) => {}
         }
     }
-    let Some(State { meta, values, masked }) = state.filter(|state| state.meta.version == version)
+    let Some(State {
+        meta,
+        values,
+        masked,
+    }) = state.filter(|state| state.meta.version == version)
     else {
         return Ok(None);
     };
-    let row = E::schema().build(meta, values).map_err(|_| corrupt::<E>())?;
+    let row = E::schema()
+        .build(meta, values)
+        .map_err(|_| corrupt::<E>())?;
     let record = Record::from_row(row).ok_or_else(corrupt::<E>)?;
     Ok(Some(Version { record, masked }))
 }
@@ -87,7 +96,9 @@ fn empty<E: Entity>() -> Vec<Value> {
         .iter()
         .map(|field| match field.storage_kind() {
             StorageKind::List => Value::List(Vec::new()),
-            StorageKind::Json if field.required => Value::Json(Json::Object(serde_json::Map::new())),
+            StorageKind::Json if field.required => {
+                Value::Json(Json::Object(serde_json::Map::new()))
+            }
             _ => Value::Null,
         })
         .collect()
@@ -102,7 +113,9 @@ impl State {
                 Some((name, member)) => (name, Some(member)),
                 None => (&*change.field, None),
             };
-            let Some(index) = schema.field_index(name) else { continue };
+            let Some(index) = schema.field_index(name) else {
+                continue;
+            };
             if index == system::ARCHIVED_AT {
                 self.meta.archived_at = match FieldType::Timestamp.coerce(new.clone()) {
                     Ok(Value::Timestamp(at)) => Some(at),
@@ -110,9 +123,12 @@ impl State {
                 };
                 continue;
             }
-            let Some(field) = schema.fields().get(index) else { continue };
-            let Some(slot) =
-                index.checked_sub(SYSTEM_FIELDS).and_then(|place| self.values.get_mut(place))
+            let Some(field) = schema.fields().get(index) else {
+                continue;
+            };
+            let Some(slot) = index
+                .checked_sub(SYSTEM_FIELDS)
+                .and_then(|place| self.values.get_mut(place))
             else {
                 continue;
             };
@@ -129,7 +145,9 @@ impl State {
 }
 
 fn set_member(slot: &mut Value, member: &str, new: &Value) {
-    let Value::Json(Json::Object(members)) = slot else { return };
+    let Value::Json(Json::Object(members)) = slot else {
+        return;
+    };
     if new.is_null() {
         members.remove(member);
     } else {
@@ -143,6 +161,9 @@ fn value_of(field: &FieldSchema, value: &Value) -> Value {
         (_, Value::Text(text)) if text == MASK => Value::Null,
         // What was stored once is taken as it is, also where the rules have become stricter.
         (StorageKind::Text, Value::Text(_)) | (StorageKind::Json, Value::Json(_)) => value.clone(),
-        _ => field.field_type.coerce(value.clone()).unwrap_or(Value::Null),
+        _ => field
+            .field_type
+            .coerce(value.clone())
+            .unwrap_or(Value::Null),
     }
 }

@@ -208,7 +208,12 @@ impl FieldError {
         code: &'static str,
         message: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { path: path.into(), code, message: message.into(), params: BTreeMap::new() }
+        Self {
+            path: path.into(),
+            code,
+            message: message.into(),
+            params: BTreeMap::new(),
+        }
     }
 
     /// Adds a limit that the message names.
@@ -221,7 +226,11 @@ impl FieldError {
     /// The field refers to a record that is not there. A record of another tenant looks the same.
     #[must_use]
     pub fn missing_record(path: impl Into<String>) -> Self {
-        Self::new(path, codes::NOT_FOUND, "refers to a record that does not exist")
+        Self::new(
+            path,
+            codes::NOT_FOUND,
+            "refers to a record that does not exist",
+        )
     }
 }
 
@@ -256,7 +265,11 @@ impl Faults {
 
     /// Adds a fault, unless the same fault of the same field is already there.
     pub fn push(&mut self, error: FieldError) {
-        if !self.0.iter().any(|known| known.path == error.path && known.code == error.code) {
+        if !self
+            .0
+            .iter()
+            .any(|known| known.path == error.path && known.code == error.code)
+        {
             self.0.push(error);
         }
     }
@@ -278,7 +291,11 @@ impl Faults {
     /// # Errors
     /// All faults, where there are any.
     pub fn into_result(self) -> Result<(), ValidationError> {
-        if self.0.is_empty() { Ok(()) } else { Err(ValidationError(self.0)) }
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(ValidationError(self.0))
+        }
     }
 }
 
@@ -302,7 +319,11 @@ impl RuleViolation {
         rule: &'static str,
         message: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { code, rule, message: message.into() }
+        Self {
+            code,
+            rule,
+            message: message.into(),
+        }
     }
 }
 

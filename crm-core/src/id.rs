@@ -137,7 +137,10 @@ pub struct EntityRef {
 impl EntityRef {
     /// Names the record `id` of `object`.
     pub fn new(object: impl Into<String>, id: impl Into<Uuid>) -> Self {
-        Self { object: object.into(), id: id.into() }
+        Self {
+            object: object.into(),
+            id: id.into(),
+        }
     }
 }
 

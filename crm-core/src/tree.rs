@@ -35,10 +35,16 @@ pub(crate) async fn ensure_no_cycle<E: Entity>(
             .into());
         }
         // A parent that is not there is told by the reference check.
-        let Some(record) = work.lookup(current).await? else { return Ok(()) };
+        let Some(record) = work.lookup(current).await? else {
+            return Ok(());
+        };
         work.rely_on(&*record);
         next = parent_of(&record.data);
     }
-    Err(RuleViolation::new("too_deep", rule, format!("a tree has at most {MAX_DEPTH} levels"))
-        .into())
+    Err(RuleViolation::new(
+        "too_deep",
+        rule,
+        format!("a tree has at most {MAX_DEPTH} levels"),
+    )
+    .into())
 }

@@ -28,12 +28,17 @@ pub(crate) fn commit(
     scope: &Scope,
     changes: &ChangeSet,
 ) -> Result<Committed, StorageError> {
-    let Some(tenant) = scope.tenant() else { return refuse(changes) };
+    let Some(tenant) = scope.tenant() else {
+        return refuse(changes);
+    };
     let is_shared = |change: &Change| change.object().scope() == ObjectScope::Platform;
     let shared = changes.changes.iter().any(is_shared);
     spaces.write(tenant.uuid(), shared, |mut writer| {
-        let places: SmallVec<[Place; 8]> =
-            changes.changes.iter().map(|change| writer.ensure(change.object())).collect();
+        let places: SmallVec<[Place; 8]> = changes
+            .changes
+            .iter()
+            .map(|change| writer.ensure(change.object()))
+            .collect();
         Checks::new(writer.view(), changes, &places).run()?;
         let rows = changes.changes.iter().zip(&places);
         writer.publish(rows.map(|(change, place)| (*place, change.id(), change.after().cloned())));
@@ -43,8 +48,14 @@ pub(crate) fn commit(
 
 /// Nothing is written for the platform as a whole: no row is at any version there.
 fn refuse(changes: &ChangeSet) -> Result<Committed, StorageError> {
-    let expected = changes.expects.iter().map(|expected| (&expected.object, expected.id));
-    let changed = changes.changes.iter().map(|change| (change.object(), change.id()));
+    let expected = changes
+        .expects
+        .iter()
+        .map(|expected| (&expected.object, expected.id));
+    let changed = changes
+        .changes
+        .iter()
+        .map(|change| (change.object(), change.id()));
     match expected.chain(changed).next() {
         Some((object, id)) => Err(conflict(object, id)),
         None => Ok(Committed::default()),
@@ -60,7 +71,9 @@ pub(crate) fn claim(
     scope: &Scope,
     claim: &Claim,
 ) -> Result<Vec<Row>, StorageError> {
-    let Some(tenant) = scope.tenant() else { return Ok(Vec::new()) };
+    let Some(tenant) = scope.tenant() else {
+        return Ok(Vec::new());
+    };
     let shared = claim.object.scope() == ObjectScope::Platform;
     let query = Query::new(&claim.object, claim.condition.clone())
         .sort(claim.sort.clone())
@@ -70,9 +83,16 @@ pub(crate) fn claim(
         if found.is_empty() {
             return Ok(found);
         }
-        let claimed = found.iter().map(|row| claim.apply(row)).collect::<Result<Vec<_>, _>>()?;
+        let claimed = found
+            .iter()
+            .map(|row| claim.apply(row))
+            .collect::<Result<Vec<_>, _>>()?;
         let place = writer.ensure(&claim.object);
-        writer.publish(claimed.iter().map(|row| (place, row.id(), Some(row.clone()))));
+        writer.publish(
+            claimed
+                .iter()
+                .map(|row| (place, row.id(), Some(row.clone()))),
+        );
         Ok(claimed)
     })
 }
@@ -120,13 +140,26 @@ impl<'a> Checks<'a> {
                 let id = change.id();
                 let is_visible = view.only(change.object()).is_none_or(|only| only == id);
                 let table = view.at(*place).filter(|_| is_visible);
-                Step { change, id, place: *place, stored: table.and_then(|table| table.row(id)) }
+                Step {
+                    change,
+                    id,
+                    place: *place,
+                    stored: table.and_then(|table| table.row(id)),
+                }
             })
             .collect();
-        let mut by_id: SmallVec<[(Uuid, usize); 8]> =
-            steps.iter().enumerate().map(|(number, step)| (step.id, number)).collect();
+        let mut by_id: SmallVec<[(Uuid, usize); 8]> = steps
+            .iter()
+            .enumerate()
+            .map(|(number, step)| (step.id, number))
+            .collect();
         by_id.sort_unstable();
-        Self { view, changes, steps, by_id }
+        Self {
+            view,
+            changes,
+            steps,
+            by_id,
+        }
     }
 
     fn run(&self) -> Result<(), StorageError> {
@@ -153,7 +186,10 @@ impl<'a> Checks<'a> {
                         && self.step_before(number).is_none()
                 }
                 // A tenant makes no platform rows but its own.
-                None => self.view.only(step.object()).is_none_or(|only| only == step.id),
+                None => self
+                    .view
+                    .only(step.object())
+                    .is_none_or(|only| only == step.id),
             };
             if !is_as_read {
                 return Err(conflict(step.object(), step.id));
@@ -180,19 +216,30 @@ impl<'a> Checks<'a> {
     fn unique_keys(&self) -> Result<(), StorageError> {
         let mut taken: Vec<Taken<'_>> = Vec::new();
         for (number, step) in self.steps.iter().enumerate() {
-            let Some(after) = step.change.after() else { continue };
-            let Some(table) = self.view.at(step.place) else { continue };
+            let Some(after) = step.change.after() else {
+                continue;
+            };
+            let Some(table) = self.view.at(step.place) else {
+                continue;
+            };
             for (index, kind) in table.layout().indexes().iter().enumerate() {
                 if let IndexKind::Unique(unique) = kind
                     && let Some(values) = unique_prefix(unique, &**after)
                 {
-                    taken.push(Taken { step: number, unique, place: (step.place, index), values });
+                    taken.push(Taken {
+                        step: number,
+                        unique,
+                        place: (step.place, index),
+                        values,
+                    });
                 }
             }
         }
         let twice = taken_twice(&taken);
         for (number, taken) in taken.iter().enumerate() {
-            let Some(step) = self.steps.get(taken.step) else { continue };
+            let Some(step) = self.steps.get(taken.step) else {
+                continue;
+            };
             let object = step.object();
             // The table may keep a key of another description of the object.
             if !object.unique_keys().contains(taken.unique) {
@@ -214,7 +261,9 @@ impl<'a> Checks<'a> {
         let (place, index) = taken.place;
         let range = KeyRange::of(taken.values.clone());
         let map = self.view.at(place).and_then(|table| table.map(index));
-        map.into_iter().flat_map(move |map| range.of_map(map)).map(|entry| &entry.row)
+        map.into_iter()
+            .flat_map(move |map| range.of_map(map))
+            .map(|entry| &entry.row)
     }
 
     /// Every reference that was made or changed leads to a row of the tenant that is not deleted,
@@ -228,7 +277,9 @@ impl<'a> Checks<'a> {
             // A restored row has all its references checked.
             let before = step.change.before().filter(|before| !before.is_deleted());
             for field in step.object().references() {
-                let Some(id) = after.value(*field).as_uuid() else { continue };
+                let Some(id) = after.value(*field).as_uuid() else {
+                    continue;
+                };
                 if before.is_some_and(|before| before.value(*field) == ValueRef::Uuid(id)) {
                     continue;
                 }
@@ -257,9 +308,13 @@ impl<'a> Checks<'a> {
             self.not_referred_to(step)?;
         }
         for step in &self.steps {
-            let Some(after) = step.change.after() else { continue };
+            let Some(after) = step.change.after() else {
+                continue;
+            };
             for field in step.object().references() {
-                let Some(id) = after.value(*field).as_uuid() else { continue };
+                let Some(id) = after.value(*field).as_uuid() else {
+                    continue;
+                };
                 let target = target_of(step.object(), *field);
                 if self.by_name(target, id).is_some_and(Step::is_delete) {
                     return Err(referenced(target, step.object(), *field));
@@ -275,7 +330,9 @@ impl<'a> Checks<'a> {
         for (shared, table) in self.view.tables() {
             let by = table.layout().object();
             for reference in table.layout().references() {
-                let Some(map) = table.map(reference.index).filter(|_| reference.target == name)
+                let Some(map) = table
+                    .map(reference.index)
+                    .filter(|_| reference.target == name)
                 else {
                     continue;
                 };
@@ -304,11 +361,15 @@ impl<'a> Checks<'a> {
     }
 
     fn by_name(&self, name: &str, id: Uuid) -> Option<&Step<'a>> {
-        self.with_id(id).map(|(_, step)| step).find(|step| step.object().name() == name)
+        self.with_id(id)
+            .map(|(_, step)| step)
+            .find(|step| step.object().name() == name)
     }
 
     fn by_place(&self, place: Place, id: Uuid) -> Option<&Step<'a>> {
-        self.with_id(id).map(|(_, step)| step).find(|step| step.place == place)
+        self.with_id(id)
+            .map(|(_, step)| step)
+            .find(|step| step.place == place)
     }
 
     /// A step before this one that writes the same row.
@@ -336,9 +397,8 @@ fn taken_twice(taken: &[Taken<'_>]) -> Vec<usize> {
         return Vec::new();
     }
     let mut sorted: Vec<(&Taken<'_>, usize)> = taken.iter().zip(0..).collect();
-    let by = |a: &Taken<'_>, b: &Taken<'_>| {
-        a.place.cmp(&b.place).then_with(|| a.values.cmp(&b.values))
-    };
+    let by =
+        |a: &Taken<'_>, b: &Taken<'_>| a.place.cmp(&b.place).then_with(|| a.values.cmp(&b.values));
     sorted.sort_unstable_by(|a, b| by(a.0, b.0));
     let mut twice: Vec<usize> = sorted
         .chunk_by(|a, b| by(a.0, b.0).is_eq())
@@ -351,7 +411,10 @@ fn taken_twice(taken: &[Taken<'_>]) -> Vec<usize> {
 }
 
 fn conflict(object: &ObjectRef, id: Uuid) -> StorageError {
-    StorageError::Conflict { object: object.name().to_owned(), id }
+    StorageError::Conflict {
+        object: object.name().to_owned(),
+        id,
+    }
 }
 
 fn referenced(object: &str, by: &ObjectRef, field: usize) -> StorageError {

@@ -60,7 +60,10 @@ impl<'q> Facts<'q> {
     }
 
     fn about(&self, field: usize) -> impl Iterator<Item = Says<'q>> {
-        self.0.iter().filter(move |fact| fact.field == field).map(|fact| fact.says)
+        self.0
+            .iter()
+            .filter(move |fact| fact.field == field)
+            .map(|fact| fact.says)
     }
 
     /// The values of which the field has one, as few as are known.
@@ -108,12 +111,14 @@ impl<'q> Facts<'q> {
 
     /// Whether the field has a value, though not which.
     pub(crate) fn is_present(&self, field: usize) -> bool {
-        self.about(field).any(|says| matches!(says, Says::From(_) | Says::Present))
+        self.about(field)
+            .any(|says| matches!(says, Says::From(_) | Says::Present))
     }
 
     /// Whether the field's values are limited on one side at least.
     pub(crate) fn is_limited(&self, field: usize) -> bool {
-        self.about(field).any(|says| !matches!(says, Says::OneOf { .. }))
+        self.about(field)
+            .any(|says| !matches!(says, Says::OneOf { .. }))
     }
 }
 
@@ -124,11 +129,26 @@ impl<'q> Fact<'q> {
             Condition::Compare { field, op, value } if has_order(value) => {
                 let folded = field.ignore_case && matches!(value, Value::Text(_));
                 let says = match op {
-                    Comparison::Eq => Says::OneOf { values: std::slice::from_ref(value), folded },
-                    Comparison::Gt => Says::From(Limit { value, strict: true }),
-                    Comparison::Ge => Says::From(Limit { value, strict: false }),
-                    Comparison::Lt => Says::To(Limit { value, strict: true }),
-                    Comparison::Le => Says::To(Limit { value, strict: false }),
+                    Comparison::Eq => Says::OneOf {
+                        values: std::slice::from_ref(value),
+                        folded,
+                    },
+                    Comparison::Gt => Says::From(Limit {
+                        value,
+                        strict: true,
+                    }),
+                    Comparison::Ge => Says::From(Limit {
+                        value,
+                        strict: false,
+                    }),
+                    Comparison::Lt => Says::To(Limit {
+                        value,
+                        strict: true,
+                    }),
+                    Comparison::Le => Says::To(Limit {
+                        value,
+                        strict: false,
+                    }),
                     Comparison::Ne => return None,
                 };
                 (field, says)
@@ -138,16 +158,35 @@ impl<'q> Fact<'q> {
                 let folded = field.ignore_case && values.iter().any(is_text);
                 (field, Says::OneOf { values, folded })
             }
-            Condition::Null { field, is_null: true } => {
-                (field, Says::OneOf { values: &NULL, folded: false })
-            }
-            Condition::Null { field, is_null: false } => (field, Says::Present),
+            Condition::Null {
+                field,
+                is_null: true,
+            } => (
+                field,
+                Says::OneOf {
+                    values: &NULL,
+                    folded: false,
+                },
+            ),
+            Condition::Null {
+                field,
+                is_null: false,
+            } => (field, Says::Present),
             _ => return None,
         };
         match field {
-            FieldAt { index, member: None, .. } => Some(Self { field: *index, says }),
+            FieldAt {
+                index,
+                member: None,
+                ..
+            } => Some(Self {
+                field: *index,
+                says,
+            }),
             // A member of a document is not indexed.
-            FieldAt { member: Some(_), .. } => None,
+            FieldAt {
+                member: Some(_), ..
+            } => None,
         }
     }
 }
@@ -156,7 +195,13 @@ impl<'q> Fact<'q> {
 /// anything else or more.
 pub(crate) fn fixed_by(condition: &Condition) -> Option<(usize, &[Value])> {
     match Fact::of(condition)? {
-        Fact { field, says: Says::OneOf { values, folded: false } } => Some((field, values)),
+        Fact {
+            field,
+            says: Says::OneOf {
+                values,
+                folded: false,
+            },
+        } => Some((field, values)),
         _ => None,
     }
 }

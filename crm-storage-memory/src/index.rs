@@ -51,7 +51,10 @@ pub(crate) fn unique_prefix(unique: &UniqueKey, row: &dyn AnyRecord) -> Option<K
     if unique.live && !row.value(system::DELETED_AT).is_null() {
         return None;
     }
-    if unique.only_if.is_some_and(|field| row.value(field) != ValueRef::Boolean(true)) {
+    if unique
+        .only_if
+        .is_some_and(|field| row.value(field) != ValueRef::Boolean(true))
+    {
         return None;
     }
     let mut key = Key::default();
@@ -89,8 +92,11 @@ pub(crate) struct Layout {
 
 impl Layout {
     pub(crate) fn new(object: &ObjectRef) -> Self {
-        let mut layout =
-            Self { object: object.clone(), indexes: Vec::new(), references: Vec::new() };
+        let mut layout = Self {
+            object: object.clone(),
+            indexes: Vec::new(),
+            references: Vec::new(),
+        };
         layout.take_in(object);
         layout
     }
@@ -111,8 +117,14 @@ impl Layout {
     /// Whether the layout has all that `object` asks for.
     pub(crate) fn covers(&self, object: &ObjectRef) -> bool {
         same(&self.object, object)
-            || object.indexes().iter().all(|index| self.has_fields(&index.fields))
-                && object.unique_keys().iter().all(|unique| self.has_unique(unique))
+            || object
+                .indexes()
+                .iter()
+                .all(|index| self.has_fields(&index.fields))
+                && object
+                    .unique_keys()
+                    .iter()
+                    .all(|unique| self.has_unique(unique))
                 && object.references().iter().all(|field| {
                     self.references
                         .iter()
@@ -130,15 +142,17 @@ impl Layout {
             self.add(IndexKind::Unique(unique.clone()));
         }
         for field in object.references() {
-            let led = |kind: &IndexKind| {
-                matches!(kind, IndexKind::Fields(fields) if fields.first() == Some(field))
-            };
+            let led = |kind: &IndexKind| matches!(kind, IndexKind::Fields(fields) if fields.first() == Some(field));
             let index = match self.indexes.iter().position(led) {
                 Some(index) => index,
                 None => self.add(IndexKind::Fields(vec![*field])),
             };
             let target = target_of(object, *field).to_owned();
-            let reference = Reference { field: *field, target, index };
+            let reference = Reference {
+                field: *field,
+                target,
+                index,
+            };
             if !self.references.contains(&reference) {
                 self.references.push(reference);
             }

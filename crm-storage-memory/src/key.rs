@@ -81,7 +81,8 @@ impl Key {
                 // A moment's years fit into 44 bits of seconds.
                 let [_, _, seconds @ ..] = at.timestamp().wrapping_add(1 << 47).to_be_bytes();
                 self.0.extend_from_slice(&seconds);
-                self.0.extend_from_slice(&at.timestamp_subsec_nanos().to_be_bytes());
+                self.0
+                    .extend_from_slice(&at.timestamp_subsec_nanos().to_be_bytes());
             }
             ValueRef::Uuid(id) => {
                 self.0.push(tag::UUID);
@@ -112,8 +113,14 @@ impl Key {
 
     /// Adds a text whose case does not matter.
     pub(crate) fn push_folded(&mut self, text: &str) {
-        let folded = text.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase());
-        if folded { self.push_text(text) } else { self.push_text(&fold_case(text)) }
+        let folded = text
+            .bytes()
+            .all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase());
+        if folded {
+            self.push_text(text)
+        } else {
+            self.push_text(&fold_case(text))
+        }
     }
 
     /// Adds a row's id, which is the last part of a key.
@@ -252,13 +259,19 @@ mod tests {
 
     /// Two values of the same kind, or none.
     fn pair() -> impl Strategy<Value = (Value, Value)> {
-        fn both(one: impl Strategy<Value = Value> + Clone + 'static) -> impl Strategy<Value = (Value, Value)> {
+        fn both(
+            one: impl Strategy<Value = Value> + Clone + 'static,
+        ) -> impl Strategy<Value = (Value, Value)> {
             let one = prop_oneof![9 => one, 1 => Just(Value::Null)].boxed();
             (one.clone(), one)
         }
-        let moment = (-8_000_000_000_000_i64..8_000_000_000_000, 0_u32..2_000_000_000).prop_map(
-            |(seconds, nanos)| DateTime::from_timestamp(seconds, nanos).map_or(Value::Null, Value::from),
-        );
+        let moment = (
+            -8_000_000_000_000_i64..8_000_000_000_000,
+            0_u32..2_000_000_000,
+        )
+            .prop_map(|(seconds, nanos)| {
+                DateTime::from_timestamp(seconds, nanos).map_or(Value::Null, Value::from)
+            });
         prop_oneof![
             both(any::<bool>().prop_map(Value::from)),
             both(any::<i64>().prop_map(Value::from)),
@@ -274,11 +287,16 @@ mod tests {
             ),
             both(text().prop_map(Value::from).boxed()),
             both((0_i32..1_000_000).prop_map(|days| {
-                NaiveDate::from_num_days_from_ce_opt(days - 500_000).map_or(Value::Null, Value::from)
+                NaiveDate::from_num_days_from_ce_opt(days - 500_000)
+                    .map_or(Value::Null, Value::from)
             })),
             both(moment.boxed()),
             both(any::<u128>().prop_map(|id| Value::from(Uuid::from_u128(id)))),
-            both(prop::collection::vec("[a-b]", 0..3).prop_map(Value::from).boxed()),
+            both(
+                prop::collection::vec("[a-b]", 0..3)
+                    .prop_map(Value::from)
+                    .boxed()
+            ),
         ]
     }
 

@@ -119,7 +119,9 @@ impl Storage for MemoryStorage {
     ) -> Result<Vec<Row>, StorageError> {
         let shared = object.scope() == ObjectScope::Platform;
         if ids.len() <= FEW {
-            return Ok(self.spaces.look(scope, shared, |view| view.get(object, ids)));
+            return Ok(self
+                .spaces
+                .look(scope, shared, |view| view.get(object, ids)));
         }
         Ok(self.spaces.snapshot(scope, shared).view().get(object, ids))
     }

@@ -24,7 +24,10 @@ struct Dice(u64);
 
 impl Dice {
     fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % end
     }
 
@@ -34,7 +37,10 @@ impl Dice {
 }
 
 fn reference(name: &'static str, object: &'static str) -> FieldSchema {
-    let field_type = FieldType::Reference { object: object.into(), on_delete: OnDelete::Restrict };
+    let field_type = FieldType::Reference {
+        object: object.into(),
+        on_delete: OnDelete::Restrict,
+    };
     FieldSchema::new(name, field_type)
 }
 
@@ -58,7 +64,10 @@ fn part(is_later: bool) -> ObjectRef {
         .unique_key(&["group_id"], false, true, Some("is_main"))
         .index(&["group_id", "name"]);
     if is_later {
-        builder.unique(&["code", "parent_id"], true).index(&["code"]).build()
+        builder
+            .unique(&["code", "parent_id"], true)
+            .index(&["code"])
+            .build()
     } else {
         builder.build()
     }
@@ -72,13 +81,21 @@ struct Model {
 
 impl Model {
     fn new() -> Self {
-        Self { rows: BTreeMap::new(), group: group(), parts: [part(false), part(true)] }
+        Self {
+            rows: BTreeMap::new(),
+            group: group(),
+            parts: [part(false), part(true)],
+        }
     }
 
     fn check(&self, changes: &ChangeSet) -> Result<(), StorageError> {
         let get = |name: &str, id: Uuid| self.rows.get(&(name.to_owned(), id)).cloned();
         let all = |name: &str| -> Vec<Row> {
-            self.rows.iter().filter(|(key, _)| key.0 == name).map(|(_, row)| row.clone()).collect()
+            self.rows
+                .iter()
+                .filter(|(key, _)| key.0 == name)
+                .map(|(_, row)| row.clone())
+                .collect()
         };
         let objects = [self.group.clone(), self.parts[1].clone()];
         Violations::of(changes).check(&get, &all, &objects)
@@ -108,7 +125,13 @@ impl Model {
             _ if careful => Value::Null,
             n => Value::Uuid(Uuid::from_u128(u128::from(n))),
         };
-        vec![text(dice), text(dice), dice.one_in(2).into(), to(dice), to(dice)]
+        vec![
+            text(dice),
+            text(dice),
+            dice.one_in(2).into(),
+            to(dice),
+            to(dice),
+        ]
     }
 
     fn change(&self, dice: &mut Dice, id: u64, careful: bool) -> Change {
@@ -118,7 +141,10 @@ impl Model {
             _ => &self.parts[0],
         };
         let uuid = Uuid::from_u128(u128::from(id));
-        let stamp = Stamp { at: DateTime::UNIX_EPOCH, by: Actor::System };
+        let stamp = Stamp {
+            at: DateTime::UNIX_EPOCH,
+            by: Actor::System,
+        };
         let build = |dice: &mut Dice, meta: Meta| {
             let mut meta = meta;
             match dice.below(8) {
@@ -126,7 +152,9 @@ impl Model {
                 1 | 2 => meta.deleted_at = None,
                 _ => {}
             }
-            object.build(meta, self.values(dice, object, id, careful)).unwrap()
+            object
+                .build(meta, self.values(dice, object, id, careful))
+                .unwrap()
         };
         let stored = self.rows.get(&(object.name().to_owned(), uuid));
         match stored {
@@ -151,13 +179,19 @@ impl Model {
                 let before = build(dice, Meta::first(uuid, stamp));
                 Change::Delete { before }
             }
-            _ => Change::Insert { row: build(dice, Meta::first(uuid, stamp)) },
+            _ => Change::Insert {
+                row: build(dice, Meta::first(uuid, stamp)),
+            },
         }
     }
 
     fn change_set(&self, dice: &mut Dice) -> ChangeSet {
         let bulk = dice.one_in(8);
-        let (count, ids) = if bulk { (80, 120) } else { (1 + dice.below(5), 9) };
+        let (count, ids) = if bulk {
+            (80, 120)
+        } else {
+            (1 + dice.below(5), 9)
+        };
         let mut changes: Vec<Change> = Vec::new();
         for _ in 0..count {
             let id = 1 + dice.below(ids);
@@ -173,7 +207,11 @@ impl Model {
         if dice.one_in(4) {
             for row in self.rows.values().take(2) {
                 let version = row.version() + i64::from(dice.one_in(8));
-                expects.push(Expectation { object: row.object().clone(), id: row.id(), version });
+                expects.push(Expectation {
+                    object: row.object().clone(),
+                    id: row.id(),
+                    version,
+                });
             }
         }
         ChangeSet::new(Uuid::nil(), DateTime::UNIX_EPOCH, changes, expects)
@@ -256,24 +294,39 @@ fn holds(view: View<'_>, rows: &BTreeMap<(String, Uuid), Row>) -> bool {
     let stored: usize = view.tables().map(|(_, table)| table.rows().len()).sum();
     stored == rows.len()
         && rows.iter().all(|((name, id), row)| {
-            view.row_of(name, *id).is_some_and(|own| std::sync::Arc::ptr_eq(own, row))
+            view.row_of(name, *id)
+                .is_some_and(|own| std::sync::Arc::ptr_eq(own, row))
         })
 }
 
 fn part_row(id: u128, name: &str) -> Row {
     let meta = Meta::first(
         Uuid::from_u128(id),
-        Stamp { at: DateTime::UNIX_EPOCH, by: Actor::System },
+        Stamp {
+            at: DateTime::UNIX_EPOCH,
+            by: Actor::System,
+        },
     );
-    let values = vec![name.into(), Value::Null, Value::Null, Value::Null, Value::Null];
+    let values = vec![
+        name.into(),
+        Value::Null,
+        Value::Null,
+        Value::Null,
+        Value::Null,
+    ];
     part(false).build(meta, values).unwrap()
 }
 
 fn renamed(row: &Row, name: &str) -> Change {
     let mut values = row.values();
     values[0] = name.into();
-    let after = row.with_values(row.meta().next(row.meta().created), values).unwrap();
-    Change::Update { before: row.clone(), after }
+    let after = row
+        .with_values(row.meta().next(row.meta().created), values)
+        .unwrap();
+    Change::Update {
+        before: row.clone(),
+        after,
+    }
 }
 
 fn write(spaces: &Spaces, changes: Vec<Change>) -> Result<(), StorageError> {
@@ -286,7 +339,13 @@ fn write(spaces: &Spaces, changes: Vec<Change>) -> Result<(), StorageError> {
 fn unique_values_are_swapped_in_one_commit() {
     let spaces = Spaces::default();
     let (a, b) = (part_row(1, "a"), part_row(2, "b"));
-    write(&spaces, [&a, &b].map(|row| Change::Insert { row: row.clone() }).into()).unwrap();
+    write(
+        &spaces,
+        [&a, &b]
+            .map(|row| Change::Insert { row: row.clone() })
+            .into(),
+    )
+    .unwrap();
     let half = write(&spaces, vec![renamed(&a, "B")]);
     assert!(matches!(half, Err(StorageError::Duplicate { .. })));
     write(&spaces, vec![renamed(&a, "b"), renamed(&b, "a")]).unwrap();
@@ -302,7 +361,10 @@ fn a_row_is_changed_once_a_commit() {
     write(&spaces, vec![insert()]).unwrap();
     let twice = write(&spaces, vec![renamed(&a, "b"), renamed(&a, "c")]);
     assert!(matches!(twice, Err(StorageError::Conflict { .. })));
-    let both = write(&spaces, vec![Change::Delete { before: a.clone() }, renamed(&a, "c")]);
+    let both = write(
+        &spaces,
+        vec![Change::Delete { before: a.clone() }, renamed(&a, "c")],
+    );
     assert!(matches!(both, Err(StorageError::Conflict { .. })));
     let version = |view: View<'_>| view.row_of("part", a.id()).map(|row| row.version());
     assert_eq!(spaces.look(&SCOPE, false, version), Some(1));

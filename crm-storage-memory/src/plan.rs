@@ -68,7 +68,10 @@ enum Source {
     /// All rows whose ids lie between two.
     Rows(Bound<u128>, Bound<u128>),
     /// Parts of an index; no row is in two of them.
-    Index { index: usize, ranges: SmallVec<[KeyRange; 1]> },
+    Index {
+        index: usize,
+        ranges: SmallVec<[KeyRange; 1]>,
+    },
 }
 
 /// In which order the rows come.
@@ -93,7 +96,12 @@ struct Fit {
 
 impl<'q> Plan<'q> {
     fn new(source: Source, order: Order) -> Self {
-        Self { source, order, fixed: SmallVec::new(), is_behind: false }
+        Self {
+            source,
+            order,
+            fixed: SmallVec::new(),
+            is_behind: false,
+        }
     }
 
     /// Only the row with this id.
@@ -103,8 +111,16 @@ impl<'q> Plan<'q> {
 
     /// The best plan for a table.
     pub(crate) fn of(table: &Table, wanted: &Wanted<'q>) -> Self {
-        let plan = Planner { table, wanted, facts: Facts::of(wanted.condition) }.plan();
-        Self { is_behind: plan.is_behind || wanted.after.is_none(), ..plan }
+        let plan = Planner {
+            table,
+            wanted,
+            facts: Facts::of(wanted.condition),
+        }
+        .plan();
+        Self {
+            is_behind: plan.is_behind || wanted.after.is_none(),
+            ..plan
+        }
     }
 
     /// Whether the rows come in the wanted order.
@@ -147,9 +163,8 @@ impl<'q> Plan<'q> {
                     rows.try_for_each(&mut visit)
                 }
             }
-            Source::Index { index, ranges } => table.map(*index).map_or(
-                ControlFlow::Continue(()),
-                |map| {
+            Source::Index { index, ranges } => {
+                table.map(*index).map_or(ControlFlow::Continue(()), |map| {
                     let mut visit = |entry: &'t Entry| visit(&entry.row, entry.state);
                     ranges.iter().try_for_each(|range| {
                         let mut entries = range.of_map(map);
@@ -159,8 +174,8 @@ impl<'q> Plan<'q> {
                             entries.try_for_each(&mut visit)
                         }
                     })
-                },
-            ),
+                })
+            }
         };
     }
 }
@@ -175,14 +190,18 @@ struct Planner<'a, 'q> {
 impl<'q> Planner<'_, 'q> {
     fn plan(&self) -> Plan<'q> {
         if let Some(values) = self.facts.values(system::ID) {
-            let mut ids: SmallVec<[Uuid; 4]> =
-                values.iter().filter_map(|value| value.as_ref().as_uuid()).collect();
+            let mut ids: SmallVec<[Uuid; 4]> = values
+                .iter()
+                .filter_map(|value| value.as_ref().as_uuid())
+                .collect();
             ids.sort_unstable();
             ids.dedup();
             return Plan::new(Source::Ids(ids), Order::Any);
         }
         // The best index of those that sort the rows, and the best of all.
-        let mut sorting = self.direction(&[]).map(|backwards| (Fit::default(), None, backwards));
+        let mut sorting = self
+            .direction(&[])
+            .map(|backwards| (Fit::default(), None, backwards));
         let mut narrowest = (Fit::default(), None);
         for (index, kind) in self.table.layout().indexes().iter().enumerate() {
             let fit = match kind {
@@ -207,7 +226,9 @@ impl<'q> Planner<'_, 'q> {
             Some(index) => self.ranges(index, narrowest.0, Order::Any),
             None => self.all(Order::Any),
         };
-        let Some((fit, index, backwards)) = sorting else { return narrow() };
+        let Some((fit, index, backwards)) = sorting else {
+            return narrow();
+        };
         if narrowest.0 > fit {
             let plan = narrow();
             if self.is_worth(&plan) {
@@ -232,13 +253,21 @@ impl<'q> Planner<'_, 'q> {
         let mut count = 0;
         plan.visit(self.table, &mut |_, _| {
             count += 1;
-            if count > most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if count > most {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         });
         count <= most
     }
 
     fn fit(&self, fields: &[usize]) -> Fit {
-        let mut fit = Fit { fixed: 0, single: true, limited: false };
+        let mut fit = Fit {
+            fixed: 0,
+            single: true,
+            limited: false,
+        };
         for field in fields {
             match self.facts.values(*field) {
                 Some(values) if values.len() == 1 => {}
@@ -248,7 +277,9 @@ impl<'q> Planner<'_, 'q> {
             }
             fit.fixed += 1;
         }
-        fit.limited = fields.get(fit.fixed).is_some_and(|field| self.facts.is_limited(*field));
+        fit.limited = fields
+            .get(fit.fixed)
+            .is_some_and(|field| self.facts.is_limited(*field));
         // Nothing fixed is no merit.
         fit.single &= fit.fixed > 0;
         fit
@@ -261,7 +292,9 @@ impl<'q> Planner<'_, 'q> {
         let mut own = rest.iter().copied().filter(is_open).chain([system::ID]);
         let mut direction = None;
         for key in self.wanted.sort.iter().filter(|key| is_open(&key.index)) {
-            if own.next() != Some(key.index) || *direction.get_or_insert(key.descending) != key.descending {
+            if own.next() != Some(key.index)
+                || *direction.get_or_insert(key.descending) != key.descending
+            {
                 return None;
             }
         }
@@ -276,28 +309,39 @@ impl<'q> Planner<'_, 'q> {
         let mut single = true;
         (!unique.live || is_null(system::DELETED_AT))
             && unique.only_if.is_none_or(is_true)
-            && unique.fields.iter().all(|field| match self.values_in(unique, *field) {
-                Some([value]) => !value.is_null(),
-                Some(_) => std::mem::take(&mut single),
-                None => false,
-            })
+            && unique
+                .fields
+                .iter()
+                .all(|field| match self.values_in(unique, *field) {
+                    Some([value]) => !value.is_null(),
+                    Some(_) => std::mem::take(&mut single),
+                    None => false,
+                })
     }
 
     fn values_in(&self, unique: &UniqueKey, field: usize) -> Option<&'q [Value]> {
-        if unique.ignore_case { self.facts.folded_values(field) } else { self.facts.values(field) }
+        if unique.ignore_case {
+            self.facts.folded_values(field)
+        } else {
+            self.facts.values(field)
+        }
     }
 
     fn unique(&self, index: usize, unique: &UniqueKey) -> Source {
         let mut prefixes = Prefixes::default();
         for field in &unique.fields {
-            prefixes.extend(self.values_in(unique, *field).unwrap_or_default(), |key, value| {
-                match value {
+            prefixes.extend(
+                self.values_in(unique, *field).unwrap_or_default(),
+                |key, value| match value {
                     ValueRef::Text(text) if unique.ignore_case => key.push_folded(text),
                     value => key.push_exact(value),
-                }
-            });
+                },
+            );
         }
-        Source::Index { index, ranges: prefixes.into_iter().map(KeyRange::of).collect() }
+        Source::Index {
+            index,
+            ranges: prefixes.into_iter().map(KeyRange::of).collect(),
+        }
     }
 
     /// The parts of an index in which the candidates are.
@@ -338,13 +382,19 @@ impl<'q> Planner<'_, 'q> {
                 ranges.push(range);
             }
         }
-        Plan { fixed, is_behind, ..Plan::new(Source::Index { index, ranges }, order) }
+        Plan {
+            fixed,
+            is_behind,
+            ..Plan::new(Source::Index { index, ranges }, order)
+        }
     }
 
     /// The keys that begin with `prefix` and whose next field is within its limits.
     fn limited(&self, prefix: Key, rest: &[usize]) -> KeyRange {
         let mut range = KeyRange::of(prefix);
-        let Some(field) = rest.first() else { return range };
+        let Some(field) = rest.first() else {
+            return range;
+        };
         let prefix = range.from.clone();
         let with = |value: &Value| {
             let mut key = prefix.clone();
@@ -354,11 +404,19 @@ impl<'q> Planner<'_, 'q> {
         for limit in self.facts.lower(*field) {
             let key = with(limit.value);
             // The successor is there, since the key is not empty and its first byte is a tag.
-            range.raise(if limit.strict { key.successor().unwrap_or_default() } else { key });
+            range.raise(if limit.strict {
+                key.successor().unwrap_or_default()
+            } else {
+                key
+            });
         }
         for limit in self.facts.upper(*field) {
             let key = with(limit.value);
-            range.lower(if limit.strict { Some(key) } else { key.successor() });
+            range.lower(if limit.strict {
+                Some(key)
+            } else {
+                key.successor()
+            });
         }
         if self.facts.is_present(*field) {
             let mut end = prefix.clone();
@@ -421,7 +479,7 @@ impl<'q> Planner<'_, 'q> {
             if backwards {
                 to = Bound::Excluded(position);
             } else {
-                from = Bound::Included(position);
+                from = Bound::Excluded(position);
             }
         }
         // One limit is enough here, since each candidate is asked again.
@@ -438,7 +496,10 @@ impl<'q> Planner<'_, 'q> {
             ) if from > to => Source::Ids(SmallVec::new()),
             _ => Source::Rows(from, to),
         };
-        Plan { is_behind, ..Plan::new(source, order) }
+        Plan {
+            is_behind,
+            ..Plan::new(source, order)
+        }
     }
 
     /// The id at the position, where it alone tells which rows are behind.
@@ -486,7 +547,10 @@ impl Prefixes {
             push(&mut key, &value.as_ref());
             key
         };
-        let all = self.0.iter().flat_map(|key| values.iter().map(move |value| (key, value)));
+        let all = self
+            .0
+            .iter()
+            .flat_map(|key| values.iter().map(move |value| (key, value)));
         self.0 = all.map(combine).collect();
         self.0.sort_unstable();
         self.0.dedup();

@@ -15,7 +15,9 @@ use crate::table::{State, Table};
 impl View<'_> {
     /// The rows with these ids.
     pub(crate) fn get(&self, object: &ObjectRef, ids: &[Uuid]) -> Vec<Row> {
-        let Some(table) = self.table(object) else { return Vec::new() };
+        let Some(table) = self.table(object) else {
+            return Vec::new();
+        };
         let only = self.only(object);
         let mut rows = Vec::with_capacity(ids.len());
         for id in ids {
@@ -30,7 +32,9 @@ impl View<'_> {
 
     /// The rows that answer a query.
     pub(crate) fn select(&self, query: &Query) -> Vec<Row> {
-        let Some(table) = self.table(&query.object) else { return Vec::new() };
+        let Some(table) = self.table(&query.object) else {
+            return Vec::new();
+        };
         if query.limit == 0 {
             return Vec::new();
         }
@@ -81,8 +85,12 @@ impl View<'_> {
     pub(crate) fn aggregate(&self, query: &AggregateQuery) -> Result<Vec<Group>, StorageError> {
         let mut aggregator = Aggregator::new(query);
         if let Some(table) = self.table(&query.object) {
-            let wanted =
-                Wanted { condition: &query.condition, sort: &[], after: None, limit: usize::MAX };
+            let wanted = Wanted {
+                condition: &query.condition,
+                sort: &[],
+                after: None,
+                limit: usize::MAX,
+            };
             let plan = self.plan(table, &query.object, &wanted);
             let test = Test::of(*self, &query.condition, &plan);
             plan.visit(table, &mut |row, state| {
@@ -113,8 +121,12 @@ struct Test<'q> {
 
 impl<'q> Test<'q> {
     fn of(view: View<'q>, condition: &'q Condition, plan: &Plan<'q>) -> Self {
-        let mut test =
-            Self { view, not_deleted: false, not_archived: false, others: SmallVec::new() };
+        let mut test = Self {
+            view,
+            not_deleted: false,
+            not_archived: false,
+            others: SmallVec::new(),
+        };
         test.add(condition, plan);
         test
     }
@@ -126,14 +138,26 @@ impl<'q> Test<'q> {
                     self.add(one, plan);
                 }
             }
-            Condition::Null { field: FieldAt { index, member: None, .. }, is_null: true }
-                if *index == system::DELETED_AT =>
-            {
+            Condition::Null {
+                field:
+                    FieldAt {
+                        index,
+                        member: None,
+                        ..
+                    },
+                is_null: true,
+            } if *index == system::DELETED_AT => {
                 self.not_deleted = true;
             }
-            Condition::Null { field: FieldAt { index, member: None, .. }, is_null: true }
-                if *index == system::ARCHIVED_AT =>
-            {
+            Condition::Null {
+                field:
+                    FieldAt {
+                        index,
+                        member: None,
+                        ..
+                    },
+                is_null: true,
+            } if *index == system::ARCHIVED_AT => {
                 self.not_archived = true;
             }
             one if plan.implies(one) => {}

@@ -37,7 +37,9 @@ impl Space {
     }
 
     fn place_of(&self, name: &str) -> Option<usize> {
-        self.tables.iter().position(|slot| slot.object.name() == name)
+        self.tables
+            .iter()
+            .position(|slot| slot.object.name() == name)
     }
 
     fn at(&self, place: usize) -> Option<&Table> {
@@ -53,7 +55,9 @@ impl Space {
     fn ensure(space: &mut Arc<Self>, object: &ObjectRef) -> (usize, bool) {
         let place = space.place(object);
         if let Some(place) = place
-            && space.at(place).is_some_and(|table| table.layout().covers(object))
+            && space
+                .at(place)
+                .is_some_and(|table| table.layout().covers(object))
         {
             return (place, false);
         }
@@ -63,7 +67,10 @@ impl Space {
             Arc::make_mut(&mut slot.table).take_in(object);
             return (place, true);
         }
-        tables.push(Slot { object: object.clone(), table: Arc::new(Table::new(object)) });
+        tables.push(Slot {
+            object: object.clone(),
+            table: Arc::new(Table::new(object)),
+        });
         (tables.len() - 1, true)
     }
 
@@ -154,7 +161,11 @@ impl Spaces {
         let tenant = scope.tenant().map(|tenant| tenant.uuid());
         let tenants = self.tenants();
         let own = tenant.and_then(|tenant| tenants.get(&tenant.as_u128()));
-        Snapshot::of(tenant, own.map(|root| &**root), shared.then_some(&self.shared))
+        Snapshot::of(
+            tenant,
+            own.map(|root| &**root),
+            shared.then_some(&self.shared),
+        )
     }
 
     fn root(&self, tenant: Uuid) -> Arc<Root> {
@@ -181,7 +192,12 @@ impl Spaces {
         let _own = own.writer();
         let _shared = shared.then(|| self.shared.writer());
         let snapshot = Snapshot::of(Some(tenant), Some(&own), Some(&self.shared));
-        run(Writer { own: &own, shared: shared.then_some(&self.shared), snapshot, is_new: false })
+        run(Writer {
+            own: &own,
+            shared: shared.then_some(&self.shared),
+            snapshot,
+            is_new: false,
+        })
     }
 }
 
@@ -198,7 +214,11 @@ impl Snapshot {
         let own = own.map(Root::read);
         let shared = shared.map(Root::read);
         let copy = |guard: RwLockReadGuard<'_, Arc<Space>>| Arc::clone(&guard);
-        Self { tenant, own: own.map(copy), shared: shared.map(copy) }
+        Self {
+            tenant,
+            own: own.map(copy),
+            shared: shared.map(copy),
+        }
     }
 
     pub(crate) fn view(&self) -> View<'_> {
@@ -221,7 +241,11 @@ pub(crate) struct View<'a> {
 impl<'a> View<'a> {
     /// The only row that the scope sees of a platform object; `None` where it sees all.
     pub(crate) fn only(&self, object: &ObjectRef) -> Option<Uuid> {
-        if object.scope() == ObjectScope::Platform { self.tenant } else { None }
+        if object.scope() == ObjectScope::Platform {
+            self.tenant
+        } else {
+            None
+        }
     }
 
     /// The table of an object.
@@ -258,8 +282,17 @@ impl<'a> View<'a> {
 
     /// The tables whose rows a tenant may see, and whether they are the platform's.
     pub(crate) fn tables(&self) -> impl Iterator<Item = (bool, &'a Table)> {
-        let own = self.own.into_iter().flat_map(Space::tables).map(|table| (false, table));
-        own.chain(self.shared.into_iter().flat_map(Space::tables).map(|table| (true, table)))
+        let own = self
+            .own
+            .into_iter()
+            .flat_map(Space::tables)
+            .map(|table| (false, table));
+        own.chain(
+            self.shared
+                .into_iter()
+                .flat_map(Space::tables)
+                .map(|table| (true, table)),
+        )
     }
 
     /// The tenant of the scope.
@@ -272,7 +305,9 @@ impl<'a> View<'a> {
 pub(crate) fn reaches_platform(object: &ObjectRef, condition: &Condition) -> bool {
     fn reaches(condition: &Condition) -> bool {
         match condition {
-            Condition::Has { object, condition, .. } => reaches_platform(object, condition),
+            Condition::Has {
+                object, condition, ..
+            } => reaches_platform(object, condition),
             Condition::And(all) | Condition::Or(all) => all.iter().any(reaches),
             Condition::Not(one) => reaches(one),
             _ => false,
@@ -302,7 +337,11 @@ impl Writer<'_> {
     /// Makes sure that the view has a table for `object`.
     pub(crate) fn ensure(&mut self, object: &ObjectRef) -> Place {
         let shared = object.scope() == ObjectScope::Platform;
-        let Snapshot { own, shared: platform, .. } = &mut self.snapshot;
+        let Snapshot {
+            own,
+            shared: platform,
+            ..
+        } = &mut self.snapshot;
         let space = if shared { platform } else { own };
         let (table, is_new) = Space::ensure(space.get_or_insert_default(), object);
         self.is_new |= is_new;
@@ -312,7 +351,12 @@ impl Writer<'_> {
     /// Writes rows that were checked against the view, at most one change a row, so that others see
     /// all of them or none.
     pub(crate) fn publish(self, rows: impl ExactSizeIterator<Item = (Place, Uuid, Option<Row>)>) {
-        let Self { own, shared, snapshot, is_new } = self;
+        let Self {
+            own,
+            shared,
+            snapshot,
+            is_new,
+        } = self;
         let view = snapshot.view();
         let edit = |(place, id, row): (Place, Uuid, Option<Row>)| {
             view.at(place).map(|table| (place, table.edit(id, row)))
@@ -332,7 +376,10 @@ impl Writer<'_> {
             }
             return;
         }
-        let mut next = (snapshot.own.clone().unwrap_or_default(), snapshot.shared.clone());
+        let mut next = (
+            snapshot.own.clone().unwrap_or_default(),
+            snapshot.shared.clone(),
+        );
         for (place, edit) in rows.filter_map(edit) {
             if !place.shared {
                 Space::apply(&mut next.0, place.table, edit);

@@ -30,7 +30,10 @@ pub(crate) struct State {
 }
 
 impl State {
-    const NONE: Self = Self { is_deleted: false, is_archived: false };
+    const NONE: Self = Self {
+        is_deleted: false,
+        is_archived: false,
+    };
 
     pub(crate) fn of(row: &Row) -> Self {
         Self {
@@ -50,7 +53,10 @@ pub(crate) struct KeyRange {
 impl KeyRange {
     /// The keys that begin with `prefix`.
     pub(crate) fn of(prefix: Key) -> Self {
-        Self { to: prefix.clone().successor(), from: prefix }
+        Self {
+            to: prefix.clone().successor(),
+            from: prefix,
+        }
     }
 
     /// Leaves out what is before `from`.
@@ -80,7 +86,10 @@ impl KeyRange {
         map: &'t IndexMap,
     ) -> impl DoubleEndedIterator<Item = &'t Entry> + use<'t> {
         let from = Bound::Included(self.from.as_bytes());
-        let to = self.to.as_ref().map_or(Bound::Unbounded, |to| Bound::Excluded(to.as_bytes()));
+        let to = self
+            .to
+            .as_ref()
+            .map_or(Bound::Unbounded, |to| Bound::Excluded(to.as_bytes()));
         map.range::<_, [u8]>((from, to)).map(|(_, entry)| entry)
     }
 }
@@ -99,7 +108,11 @@ impl Table {
     pub(crate) fn new(object: &ObjectRef) -> Self {
         let layout = Layout::new(object);
         let maps = layout.indexes().iter().map(|_| IndexMap::new()).collect();
-        Self { layout: Arc::new(layout), rows: OrdMap::new(), maps }
+        Self {
+            layout: Arc::new(layout),
+            rows: OrdMap::new(),
+            maps,
+        }
     }
 
     pub(crate) fn layout(&self) -> &Layout {
@@ -151,7 +164,13 @@ impl Table {
             }
             if !keys.after.is_empty() {
                 // Also where the key is the same: the index holds the row as it is now.
-                map.insert(keys.after, Entry { row: row.clone(), state: edit.state });
+                map.insert(
+                    keys.after,
+                    Entry {
+                        row: row.clone(),
+                        state: edit.state,
+                    },
+                );
             }
         }
         self.rows.insert(id, row);
@@ -162,7 +181,9 @@ impl Table {
     pub(crate) fn is_consistent(&self) -> bool {
         let same = |a: &IndexMap, b: &IndexMap| {
             a.len() == b.len()
-                && a.iter().zip(b).all(|(a, b)| a.0 == b.0 && a.1.state == b.1.state && Arc::ptr_eq(&a.1.row, &b.1.row))
+                && a.iter().zip(b).all(|(a, b)| {
+                    a.0 == b.0 && a.1.state == b.1.state && Arc::ptr_eq(&a.1.row, &b.1.row)
+                })
         };
         self.maps.len() == self.layout.indexes().len()
             && self
@@ -202,10 +223,18 @@ impl Edit {
         let keys = layout
             .indexes()
             .iter()
-            .map(|kind| KeyChange { before: key(kind, stored), after: key(kind, row.as_ref()) })
+            .map(|kind| KeyChange {
+                before: key(kind, stored),
+                after: key(kind, row.as_ref()),
+            })
             .collect();
         let state = row.as_ref().map_or(State::NONE, State::of);
-        Self { id, row, state, keys }
+        Self {
+            id,
+            row,
+            state,
+            keys,
+        }
     }
 }
 
@@ -213,7 +242,13 @@ fn map_of(kind: &IndexKind, rows: &OrdMap<u128, Row>) -> IndexMap {
     rows.iter()
         .map(|(id, row)| {
             let key = kind.key(&**row, Uuid::from_u128(*id));
-            (key, Entry { row: row.clone(), state: State::of(row) })
+            (
+                key,
+                Entry {
+                    row: row.clone(),
+                    state: State::of(row),
+                },
+            )
         })
         .filter(|(key, _)| !key.is_empty())
         .collect()

@@ -21,7 +21,10 @@ use crm_storage_memory::MemoryStorage;
 use uuid::Uuid;
 
 fn counter() -> ObjectRef {
-    ObjectSchema::builder("counter", "counters").field(integer("count")).index(&["count"]).build()
+    ObjectSchema::builder("counter", "counters")
+        .field(integer("count"))
+        .index(&["count"])
+        .build()
 }
 
 fn number(row: &Row) -> i64 {
@@ -37,7 +40,12 @@ fn sixteen_writers_of_one_row_lose_nothing() {
     const TIMES: usize = 100;
     let storage = MemoryStorage::new();
     let (scope, counter) = (tenant(1), counter());
-    commit(&storage, &scope, vec![insert(&row(&counter, 1, vec![0_i64.into()]))]).unwrap();
+    commit(
+        &storage,
+        &scope,
+        vec![insert(&row(&counter, 1, vec![0_i64.into()]))],
+    )
+    .unwrap();
     thread::scope(|threads| {
         for _ in 0..WRITERS {
             threads.spawn(|| {
@@ -65,12 +73,18 @@ fn sixteen_writers_of_one_row_lose_nothing() {
 #[test]
 fn readers_see_all_of_a_commit_or_nothing() {
     let left = counter();
-    let right = ObjectSchema::builder("other", "others").field(integer("count")).build();
+    let right = ObjectSchema::builder("other", "others")
+        .field(integer("count"))
+        .build();
     for rows in [1_u128, 40, 500] {
         let storage = MemoryStorage::new();
         let scope = tenant(1);
         let both = |number: i64| -> Vec<Row> {
-            let of = |object: &ObjectRef| (0..rows).map(|id| row(object, id, vec![number.into()])).collect::<Vec<_>>();
+            let of = |object: &ObjectRef| {
+                (0..rows)
+                    .map(|id| row(object, id, vec![number.into()]))
+                    .collect::<Vec<_>>()
+            };
             of(&left).into_iter().chain(of(&right)).collect()
         };
         let mut current = both(0);
@@ -98,9 +112,15 @@ fn readers_see_all_of_a_commit_or_nothing() {
                 });
             }
             for number in 1..=60 {
-                let after: Vec<Row> =
-                    current.iter().map(|row| next(row, vec![i64::into(number)])).collect();
-                let changes = current.iter().zip(&after).map(|(a, b)| update(a, b)).collect();
+                let after: Vec<Row> = current
+                    .iter()
+                    .map(|row| next(row, vec![i64::into(number)]))
+                    .collect();
+                let changes = current
+                    .iter()
+                    .zip(&after)
+                    .map(|(a, b)| update(a, b))
+                    .collect();
                 commit(&storage, &scope, changes).unwrap();
                 current = after;
             }
@@ -116,9 +136,14 @@ fn concurrent_claims_are_disjoint_and_complete() {
     let scope = tenant(1);
     let job = ObjectSchema::builder("job", "jobs")
         .field(text("kind"))
-        .field(FieldSchema { indexed: true, ..FieldSchema::new("taken", FieldType::Boolean) })
+        .field(FieldSchema {
+            indexed: true,
+            ..FieldSchema::new("taken", FieldType::Boolean)
+        })
         .build();
-    let rows: Vec<Row> = (0..JOBS).map(|id| row(&job, id, vec!["mail".into(), false.into()])).collect();
+    let rows: Vec<Row> = (0..JOBS)
+        .map(|id| row(&job, id, vec!["mail".into(), false.into()]))
+        .collect();
     commit(&storage, &scope, rows.iter().map(insert).collect()).unwrap();
     let taken = job.field_index("taken").unwrap();
     let claimed: Vec<Vec<Uuid>> = thread::scope(|threads| {
@@ -145,7 +170,10 @@ fn concurrent_claims_are_disjoint_and_complete() {
                 })
             })
             .collect();
-        workers.into_iter().map(|worker| worker.join().unwrap()).collect()
+        workers
+            .into_iter()
+            .map(|worker| worker.join().unwrap())
+            .collect()
     });
     let all: Vec<Uuid> = claimed.into_iter().flatten().collect();
     assert_eq!(all.len(), JOBS as usize);
@@ -177,7 +205,8 @@ fn one_of_many_tenants_gets_a_name() {
         all.into_iter().map(|thread| thread.join().unwrap()).sum()
     });
     assert_eq!(winners, 1);
-    let with_rows =
-        (1..=32).filter(|id| get(&storage, &tenant(*id), &counter, 1).is_some()).count();
+    let with_rows = (1..=32)
+        .filter(|id| get(&storage, &tenant(*id), &counter, 1).is_some())
+        .count();
     assert_eq!(with_rows, 1);
 }

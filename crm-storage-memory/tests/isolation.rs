@@ -63,10 +63,20 @@ fn tenants_have_the_same_ids_and_unique_values_and_never_meet() {
     let foreign = note_row(2, "Other");
     let changed = next(&foreign, foreign.values());
     let conflict = commit(&storage, &tenant(1), vec![update(&foreign, &changed)]);
-    assert!(matches!(conflict, Err(StorageError::Conflict { .. })), "{conflict:?}");
-    let about = row(&note(), 3, vec!["New".into(), Value::Null, Value::Uuid(foreign.id())]);
+    assert!(
+        matches!(conflict, Err(StorageError::Conflict { .. })),
+        "{conflict:?}"
+    );
+    let about = row(
+        &note(),
+        3,
+        vec!["New".into(), Value::Null, Value::Uuid(foreign.id())],
+    );
     let missing = commit(&storage, &tenant(1), vec![insert(&about)]);
-    assert!(matches!(missing, Err(StorageError::Reference { .. })), "{missing:?}");
+    assert!(
+        matches!(missing, Err(StorageError::Reference { .. })),
+        "{missing:?}"
+    );
     commit(&storage, &tenant(1), vec![delete(&mine)]).unwrap();
     assert_eq!(count(&storage, &tenant(2), &note()), 2);
 }
@@ -75,34 +85,63 @@ fn tenants_have_the_same_ids_and_unique_values_and_never_meet() {
 fn a_tenant_sees_and_writes_only_its_own_platform_row() {
     let storage = MemoryStorage::new();
     let company = company();
-    let (acme, globex) = (row(&company, 1, vec!["acme".into()]), row(&company, 2, vec!["globex".into()]));
+    let (acme, globex) = (
+        row(&company, 1, vec!["acme".into()]),
+        row(&company, 2, vec!["globex".into()]),
+    );
     let foreign = commit(&storage, &tenant(1), vec![insert(&globex)]);
-    assert!(matches!(foreign, Err(StorageError::Conflict { .. })), "{foreign:?}");
+    assert!(
+        matches!(foreign, Err(StorageError::Conflict { .. })),
+        "{foreign:?}"
+    );
     commit(&storage, &tenant(1), vec![insert(&acme)]).unwrap();
     // Unique over all tenants.
     let same = row(&company, 2, vec!["ACME".into()]);
     let duplicate = commit(&storage, &tenant(2), vec![insert(&same)]);
-    assert!(matches!(duplicate, Err(StorageError::Duplicate { .. })), "{duplicate:?}");
+    assert!(
+        matches!(duplicate, Err(StorageError::Duplicate { .. })),
+        "{duplicate:?}"
+    );
     commit(&storage, &tenant(2), vec![insert(&globex)]).unwrap();
 
     assert_eq!(all(&storage, &tenant(1), &company), [1]);
     assert_eq!(count(&storage, &tenant(2), &company), 1);
     assert!(get(&storage, &tenant(1), &company, 2).is_none());
     let taken = commit(&storage, &tenant(1), vec![delete(&globex)]);
-    assert!(matches!(taken, Err(StorageError::Conflict { .. })), "{taken:?}");
-    let to_foreign = row(&note(), 5, vec!["N".into(), Value::Uuid(globex.id()), Value::Null]);
+    assert!(
+        matches!(taken, Err(StorageError::Conflict { .. })),
+        "{taken:?}"
+    );
+    let to_foreign = row(
+        &note(),
+        5,
+        vec!["N".into(), Value::Uuid(globex.id()), Value::Null],
+    );
     let missing = commit(&storage, &tenant(1), vec![insert(&to_foreign)]);
-    assert!(matches!(missing, Err(StorageError::Reference { .. })), "{missing:?}");
+    assert!(
+        matches!(missing, Err(StorageError::Reference { .. })),
+        "{missing:?}"
+    );
 
     // The platform sees all tenants, nothing of theirs, and writes nothing.
     assert_eq!(all(&storage, &Scope::Platform, &company), [1, 2]);
     commit(&storage, &tenant(1), vec![insert(&note_row(9, "Mine"))]).unwrap();
     assert_eq!(count(&storage, &Scope::Platform, &note()), 0);
     let refused = commit(&storage, &Scope::Platform, vec![delete(&acme)]);
-    assert!(matches!(refused, Err(StorageError::Conflict { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(StorageError::Conflict { .. })),
+        "{refused:?}"
+    );
     let assign = vec![(10, Value::from("stolen"))];
     let claim = |object: &ObjectRef| {
-        Claim::new(object.clone(), Condition::all(), Vec::new(), 9, assign.clone(), common::stamp(9))
+        Claim::new(
+            object.clone(),
+            Condition::all(),
+            Vec::new(),
+            9,
+            assign.clone(),
+            common::stamp(9),
+        )
     };
     let claimed = pollster::block_on(storage.claim(&Scope::Platform, &claim(&note()))).unwrap();
     assert!(claimed.is_empty());
@@ -115,17 +154,27 @@ fn a_tenant_sees_and_writes_only_its_own_platform_row() {
 fn a_tenant_and_its_platform_row_come_into_being_together() {
     let storage = MemoryStorage::new();
     let acme = row(&company(), 1, vec!["acme".into()]);
-    let first = row(&note(), 7, vec!["Hello".into(), Value::Uuid(acme.id()), Value::Null]);
+    let first = row(
+        &note(),
+        7,
+        vec!["Hello".into(), Value::Uuid(acme.id()), Value::Null],
+    );
     commit(&storage, &tenant(1), vec![insert(&first), insert(&acme)]).unwrap();
     // Nothing of a commit that fails in the other space.
     let globex = row(&company(), 2, vec!["Acme".into()]);
     let second = row(&note(), 8, vec!["Hello".into(), Value::Null, Value::Null]);
     let duplicate = commit(&storage, &tenant(2), vec![insert(&second), insert(&globex)]);
-    assert!(matches!(duplicate, Err(StorageError::Duplicate { .. })), "{duplicate:?}");
+    assert!(
+        matches!(duplicate, Err(StorageError::Duplicate { .. })),
+        "{duplicate:?}"
+    );
     assert_eq!(count(&storage, &tenant(2), &note()), 0);
     // The note holds its company.
     let held = commit(&storage, &tenant(1), vec![delete(&acme)]);
-    assert!(matches!(held, Err(StorageError::Referenced { .. })), "{held:?}");
+    assert!(
+        matches!(held, Err(StorageError::Referenced { .. })),
+        "{held:?}"
+    );
     commit(&storage, &tenant(1), vec![delete(&acme), delete(&first)]).unwrap();
     assert!(all(&storage, &Scope::Platform, &company()).is_empty());
 }

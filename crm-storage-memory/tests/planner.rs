@@ -9,7 +9,9 @@
 
 mod common;
 
-use common::{Dice, commit, day, insert, integer, meta, moment, reference, row, stamp, tenant, text};
+use common::{
+    Dice, commit, day, insert, integer, meta, moment, reference, row, stamp, tenant, text,
+};
 use crm_core::query::{
     AggregateQuery, Comparison, Condition, FieldAt, Grouping, ListMatch, Measure, Query, SortKey,
     TextMatch, fold_case,
@@ -26,12 +28,26 @@ use uuid::Uuid;
 
 /// The names of fields that an index may have.
 const INDEXABLE: [&str; 13] = [
-    "name", "email", "count", "amount", "flag", "day", "at", "owner_id", "group_id", "created_at",
-    "archived_at", "tags", "extra",
+    "name",
+    "email",
+    "count",
+    "amount",
+    "flag",
+    "day",
+    "at",
+    "owner_id",
+    "group_id",
+    "created_at",
+    "archived_at",
+    "tags",
+    "extra",
 ];
 
 fn group() -> ObjectRef {
-    ObjectSchema::builder("group", "groups").field(text("name")).field(integer("size")).build()
+    ObjectSchema::builder("group", "groups")
+        .field(text("name"))
+        .field(integer("size"))
+        .build()
 }
 
 fn thing(dice: &mut Dice) -> ObjectRef {
@@ -48,8 +64,9 @@ fn thing(dice: &mut Dice) -> ObjectRef {
         .field(FieldSchema::new("tags", FieldType::List))
         .field(FieldSchema::new("extra", FieldType::Json));
     for _ in 0..dice.below(6) {
-        let fields: Vec<&'static str> =
-            (0..=dice.below(3)).map(|_| INDEXABLE[dice.below(INDEXABLE.len())]).collect();
+        let fields: Vec<&'static str> = (0..=dice.below(3))
+            .map(|_| INDEXABLE[dice.below(INDEXABLE.len())])
+            .collect();
         builder = builder.index(&fields);
     }
     if dice.one_in(2) {
@@ -68,23 +85,54 @@ fn thing(dice: &mut Dice) -> ObjectRef {
 fn value(dice: &mut Dice, object: &ObjectRef, field: usize) -> Value {
     let schema = &object.fields()[field];
     if schema.field_type == FieldType::Email {
-        return dice.of(&["ann@x.org", "Ann@X.org", "bob@x.org", "ÉVA@x.org", "éva@x.org"]).into();
+        return dice
+            .of(&[
+                "ann@x.org",
+                "Ann@X.org",
+                "bob@x.org",
+                "ÉVA@x.org",
+                "éva@x.org",
+            ])
+            .into();
     }
     if field == system::CREATED_BY || field == system::UPDATED_BY {
         return dice.of(&["system", "user"]).into();
     }
     match schema.storage_kind() {
-        StorageKind::Text => {
-            dice.of(&["a", "A", "ab", "b", "é", "É", "\u{1}", "\0", "a\0", "z", "\u{10FFFF}", "ß"]).into()
-        }
+        StorageKind::Text => dice
+            .of(&[
+                "a",
+                "A",
+                "ab",
+                "b",
+                "é",
+                "É",
+                "\u{1}",
+                "\0",
+                "a\0",
+                "z",
+                "\u{10FFFF}",
+                "ß",
+            ])
+            .into(),
         StorageKind::Integer => {
             [0, 1, 2, -1, -2, 255, 256, i64::MAX, i64::MIN][dice.below(9)].into()
         }
         StorageKind::Decimal => {
             let text = dice.of(&[
-                "1", "1.0", "1.0000001", "1.0000002", "-1.0000001", "0", "-0.5", "0.5",
-                "0.1234567890123456789012345678", "79228162514264337593543950335",
-                "-79228162514264337593543950335", "100", "99.99",
+                "1",
+                "1.0",
+                "1.0000001",
+                "1.0000002",
+                "-1.0000001",
+                "0",
+                "-0.5",
+                "0.5",
+                "0.1234567890123456789012345678",
+                "79228162514264337593543950335",
+                "-79228162514264337593543950335",
+                "100",
+                "99.99",
             ]);
             text.parse::<Decimal>().unwrap().into()
         }
@@ -94,16 +142,30 @@ fn value(dice: &mut Dice, object: &ObjectRef, field: usize) -> Value {
         StorageKind::Uuid => Uuid::from_u128(1 + dice.below(4) as u128).into(),
         StorageKind::List => {
             let all = ["x", "y", "z"];
-            Value::List(all.iter().take(dice.below(4)).map(ToString::to_string).collect())
+            Value::List(
+                all.iter()
+                    .take(dice.below(4))
+                    .map(ToString::to_string)
+                    .collect(),
+            )
         }
-        StorageKind::Json => {
-            [json!({"k": 1}), json!({"k": "a"}), json!({"k": null}), json!({})][dice.below(4)].clone().into()
-        }
+        StorageKind::Json => [
+            json!({"k": 1}),
+            json!({"k": "a"}),
+            json!({"k": null}),
+            json!({}),
+        ][dice.below(4)]
+        .clone()
+        .into(),
     }
 }
 
 fn value_or_null(dice: &mut Dice, object: &ObjectRef, field: usize) -> Value {
-    if dice.one_in(4) { Value::Null } else { value(dice, object, field) }
+    if dice.one_in(4) {
+        Value::Null
+    } else {
+        value(dice, object, field)
+    }
 }
 
 fn random_row(dice: &mut Dice, object: &ObjectRef, id: u128) -> Row {
@@ -145,21 +207,32 @@ struct World<'a> {
 }
 
 fn leaf(dice: &mut Dice, world: &World<'_>) -> Condition {
-    let World { object, group, rows } = *world;
+    let World {
+        object,
+        group,
+        rows,
+    } = *world;
     if dice.one_in(20) && !rows.is_empty() {
         let id = |dice: &mut Dice| Value::Uuid(rows[dice.below(rows.len())].id());
         let values = vec![id(dice), id(dice), Value::Uuid(Uuid::nil()), id(dice)];
         let field = FieldAt::new(system::ID);
         return match dice.below(3) {
             0 => Condition::In { field, values },
-            1 => Condition::Compare { field, op: ORDERED[dice.below(6)], value: id(dice) },
+            1 => Condition::Compare {
+                field,
+                op: ORDERED[dice.below(6)],
+                value: id(dice),
+            },
             _ => Condition::equals(system::ID, id(dice)),
         };
     }
     let field = random_field(dice, object);
     let schema = &object.fields()[field];
     let folds = schema.ignore_case && !dice.one_in(4);
-    let at = FieldAt { ignore_case: folds, ..FieldAt::new(field) };
+    let at = FieldAt {
+        ignore_case: folds,
+        ..FieldAt::new(field)
+    };
     let operand = |dice: &mut Dice| match value(dice, object, field) {
         Value::Text(text) if folds => Value::Text(fold_case(&text)),
         // Numbers of either kind compare with each other.
@@ -167,17 +240,27 @@ fn leaf(dice: &mut Dice, world: &World<'_>) -> Condition {
         value => value,
     };
     match dice.below(12) {
-        0..4 if schema.is_sortable() => {
-            Condition::Compare { field: at, op: Comparison::Eq, value: operand(dice) }
-        }
+        0..4 if schema.is_sortable() => Condition::Compare {
+            field: at,
+            op: Comparison::Eq,
+            value: operand(dice),
+        },
         4 | 5 if schema.is_sortable() => {
             let op = ORDERED[dice.below(6)];
-            Condition::Compare { field: at, op, value: operand(dice) }
+            Condition::Compare {
+                field: at,
+                op,
+                value: operand(dice),
+            }
         }
-        6 if schema.is_sortable() => {
-            Condition::In { field: at, values: (0..dice.below(4)).map(|_| operand(dice)).collect() }
-        }
-        7 => Condition::Null { field: FieldAt::new(field), is_null: dice.one_in(2) },
+        6 if schema.is_sortable() => Condition::In {
+            field: at,
+            values: (0..dice.below(4)).map(|_| operand(dice)).collect(),
+        },
+        7 => Condition::Null {
+            field: FieldAt::new(field),
+            is_null: dice.one_in(2),
+        },
         8 => Condition::Has {
             index: object.field_index("group_id").unwrap(),
             object: group.clone(),
@@ -188,7 +271,11 @@ fn leaf(dice: &mut Dice, world: &World<'_>) -> Condition {
         },
         9 => Condition::List {
             field: FieldAt::new(object.field_index("tags").unwrap()),
-            op: if dice.one_in(2) { ListMatch::Any } else { ListMatch::All },
+            op: if dice.one_in(2) {
+                ListMatch::Any
+            } else {
+                ListMatch::All
+            },
             values: vec!["x".to_owned(), "y".to_owned()],
         },
         10 => Condition::Compare {
@@ -201,7 +288,11 @@ fn leaf(dice: &mut Dice, world: &World<'_>) -> Condition {
         },
         _ => Condition::Text {
             field: FieldAt::new(object.field_index("name").unwrap()),
-            op: if dice.one_in(2) { TextMatch::StartsWith } else { TextMatch::Contains },
+            op: if dice.one_in(2) {
+                TextMatch::StartsWith
+            } else {
+                TextMatch::Contains
+            },
             folded: "a".to_owned(),
         },
     }
@@ -210,7 +301,9 @@ fn leaf(dice: &mut Dice, world: &World<'_>) -> Condition {
 fn condition(dice: &mut Dice, world: &World<'_>, depth: usize) -> Condition {
     if depth > 0 {
         let some = |dice: &mut Dice| -> Vec<Condition> {
-            (0..dice.below(4)).map(|_| condition(dice, world, depth - 1)).collect()
+            (0..dice.below(4))
+                .map(|_| condition(dice, world, depth - 1))
+                .collect()
         };
         match dice.below(8) {
             0..3 => return Condition::And(some(dice)),
@@ -224,7 +317,11 @@ fn condition(dice: &mut Dice, world: &World<'_>, depth: usize) -> Condition {
 
 /// A query as sessions make them: visibility first, then what the caller asks for.
 fn query(dice: &mut Dice, object: &ObjectRef, group: &ObjectRef, rows: &[Row]) -> Query {
-    let world = World { object, group, rows };
+    let world = World {
+        object,
+        group,
+        rows,
+    };
     let mut all = Vec::new();
     if !dice.one_in(3) {
         all.push(Condition::not_deleted());
@@ -239,7 +336,10 @@ fn query(dice: &mut Dice, object: &ObjectRef, group: &ObjectRef, rows: &[Row]) -
     for _ in 0..dice.below(4) {
         let index = random_field(dice, object);
         if object.fields()[index].is_sortable() {
-            sort.push(SortKey { index, descending: dice.one_in(2) });
+            sort.push(SortKey {
+                index,
+                descending: dice.one_in(2),
+            });
             if index == system::ID {
                 break;
             }
@@ -252,13 +352,19 @@ fn query(dice: &mut Dice, object: &ObjectRef, group: &ObjectRef, rows: &[Row]) -
         }
     }
     let limit = [0, 1, 2, 3, 5, 10, usize::MAX][dice.below(7)];
-    let mut query = Query::new(object, Condition::And(all)).sort(sort).limit(limit);
+    let mut query = Query::new(object, Condition::And(all))
+        .sort(sort)
+        .limit(limit);
     if !rows.is_empty() && dice.one_in(2) {
         // Behind a row, or behind where one might stand.
         let row = &rows[dice.below(rows.len())];
         let position = query.sort.iter().map(|key| {
             let stays = key.index == system::ID || !dice.one_in(5);
-            if stays { row.value(key.index).into_owned() } else { value_or_null(dice, object, key.index) }
+            if stays {
+                row.value(key.index).into_owned()
+            } else {
+                value_or_null(dice, object, key.index)
+            }
         });
         query.after = Some(position.collect());
     }
@@ -332,8 +438,16 @@ fn pages_join_without_gaps_or_doubles() {
     let owner = Uuid::from_u128(7);
     let rows: Vec<Row> = (0..500_u128)
         .map(|id| {
-            let rank = if id % 7 == 0 { Value::Null } else { Value::Integer((id % 5) as i64) };
-            let owner = if id % 3 == 0 { Uuid::from_u128(8) } else { owner };
+            let rank = if id % 7 == 0 {
+                Value::Null
+            } else {
+                Value::Integer((id % 5) as i64)
+            };
+            let owner = if id % 3 == 0 {
+                Uuid::from_u128(8)
+            } else {
+                owner
+            };
             row(&task, id, vec![owner.into(), rank])
         })
         .collect();
@@ -341,16 +455,23 @@ fn pages_join_without_gaps_or_doubles() {
     let owner_at = task.field_index("owner_id").unwrap();
     let rank_at = task.field_index("rank").unwrap();
     for descending in [false, true] {
-        let all = Query::new(&task, Condition::equals(owner_at, owner.into()))
-            .sort(vec![SortKey { index: rank_at, descending }]);
+        let all =
+            Query::new(&task, Condition::equals(owner_at, owner.into())).sort(vec![SortKey {
+                index: rank_at,
+                descending,
+            }]);
         let wanted = scan(&all, rows.clone(), &|_, _| None);
         let mut walked = Vec::new();
         let mut page = all.clone().limit(17);
         loop {
             let found = pollster::block_on(storage.select(&scope, &page)).unwrap();
             let Some(last) = found.last() else { break };
-            page.after =
-                Some(page.sort.iter().map(|key| last.value(key.index).into_owned()).collect());
+            page.after = Some(
+                page.sort
+                    .iter()
+                    .map(|key| last.value(key.index).into_owned())
+                    .collect(),
+            );
             walked.extend(found);
         }
         assert_eq!(walked.len(), wanted.len());

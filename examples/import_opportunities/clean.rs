@@ -25,8 +25,11 @@ use rust_decimal::Decimal;
 use super::read::{AccountRow, AgentRow, Files, Line, OpportunityRow, ProductRow, Rejected};
 
 const PRODUCT_NAMES: [(&str, &str); 1] = [("GTXPro", "GTX Pro")];
-const COUNTRY_CODES: [(&str, &str); 3] =
-    [("Philipines", "PH"), ("United States", "US"), ("Korea", "KR")];
+const COUNTRY_CODES: [(&str, &str); 3] = [
+    ("Philipines", "PH"),
+    ("United States", "US"),
+    ("Korea", "KR"),
+];
 
 #[derive(Clone, Debug)]
 pub(crate) struct Product {
@@ -62,9 +65,18 @@ pub(crate) struct Opportunity {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Journey {
     Prospecting,
-    Engaging { since: NaiveDate },
-    Won { engaged: NaiveDate, closed: NaiveDate, value: Decimal },
-    Lost { engaged: NaiveDate, closed: NaiveDate },
+    Engaging {
+        since: NaiveDate,
+    },
+    Won {
+        engaged: NaiveDate,
+        closed: NaiveDate,
+        value: Decimal,
+    },
+    Lost {
+        engaged: NaiveDate,
+        closed: NaiveDate,
+    },
 }
 
 impl Journey {
@@ -97,7 +109,10 @@ pub(crate) struct Cleaned {
 
 impl Cleaned {
     pub(crate) fn from_files(files: Files) -> Self {
-        let mut cleaned = Self { rejected: files.rejected, ..Self::default() };
+        let mut cleaned = Self {
+            rejected: files.rejected,
+            ..Self::default()
+        };
         cleaned.take_products(files.products);
         cleaned.take_companies(files.accounts);
         cleaned.take_agents(files.agents);
@@ -114,8 +129,16 @@ impl Cleaned {
             let list_price = cells.required("sales_price", price);
             match (list_price, cells.fault()) {
                 (Some(list_price), None) => {
-                    let ProductRow { product: name, series, .. } = line.row;
-                    self.products.push(Product { name, series, list_price });
+                    let ProductRow {
+                        product: name,
+                        series,
+                        ..
+                    } = line.row;
+                    self.products.push(Product {
+                        name,
+                        series,
+                        list_price,
+                    });
                 }
                 (_, fault) => self.rejected.push(line.reject(fault.unwrap_or_default())),
             }
@@ -156,7 +179,11 @@ impl Cleaned {
             let manager_email = cells.email("manager", &row.manager, &mut people);
             match (email, manager_email, cells.fault()) {
                 (Some(email), Some(manager_email), None) => {
-                    self.agents.push(Agent { line, email, manager_email });
+                    self.agents.push(Agent {
+                        line,
+                        email,
+                        manager_email,
+                    });
                 }
                 (_, _, fault) => self.rejected.push(line.reject(fault.unwrap_or_default())),
             }
@@ -164,12 +191,21 @@ impl Cleaned {
     }
 
     fn take_opportunities(&mut self, lines: Vec<Line<OpportunityRow>>) {
-        let products: HashMap<String, Product> =
-            self.products.iter().map(|product| (product.name.clone(), product.clone())).collect();
-        let companies: HashSet<String> =
-            self.companies.iter().map(|company| company.line.row.account.clone()).collect();
-        let agents: HashSet<String> =
-            self.agents.iter().map(|agent| agent.line.row.sales_agent.clone()).collect();
+        let products: HashMap<String, Product> = self
+            .products
+            .iter()
+            .map(|product| (product.name.clone(), product.clone()))
+            .collect();
+        let companies: HashSet<String> = self
+            .companies
+            .iter()
+            .map(|company| company.line.row.account.clone())
+            .collect();
+        let agents: HashSet<String> = self
+            .agents
+            .iter()
+            .map(|agent| agent.line.row.sales_agent.clone())
+            .collect();
         let mut seen = HashSet::new();
         for line in lines {
             let (mut cells, row) = (Cells::default(), &line.row);
@@ -177,11 +213,18 @@ impl Cleaned {
             cells.known("sales_agent", agents.contains(&row.sales_agent));
             let product = products.get(corrected(&row.product)).cloned();
             cells.known("product", product.is_some());
-            cells.known("account", row.account.is_empty() || companies.contains(&row.account));
+            cells.known(
+                "account",
+                row.account.is_empty() || companies.contains(&row.account),
+            );
             let journey = cells.journey(row);
             match (product, journey, cells.fault()) {
                 (Some(product), Some(journey), None) => {
-                    self.opportunities.push(Opportunity { line, product, journey });
+                    self.opportunities.push(Opportunity {
+                        line,
+                        product,
+                        journey,
+                    });
                 }
                 (_, _, fault) => self.rejected.push(line.reject(fault.unwrap_or_default())),
             }
@@ -191,13 +234,19 @@ impl Cleaned {
 
 /// A product's name as the catalogue writes it.
 fn corrected(product: &str) -> &str {
-    let correction = PRODUCT_NAMES.iter().find(|(written, _)| *written == product);
+    let correction = PRODUCT_NAMES
+        .iter()
+        .find(|(written, _)| *written == product);
     correction.map_or(product, |(_, meant)| meant)
 }
 
 /// `Mei-Mei Johns` gets `mei-mei.johns@example.com`; the domain is reserved and reaches nobody.
 fn address_of(name: &str) -> Option<EmailAddress> {
-    let words: Vec<String> = name.to_lowercase().split_whitespace().map(str::to_owned).collect();
+    let words: Vec<String> = name
+        .to_lowercase()
+        .split_whitespace()
+        .map(str::to_owned)
+        .collect();
     let mut local = words.join(".");
     local.retain(|letter| letter.is_alphanumeric() || matches!(letter, '.' | '-'));
     EmailAddress::parse(&format!("{local}@example.com")).ok()
@@ -275,7 +324,9 @@ impl Cells {
     }
 
     fn millions(&mut self, column: &str, cell: &str) -> Option<Decimal> {
-        let amount = self.amount(column, cell)?.checked_mul(Decimal::from(1_000_000));
+        let amount = self
+            .amount(column, cell)?
+            .checked_mul(Decimal::from(1_000_000));
         if amount.is_none() {
             self.complain(format!("`{column}` is too large"));
         }
@@ -306,9 +357,13 @@ impl Cells {
             self.complain(format!("`{column}` gives no e-mail address"));
             return None;
         };
-        let owner = people.entry(email.as_str().to_owned()).or_insert_with(|| name.to_owned());
+        let owner = people
+            .entry(email.as_str().to_owned())
+            .or_insert_with(|| name.to_owned());
         if owner != name {
-            self.complain(format!("`{column}` gives the e-mail address of somebody else"));
+            self.complain(format!(
+                "`{column}` gives the e-mail address of somebody else"
+            ));
         }
         Some(email)
     }
@@ -318,7 +373,10 @@ impl Cells {
         let engaged = self.date("engage_date", &row.engage_date);
         let closed = self.date("close_date", &row.close_date);
         let value = self.amount("close_value", &row.close_value);
-        if engaged.zip(closed).is_some_and(|(engaged, closed)| closed < engaged) {
+        if engaged
+            .zip(closed)
+            .is_some_and(|(engaged, closed)| closed < engaged)
+        {
             self.complain("`close_date` is before `engage_date`");
         }
         match row.deal_stage.as_str() {
@@ -329,13 +387,19 @@ impl Cells {
             }
             "Engaging" => {
                 self.still_open(row);
-                Some(Journey::Engaging { since: self.required("engage_date", engaged)? })
+                Some(Journey::Engaging {
+                    since: self.required("engage_date", engaged)?,
+                })
             }
             "Won" => {
                 let engaged = self.required("engage_date", engaged);
                 let closed = self.required("close_date", closed);
                 let value = self.required("close_value", value);
-                Some(Journey::Won { engaged: engaged?, closed: closed?, value: value? })
+                Some(Journey::Won {
+                    engaged: engaged?,
+                    closed: closed?,
+                    value: value?,
+                })
             }
             "Lost" => {
                 let engaged = self.required("engage_date", engaged);
@@ -343,7 +407,10 @@ impl Cells {
                 if value.is_some_and(|value| value > Decimal::ZERO) {
                     self.complain("`close_value` of a lost deal is not 0");
                 }
-                Some(Journey::Lost { engaged: engaged?, closed: closed? })
+                Some(Journey::Lost {
+                    engaged: engaged?,
+                    closed: closed?,
+                })
             }
             _ => {
                 self.known("deal_stage", false);
@@ -359,7 +426,9 @@ impl Cells {
 
     fn unexpected(&mut self, column: &str, cell: &str, state: &str) {
         if !cell.is_empty() {
-            self.complain(format!("`{column}` is filled, but the deal is still {state}"));
+            self.complain(format!(
+                "`{column}` is filled, but the deal is still {state}"
+            ));
         }
     }
 }

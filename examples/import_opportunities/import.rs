@@ -50,10 +50,18 @@ pub(crate) struct Stages {
 }
 
 pub(crate) async fn import(cleaned: Cleaned, bar: &ProgressBar) -> Result<Imported, Failure> {
-    let Cleaned { companies, products, agents, opportunities, mut rejected } = cleaned;
+    let Cleaned {
+        companies,
+        products,
+        agents,
+        opportunities,
+        mut rejected,
+    } = cleaned;
     let diary = Diary::of(&opportunities);
     let clock = Arc::new(ManualClock::new(diary.eve().and_time(MORNING).and_utc()));
-    let crm = Crm::builder(MemoryStorage::new()).clock(clock.clone()).build();
+    let crm = Crm::builder(MemoryStorage::new())
+        .clock(clock.clone())
+        .build();
     let onboarding = Onboarding::new("Hardware Sales", "hardware-sales", "admin@example.com");
     let tenant = crm.onboard(onboarding).await?.tenant;
     // The audit trail says of everything below that this import did it.
@@ -64,7 +72,14 @@ pub(crate) async fn import(cleaned: Cleaned, bar: &ProgressBar) -> Result<Import
     let accounts = create_accounts(&session, companies, &mut rejected).await?;
 
     bar.set_length(diary.steps());
-    let mut deals = Deals { session, stages, staff, accounts, ids: HashMap::new(), rejected };
+    let mut deals = Deals {
+        session,
+        stages,
+        staff,
+        accounts,
+        ids: HashMap::new(),
+        rejected,
+    };
     for (day, steps) in &diary.days {
         clock.set(day.and_time(MORNING).and_utc());
         deals.enter(&steps.entering).await?;
@@ -75,7 +90,12 @@ pub(crate) async fn import(cleaned: Cleaned, bar: &ProgressBar) -> Result<Import
     }
     bar.finish_and_clear();
     let products = products.into_iter().map(|product| product.name).collect();
-    Ok(Imported { session: deals.session, stages, products, rejected: deals.rejected })
+    Ok(Imported {
+        session: deals.session,
+        stages,
+        products,
+        rejected: deals.rejected,
+    })
 }
 
 /// What happens on which day.
@@ -100,11 +120,19 @@ impl Steps<'_> {
 impl<'a> Diary<'a> {
     fn of(opportunities: &'a [Opportunity]) -> Self {
         let dates = |o: &Opportunity| [o.journey.engaged(), o.journey.closed()];
-        let last_day = opportunities.iter().flat_map(dates).flatten().max().unwrap_or_default();
+        let last_day = opportunities
+            .iter()
+            .flat_map(dates)
+            .flatten()
+            .max()
+            .unwrap_or_default();
         let mut days: BTreeMap<NaiveDate, Steps<'a>> = BTreeMap::new();
         for opportunity in opportunities {
             let engaged = opportunity.journey.engaged();
-            days.entry(engaged.unwrap_or(last_day)).or_default().entering.push(opportunity);
+            days.entry(engaged.unwrap_or(last_day))
+                .or_default()
+                .entering
+                .push(opportunity);
             if let Some(day) = engaged {
                 days.entry(day).or_default().engaging.push(opportunity);
             }
@@ -129,7 +157,10 @@ impl<'a> Diary<'a> {
 /// The tenant has a pipeline from onboarding; this one takes its place as the default.
 async fn create_pipeline(session: &Session) -> Result<Stages, Failure> {
     let mut work = session.begin();
-    let pipeline = Pipeline { is_default: true, ..Pipeline::new("Opportunities") };
+    let pipeline = Pipeline {
+        is_default: true,
+        ..Pipeline::new("Opportunities")
+    };
     let pipeline = work.pipelines().create(pipeline).await?.id;
     let mut stages = Vec::new();
     for (name, probability, stage_type) in [
@@ -147,8 +178,16 @@ async fn create_pipeline(session: &Session) -> Result<Stages, Failure> {
         stages.push(work.pipelines().add_stage(stage).await?.id);
     }
     work.commit().await?;
-    let [prospecting, engaging, won, lost] = stages[..] else { return Err("four stages".into()) };
-    Ok(Stages { pipeline, prospecting, engaging, won, lost })
+    let [prospecting, engaging, won, lost] = stages[..] else {
+        return Err("four stages".into());
+    };
+    Ok(Stages {
+        pipeline,
+        prospecting,
+        engaging,
+        won,
+        lost,
+    })
 }
 
 /// Who sells where, by the sales agent's name.
@@ -162,16 +201,35 @@ async fn create_staff(
 ) -> Result<Staff, Failure> {
     let mut office = Office::new(session);
     let mut staff = Staff::new();
-    for Agent { line, email, manager_email } in agents {
-        let AgentRow { sales_agent, manager, regional_office } = &line.row;
+    for Agent {
+        line,
+        email,
+        manager_email,
+    } in agents
+    {
+        let AgentRow {
+            sales_agent,
+            manager,
+            regional_office,
+        } = &line.row;
         let leader = office.user(manager, manager_email, "Sales manager").await?;
         let agent = office.user(sales_agent, email, "Sales agent").await?;
         let team = office.team(regional_office).await?;
         let mut users = office.work.users();
-        let reports = users.update(agent, |user| user.manager_id = Some(leader)).await;
+        let reports = users
+            .update(agent, |user| user.manager_id = Some(leader))
+            .await;
         keep(reports, &line, "the agent has no manager", rejected)?;
-        office.work.teams().add_member(team, leader, TeamRole::Lead).await?;
-        office.work.teams().add_member(team, agent, TeamRole::Member).await?;
+        office
+            .work
+            .teams()
+            .add_member(team, leader, TeamRole::Lead)
+            .await?;
+        office
+            .work
+            .teams()
+            .add_member(team, agent, TeamRole::Member)
+            .await?;
         staff.insert(sales_agent.clone(), (agent, team));
     }
     office.work.commit().await?;
@@ -188,7 +246,11 @@ struct Office {
 
 impl Office {
     fn new(session: &Session) -> Self {
-        Self { work: session.begin(), users: HashMap::new(), teams: HashMap::new() }
+        Self {
+            work: session.begin(),
+            users: HashMap::new(),
+            teams: HashMap::new(),
+        }
     }
 
     async fn user(&mut self, name: &str, email: EmailAddress, job: &str) -> Result<Id<User>> {
@@ -232,7 +294,9 @@ async fn create_accounts(
     }
     for Company { line, .. } in &companies {
         let (child, parent) = (accounts.get(&line.row.account), &line.row.subsidiary_of);
-        let Some(child) = child.filter(|_| !parent.is_empty()) else { continue };
+        let Some(child) = child.filter(|_| !parent.is_empty()) else {
+            continue;
+        };
         let Some(parent) = accounts.get(parent) else {
             rejected.push(line.reject("the account has no parent: unknown `subsidiary_of`"));
             continue;
@@ -246,7 +310,10 @@ async fn create_accounts(
 
 fn account(company: &Company) -> Account {
     let row = &company.line.row;
-    let office = Address { country: company.country, ..Address::default() };
+    let office = Address {
+        country: company.country,
+        ..Address::default()
+    };
     Account {
         account_type: AccountType::Customer,
         industry: Some(row.sector.clone()).filter(|sector| !sector.is_empty()),
@@ -275,7 +342,8 @@ impl Deals {
         let mut work = self.session.begin();
         for Opportunity { line, product, .. } in opportunities {
             let Some(deal) = self.deal(&line.row, product) else {
-                self.rejected.push(line.reject("its agent or account was not taken over"));
+                self.rejected
+                    .push(line.reject("its agent or account was not taken over"));
                 continue;
             };
             let created = work.deals().create(deal).await;
@@ -292,9 +360,10 @@ impl Deals {
         let (owner, team) = *self.staff.get(&row.sales_agent)?;
         let (name, account) = match row.account.as_str() {
             "" => (product.name.clone(), None),
-            account => {
-                (format!("{} for {account}", product.name), Some(*self.accounts.get(account)?))
-            }
+            account => (
+                format!("{} for {account}", product.name),
+                Some(*self.accounts.get(account)?),
+            ),
         };
         Some(Deal {
             stage_id: Some(self.stages.prospecting),
@@ -314,7 +383,12 @@ impl Deals {
         for Opportunity { line, .. } in opportunities {
             if let Some(deal) = self.ids.get(&line.row.opportunity_id) {
                 let moved = work.deals().move_to(*deal, self.stages.engaging).await;
-                keep(moved, line, "the deal stays in Prospecting", &mut self.rejected)?;
+                keep(
+                    moved,
+                    line,
+                    "the deal stays in Prospecting",
+                    &mut self.rejected,
+                )?;
             }
         }
         work.commit().await?;
@@ -324,7 +398,9 @@ impl Deals {
     async fn close(&mut self, opportunities: &[&Opportunity]) -> Result<(), Failure> {
         let mut work = self.session.begin();
         for Opportunity { line, journey, .. } in opportunities {
-            let Some(deal) = self.ids.get(&line.row.opportunity_id).copied() else { continue };
+            let Some(deal) = self.ids.get(&line.row.opportunity_id).copied() else {
+                continue;
+            };
             let mut deals = work.deals();
             let closed = match *journey {
                 // Stage and price in one step; the rules of a move hold for every write.
@@ -338,7 +414,12 @@ impl Deals {
                 }
                 _ => deals.move_to(deal, self.stages.lost).await,
             };
-            keep(closed, line, "the deal stays in Engaging", &mut self.rejected)?;
+            keep(
+                closed,
+                line,
+                "the deal stays in Engaging",
+                &mut self.rejected,
+            )?;
         }
         work.commit().await?;
         Ok(())

@@ -58,13 +58,19 @@ async fn main() -> ExitCode {
 fn arguments(arguments: impl Iterator<Item = OsString>) -> Option<(PathBuf, bool)> {
     let (flags, folders): (Vec<_>, Vec<_>) =
         arguments.partition(|argument| argument.as_encoded_bytes().starts_with(b"--"));
-    let [folder] = folders.as_slice() else { return None };
+    let [folder] = folders.as_slice() else {
+        return None;
+    };
     let known = flags.iter().all(|flag| flag == "--json");
     known.then(|| (PathBuf::from(folder), !flags.is_empty()))
 }
 
 async fn import_and_print(folder: &Path, json: bool) -> Result<(), Failure> {
-    let bar = if json { ProgressBar::hidden() } else { progress_bar()? };
+    let bar = if json {
+        ProgressBar::hidden()
+    } else {
+        progress_bar()?
+    };
     let report = run(folder, &bar).await?;
     let mut out = io::stdout().lock();
     if json {

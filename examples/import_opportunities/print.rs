@@ -22,7 +22,11 @@ impl Report {
         }
         writeln!(out, "Not taken over:")?;
         for row in &self.rejected {
-            writeln!(out, "  {}, line {}: {} {}", row.file, row.line, row.key, row.reason)?;
+            writeln!(
+                out,
+                "  {}, line {}: {} {}",
+                row.file, row.line, row.key, row.reason
+            )?;
         }
         Ok(())
     }
@@ -39,11 +43,19 @@ impl Report {
             writeln!(out, "{stage:<24}{entered:>12}{now:>12}")?;
         }
         let win_rate = shown(self.win_rate.as_deref());
-        writeln!(out, "\nwin rate {win_rate}, won value {} USD", self.won_value)
+        writeln!(
+            out,
+            "\nwin rate {win_rate}, won value {} USD",
+            self.won_value
+        )
     }
 
     fn print_quarters(&self, out: &mut impl Write) -> io::Result<()> {
-        writeln!(out, "\n{:<24}{:>8}{:>8}{:>14}", "closed in", "won", "lost", "won value")?;
+        writeln!(
+            out,
+            "\n{:<24}{:>8}{:>8}{:>14}",
+            "closed in", "won", "lost", "won value"
+        )?;
         for (quarter, closed) in &self.by_close_quarter {
             let (won, lost, value) = (closed.won, closed.lost, closed.won_value);
             writeln!(out, "{quarter:<24}{won:>8}{lost:>8}{value:>14}")?;

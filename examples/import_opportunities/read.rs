@@ -83,7 +83,12 @@ pub(crate) struct Line<R> {
 impl<R: CsvRow> Line<R> {
     pub(crate) fn reject(&self, reason: impl Into<String>) -> Rejected {
         let key = self.row.key().to_owned();
-        Rejected { file: R::FILE, line: self.number, key, reason: reason.into() }
+        Rejected {
+            file: R::FILE,
+            line: self.number,
+            key,
+            reason: reason.into(),
+        }
     }
 }
 
@@ -122,7 +127,10 @@ fn read_file<R: CsvRow>(
         .from_path(&path)
         .map_err(|error| failed(&error))?;
     let header = reader.headers().map_err(|error| failed(&error))?.clone();
-    if let Some(missing) = R::COLUMNS.iter().find(|column| !header.iter().any(|h| h == **column)) {
+    if let Some(missing) = R::COLUMNS
+        .iter()
+        .find(|column| !header.iter().any(|h| h == **column))
+    {
         return Err(failed(&format_args!("the column `{missing}` is missing")).into());
     }
     let mut lines = Vec::new();
@@ -137,18 +145,28 @@ fn read_file<R: CsvRow>(
 
 fn line<R: CsvRow>(record: &StringRecord, header: &StringRecord) -> Result<Line<R>, Failure> {
     let number = record.position().map_or(0, csv::Position::line);
-    Ok(Line { number, row: record.deserialize(Some(header))? })
+    Ok(Line {
+        number,
+        row: record.deserialize(Some(header))?,
+    })
 }
 
 /// What is wrong with a row that has no columns to look at. An unreadable file stays an error.
 fn reject_broken<R: CsvRow>(error: csv::Error) -> Result<Rejected, Failure> {
     let line = error.position().map_or(0, csv::Position::line);
     let reason = match error.kind() {
-        ErrorKind::UnequalLengths { expected_len, len, .. } => {
+        ErrorKind::UnequalLengths {
+            expected_len, len, ..
+        } => {
             format!("the row has {len} columns instead of {expected_len}")
         }
         ErrorKind::Utf8 { .. } => "the row is not UTF-8 text".to_owned(),
         _ => return Err(error.into()),
     };
-    Ok(Rejected { file: R::FILE, line, key: String::new(), reason })
+    Ok(Rejected {
+        file: R::FILE,
+        line,
+        key: String::new(),
+        reason,
+    })
 }

@@ -101,7 +101,12 @@ struct Tally {
 
 impl From<Tally> for Figures {
     fn from(tally: Tally) -> Self {
-        let Tally { stages, won_value, cycle_days_won, cycle_days_lost } = tally;
+        let Tally {
+            stages,
+            won_value,
+            cycle_days_won,
+            cycle_days_lost,
+        } = tally;
         let InStages { won, lost, .. } = stages;
         let closed = won + lost;
         let deals = stages.prospecting + stages.engaging + closed;
@@ -140,8 +145,16 @@ fn plain_number<S: Serializer>(amount: &Decimal, serializer: S) -> Result<S::Ok,
 }
 
 pub(crate) async fn report(imported: Imported) -> Result<Report> {
-    let Imported { session, stages, products, rejected } = imported;
-    let questions = Questions { session: &session, stages };
+    let Imported {
+        session,
+        stages,
+        products,
+        rejected,
+    } = imported;
+    let questions = Questions {
+        session: &session,
+        stages,
+    };
     let total = Figures::from(questions.total().await?);
     let agents = names(&session, |user: &User| user.display_name.clone()).await?;
     let accounts = names(&session, |account: &Account| Some(account.name.clone())).await?;
@@ -194,7 +207,10 @@ impl Questions<'_> {
     }
 
     async fn total(&self) -> Result<Tally> {
-        let query = Self::deals().group_by(Deal::STAGE_ID).count().sum(Deal::AMOUNT);
+        let query = Self::deals()
+            .group_by(Deal::STAGE_ID)
+            .count()
+            .sum(Deal::AMOUNT);
         let mut tally = Tally::default();
         for group in self.session.deals().aggregate(query).await? {
             self.add_stage(&mut tally, &group, 0);
@@ -209,8 +225,11 @@ impl Questions<'_> {
         field: FieldOf<Deal, Id<T>>,
         names: &HashMap<Uuid, String>,
     ) -> Result<BTreeMap<String, Figures>> {
-        let query =
-            Self::deals().group_by(field).group_by(Deal::STAGE_ID).count().sum(Deal::AMOUNT);
+        let query = Self::deals()
+            .group_by(field)
+            .group_by(Deal::STAGE_ID)
+            .count()
+            .sum(Deal::AMOUNT);
         let mut tallies: BTreeMap<Option<Uuid>, Tally> = BTreeMap::new();
         for group in self.session.deals().aggregate(query).await? {
             let tally = tallies.entry(group.key(0).as_uuid()).or_default();
@@ -220,7 +239,9 @@ impl Questions<'_> {
         for (id, mut tally) in tallies {
             let these = id.map_or_else(|| field.is_null(), |id| field.eq(Id::new(id)));
             self.add_cycles(&mut tally, Some(these)).await?;
-            let name = id.and_then(|id| names.get(&id).cloned()).unwrap_or_default();
+            let name = id
+                .and_then(|id| names.get(&id).cloned())
+                .unwrap_or_default();
             figures.insert(name, tally.into());
         }
         Ok(figures)
@@ -262,7 +283,12 @@ impl Questions<'_> {
         if let Some(these) = these {
             query = query.filter(DealStageChange::DEAL_ID.has(these));
         }
-        for group in self.session.records::<DealStageChange>().aggregate(query).await? {
+        for group in self
+            .session
+            .records::<DealStageChange>()
+            .aggregate(query)
+            .await?
+        {
             let days = group.number(0).unwrap_or_default() / Decimal::from(SECONDS_A_DAY);
             let days = days.to_u64().unwrap_or_default();
             match group.key(0).as_uuid().map(Id::new) == Some(won) {
@@ -274,9 +300,16 @@ impl Questions<'_> {
     }
 
     async fn entered(&self) -> Result<InStages> {
-        let query = Aggregate::new().group_by(DealStageChange::TO_STAGE_ID).count();
+        let query = Aggregate::new()
+            .group_by(DealStageChange::TO_STAGE_ID)
+            .count();
         let mut entered = InStages::default();
-        for group in self.session.records::<DealStageChange>().aggregate(query).await? {
+        for group in self
+            .session
+            .records::<DealStageChange>()
+            .aggregate(query)
+            .await?
+        {
             entered.add(&self.stages, group.key(0).as_uuid(), group.count(0));
         }
         Ok(entered)
@@ -285,7 +318,11 @@ impl Questions<'_> {
     async fn by_close_quarter(&self) -> Result<BTreeMap<String, Closed>> {
         let query = Self::deals()
             .filter(Deal::STATUS.one_of([DealStatus::Won, DealStatus::Lost]))
-            .group_by_calendar(Deal::ACTUAL_CLOSE_DATE, CalendarUnit::Quarter, TimeZone::UTC)
+            .group_by_calendar(
+                Deal::ACTUAL_CLOSE_DATE,
+                CalendarUnit::Quarter,
+                TimeZone::UTC,
+            )
             .group_by(Deal::STAGE_ID)
             .count()
             .sum(Deal::AMOUNT);
@@ -306,10 +343,21 @@ impl Questions<'_> {
     async fn engaged_by_quarter(&self) -> Result<BTreeMap<String, u64>> {
         let query = Aggregate::new()
             .filter(DealStageChange::TO_STAGE_ID.eq(self.stages.engaging))
-            .group_by_calendar(DealStageChange::CREATED_AT, CalendarUnit::Quarter, TimeZone::UTC)
+            .group_by_calendar(
+                DealStageChange::CREATED_AT,
+                CalendarUnit::Quarter,
+                TimeZone::UTC,
+            )
             .count();
-        let groups = self.session.records::<DealStageChange>().aggregate(query).await?;
-        Ok(groups.iter().map(|group| (quarter_name(group.key(0)), group.count(0))).collect())
+        let groups = self
+            .session
+            .records::<DealStageChange>()
+            .aggregate(query)
+            .await?;
+        Ok(groups
+            .iter()
+            .map(|group| (quarter_name(group.key(0)), group.count(0)))
+            .collect())
     }
 }
 

@@ -74,7 +74,10 @@ pub(crate) struct FieldAttributes {
 impl EntityAttributes {
     pub(crate) fn read(attributes: &[Attribute], errors: &mut Errors) -> Self {
         let mut found = Self::default();
-        for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("entity")) {
+        for attribute in attributes
+            .iter()
+            .filter(|attribute| attribute.path().is_ident("entity"))
+        {
             if let Err(error) = attribute.parse_nested_meta(|meta| found.one(&meta)) {
                 errors.add(error);
             }
@@ -132,7 +135,10 @@ fn unique(meta: &ParseNestedMeta<'_>) -> Result<UniqueAttribute> {
 impl FieldAttributes {
     pub(crate) fn read(attributes: &[Attribute], errors: &mut Errors) -> Self {
         let mut found = Self::default();
-        for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("field")) {
+        for attribute in attributes
+            .iter()
+            .filter(|attribute| attribute.path().is_ident("field"))
+        {
             if let Err(error) = attribute.parse_nested_meta(|meta| found.one(&meta)) {
                 errors.add(error);
             }
@@ -190,7 +196,10 @@ impl FieldAttributes {
 }
 
 fn name(meta: &ParseNestedMeta<'_>) -> String {
-    meta.path.get_ident().map(ToString::to_string).unwrap_or_default()
+    meta.path
+        .get_ident()
+        .map(ToString::to_string)
+        .unwrap_or_default()
 }
 
 /// A number, perhaps with a sign.
@@ -201,16 +210,23 @@ fn number(meta: &ParseNestedMeta<'_>) -> Result<Expr> {
         other => other,
     };
     match inner {
-        Expr::Lit(ExprLit { lit: Lit::Int(_), .. }) => Ok(value),
+        Expr::Lit(ExprLit {
+            lit: Lit::Int(_), ..
+        }) => Ok(value),
         _ => Err(Error::new(value.span(), "expected a whole number")),
     }
 }
 
 fn snake_case(text: LitStr) -> Result<LitStr> {
     let value = text.value();
-    let starts_well = value.chars().next().is_some_and(|first| first.is_ascii_lowercase());
+    let starts_well = value
+        .chars()
+        .next()
+        .is_some_and(|first| first.is_ascii_lowercase());
     let fits = value.len() <= 50
-        && value.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+        && value
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
     if starts_well && fits {
         Ok(text)
     } else {
@@ -229,8 +245,16 @@ pub(crate) fn help(attributes: &[Attribute]) -> String {
         if !attribute.path().is_ident("doc") {
             continue;
         }
-        let syn::Meta::NameValue(value) = &attribute.meta else { continue };
-        let Expr::Lit(ExprLit { lit: Lit::Str(line), .. }) = &value.value else { continue };
+        let syn::Meta::NameValue(value) = &attribute.meta else {
+            continue;
+        };
+        let Expr::Lit(ExprLit {
+            lit: Lit::Str(line),
+            ..
+        }) = &value.value
+        else {
+            continue;
+        };
         let line = line.value();
         let line = line.trim();
         if line.is_empty() {

@@ -22,12 +22,16 @@ struct Member<'a> {
 impl Member<'_> {
     /// The type inside an `Option`.
     fn inner(&self) -> Option<&Type> {
-        let Type::Path(path) = self.ty else { return None };
+        let Type::Path(path) = self.ty else {
+            return None;
+        };
         let segment = path.path.segments.last()?;
         if segment.ident != "Option" {
             return None;
         }
-        let PathArguments::AngleBracketed(arguments) = &segment.arguments else { return None };
+        let PathArguments::AngleBracketed(arguments) = &segment.arguments else {
+            return None;
+        };
         match arguments.args.first()? {
             GenericArgument::Type(inner) => Some(inner),
             _ => None,
@@ -42,15 +46,25 @@ impl Member<'_> {
 
 fn members<'a>(input: &'a DeriveInput, errors: &mut Errors) -> Result<Vec<Member<'a>>> {
     let Data::Struct(data) = &input.data else {
-        return Err(Error::new_spanned(&input.ident, "expected a struct with named fields"));
+        return Err(Error::new_spanned(
+            &input.ident,
+            "expected a struct with named fields",
+        ));
     };
     let Fields::Named(fields) = &data.fields else {
-        return Err(Error::new_spanned(&input.ident, "expected a struct with named fields"));
+        return Err(Error::new_spanned(
+            &input.ident,
+            "expected a struct with named fields",
+        ));
     };
     if let Some(parameter) = input.generics.params.first() {
         errors.at(parameter.span(), "generic parameters are not supported");
     }
-    Ok(fields.named.iter().filter_map(|field| member(field, errors)).collect())
+    Ok(fields
+        .named
+        .iter()
+        .filter_map(|field| member(field, errors))
+        .collect())
 }
 
 fn member<'a>(field: &'a Field, errors: &mut Errors) -> Option<Member<'a>> {
@@ -82,7 +96,10 @@ fn member<'a>(field: &'a Field, errors: &mut Errors) -> Option<Member<'a>> {
         errors.at(default.span(), "a required field has no default");
     }
     if given.personal && given.sensitive {
-        errors.at(member.ident.span(), "a field is either `personal` or `sensitive`");
+        errors.at(
+            member.ident.span(),
+            "a field is either `personal` or `sensitive`",
+        );
     }
     Some(member)
 }
@@ -130,7 +147,10 @@ pub(crate) fn entity(input: &DeriveInput, root: &Tokens) -> Result<Tokens> {
         let fields = fields.iter().map(ToString::to_string);
         quote!(.index(&[#(#fields),*]))
     });
-    let check = attributes.check.as_ref().map(|path| quote!(#path(self, faults);));
+    let check = attributes
+        .check
+        .as_ref()
+        .map(|path| quote!(#path(self, faults);));
     let shared = shared(name, &members, root);
     let system = system_handles(name, root);
     Ok(quote! {
@@ -178,11 +198,22 @@ pub(crate) fn entity(input: &DeriveInput, root: &Tokens) -> Result<Tokens> {
 /// are not known here; the schema's own check finds those.
 fn check_names(attributes: &EntityAttributes, members: &[Member<'_>], errors: &mut Errors) {
     const SYSTEM: &[&str] = &[
-        "id", "version", "created_at", "created_by", "created_by_id", "updated_at", "updated_by",
-        "updated_by_id", "archived_at", "deleted_at",
+        "id",
+        "version",
+        "created_at",
+        "created_by",
+        "created_by_id",
+        "updated_at",
+        "updated_by",
+        "updated_by_id",
+        "archived_at",
+        "deleted_at",
     ];
     let has_group = members.iter().any(|member| member.attributes.flatten);
-    let keys = attributes.unique.iter().flat_map(|key| key.fields.iter().chain(&key.only_if));
+    let keys = attributes
+        .unique
+        .iter()
+        .flat_map(|key| key.fields.iter().chain(&key.only_if));
     for field in keys.chain(attributes.indexes.iter().flatten()) {
         let known = members.iter().any(|member| member.ident == field)
             || SYSTEM.contains(&field.to_string().as_str());
@@ -192,7 +223,10 @@ fn check_names(attributes: &EntityAttributes, members: &[Member<'_>], errors: &m
     }
     for member in members {
         if SYSTEM.contains(&member.ident.to_string().as_str()) {
-            errors.at(member.ident.span(), "every object has a field of this name already");
+            errors.at(
+                member.ident.span(),
+                "every object has a field of this name already",
+            );
         }
     }
 }
@@ -227,7 +261,9 @@ fn group_impl(name: &Ident, members: &[Member<'_>], root: &Tokens) -> Tokens {
         } else {
             quote!(1usize)
         };
-        starts.push(quote!(const #constant: usize = #start; const #end: usize = #constant + #count - 1;));
+        starts.push(
+            quote!(const #constant: usize = #start; const #end: usize = #constant + #count - 1;),
+        );
         start = quote!(#end + 1);
         counts.push(count);
         describe.push(describe_member(member, root));
@@ -309,10 +345,16 @@ fn describe_member(member: &Member<'_>, root: &Tokens) -> Tokens {
         (given.indexed, quote!(field.indexed = true;)),
         (given.ignore_case, quote!(field.ignore_case = true;)),
     ];
-    let flags: Vec<Tokens> =
-        flags.into_iter().filter_map(|(given, tokens)| given.then_some(tokens)).collect();
+    let flags: Vec<Tokens> = flags
+        .into_iter()
+        .filter_map(|(given, tokens)| given.then_some(tokens))
+        .collect();
     if given.flatten {
-        let prefix = given.prefix.as_ref().map(syn::LitStr::value).unwrap_or_default();
+        let prefix = given
+            .prefix
+            .as_ref()
+            .map(syn::LitStr::value)
+            .unwrap_or_default();
         return quote! {
             let count = fields.len();
             fields.group::<#ty>(#prefix);
@@ -356,8 +398,10 @@ fn field_type(member: &Member<'_>, root: &Tokens) -> Tokens {
     let (ty, given) = (member.ty, &member.attributes);
     let base = quote!(<#ty as #root::schema::FieldValue>::field_type());
     if let Some(object) = &given.references {
-        let on_delete =
-            given.on_delete.clone().unwrap_or_else(|| Ident::new("Restrict", Span::call_site()));
+        let on_delete = given
+            .on_delete
+            .clone()
+            .unwrap_or_else(|| Ident::new("Restrict", Span::call_site()));
         return quote! {
             #root::schema::FieldType::Reference {
                 object: ::std::borrow::Cow::Borrowed(#object),
@@ -389,7 +433,11 @@ fn field_type(member: &Member<'_>, root: &Tokens) -> Tokens {
     if let Some(currency) = &given.currency {
         steps.push(quote!(let field_type = field_type.with_currency(#currency);));
     }
-    if steps.is_empty() { base } else { quote!({ let field_type = #base; #(#steps)* field_type }) }
+    if steps.is_empty() {
+        base
+    } else {
+        quote!({ let field_type = #base; #(#steps)* field_type })
+    }
 }
 
 /// Lets the compiler refuse a limit on a type that has none, at the attribute.
@@ -397,7 +445,11 @@ fn limits(members: &[Member<'_>], root: &Tokens) -> Tokens {
     let mut checks = Vec::new();
     for member in members {
         let (ty, given) = (member.ty, &member.attributes);
-        let length = given.max_len.as_ref().map(Spanned::span).or(given.multiline);
+        let length = given
+            .max_len
+            .as_ref()
+            .map(Spanned::span)
+            .or(given.multiline);
         if let Some(span) = length {
             checks.push(quote_spanned!(span=> length::<#ty>();));
         }
@@ -435,8 +487,12 @@ fn handles(name: &Ident, members: &[Member<'_>], root: &Tokens) -> Tokens {
         let doc = format!("The field `{text}`, for filters and sorts.");
         if member.attributes.flatten {
             let inner = member.inner().unwrap_or(ty);
-            let prefix =
-                member.attributes.prefix.as_ref().map(syn::LitStr::value).unwrap_or_default();
+            let prefix = member
+                .attributes
+                .prefix
+                .as_ref()
+                .map(syn::LitStr::value)
+                .unwrap_or_default();
             quote! {
                 #[doc = #doc]
                 #vis const #constant: #root::schema::FieldOf<Self, #inner> =
@@ -499,8 +555,10 @@ fn constructor(name: &Ident, members: &[Member<'_>]) -> Tokens {
             quote!(#ident: ::core::default::Default::default())
         }
     });
-    let arguments: Vec<&Member<'_>> =
-        members.iter().filter(|member| member.is_argument()).collect();
+    let arguments: Vec<&Member<'_>> = members
+        .iter()
+        .filter(|member| member.is_argument())
+        .collect();
     if arguments.is_empty() {
         return quote! {
             impl ::core::default::Default for #name {
@@ -512,8 +570,10 @@ fn constructor(name: &Ident, members: &[Member<'_>]) -> Tokens {
         let (ident, ty) = (member.ident, member.ty);
         quote!(#ident: impl ::core::convert::Into<#ty>)
     });
-    let names: Vec<String> =
-        arguments.iter().map(|member| format!("`{}`", member.ident)).collect();
+    let names: Vec<String> = arguments
+        .iter()
+        .map(|member| format!("`{}`", member.ident))
+        .collect();
     let doc = format!(
         "A new `{name}` with what it needs: {}; every other field has its default.",
         names.join(", ")

@@ -49,7 +49,9 @@ use syn::{DeriveInput, Ident, parse_macro_input};
 #[proc_macro_derive(Entity, attributes(entity, field))]
 pub fn entity(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
-    fields::entity(&input, &root()).unwrap_or_else(|error| error.to_compile_error()).into()
+    fields::entity(&input, &root())
+        .unwrap_or_else(|error| error.to_compile_error())
+        .into()
 }
 
 /// Makes a struct a group of fields that entities take in with `#[field(flatten)]`.
@@ -59,7 +61,9 @@ pub fn entity(input: TokenStream) -> TokenStream {
 #[proc_macro_derive(FieldGroup, attributes(field))]
 pub fn field_group(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
-    fields::group(&input, &root()).unwrap_or_else(|error| error.to_compile_error()).into()
+    fields::group(&input, &root())
+        .unwrap_or_else(|error| error.to_compile_error())
+        .into()
 }
 
 /// Makes an enum without data a picklist: each variant is stored as its name in `snake_case`, or
@@ -67,12 +71,17 @@ pub fn field_group(input: TokenStream) -> TokenStream {
 #[proc_macro_derive(Picklist, attributes(option))]
 pub fn picklist(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
-    picklist::picklist(&input, &root()).unwrap_or_else(|error| error.to_compile_error()).into()
+    picklist::picklist(&input, &root())
+        .unwrap_or_else(|error| error.to_compile_error())
+        .into()
 }
 
 /// The crate through which the caller sees `crm-core`: itself, or the facade.
 fn root() -> Tokens {
-    for (package, own) in [("crm-core", quote!(::crm_core)), ("crm-engine", quote!(::crm_engine))] {
+    for (package, own) in [
+        ("crm-core", quote!(::crm_core)),
+        ("crm-engine", quote!(::crm_engine)),
+    ] {
         match crate_name(package) {
             Ok(FoundCrate::Itself) => return own,
             Ok(FoundCrate::Name(name)) => {

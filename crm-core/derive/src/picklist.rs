@@ -8,19 +8,28 @@ use crate::attributes::Errors;
 
 pub(crate) fn picklist(input: &DeriveInput, root: &Tokens) -> Result<Tokens> {
     let Data::Enum(data) = &input.data else {
-        return Err(Error::new_spanned(&input.ident, "only an enum can be a picklist"));
+        return Err(Error::new_spanned(
+            &input.ident,
+            "only an enum can be a picklist",
+        ));
     };
     let mut errors = Errors::default();
     let mut variants = Vec::new();
     let mut texts: Vec<String> = Vec::new();
     for variant in &data.variants {
         if !matches!(variant.fields, Fields::Unit) {
-            errors.add(Error::new_spanned(variant, "an option of a picklist has no data"));
+            errors.add(Error::new_spanned(
+                variant,
+                "an option of a picklist has no data",
+            ));
         }
         match text(variant) {
             Ok(text) => {
                 if texts.contains(&text) {
-                    errors.add(Error::new_spanned(variant, "another option has the same text"));
+                    errors.add(Error::new_spanned(
+                        variant,
+                        "another option has the same text",
+                    ));
                 }
                 texts.push(text);
             }

@@ -200,7 +200,10 @@ impl Records<'_, Account> {
         parent: Option<Id<Account>>,
     ) -> Result<Arc<Record<Account>>> {
         in_work!(self.workspace, |work| {
-            work.update(account, &|account: &mut Account| account.parent_account_id = parent).await
+            work.update(account, &|account: &mut Account| {
+                account.parent_account_id = parent
+            })
+            .await
         })
     }
 
@@ -231,8 +234,12 @@ impl WriteRule for AccountRules {
     }
 
     async fn before_write(&self, work: &mut UnitOfWork, write: &mut Write) -> Result<()> {
-        let Some(after) = write.after::<Account>() else { return Ok(()) };
-        let before = write.before::<Account>().and_then(|account| account.parent_account_id);
+        let Some(after) = write.after::<Account>() else {
+            return Ok(());
+        };
+        let before = write
+            .before::<Account>()
+            .and_then(|account| account.parent_account_id);
         match after.parent_account_id {
             Some(parent) if before != Some(parent) && !write.deletes() => {
                 let id = after.id;

@@ -204,7 +204,11 @@ impl ActivityStatus {
 fn check_activity(activity: &Activity, faults: &mut Faults) {
     if activity.links.is_empty() {
         for field in ["account_id", "contact_id", "deal_id", "lead_id"] {
-            faults.add(field, codes::REQUIRED, "an activity belongs to at least one record");
+            faults.add(
+                field,
+                codes::REQUIRED,
+                "an activity belongs to at least one record",
+            );
         }
     }
     //
@@ -216,7 +220,11 @@ fn check_activity(activity: &Activity, faults: &mut Faults) {
         );
     }
     if activity.follow_up_date.is_some() && !activity.follow_up_required {
-        faults.add("follow_up_date", codes::INCONSISTENT, "needs `follow_up_required`");
+        faults.add(
+            "follow_up_date",
+            codes::INCONSISTENT,
+            "needs `follow_up_required`",
+        );
     }
 }
 
@@ -314,22 +322,26 @@ impl WriteRule for ActivityRules {
     }
 
     async fn before_write(&self, work: &mut UnitOfWork, write: &mut Write) -> Result<()> {
-        let Some(after) = write.after::<Activity>() else { return Ok(()) };
+        let Some(after) = write.after::<Activity>() else {
+            return Ok(());
+        };
         let now = work.now();
         let is_new = write.is_new();
         let overdue = after.due_date.is_some_and(|due| {
-            if after.is_all_day { due.date_naive() < now.date_naive() } else { due < now }
+            if after.is_all_day {
+                due.date_naive() < now.date_naive()
+            } else {
+                due < now
+            }
         });
         let finished = after.status.is_finished();
-        let fixed = is_new
-            && after.status == ActivityStatus::Planned
-            && after.scheduled_at.is_some();
+        let fixed =
+            is_new && after.status == ActivityStatus::Planned && after.scheduled_at.is_some();
         let before = write.before::<Activity>().map(|before| before.status);
         let completed = after.status == ActivityStatus::Completed;
         let completes = completed && after.completed_at.is_none();
-        let reopens = !completed
-            && before == Some(ActivityStatus::Completed)
-            && after.completed_at.is_some();
+        let reopens =
+            !completed && before == Some(ActivityStatus::Completed) && after.completed_at.is_some();
         if fixed {
             write.edit::<Activity>(|activity| activity.status = ActivityStatus::Scheduled);
         }
@@ -341,7 +353,9 @@ impl WriteRule for ActivityRules {
         }
         // what is recorded after the fact may have been due before.
         if is_new && overdue && !finished {
-            write.faults().add("due_date", codes::PAST, "must not be in the past");
+            write
+                .faults()
+                .add("due_date", codes::PAST, "must not be in the past");
         }
         Ok(())
     }

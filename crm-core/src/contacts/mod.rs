@@ -11,7 +11,9 @@ use crate::error::{Result, codes};
 use crate::identity::User;
 use crate::schema::{Entity, FieldGroup, Picklist};
 use crate::tenancy::ContactNamePolicy;
-use crate::value::{Address, EmailAddress, LanguageTag, PersonName, PhoneNumber, Score, TimeZone, Totals};
+use crate::value::{
+    Address, EmailAddress, LanguageTag, PersonName, PhoneNumber, Score, TimeZone, Totals,
+};
 
 /// A person whom the tenant does business with.
 ///
@@ -169,7 +171,10 @@ impl Contact {
     /// A contact with a given and a family name.
     #[must_use]
     pub fn named(first: impl Into<String>, last: impl Into<String>) -> Self {
-        Self { name: PersonName::new(first, last), ..Self::default() }
+        Self {
+            name: PersonName::new(first, last),
+            ..Self::default()
+        }
     }
 }
 
@@ -184,8 +189,12 @@ impl WriteRule for ContactRules {
     }
 
     async fn before_write(&self, work: &mut UnitOfWork, write: &mut Write) -> Result<()> {
-        let Some(after) = write.after::<Contact>() else { return Ok(()) };
-        let unchanged = write.before::<Contact>().is_some_and(|before| before.name == after.name);
+        let Some(after) = write.after::<Contact>() else {
+            return Ok(());
+        };
+        let unchanged = write
+            .before::<Contact>()
+            .is_some_and(|before| before.name == after.name);
         // The policy is only asked where it matters: most contacts have both names.
         if unchanged || after.name.parts() == 2 {
             return Ok(());
@@ -197,10 +206,14 @@ impl WriteRule for ContactRules {
             return Ok(());
         }
         if lacks_first {
-            write.faults().add("first_name", codes::REQUIRED, "a value is required");
+            write
+                .faults()
+                .add("first_name", codes::REQUIRED, "a value is required");
         }
         if lacks_last {
-            write.faults().add("last_name", codes::REQUIRED, "a value is required");
+            write
+                .faults()
+                .add("last_name", codes::REQUIRED, "a value is required");
         }
         Ok(())
     }

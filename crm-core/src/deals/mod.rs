@@ -15,8 +15,8 @@ use rust_decimal::Decimal;
 use serde_json::{Value as Json, json};
 
 pub use history::DealStageChange;
-pub use rules::Outcome;
 pub(crate) use rules::DealRules;
+pub use rules::Outcome;
 
 use crate::Id;
 use crate::accounts::Account;
@@ -185,7 +185,9 @@ impl Records<'_, Deal> {
         deal: Id<Deal>,
         stage: Id<PipelineStage>,
     ) -> Result<Arc<Record<Deal>>> {
-        in_work!(self.workspace, |work| { move_deal(work, deal, stage, None).await })
+        in_work!(self.workspace, |work| {
+            move_deal(work, deal, stage, None).await
+        })
     }
 
     /// Moves a deal to a stage, with a note for the history.
@@ -198,7 +200,9 @@ impl Records<'_, Deal> {
         stage: Id<PipelineStage>,
         note: &str,
     ) -> Result<Arc<Record<Deal>>> {
-        in_work!(self.workspace, |work| { move_deal(work, deal, stage, Some(note)).await })
+        in_work!(self.workspace, |work| {
+            move_deal(work, deal, stage, Some(note)).await
+        })
     }
 
     /// Wins a deal: moves it to the first won stage of its pipeline.
@@ -273,7 +277,8 @@ async fn move_deal(
     note: Option<&str>,
 ) -> Result<Arc<Record<Deal>>> {
     work.set_note(deal.uuid(), note);
-    work.update(deal, &|deal: &mut Deal| deal.stage_id = Some(stage)).await
+    work.update(deal, &|deal: &mut Deal| deal.stage_id = Some(stage))
+        .await
 }
 
 async fn close(
@@ -284,7 +289,9 @@ async fn close(
 ) -> Result<Arc<Record<Deal>>> {
     let current = work.get(deal).await?;
     let stages = stages_of(work, current.pipeline_id).await?;
-    let stage = stages.iter().find(|stage| stage.stage_type == outcome && stage.is_active);
+    let stage = stages
+        .iter()
+        .find(|stage| stage.stage_type == outcome && stage.is_active);
     let Some(stage) = stage else {
         return Err(RuleViolation::new(
             "no_such_stage",
@@ -308,19 +315,32 @@ async fn history_of(
     deal: Id<Deal>,
 ) -> Result<Vec<Arc<Record<DealStageChange>>>> {
     // Ids sort by the time of their making.
-    work.find_all(DealStageChange::DEAL_ID.eq(deal), Vec::new()).await
+    work.find_all(DealStageChange::DEAL_ID.eq(deal), Vec::new())
+        .await
 }
 
 /// The stage that a deal was closed from, or the first open one of its pipeline.
-async fn last_open_stage(work: &UnitOfWork, deal: &Record<Deal>) -> Result<Arc<Record<PipelineStage>>> {
+async fn last_open_stage(
+    work: &UnitOfWork,
+    deal: &Record<Deal>,
+) -> Result<Arc<Record<PipelineStage>>> {
     let stages = stages_of(work, deal.pipeline_id).await?;
     let open = |stage: &&Arc<Record<PipelineStage>>| !stage.is_closed() && stage.is_active;
     let history = history_of(work, deal.id).await?;
     let left = history.iter().rev().find_map(|change| {
-        stages.iter().filter(open).find(|stage| Some(stage.id) == change.from_stage_id)
+        stages
+            .iter()
+            .filter(open)
+            .find(|stage| Some(stage.id) == change.from_stage_id)
     });
-    left.or_else(|| stages.iter().find(open)).cloned().ok_or_else(|| {
-        RuleViolation::new("no_such_stage", "R-082", "the pipeline has no open stage; add one")
+    left.or_else(|| stages.iter().find(open))
+        .cloned()
+        .ok_or_else(|| {
+            RuleViolation::new(
+                "no_such_stage",
+                "R-082",
+                "the pipeline has no open stage; add one",
+            )
             .into()
-    })
+        })
 }

@@ -42,9 +42,11 @@ impl Outcome {
             probability: Some(probability),
         };
         match stage {
-            StageType::Open => {
-                Self { status: DealStatus::Open, actual_close_date: None, probability: None }
-            }
+            StageType::Open => Self {
+                status: DealStatus::Open,
+                actual_close_date: None,
+                probability: None,
+            },
             StageType::ClosedWon => closed(DealStatus::Won, Percent::HUNDRED),
             StageType::ClosedLost => closed(DealStatus::Lost, Percent::ZERO),
         }
@@ -55,7 +57,11 @@ impl Outcome {
 pub(super) fn check_deal(deal: &Deal, faults: &mut Faults) {
     match (deal.is_closed(), deal.actual_close_date) {
         (true, None) => {
-            faults.add("actual_close_date", codes::REQUIRED, "a closed deal has a close date");
+            faults.add(
+                "actual_close_date",
+                codes::REQUIRED,
+                "a closed deal has a close date",
+            );
         }
         (false, Some(_)) => {
             faults.add(
@@ -79,7 +85,9 @@ impl WriteRule for DealRules {
     }
 
     async fn before_write(&self, work: &mut UnitOfWork, write: &mut Write) -> Result<()> {
-        let Some(mut after) = write.after::<Deal>().cloned() else { return Ok(()) };
+        let Some(mut after) = write.after::<Deal>().cloned() else {
+            return Ok(());
+        };
         if write.deletes() {
             return Ok(());
         }
@@ -94,23 +102,33 @@ impl WriteRule for DealRules {
         if stays {
             return Ok(());
         }
-        let moved_pipeline =
-            before.as_ref().is_some_and(|before| before.pipeline_id != after.pipeline_id);
-        let same_stage =
-            before.as_ref().is_some_and(|before| before.stage_id == after.stage_id);
+        let moved_pipeline = before
+            .as_ref()
+            .is_some_and(|before| before.pipeline_id != after.pipeline_id);
+        let same_stage = before
+            .as_ref()
+            .is_some_and(|before| before.stage_id == after.stage_id);
         if after.data.stage_id.is_none() || (moved_pipeline && same_stage) {
             after.data.stage_id = first_stage(work, &after).await?;
         }
         let Some(stage_id) = after.stage_id else {
             if work.lookup(after.pipeline_id).await?.is_none() {
-                write.faults().push(crate::error::FieldError::missing_record("pipeline_id"));
+                write
+                    .faults()
+                    .push(crate::error::FieldError::missing_record("pipeline_id"));
             } else {
-                write.faults().add("stage_id", codes::REQUIRED, "the pipeline has no open stage");
+                write.faults().add(
+                    "stage_id",
+                    codes::REQUIRED,
+                    "the pipeline has no open stage",
+                );
             }
             return Ok(());
         };
         let Some(stage) = work.lookup(stage_id).await? else {
-            write.faults().push(crate::error::FieldError::missing_record("stage_id"));
+            write
+                .faults()
+                .push(crate::error::FieldError::missing_record("stage_id"));
             return Ok(());
         };
         //
@@ -124,9 +142,13 @@ impl WriteRule for DealRules {
         }
         // What the stage says must still be so when this is written.
         work.rely_on(&*stage);
-        let enters = before.as_ref().is_none_or(|before| before.stage_id != Some(stage_id));
+        let enters = before
+            .as_ref()
+            .is_none_or(|before| before.stage_id != Some(stage_id));
         if enters && !stage.is_active {
-            write.faults().add("stage_id", codes::INCONSISTENT, "the stage is not in use");
+            write
+                .faults()
+                .add("stage_id", codes::INCONSISTENT, "the stage is not in use");
             return Ok(());
         }
         settle(&mut after, before.as_ref(), &stage, work, enters);
@@ -183,14 +205,19 @@ async fn record_step(
     stage: &Record<PipelineStage>,
 ) -> Result<()> {
     let note = work.take_note(after.id.uuid());
-    let mut step =
-        DealStageChange::new(after.id, stage.id, stage.name.as_str(), after.win_probability);
+    let mut step = DealStageChange::new(
+        after.id,
+        stage.id,
+        stage.name.as_str(),
+        after.win_probability,
+    );
     step.note = note;
     if let Some(before) = before {
         step.from_stage_id = before.stage_id;
         step.from_probability = Some(before.win_probability);
-        step.seconds_in_stage =
-            before.stage_entered_at.map(|entered| (work.now() - entered).num_seconds().max(0));
+        step.seconds_in_stage = before
+            .stage_entered_at
+            .map(|entered| (work.now() - entered).num_seconds().max(0));
         if let Some(left) = before.stage_id {
             step.from_stage = work.lookup(left).await?.map(|stage| stage.name.clone());
         }
@@ -199,11 +226,11 @@ async fn record_step(
 }
 
 /// The first open stage in use of the deal's pipeline.
-async fn first_stage(
-    work: &UnitOfWork,
-    deal: &Deal,
-) -> Result<Option<crate::Id<PipelineStage>>> {
+async fn first_stage(work: &UnitOfWork, deal: &Deal) -> Result<Option<crate::Id<PipelineStage>>> {
     let pipeline: crate::Id<Pipeline> = deal.pipeline_id;
     let stages = stages_of(work, pipeline).await?;
-    Ok(stages.iter().find(|stage| !stage.is_closed() && stage.is_active).map(|stage| stage.id))
+    Ok(stages
+        .iter()
+        .find(|stage| !stage.is_closed() && stage.is_active)
+        .map(|stage| stage.id))
 }

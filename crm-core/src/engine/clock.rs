@@ -18,7 +18,10 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> DateTime<Utc> {
-        #[allow(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "this is the one place that reads the clock"
+        )]
         let now = Utc::now();
         now.trunc_subsecs(6)
     }
@@ -42,17 +45,21 @@ impl ManualClock {
     /// A clock that shows `at`.
     #[must_use]
     pub const fn new(at: DateTime<Utc>) -> Self {
-        Self { microseconds: AtomicI64::new(at.timestamp_micros()) }
+        Self {
+            microseconds: AtomicI64::new(at.timestamp_micros()),
+        }
     }
 
     /// Makes the clock show `at`.
     pub fn set(&self, at: DateTime<Utc>) {
-        self.microseconds.store(at.timestamp_micros(), Ordering::SeqCst);
+        self.microseconds
+            .store(at.timestamp_micros(), Ordering::SeqCst);
     }
 
     /// Moves the clock.
     pub fn advance(&self, by: chrono::TimeDelta) {
-        self.microseconds.fetch_add(by.num_microseconds().unwrap_or_default(), Ordering::SeqCst);
+        self.microseconds
+            .fetch_add(by.num_microseconds().unwrap_or_default(), Ordering::SeqCst);
     }
 }
 
@@ -75,7 +82,10 @@ pub struct RandomIds;
 
 impl IdGenerator for RandomIds {
     fn next(&self, _now: DateTime<Utc>) -> Uuid {
-        #[allow(clippy::disallowed_methods, reason = "this is the one place that makes ids")]
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "this is the one place that makes ids"
+        )]
         Uuid::now_v7()
     }
 }
@@ -91,7 +101,10 @@ impl SequentialIds {
     /// Two generators with different seeds never make the same id.
     #[must_use]
     pub const fn new(seed: u16) -> Self {
-        Self { seed, next: AtomicU64::new(1) }
+        Self {
+            seed,
+            next: AtomicU64::new(1),
+        }
     }
 }
 

@@ -43,7 +43,10 @@ impl UnitOfWork {
         }
         // The cascade may have come back to this record by another way.
         let row = self.live_row(&object, row.id()).await?;
-        let meta = Meta { deleted_at: Some(self.now()), ..self.next_meta(&row) };
+        let meta = Meta {
+            deleted_at: Some(self.now()),
+            ..self.next_meta(&row)
+        };
         let after = row.with_meta(meta);
         Box::pin(self.stage(Some(row), after, Faults::default())).await?;
         Ok(())
@@ -61,14 +64,20 @@ impl UnitOfWork {
     async fn restore_row(&mut self, row: Row) -> Result<Row> {
         let object = row.object().clone();
         let deleted_at = row.meta().deleted_at;
-        let meta = Meta { deleted_at: None, ..self.next_meta(&row) };
+        let meta = Meta {
+            deleted_at: None,
+            ..self.next_meta(&row)
+        };
         let after = row.with_meta(meta);
         let restored = Box::pin(self.stage(Some(row), after, Faults::default())).await?;
         for (referring, index, on_delete) in self.referring(&object) {
             if on_delete == OnDelete::Restrict || referring.lifecycle() == Lifecycle::Log {
                 continue;
             }
-            for other in self.referrers(&referring, index, restored.id(), true).await? {
+            for other in self
+                .referrers(&referring, index, restored.id(), true)
+                .await?
+            {
                 if other.meta().deleted_at == deleted_at {
                     Box::pin(self.restore_row(other)).await?;
                 }
@@ -82,7 +91,10 @@ impl UnitOfWork {
         if object.lifecycle() == Lifecycle::Log || object.scope() == ObjectScope::Platform {
             return Err(forbidden("such records are not removed one by one"));
         }
-        let row = self.row(object, id).await?.ok_or_else(|| not_found(object, id))?;
+        let row = self
+            .row(object, id)
+            .await?
+            .ok_or_else(|| not_found(object, id))?;
         if !row.is_deleted() {
             return Err(RuleViolation::new(
                 "not_deleted",
@@ -121,7 +133,10 @@ impl UnitOfWork {
     }
 
     fn referring(&self, object: &ObjectRef) -> Vec<(ObjectRef, usize, OnDelete)> {
-        self.session().engine().registry().referring_to(object.name())
+        self.session()
+            .engine()
+            .registry()
+            .referring_to(object.name())
     }
 
     /// The live, or the deleted, rows that refer to a record.
@@ -141,13 +156,12 @@ impl UnitOfWork {
         self.select(&Query::new(object, refers.and(state))).await
     }
 
-    async fn all_referrers(
-        &self,
-        object: &ObjectRef,
-        index: usize,
-        id: Uuid,
-    ) -> Result<Vec<Row>> {
-        self.select(&Query::new(object, Condition::equals(index, Value::Uuid(id)))).await
+    async fn all_referrers(&self, object: &ObjectRef, index: usize, id: Uuid) -> Result<Vec<Row>> {
+        self.select(&Query::new(
+            object,
+            Condition::equals(index, Value::Uuid(id)),
+        ))
+        .await
     }
 }
 
@@ -155,7 +169,9 @@ impl UnitOfWork {
 /// activity needs a record that it belongs to.
 fn emptied(work: &UnitOfWork, row: &Row, index: usize) -> Result<Option<Row>> {
     let mut values = row.values();
-    let slot = index.checked_sub(SYSTEM_FIELDS).and_then(|place| values.get_mut(place));
+    let slot = index
+        .checked_sub(SYSTEM_FIELDS)
+        .and_then(|place| values.get_mut(place));
     if let Some(slot) = slot {
         *slot = Value::Null;
     }

@@ -44,7 +44,9 @@ impl Write {
     /// The record as it was, unless it is new.
     #[must_use]
     pub fn before<E: Entity>(&self) -> Option<&Record<E>> {
-        self.before.as_deref().and_then(|row| (row as &dyn Any).downcast_ref())
+        self.before
+            .as_deref()
+            .and_then(|row| (row as &dyn Any).downcast_ref())
     }
 
     /// The record as it shall be.

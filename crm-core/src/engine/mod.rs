@@ -78,7 +78,9 @@ struct Shared {
 
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine").field("storage", &self.shared.storage).finish_non_exhaustive()
+        f.debug_struct("Engine")
+            .field("storage", &self.shared.storage)
+            .finish_non_exhaustive()
     }
 }
 

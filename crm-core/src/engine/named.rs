@@ -47,7 +47,9 @@ impl<'a> NamedRecords<'a> {
     /// # Errors
     /// Every unknown, read-only or faulty field at once; uniqueness; rules of the object.
     pub async fn create(&mut self, json: &Map<String, Json>) -> Result<Row> {
-        in_work!(self.workspace, |work| { work.create_json(&self.object, json).await })
+        in_work!(self.workspace, |work| {
+            work.create_json(&self.object, json).await
+        })
     }
 
     /// The record with this id.
@@ -90,7 +92,9 @@ impl<'a> NamedRecords<'a> {
         version: i64,
         patch: &Map<String, Json>,
     ) -> Result<Row> {
-        in_work!(self.workspace, |work| { work.merge(&self.object, id, version, patch).await })
+        in_work!(self.workspace, |work| {
+            work.merge(&self.object, id, version, patch).await
+        })
     }
 
     /// Archives a record; see [`Records::archive`](super::Records::archive).
@@ -100,7 +104,10 @@ impl<'a> NamedRecords<'a> {
     pub async fn archive(&mut self, id: Uuid) -> Result<Row> {
         in_work!(self.workspace, |work| {
             let now = work.now();
-            let keep = |meta: Meta| Meta { archived_at: meta.archived_at.or(Some(now)), ..meta };
+            let keep = |meta: Meta| Meta {
+                archived_at: meta.archived_at.or(Some(now)),
+                ..meta
+            };
             work.set_meta(&self.object, id, &keep).await
         })
     }
@@ -111,7 +118,10 @@ impl<'a> NamedRecords<'a> {
     /// [`Error::NotFound`].
     pub async fn unarchive(&mut self, id: Uuid) -> Result<Row> {
         in_work!(self.workspace, |work| {
-            let clear = |meta: Meta| Meta { archived_at: None, ..meta };
+            let clear = |meta: Meta| Meta {
+                archived_at: None,
+                ..meta
+            };
             work.set_meta(&self.object, id, &clear).await
         })
     }
@@ -121,7 +131,9 @@ impl<'a> NamedRecords<'a> {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Reference`].
     pub async fn delete(&mut self, id: Uuid) -> Result<()> {
-        in_work!(self.workspace, |work| { work.delete(&self.object, id).await })
+        in_work!(self.workspace, |work| {
+            work.delete(&self.object, id).await
+        })
     }
 
     /// Brings a deleted record back; see [`Records::restore`](super::Records::restore).
@@ -129,7 +141,9 @@ impl<'a> NamedRecords<'a> {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Duplicate`], [`Error::Validation`].
     pub async fn restore(&mut self, id: Uuid) -> Result<Row> {
-        in_work!(self.workspace, |work| { work.restore(&self.object, id).await })
+        in_work!(self.workspace, |work| {
+            work.restore(&self.object, id).await
+        })
     }
 
     /// Removes a deleted record for good; see [`Records::purge`](super::Records::purge).
@@ -137,7 +151,9 @@ impl<'a> NamedRecords<'a> {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Rule`], [`Error::Reference`].
     pub async fn purge(&mut self, id: Uuid) -> Result<()> {
-        in_work!(self.workspace, |work| { work.purge(&self.object, id).await })
+        in_work!(self.workspace, |work| {
+            work.purge(&self.object, id).await
+        })
     }
 }
 
@@ -156,8 +172,7 @@ impl UnitOfWork {
         object: &ObjectRef,
         json: &Map<String, Json>,
     ) -> Result<Row> {
-        let (values, faults) =
-            object.overlay(object.defaults(), json, crate::schema::Access::User);
+        let (values, faults) = object.overlay(object.defaults(), json, crate::schema::Access::User);
         let (row, faults) = build(object, self.new_meta(), values, faults)?;
         self.stage(None, row, faults).await
     }
@@ -171,7 +186,10 @@ impl UnitOfWork {
     ) -> Result<Row> {
         let row = self.live_row(object, id).await?;
         if row.version() != version {
-            return Err(Error::Conflict { object: object.name().to_owned(), id });
+            return Err(Error::Conflict {
+                object: object.name().to_owned(),
+                id,
+            });
         }
         let (values, faults) = object.overlay(row.values(), patch, crate::schema::Access::User);
         let (after, faults) = build(object, self.next_meta(&row), values, faults)?;

@@ -12,7 +12,11 @@ use crate::storage::{scan, scan_aggregate};
 
 impl Session {
     pub(super) async fn row(&self, object: &ObjectRef, id: Uuid) -> Result<Option<Row>> {
-        let mut rows = self.engine().storage().get(self.scope(), object, &[id]).await?;
+        let mut rows = self
+            .engine()
+            .storage()
+            .get(self.scope(), object, &[id])
+            .await?;
         Ok(rows.pop())
     }
 
@@ -21,7 +25,11 @@ impl Session {
     }
 
     pub(super) async fn aggregate(&self, query: &AggregateQuery) -> Result<Vec<Group>> {
-        Ok(self.engine().storage().aggregate(self.scope(), query).await?)
+        Ok(self
+            .engine()
+            .storage()
+            .aggregate(self.scope(), query)
+            .await?)
     }
 }
 
@@ -51,11 +59,17 @@ impl UnitOfWork {
             .filter(|change| *change.object() == query.object)
             .filter_map(|change| change.after().cloned())
             .collect();
-        let touched =
-            self.staged.iter().filter(|change| *change.object() == query.object).count();
+        let touched = self
+            .staged
+            .iter()
+            .filter(|change| *change.object() == query.object)
+            .count();
         let related = self.related(&query.condition, &own).await?;
         let find = |object: &ObjectRef, id: Uuid| -> Option<Row> {
-            related.get(&(object.name().to_owned(), id)).cloned().flatten()
+            related
+                .get(&(object.name().to_owned(), id))
+                .cloned()
+                .flatten()
         };
         let mut stored = query.clone();
         stored.condition = self.rewrite(&query.condition).await?;
@@ -77,7 +91,9 @@ impl UnitOfWork {
         if self.staged.is_empty() {
             return self.session.aggregate(query).await;
         }
-        let rows = self.select(&Query::new(&query.object, query.condition.clone())).await?;
+        let rows = self
+            .select(&Query::new(&query.object, query.condition.clone()))
+            .await?;
         let mut all = query.clone();
         // The rows already fulfil the condition.
         all.condition = Condition::all();
@@ -88,7 +104,11 @@ impl UnitOfWork {
     /// changed record is answered from the changes, any other by the storage.
     async fn rewrite(&self, condition: &Condition) -> Result<Condition> {
         Ok(match condition {
-            Condition::Has { index, object, condition } => {
+            Condition::Has {
+                index,
+                object,
+                condition,
+            } => {
                 let inner = Box::pin(self.rewrite(condition)).await?;
                 let changed: Vec<Value> = self
                     .staged
@@ -96,8 +116,11 @@ impl UnitOfWork {
                     .filter(|change| change.object() == object)
                     .map(|change| Value::Uuid(change.id()))
                     .collect();
-                let has =
-                    Condition::Has { index: *index, object: object.clone(), condition: Box::new(inner) };
+                let has = Condition::Has {
+                    index: *index,
+                    object: object.clone(),
+                    condition: Box::new(inner),
+                };
                 if changed.is_empty() {
                     return Ok(has);
                 }
@@ -109,7 +132,10 @@ impl UnitOfWork {
                     .collect();
                 let related = Box::pin(self.related(condition, &own)).await?;
                 let find = |object: &ObjectRef, id: Uuid| -> Option<Row> {
-                    related.get(&(object.name().to_owned(), id)).cloned().flatten()
+                    related
+                        .get(&(object.name().to_owned(), id))
+                        .cloned()
+                        .flatten()
                 };
                 let fulfil = own
                     .iter()
@@ -118,9 +144,15 @@ impl UnitOfWork {
                     .collect();
                 let field = FieldAt::new(*index);
                 Condition::Or(vec![
-                    Condition::In { field: field.clone(), values: fulfil },
+                    Condition::In {
+                        field: field.clone(),
+                        values: fulfil,
+                    },
                     Condition::And(vec![
-                        Condition::Not(Box::new(Condition::In { field, values: changed })),
+                        Condition::Not(Box::new(Condition::In {
+                            field,
+                            values: changed,
+                        })),
                         has,
                     ]),
                 ])
@@ -154,10 +186,16 @@ impl UnitOfWork {
                     open.extend(all.iter().map(|condition| (condition, rows.clone())));
                 }
                 Condition::Not(one) => open.push((one, rows)),
-                Condition::Has { index, object, condition } => {
+                Condition::Has {
+                    index,
+                    object,
+                    condition,
+                } => {
                     let mut next = Vec::new();
                     for row in &rows {
-                        let Some(id) = row.value(*index).as_uuid() else { continue };
+                        let Some(id) = row.value(*index).as_uuid() else {
+                            continue;
+                        };
                         let related = self.row(object, id).await?;
                         next.extend(related.clone());
                         found.insert((object.name().to_owned(), id), related);

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 
-use super::workspace::{Workspace, in_work};
-use super::work::not_found;
 use super::UnitOfWork;
+use super::work::not_found;
+use super::workspace::{Workspace, in_work};
 use crate::Id;
 use crate::error::{Error, Result};
 use crate::query::{
@@ -47,7 +47,10 @@ pub struct Records<'a, E> {
 
 impl<'a, E: Entity> Records<'a, E> {
     pub(crate) const fn new(workspace: Workspace<'a>) -> Self {
-        Self { workspace, marker: PhantomData }
+        Self {
+            workspace,
+            marker: PhantomData,
+        }
     }
 
     /// Creates a record.
@@ -106,7 +109,11 @@ impl<'a, E: Entity> Records<'a, E> {
         let rows = match &self.workspace {
             Workspace::Session(session) => {
                 let ids: Vec<_> = ids.iter().map(|id| id.uuid()).collect();
-                session.engine().storage().get(session.scope(), E::schema(), &ids).await?
+                session
+                    .engine()
+                    .storage()
+                    .get(session.scope(), E::schema(), &ids)
+                    .await?
             }
             Workspace::Unit(work) => {
                 let mut rows = Vec::with_capacity(ids.len());
@@ -116,7 +123,10 @@ impl<'a, E: Entity> Records<'a, E> {
                 rows
             }
         };
-        rows.into_iter().filter(|row| !row.is_deleted()).map(typed).collect()
+        rows.into_iter()
+            .filter(|row| !row.is_deleted())
+            .map(typed)
+            .collect()
     }
 
     /// One page of the records that fulfil a filter, in an order; see [`Find`].
@@ -129,7 +139,11 @@ impl<'a, E: Entity> Records<'a, E> {
         let rows = self.workspace.select(&bound.query).await?;
         let page = page_of(&bound, rows);
         let items = page.items.into_iter().map(typed).collect::<Result<_>>()?;
-        Ok(Page { items, next: page.next, previous: page.previous })
+        Ok(Page {
+            items,
+            next: page.next,
+            previous: page.previous,
+        })
     }
 
     /// The first record that fulfils a filter.
@@ -227,7 +241,10 @@ impl<'a, E: Entity> Records<'a, E> {
     pub async fn archive(&mut self, id: Id<E>) -> Result<Arc<Record<E>>> {
         in_work!(self.workspace, |work| {
             let now = work.now();
-            let keep = |meta: Meta| Meta { archived_at: meta.archived_at.or(Some(now)), ..meta };
+            let keep = |meta: Meta| Meta {
+                archived_at: meta.archived_at.or(Some(now)),
+                ..meta
+            };
             typed(work.set_meta(E::schema(), id.uuid(), &keep).await?)
         })
     }
@@ -238,7 +255,10 @@ impl<'a, E: Entity> Records<'a, E> {
     /// [`Error::NotFound`].
     pub async fn unarchive(&mut self, id: Id<E>) -> Result<Arc<Record<E>>> {
         in_work!(self.workspace, |work| {
-            let clear = |meta: Meta| Meta { archived_at: None, ..meta };
+            let clear = |meta: Meta| Meta {
+                archived_at: None,
+                ..meta
+            };
             typed(work.set_meta(E::schema(), id.uuid(), &clear).await?)
         })
     }
@@ -249,7 +269,9 @@ impl<'a, E: Entity> Records<'a, E> {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Reference`].
     pub async fn delete(&mut self, id: Id<E>) -> Result<()> {
-        in_work!(self.workspace, |work| { work.delete(E::schema(), id.uuid()).await })
+        in_work!(self.workspace, |work| {
+            work.delete(E::schema(), id.uuid()).await
+        })
     }
 
     /// Brings a deleted record back, together with the records that were deleted with it.
@@ -258,7 +280,9 @@ impl<'a, E: Entity> Records<'a, E> {
     /// [`Error::NotFound`] if there is none; [`Error::Duplicate`] if another record has taken its
     /// place in a unique key; [`Error::Validation`] if it refers to a record that is gone.
     pub async fn restore(&mut self, id: Id<E>) -> Result<Arc<Record<E>>> {
-        in_work!(self.workspace, |work| { typed(work.restore(E::schema(), id.uuid()).await?) })
+        in_work!(self.workspace, |work| {
+            typed(work.restore(E::schema(), id.uuid()).await?)
+        })
     }
 
     /// Removes a deleted record for good; only the audit trail still knows it.
@@ -266,7 +290,9 @@ impl<'a, E: Entity> Records<'a, E> {
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Rule`] if it was not deleted before; [`Error::Reference`].
     pub async fn purge(&mut self, id: Id<E>) -> Result<()> {
-        in_work!(self.workspace, |work| { work.purge(E::schema(), id.uuid()).await })
+        in_work!(self.workspace, |work| {
+            work.purge(E::schema(), id.uuid()).await
+        })
     }
 }
 
@@ -322,7 +348,9 @@ impl UnitOfWork {
             E::schema(),
             registry,
         )?);
-        let rows = self.select(&Query::new(E::schema(), condition).sort(sort)).await?;
+        let rows = self
+            .select(&Query::new(E::schema(), condition).sort(sort))
+            .await?;
         rows.into_iter().map(typed).collect()
     }
 
@@ -351,7 +379,10 @@ impl UnitOfWork {
         if row.version() == version {
             Ok(())
         } else {
-            Err(Error::Conflict { object: object.name().to_owned(), id })
+            Err(Error::Conflict {
+                object: object.name().to_owned(),
+                id,
+            })
         }
     }
 
@@ -365,6 +396,7 @@ impl UnitOfWork {
         let row = self.live_row(object, id).await?;
         let meta = change(self.next_meta(&row));
         let after = row.with_meta(meta);
-        self.stage(Some(row), after, crate::error::Faults::default()).await
+        self.stage(Some(row), after, crate::error::Faults::default())
+            .await
     }
 }

@@ -31,7 +31,12 @@ pub struct Session {
 
 impl Session {
     pub(super) const fn new(engine: Engine, scope: Scope, actor: Actor) -> Self {
-        Self { engine, scope, actor, context: None }
+        Self {
+            engine,
+            scope,
+            actor,
+            context: None,
+        }
     }
 
     /// The same session with what the audit trail shall know of the request.
@@ -88,7 +93,10 @@ impl Session {
     /// # Errors
     /// [`QueryError::UnknownObject`](crate::query::QueryError::UnknownObject).
     pub fn object(&self, name: &str) -> Result<NamedRecords<'_>> {
-        Ok(NamedRecords::new(Workspace::Session(self), self.describe(name)?))
+        Ok(NamedRecords::new(
+            Workspace::Session(self),
+            self.describe(name)?,
+        ))
     }
 
     /// The description of an object, for hosts that draw forms and lists.
@@ -96,9 +104,10 @@ impl Session {
     /// # Errors
     /// [`QueryError::UnknownObject`](crate::query::QueryError::UnknownObject).
     pub fn describe(&self, object: &str) -> Result<ObjectRef> {
-        self.engine.registry().object(object).ok_or_else(|| {
-            Error::Query(crate::query::QueryError::UnknownObject(object.to_owned()))
-        })
+        self.engine
+            .registry()
+            .object(object)
+            .ok_or_else(|| Error::Query(crate::query::QueryError::UnknownObject(object.to_owned())))
     }
 }
 

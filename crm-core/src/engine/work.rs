@@ -9,9 +9,7 @@ use uuid::Uuid;
 use super::{Records, Session, Workspace, Write};
 use crate::error::{Error, Faults, FieldError, Result};
 use crate::record::{Record, Stamp};
-use crate::schema::{
-    AnyRecord, Entity, FieldSet, Lifecycle, Meta, ObjectRef, ObjectScope, Row,
-};
+use crate::schema::{AnyRecord, Entity, FieldSet, Lifecycle, Meta, ObjectRef, ObjectScope, Row};
 use crate::storage::{Change, ChangeSet, Expectation, StorageError, check_references};
 
 /// Up to how many staged changes are searched one by one.
@@ -133,7 +131,10 @@ impl UnitOfWork {
 
     /// When and by whom the records of this unit of work are written.
     pub const fn stamp(&self) -> Stamp {
-        Stamp { at: self.commit.at, by: self.session.actor() }
+        Stamp {
+            at: self.commit.at,
+            by: self.session.actor(),
+        }
     }
 
     /// The changes staged so far.
@@ -182,10 +183,14 @@ impl UnitOfWork {
     /// Where the record is staged. Small units of work are searched, large ones are indexed.
     fn index_of(&self, object: &ObjectRef, id: Uuid) -> Option<usize> {
         if self.staged.len() <= SEARCHED {
-            self.staged.iter().position(|change| change.id == id && change.object == *object)
+            self.staged
+                .iter()
+                .position(|change| change.id == id && change.object == *object)
         } else {
             self.places.get(&id)?.iter().copied().find(|place| {
-                self.staged.get(*place).is_some_and(|change| change.object == *object)
+                self.staged
+                    .get(*place)
+                    .is_some_and(|change| change.object == *object)
             })
         }
     }
@@ -195,11 +200,19 @@ impl UnitOfWork {
     }
 
     fn put(&mut self, object: &ObjectRef, id: Uuid, before: Option<Row>, after: Option<Row>) {
-        if let Some(change) = self.index_of(object, id).and_then(|place| self.staged.get_mut(place)) {
+        if let Some(change) = self
+            .index_of(object, id)
+            .and_then(|place| self.staged.get_mut(place))
+        {
             change.after = after;
             return;
         }
-        self.staged.push(StagedChange { object: object.clone(), id, before, after });
+        self.staged.push(StagedChange {
+            object: object.clone(),
+            id,
+            before,
+            after,
+        });
         let count = self.staged.len();
         if count > SEARCHED {
             let from = if count == SEARCHED + 1 { 0 } else { count - 1 };
@@ -221,9 +234,14 @@ impl UnitOfWork {
         let meta = row.meta();
         match self.place(row.object(), meta.id) {
             Some(StagedChange { before: None, .. }) => meta,
-            Some(StagedChange { before: Some(before), .. }) => {
-                Meta { version: before.version() + 1, updated: self.stamp(), ..meta }
-            }
+            Some(StagedChange {
+                before: Some(before),
+                ..
+            }) => Meta {
+                version: before.version() + 1,
+                updated: self.stamp(),
+                ..meta
+            },
             None => meta.next(self.stamp()),
         }
     }
@@ -236,7 +254,9 @@ impl UnitOfWork {
         mut data: E,
     ) -> Result<Arc<Record<E>>> {
         data.normalize();
-        let row = self.stage(before, Arc::new(Record::new(meta, data)), Faults::default()).await?;
+        let row = self
+            .stage(before, Arc::new(Record::new(meta, data)), Faults::default())
+            .await?;
         Record::from_row(row).ok_or_else(|| not_found(E::schema(), meta.id))
     }
 
@@ -253,12 +273,25 @@ impl UnitOfWork {
         self.may_write(&object, &after)?;
         let changed = before.as_ref().map(|before| after.differing(&**before));
         if changed.is_some_and(|changed| changed.is_empty()) && faults.is_empty() {
-            return Ok(after.with_meta(before.as_ref().map_or_else(|| after.meta(), |row| row.meta())));
+            return Ok(after.with_meta(
+                before
+                    .as_ref()
+                    .map_or_else(|| after.meta(), |row| row.meta()),
+            ));
         }
         let given = after.clone();
-        let mut write = Write { before, after, faults };
+        let mut write = Write {
+            before,
+            after,
+            faults,
+        };
         let engine = self.session.engine().clone();
-        for rule in engine.shared.rules.iter().filter(|rule| rule.object() == object.name()) {
+        for rule in engine
+            .shared
+            .rules
+            .iter()
+            .filter(|rule| rule.object() == object.name())
+        {
             rule.before_write(self, &mut write).await?;
         }
         // After the rules, which complete the record.
@@ -268,12 +301,17 @@ impl UnitOfWork {
             _ => changed,
         };
         check_fields(&mut write, changed);
-        let Write { before, after, mut faults } = write;
+        let Write {
+            before,
+            after,
+            mut faults,
+        } = write;
         after.check(&mut faults);
         if !faults.is_empty() {
             // Only now, when the write fails anyway, are references looked up: the happy path
             // leaves that to the commit.
-            self.add_missing_references(&after, before.as_ref(), &mut faults).await?;
+            self.add_missing_references(&after, before.as_ref(), &mut faults)
+                .await?;
             faults.into_result()?;
         }
         let before = match self.place(&object, after.id()) {
@@ -304,7 +342,11 @@ impl UnitOfWork {
     pub(crate) fn append_entry<E: Entity>(&mut self, mut entry: E) -> Result<()> {
         entry.normalize();
         let row: Row = Arc::new(Record::new(self.new_meta(), entry));
-        let mut write = Write { before: None, after: row, faults: Faults::default() };
+        let mut write = Write {
+            before: None,
+            after: row,
+            faults: Faults::default(),
+        };
         check_fields(&mut write, None);
         write.after.check(&mut write.faults);
         write.faults.into_result()?;
@@ -323,7 +365,9 @@ impl UnitOfWork {
         if object.scope() == ObjectScope::Platform
             && (row.id() != tenant.uuid() || row.is_deleted())
         {
-            return Err(forbidden("a tenant is only made by onboarding and removed by offboarding"));
+            return Err(forbidden(
+                "a tenant is only made by onboarding and removed by offboarding",
+            ));
         }
         Ok(())
     }
@@ -335,7 +379,10 @@ impl UnitOfWork {
         faults: &mut Faults,
     ) -> Result<()> {
         let change = match before {
-            Some(before) => Change::Update { before: before.clone(), after: after.clone() },
+            Some(before) => Change::Update {
+                before: before.clone(),
+                after: after.clone(),
+            },
             None => Change::Insert { row: after.clone() },
         };
         let changes = ChangeSet::new(self.commit.id, self.commit.at, vec![change], Vec::new());
@@ -349,7 +396,9 @@ impl UnitOfWork {
     async fn missing_references(&self, changes: &ChangeSet) -> Result<Vec<FieldError>> {
         let mut missing = Vec::new();
         for (object, index, target, id) in check_references(changes) {
-            let Some(target) = self.session.engine().registry().object(&target) else { continue };
+            let Some(target) = self.session.engine().registry().object(&target) else {
+                continue;
+            };
             let row = self.row(&target, id).await?;
             if row.is_none_or(|row| row.is_deleted()) {
                 missing.push(FieldError::missing_record(object.field_name(index)));
@@ -377,14 +426,20 @@ impl UnitOfWork {
             hook.before_commit(self).await?;
         }
         let staged = self.staged.clone();
-        let changes: Vec<Change> = staged.into_iter().filter_map(StagedChange::into_change).collect();
+        let changes: Vec<Change> = staged
+            .into_iter()
+            .filter_map(StagedChange::into_change)
+            .collect();
         let changes = ChangeSet::new(
             self.commit.id,
             self.commit.at,
             changes,
             std::mem::take(&mut self.expects),
         );
-        let committed = engine.storage().commit(self.session.scope(), &changes).await;
+        let committed = engine
+            .storage()
+            .commit(self.session.scope(), &changes)
+            .await;
         match committed {
             Ok(committed) => {
                 tracing::debug!(commit = %self.commit.id, rows = committed.rows, "committed");
@@ -403,16 +458,25 @@ impl UnitOfWork {
                     Ok(missing) if !missing.is_empty() => {
                         let mut faults = Faults::default();
                         missing.into_iter().for_each(|fault| faults.push(fault));
-                        faults.into_result().err().map_or_else(|| error.into(), Error::from)
+                        faults
+                            .into_result()
+                            .err()
+                            .map_or_else(|| error.into(), Error::from)
                     }
                     _ => error.into(),
                 }
             }
             StorageError::Duplicate { object, fields }
-                if self.contended.iter().any(|key| key.0 == object && fields == key.1) =>
+                if self
+                    .contended
+                    .iter()
+                    .any(|key| key.0 == object && fields == key.1) =>
             {
                 tracing::debug!(%object, ?fields, "somebody else was faster");
-                Error::Conflict { object, id: self.commit.id }
+                Error::Conflict {
+                    object,
+                    id: self.commit.id,
+                }
             }
             other => other.into(),
         }
@@ -438,9 +502,14 @@ fn check_fields(write: &mut Write, changed: Option<FieldSet>) {
 }
 
 pub(super) fn forbidden(reason: &'static str) -> Error {
-    Error::Forbidden { reason: reason.into() }
+    Error::Forbidden {
+        reason: reason.into(),
+    }
 }
 
 pub(crate) fn not_found(object: &ObjectRef, id: Uuid) -> Error {
-    Error::NotFound { object: object.name().to_owned(), id }
+    Error::NotFound {
+        object: object.name().to_owned(),
+        id,
+    }
 }

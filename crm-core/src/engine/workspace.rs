@@ -89,7 +89,9 @@ impl Attempt<'_> {
         last: bool,
     ) -> Result<Option<T>> {
         let value = outcome?;
-        let Self::Own(mut work) = self else { return Ok(Some(value)) };
+        let Self::Own(mut work) = self else {
+            return Ok(Some(value));
+        };
         match work.finish().await {
             Ok(_) => Ok(Some(value.settle(&work))),
             Err(Error::Conflict { .. }) if !last => Ok(None),
@@ -153,14 +155,18 @@ impl<T: Settle> Settle for Vec<T> {
 
 impl<E: Entity> Settle for Arc<Record<E>> {
     fn settle(self, work: &UnitOfWork) -> Self {
-        let staged = work.place(E::schema(), self.id.uuid()).and_then(|change| change.after());
+        let staged = work
+            .place(E::schema(), self.id.uuid())
+            .and_then(|change| change.after());
         staged.cloned().and_then(Record::from_row).unwrap_or(self)
     }
 }
 
 impl Settle for Row {
     fn settle(self, work: &UnitOfWork) -> Self {
-        let staged = work.place(self.object(), self.id()).and_then(|change| change.after());
+        let staged = work
+            .place(self.object(), self.id())
+            .and_then(|change| change.after());
         staged.cloned().unwrap_or(self)
     }
 }

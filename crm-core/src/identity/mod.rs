@@ -236,7 +236,11 @@ impl TeamMember {
 
 fn check_member(member: &TeamMember, faults: &mut Faults) {
     if member.left_at.is_some_and(|left| left < member.joined_at) {
-        faults.add("left_at", codes::INCONSISTENT, "must not be before `joined_at`");
+        faults.add(
+            "left_at",
+            codes::INCONSISTENT,
+            "must not be before `joined_at`",
+        );
     }
 }
 
@@ -265,7 +269,11 @@ impl Records<'_, Team> {
                 }
                 None => {
                     work.contend("team_member", &["team_id", "user_id"]);
-                    work.create(TeamMember { role, ..TeamMember::new(team, user, now) }).await
+                    work.create(TeamMember {
+                        role,
+                        ..TeamMember::new(team, user, now)
+                    })
+                    .await
                 }
             }
         })
@@ -284,8 +292,10 @@ impl Records<'_, Team> {
             let now = work.now();
             match find_member(work, team, user).await? {
                 Some(member) if member.is_active() => {
-                    work.update(member.id, &|member: &mut TeamMember| member.left_at = Some(now))
-                        .await
+                    work.update(member.id, &|member: &mut TeamMember| {
+                        member.left_at = Some(now)
+                    })
+                    .await
                 }
                 _ => Err(Error::NotFound {
                     object: TeamMember::schema().name().to_owned(),
@@ -305,9 +315,13 @@ impl Records<'_, Team> {
             Workspace::Unit(work) => Workspace::Session(work.session()),
         };
         let members = Records::<TeamMember>::new(workspace);
-        let find = Find::from(TeamMember::TEAM_ID.eq(team).and(TeamMember::LEFT_AT.is_null()))
-            .sort(TeamMember::JOINED_AT.asc())
-            .limit(crate::query::MAX_LIMIT);
+        let find = Find::from(
+            TeamMember::TEAM_ID
+                .eq(team)
+                .and(TeamMember::LEFT_AT.is_null()),
+        )
+        .sort(TeamMember::JOINED_AT.asc())
+        .limit(crate::query::MAX_LIMIT);
         Ok(members.find(find).await?.items)
     }
 }
@@ -317,7 +331,9 @@ async fn find_member(
     team: Id<Team>,
     user: Id<User>,
 ) -> Result<Option<Arc<Record<TeamMember>>>> {
-    let wanted = TeamMember::TEAM_ID.eq(team).and(TeamMember::USER_ID.eq(user));
+    let wanted = TeamMember::TEAM_ID
+        .eq(team)
+        .and(TeamMember::USER_ID.eq(user));
     Ok(work.find_all(wanted, Vec::new()).await?.pop())
 }
 
@@ -332,7 +348,9 @@ impl WriteRule for UserRules {
     }
 
     async fn before_write(&self, work: &mut UnitOfWork, write: &mut Write) -> Result<()> {
-        let Some(after) = write.after::<User>() else { return Ok(()) };
+        let Some(after) = write.after::<User>() else {
+            return Ok(());
+        };
         let before = write.before::<User>().and_then(|user| user.manager_id);
         match after.manager_id {
             Some(manager) if before != Some(manager) && !write.deletes() => {
@@ -355,7 +373,9 @@ impl WriteRule for TeamRules {
     }
 
     async fn before_write(&self, work: &mut UnitOfWork, write: &mut Write) -> Result<()> {
-        let Some(after) = write.after::<Team>() else { return Ok(()) };
+        let Some(after) = write.after::<Team>() else {
+            return Ok(());
+        };
         let before = write.before::<Team>().and_then(|team| team.parent_team_id);
         match after.parent_team_id {
             Some(parent) if before != Some(parent) && !write.deletes() => {

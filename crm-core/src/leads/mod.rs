@@ -247,7 +247,11 @@ fn check_lead(lead: &Lead, faults: &mut Faults) {
     // a name or a company.
     let has_name = lead.name.as_ref().is_some_and(|name| name.parts() > 0);
     if !has_name && lead.company.is_none() {
-        faults.add("company", codes::REQUIRED, "a lead needs a name or a company");
+        faults.add(
+            "company",
+            codes::REQUIRED,
+            "a lead needs a name or a company",
+        );
     }
     // converted exactly if there is a conversion.
     if (lead.status == LeadStatus::Converted) != lead.conversion.is_some() {
@@ -270,15 +274,23 @@ impl WriteRule for LeadRules {
     }
 
     async fn before_write(&self, work: &mut UnitOfWork, write: &mut Write) -> Result<()> {
-        let Some(after) = write.after::<Lead>() else { return Ok(()) };
+        let Some(after) = write.after::<Lead>() else {
+            return Ok(());
+        };
         let before = write.before::<Lead>();
         let now = work.now();
         let new_owner = after.owner_id != before.and_then(|lead| lead.owner_id);
         let owned = after.owner_id.is_some();
         let qualified = after.status == LeadStatus::Qualified
             && before.is_none_or(|lead| lead.status != LeadStatus::Qualified);
-        let first = after.name.as_ref().is_some_and(|name| name.first_name.is_some());
-        let last = after.name.as_ref().is_some_and(|name| name.last_name.is_some());
+        let first = after
+            .name
+            .as_ref()
+            .is_some_and(|name| name.first_name.is_some());
+        let last = after
+            .name
+            .as_ref()
+            .is_some_and(|name| name.last_name.is_some());
         let renamed = before.is_none_or(|lead| lead.name != after.name);
 
         if new_owner {
@@ -293,10 +305,14 @@ impl WriteRule for LeadRules {
             && work.configurations().lead_name_policy().await? == LeadNamePolicy::BothNames
         {
             if !first {
-                write.faults().add("first_name", codes::REQUIRED, "a value is required");
+                write
+                    .faults()
+                    .add("first_name", codes::REQUIRED, "a value is required");
             }
             if !last {
-                write.faults().add("last_name", codes::REQUIRED, "a value is required");
+                write
+                    .faults()
+                    .add("last_name", codes::REQUIRED, "a value is required");
             }
         }
         Ok(())

@@ -150,7 +150,10 @@ impl Records<'_, Pipeline> {
     ///
     /// # Errors
     /// [`Error::NotFound`].
-    pub async fn stages(&mut self, pipeline: Id<Pipeline>) -> Result<Vec<Arc<Record<PipelineStage>>>> {
+    pub async fn stages(
+        &mut self,
+        pipeline: Id<Pipeline>,
+    ) -> Result<Vec<Arc<Record<PipelineStage>>>> {
         in_work!(self.workspace, |work| {
             work.get(pipeline).await?;
             stages_of(work, pipeline).await
@@ -184,7 +187,11 @@ impl Records<'_, Pipeline> {
                 });
             }
             let last = stages.last().map_or(0, |stage| stage.stage_order);
-            work.create(PipelineStage { stage_order: last + 1, ..stage.clone() }).await
+            work.create(PipelineStage {
+                stage_order: last + 1,
+                ..stage.clone()
+            })
+            .await
         })
     }
 
@@ -254,7 +261,10 @@ impl Records<'_, Pipeline> {
     /// [`Error::NotFound`].
     pub async fn set_default(&mut self, pipeline: Id<Pipeline>) -> Result<Arc<Record<Pipeline>>> {
         in_work!(self.workspace, |work| {
-            work.update(pipeline, &|pipeline: &mut Pipeline| pipeline.is_default = true).await
+            work.update(pipeline, &|pipeline: &mut Pipeline| {
+                pipeline.is_default = true
+            })
+            .await
         })
     }
 
@@ -280,7 +290,8 @@ impl Records<'_, Pipeline> {
                     .into());
                 }
                 for deal in work.find_all(Deal::STAGE_ID.eq(stage), Vec::new()).await? {
-                    work.update(deal.id, &|deal: &mut Deal| deal.stage_id = Some(target)).await?;
+                    work.update(deal.id, &|deal: &mut Deal| deal.stage_id = Some(target))
+                        .await?;
                 }
             }
             work.delete(PipelineStage::schema(), stage.uuid()).await
@@ -293,7 +304,9 @@ pub(crate) async fn stages_of(
     work: &UnitOfWork,
     pipeline: Id<Pipeline>,
 ) -> Result<Vec<Arc<Record<PipelineStage>>>> {
-    let mut stages = work.find_all(PipelineStage::PIPELINE_ID.eq(pipeline), Vec::new()).await?;
+    let mut stages = work
+        .find_all(PipelineStage::PIPELINE_ID.eq(pipeline), Vec::new())
+        .await?;
     stages.sort_by_key(|stage| stage.stage_order);
     Ok(stages)
 }
@@ -309,7 +322,9 @@ impl WriteRule for PipelineRules {
     }
 
     async fn before_write(&self, work: &mut UnitOfWork, write: &mut Write) -> Result<()> {
-        let Some(after) = write.after::<Pipeline>() else { return Ok(()) };
+        let Some(after) = write.after::<Pipeline>() else {
+            return Ok(());
+        };
         let was_default = write
             .before::<Pipeline>()
             .is_some_and(|before| before.is_default && before.deleted_at.is_none());
@@ -318,10 +333,15 @@ impl WriteRule for PipelineRules {
         }
         let id = after.id;
         work.contend("pipeline", &["is_default"]);
-        for other in work.find_all(Pipeline::IS_DEFAULT.eq(true), Vec::new()).await? {
+        for other in work
+            .find_all(Pipeline::IS_DEFAULT.eq(true), Vec::new())
+            .await?
+        {
             if other.id != id {
-                work.update(other.id, &|pipeline: &mut Pipeline| pipeline.is_default = false)
-                    .await?;
+                work.update(other.id, &|pipeline: &mut Pipeline| {
+                    pipeline.is_default = false
+                })
+                .await?;
             }
         }
         Ok(())
@@ -339,16 +359,28 @@ impl WriteRule for StageRules {
     }
 
     async fn before_write(&self, work: &mut UnitOfWork, write: &mut Write) -> Result<()> {
-        let Some(after) = write.after::<PipelineStage>().cloned() else { return Ok(()) };
+        let Some(after) = write.after::<PipelineStage>().cloned() else {
+            return Ok(());
+        };
         let known = |name: &String| {
             Deal::schema().field(name).is_some() || name.starts_with("custom_fields.")
         };
         if !after.required_fields.iter().all(known) {
-            write.faults().add("required_fields", codes::UNKNOWN_FIELD, "a deal has no such field");
+            write.faults().add(
+                "required_fields",
+                codes::UNKNOWN_FIELD,
+                "a deal has no such field",
+            );
         }
-        let Some(before) = write.before::<PipelineStage>() else { return Ok(()) };
+        let Some(before) = write.before::<PipelineStage>() else {
+            return Ok(());
+        };
         if before.pipeline_id != after.pipeline_id {
-            write.faults().add("pipeline_id", codes::READ_ONLY, "a stage stays in its pipeline");
+            write.faults().add(
+                "pipeline_id",
+                codes::READ_ONLY,
+                "a stage stays in its pipeline",
+            );
             return Ok(());
         }
         let outcome_changes = before.stage_type != after.stage_type;
@@ -357,7 +389,10 @@ impl WriteRule for StageRules {
             return Ok(());
         }
         let deals = work
-            .find_all(Deal::STAGE_ID.eq(after.id).and(Deal::STATUS.is_not_null()), Vec::new())
+            .find_all(
+                Deal::STAGE_ID.eq(after.id).and(Deal::STATUS.is_not_null()),
+                Vec::new(),
+            )
             .await?;
         if outcome_changes && !deals.is_empty() {
             return Err(RuleViolation::new(
@@ -369,7 +404,10 @@ impl WriteRule for StageRules {
         }
         for deal in deals.iter().filter(|deal| deal.probability.is_none()) {
             let probability = after.default_probability;
-            work.update(deal.id, &|deal: &mut Deal| deal.win_probability = probability).await?;
+            work.update(deal.id, &|deal: &mut Deal| {
+                deal.win_probability = probability
+            })
+            .await?;
         }
         Ok(())
     }

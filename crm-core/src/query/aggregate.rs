@@ -55,9 +55,7 @@ impl CalendarUnit {
                 day.checked_sub_days(Days::new(day.weekday().num_days_from_monday().into()))
             }
             Self::Month => day.with_day(1),
-            Self::Quarter => {
-                NaiveDate::from_ymd_opt(day.year(), (day.month0() / 3) * 3 + 1, 1)
-            }
+            Self::Quarter => NaiveDate::from_ymd_opt(day.year(), (day.month0() / 3) * 3 + 1, 1),
             Self::Year => NaiveDate::from_ymd_opt(day.year(), 1, 1),
         };
         start.unwrap_or(day)
@@ -111,7 +109,10 @@ enum NamedMeasure {
     Average(Cow<'static, str>),
     Min(Cow<'static, str>),
     Max(Cow<'static, str>),
-    WeightedSum { amount: Cow<'static, str>, percent: Cow<'static, str> },
+    WeightedSum {
+        amount: Cow<'static, str>,
+        percent: Cow<'static, str>,
+    },
 }
 
 impl<E> Default for Aggregate<E> {
@@ -175,7 +176,11 @@ impl<E> Aggregate<E> {
     /// One group for each value of the field; records without a value form a group, the last.
     #[must_use]
     pub fn group_by<T>(mut self, field: FieldOf<E, T>) -> Self {
-        self.group_by.push(GroupBy { field: field.name(), by: None, time_zone: None });
+        self.group_by.push(GroupBy {
+            field: field.name(),
+            by: None,
+            time_zone: None,
+        });
         self
     }
 
@@ -239,8 +244,10 @@ impl<E> Aggregate<E> {
         amount: FieldOf<E, T>,
         percent: FieldOf<E, Percent>,
     ) -> Self {
-        self.measures
-            .push(NamedMeasure::WeightedSum { amount: amount.name(), percent: percent.name() });
+        self.measures.push(NamedMeasure::WeightedSum {
+            amount: amount.name(),
+            percent: percent.name(),
+        });
         self
     }
 
@@ -267,9 +274,12 @@ impl<E> Aggregate<E> {
         object: &ObjectRef,
         registry: &Registry,
     ) -> Result<AggregateQuery, QueryError> {
-        let condition = Visibility { archived: self.archived, deleted: self.deleted }
-            .condition()
-            .and(Condition::bind(&self.filter, object, registry)?);
+        let condition = Visibility {
+            archived: self.archived,
+            deleted: self.deleted,
+        }
+        .condition()
+        .and(Condition::bind(&self.filter, object, registry)?);
         let groups = self
             .group_by
             .iter()
@@ -283,12 +293,20 @@ impl<E> Aggregate<E> {
         for measure in &measures {
             check_currency(measure, object, &condition, &groups)?;
         }
-        Ok(AggregateQuery { object: object.clone(), condition, measures, groups })
+        Ok(AggregateQuery {
+            object: object.clone(),
+            condition,
+            measures,
+            groups,
+        })
     }
 }
 
 fn unsupported(field: &str, operation: &'static str) -> QueryError {
-    QueryError::Unsupported { field: field.to_owned(), operation: Cow::Borrowed(operation) }
+    QueryError::Unsupported {
+        field: field.to_owned(),
+        operation: Cow::Borrowed(operation),
+    }
 }
 
 fn bind_group(group: &GroupBy, object: &ObjectRef) -> Result<Grouping, QueryError> {
@@ -296,19 +314,30 @@ fn bind_group(group: &GroupBy, object: &ObjectRef) -> Result<Grouping, QueryErro
     if at.member.is_some() || !field.is_sortable() {
         return Err(unsupported(&group.field, "group_by"));
     }
-    let Some(unit) = group.by else { return Ok(Grouping::Field(at.index)) };
-    if !matches!(field.storage_kind(), StorageKind::Date | StorageKind::Timestamp) {
+    let Some(unit) = group.by else {
+        return Ok(Grouping::Field(at.index));
+    };
+    if !matches!(
+        field.storage_kind(),
+        StorageKind::Date | StorageKind::Timestamp
+    ) {
         return Err(unsupported(&group.field, "a calendar unit"));
     }
     let time_zone = group.time_zone.unwrap_or_default();
-    Ok(Grouping::Calendar { index: at.index, unit, time_zone })
+    Ok(Grouping::Calendar {
+        index: at.index,
+        unit,
+        time_zone,
+    })
 }
 
 fn bind_measure(measure: &NamedMeasure, object: &ObjectRef) -> Result<Measure, QueryError> {
     let number = |name: &str, operation: &'static str| {
         let (at, field) = locate(object, name)?;
-        let is_number =
-            matches!(field.storage_kind(), StorageKind::Integer | StorageKind::Decimal);
+        let is_number = matches!(
+            field.storage_kind(),
+            StorageKind::Integer | StorageKind::Decimal
+        );
         if at.member.is_some() || !is_number {
             return Err(unsupported(name, operation));
         }
@@ -342,30 +371,43 @@ fn check_currency(
     groups: &[Grouping],
 ) -> Result<(), QueryError> {
     let amount = match measure {
-        Measure::Sum(index) | Measure::Average(index) | Measure::Min(index)
-        | Measure::Max(index) | Measure::WeightedSum { amount: index, .. } => *index,
+        Measure::Sum(index)
+        | Measure::Average(index)
+        | Measure::Min(index)
+        | Measure::Max(index)
+        | Measure::WeightedSum { amount: index, .. } => *index,
         Measure::Count => return Ok(()),
     };
-    let Some(FieldType::Decimal { currency_field: Some(name), .. }) =
-        object.fields().get(amount).map(|field| &field.field_type)
+    let Some(FieldType::Decimal {
+        currency_field: Some(name),
+        ..
+    }) = object.fields().get(amount).map(|field| &field.field_type)
     else {
         return Ok(());
     };
-    let Some(currency) = object.field_index(name) else { return Ok(()) };
-    let grouped = groups.iter().any(|group| matches!(group, Grouping::Field(i) if *i == currency));
+    let Some(currency) = object.field_index(name) else {
+        return Ok(());
+    };
+    let grouped = groups
+        .iter()
+        .any(|group| matches!(group, Grouping::Field(i) if *i == currency));
     if grouped || fixes(condition, currency) {
         return Ok(());
     }
-    Err(QueryError::MixedCurrencies { currency_field: name.to_string() })
+    Err(QueryError::MixedCurrencies {
+        currency_field: name.to_string(),
+    })
 }
 
 /// Whether all rows that fulfil the condition have one and the same value in the field.
 fn fixes(condition: &Condition, index: usize) -> bool {
     match condition {
         Condition::And(all) => all.iter().any(|condition| fixes(condition, index)),
-        Condition::Compare { field, op: Comparison::Eq, .. } => {
-            field.index == index && field.member.is_none()
-        }
+        Condition::Compare {
+            field,
+            op: Comparison::Eq,
+            ..
+        } => field.index == index && field.member.is_none(),
         Condition::In { field, values } => field.index == index && values.len() == 1,
         _ => false,
     }
@@ -445,7 +487,11 @@ impl Grouping {
     fn key(&self, row: &dyn AnyRecord) -> Value {
         match self {
             Self::Field(index) => row.value(*index).into_owned(),
-            Self::Calendar { index, unit, time_zone } => {
+            Self::Calendar {
+                index,
+                unit,
+                time_zone,
+            } => {
                 let day = match row.value(*index) {
                     ValueRef::Date(day) => day,
                     ValueRef::Timestamp(at) => at.with_timezone(&time_zone.tz()).date_naive(),
@@ -545,14 +591,26 @@ impl<'a> Aggregator<'a> {
         if query.groups.is_empty() {
             groups.insert(Key(Vec::new()), vec![Sum::default(); query.measures.len()]);
         }
-        Self { query, groups, overflow: None }
+        Self {
+            query,
+            groups,
+            overflow: None,
+        }
     }
 
     /// Adds a row that fulfils the query's condition.
     pub fn add(&mut self, row: &dyn AnyRecord) {
-        let key = Key(self.query.groups.iter().map(|group| group.key(row)).collect());
+        let key = Key(self
+            .query
+            .groups
+            .iter()
+            .map(|group| group.key(row))
+            .collect());
         let count = self.query.measures.len();
-        let sums = self.groups.entry(key).or_insert_with(|| vec![Sum::default(); count]);
+        let sums = self
+            .groups
+            .entry(key)
+            .or_insert_with(|| vec![Sum::default(); count]);
         for (measure, sum) in self.query.measures.iter().zip(sums) {
             if !sum.add(measure, row)
                 && let Measure::Sum(index)
@@ -579,7 +637,11 @@ impl<'a> Aggregator<'a> {
             .into_iter()
             .map(|(key, sums)| Group {
                 keys: key.0,
-                measures: measures.iter().zip(sums).map(|(measure, sum)| sum.end(measure)).collect(),
+                measures: measures
+                    .iter()
+                    .zip(sums)
+                    .map(|(measure, sum)| sum.end(measure))
+                    .collect(),
             })
             .collect())
     }
@@ -599,8 +661,9 @@ impl Sum {
                 let amount = row.value(*amount).as_decimal();
                 let percent = row.value(*percent).as_decimal();
                 if let (Some(amount), Some(percent)) = (amount, percent) {
-                    let weighted =
-                        amount.checked_mul(percent).map(|n| n / Decimal::ONE_HUNDRED);
+                    let weighted = amount
+                        .checked_mul(percent)
+                        .map(|n| n / Decimal::ONE_HUNDRED);
                     return self.plus(weighted);
                 }
             }

@@ -29,13 +29,21 @@ impl FieldAt {
     /// The field at `index` itself.
     #[must_use]
     pub const fn new(index: usize) -> Self {
-        Self { index, member: None, ignore_case: false }
+        Self {
+            index,
+            member: None,
+            ignore_case: false,
+        }
     }
 
     fn with<R>(&self, row: &dyn AnyRecord, answer: impl FnOnce(ValueRef<'_>) -> R) -> R {
         let value = row.value(self.index);
-        let Some(member) = &self.member else { return answer(value) };
-        let ValueRef::Json(json) = value else { return answer(ValueRef::Null) };
+        let Some(member) = &self.member else {
+            return answer(value);
+        };
+        let ValueRef::Json(json) = value else {
+            return answer(ValueRef::Null);
+        };
         let owned = Value::from_json(json.get(&**member).cloned().unwrap_or_default());
         answer(owned.as_ref())
     }
@@ -115,7 +123,11 @@ pub fn fold_case(text: &str) -> String {
 }
 
 fn same_folded(text: &str, folded: &str) -> bool {
-    if text.is_ascii() { text.eq_ignore_ascii_case(folded) } else { fold_case(text) == folded }
+    if text.is_ascii() {
+        text.eq_ignore_ascii_case(folded)
+    } else {
+        fold_case(text) == folded
+    }
 }
 
 impl Condition {
@@ -135,7 +147,10 @@ impl Condition {
         object: &ObjectRef,
         registry: &Registry,
     ) -> Result<Self, QueryError> {
-        let mut binder = Binder { registry, conditions: 0 };
+        let mut binder = Binder {
+            registry,
+            conditions: 0,
+        };
         binder.bind(filter, object, 1)
     }
 
@@ -154,7 +169,9 @@ impl Condition {
             }),
             Self::Null { field, is_null } => field.with(row, |own| own.is_null() == *is_null),
             Self::Text { field, op, folded } => field.with(row, |own| {
-                let Some(text) = own.as_text() else { return false };
+                let Some(text) = own.as_text() else {
+                    return false;
+                };
                 let text: Cow<'_, str> = Cow::Owned(fold_case(text));
                 match op {
                     TextMatch::StartsWith => text.starts_with(folded.as_str()),
@@ -171,8 +188,14 @@ impl Condition {
                     ListMatch::All => values.iter().all(|value| entries.contains(value)),
                 }
             }),
-            Self::Has { index, object, condition } => {
-                let Some(id) = row.value(*index).as_uuid() else { return false };
+            Self::Has {
+                index,
+                object,
+                condition,
+            } => {
+                let Some(id) = row.value(*index).as_uuid() else {
+                    return false;
+                };
                 related(object, id)
                     .is_some_and(|row| !row.is_deleted() && condition.matches(&*row, related))
             }
@@ -208,19 +231,29 @@ impl Condition {
     /// The record is not deleted.
     #[must_use]
     pub const fn not_deleted() -> Self {
-        Self::Null { field: FieldAt::new(system::DELETED_AT), is_null: true }
+        Self::Null {
+            field: FieldAt::new(system::DELETED_AT),
+            is_null: true,
+        }
     }
 
     /// The record is not archived.
     #[must_use]
     pub const fn not_archived() -> Self {
-        Self::Null { field: FieldAt::new(system::ARCHIVED_AT), is_null: true }
+        Self::Null {
+            field: FieldAt::new(system::ARCHIVED_AT),
+            is_null: true,
+        }
     }
 
     /// The field at `index` is `value`, in the same case.
     #[must_use]
     pub const fn equals(index: usize, value: Value) -> Self {
-        Self::Compare { field: FieldAt::new(index), op: Comparison::Eq, value }
+        Self::Compare {
+            field: FieldAt::new(index),
+            op: Comparison::Eq,
+            value,
+        }
     }
 }
 
@@ -273,7 +306,9 @@ impl Binder<'_> {
         depth: usize,
     ) -> Result<Condition, QueryError> {
         if depth > Filter::MAX_DEPTH {
-            return Err(QueryError::TooDeep { max: Filter::MAX_DEPTH });
+            return Err(QueryError::TooDeep {
+                max: Filter::MAX_DEPTH,
+            });
         }
         self.conditions += 1;
         if self.conditions > Filter::MAX_CONDITIONS {
@@ -290,13 +325,23 @@ impl Binder<'_> {
                 }
                 if value.is_null() {
                     return match op {
-                        Comparison::Eq => Ok(Condition::Null { field: at, is_null: true }),
-                        Comparison::Ne => Ok(Condition::Null { field: at, is_null: false }),
+                        Comparison::Eq => Ok(Condition::Null {
+                            field: at,
+                            is_null: true,
+                        }),
+                        Comparison::Ne => Ok(Condition::Null {
+                            field: at,
+                            is_null: false,
+                        }),
                         _ => Err(wrong_type(field, "must not be null")),
                     };
                 }
                 let value = operand(schema, &at, field, value)?;
-                Condition::Compare { field: at, op: *op, value }
+                Condition::Compare {
+                    field: at,
+                    op: *op,
+                    value,
+                }
             }
             Filter::In { field, values } => {
                 let (at, schema) = locate(object, field)?;
@@ -324,15 +369,20 @@ impl Binder<'_> {
                     self.bind(&bound(Comparison::Le, to), object, depth + 1)?,
                 ])
             }
-            Filter::Null { field, is_null } => {
-                Condition::Null { field: locate(object, field)?.0, is_null: *is_null }
-            }
+            Filter::Null { field, is_null } => Condition::Null {
+                field: locate(object, field)?.0,
+                is_null: *is_null,
+            },
             Filter::Text { field, op, text } => {
                 let (at, schema) = locate(object, field)?;
                 if at.member.is_none() && schema.storage_kind() != StorageKind::Text {
                     return Err(unsupported(field, op.name()));
                 }
-                Condition::Text { field: at, op: *op, folded: fold_case(text) }
+                Condition::Text {
+                    field: at,
+                    op: *op,
+                    folded: fold_case(text),
+                }
             }
             Filter::List { field, op, values } => {
                 let (at, schema) = locate(object, field)?;
@@ -340,7 +390,11 @@ impl Binder<'_> {
                     return Err(unsupported(field, op.name()));
                 }
                 check_values(values.len())?;
-                Condition::List { field: at, op: *op, values: values.clone() }
+                Condition::List {
+                    field: at,
+                    op: *op,
+                    values: values.clone(),
+                }
             }
             Filter::Has { field, filter } => {
                 let (at, schema) = locate(object, field)?;
@@ -352,7 +406,11 @@ impl Binder<'_> {
                     .object(target)
                     .ok_or_else(|| QueryError::UnknownObject(target.to_owned()))?;
                 let condition = Box::new(self.bind(filter, &target, depth + 1)?);
-                Condition::Has { index: at.index, object: target, condition }
+                Condition::Has {
+                    index: at.index,
+                    object: target,
+                    condition,
+                }
             }
             Filter::And(all) => Condition::And(self.bind_all(all, object, depth)?),
             Filter::Or(all) => Condition::Or(self.bind_all(all, object, depth)?),
@@ -368,7 +426,9 @@ impl Binder<'_> {
         object: &ObjectRef,
         depth: usize,
     ) -> Result<Vec<Condition>, QueryError> {
-        all.iter().map(|filter| self.bind(filter, object, depth + 1)).collect()
+        all.iter()
+            .map(|filter| self.bind(filter, object, depth + 1))
+            .collect()
     }
 }
 
@@ -377,8 +437,10 @@ pub(super) fn locate<'a>(
     object: &'a ObjectRef,
     name: &str,
 ) -> Result<(FieldAt, &'a FieldSchema), QueryError> {
-    let unknown =
-        || QueryError::UnknownField { object: object.name().to_owned(), field: name.to_owned() };
+    let unknown = || QueryError::UnknownField {
+        object: object.name().to_owned(),
+        field: name.to_owned(),
+    };
     let (field, member) = match name.split_once('.') {
         Some((field, member)) => (field, Some(member)),
         None => (name, None),
@@ -438,11 +500,17 @@ fn wrong_type_blank(name: &str) -> Result<Value, QueryError> {
 /// value to compare with: it only matches nothing.
 fn coerce(field_type: &FieldType, value: &Value) -> Result<Value, crate::schema::Fault> {
     let lenient = match field_type {
-        FieldType::Text { .. } => FieldType::Text { max_length: u32::MAX, multiline: true },
-        FieldType::Url { .. } => FieldType::Url { max_length: u32::MAX },
-        FieldType::Integer { .. } | FieldType::Score => {
-            FieldType::Integer { min: i64::MIN, max: i64::MAX }
-        }
+        FieldType::Text { .. } => FieldType::Text {
+            max_length: u32::MAX,
+            multiline: true,
+        },
+        FieldType::Url { .. } => FieldType::Url {
+            max_length: u32::MAX,
+        },
+        FieldType::Integer { .. } | FieldType::Score => FieldType::Integer {
+            min: i64::MIN,
+            max: i64::MAX,
+        },
         FieldType::Decimal { .. } | FieldType::Percent => FieldType::Decimal {
             precision: 57,
             scale: 28,
@@ -456,11 +524,17 @@ fn coerce(field_type: &FieldType, value: &Value) -> Result<Value, crate::schema:
 }
 
 fn unsupported(field: &str, operation: impl Into<Cow<'static, str>>) -> QueryError {
-    QueryError::Unsupported { field: field.to_owned(), operation: operation.into() }
+    QueryError::Unsupported {
+        field: field.to_owned(),
+        operation: operation.into(),
+    }
 }
 
 fn wrong_type(field: &str, reason: impl Into<Cow<'static, str>>) -> QueryError {
-    QueryError::WrongType { field: field.to_owned(), reason: reason.into() }
+    QueryError::WrongType {
+        field: field.to_owned(),
+        reason: reason.into(),
+    }
 }
 
 fn too_large(what: &'static str, max: usize) -> QueryError {

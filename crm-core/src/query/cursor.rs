@@ -36,7 +36,10 @@ impl Cursor {
     pub(crate) fn at(row: &std::sync::Arc<dyn AnyRecord>, sort: &[SortKey]) -> Self {
         let position = Position {
             sort: signature(row.object(), sort),
-            values: sort.iter().map(|key| row.value(key.index).into_owned()).collect(),
+            values: sort
+                .iter()
+                .map(|key| row.value(key.index).into_owned())
+                .collect(),
         };
         // Values always have a JSON form.
         let json = serde_json::to_vec(&position).unwrap_or_default();
@@ -52,7 +55,9 @@ impl Cursor {
         object: &ObjectRef,
         sort: &[SortKey],
     ) -> Result<Vec<Value>, QueryError> {
-        let json = URL_SAFE_NO_PAD.decode(&self.0).map_err(|_| QueryError::Cursor)?;
+        let json = URL_SAFE_NO_PAD
+            .decode(&self.0)
+            .map_err(|_| QueryError::Cursor)?;
         let position: Position = serde_json::from_slice(&json).map_err(|_| QueryError::Cursor)?;
         if position.sort != signature(object, sort) || position.values.len() != sort.len() {
             return Err(QueryError::Cursor);
@@ -61,7 +66,10 @@ impl Cursor {
             .zip(position.values)
             .map(|(key, value)| {
                 let field = object.fields().get(key.index).ok_or(QueryError::Cursor)?;
-                field.field_type.coerce(value).map_err(|_| QueryError::Cursor)
+                field
+                    .field_type
+                    .coerce(value)
+                    .map_err(|_| QueryError::Cursor)
             })
             .collect()
     }

@@ -54,7 +54,9 @@ pub enum QueryError {
     #[error("the cursor does not belong to this query; start again without it")]
     Cursor,
     /// Amounts of different currencies would be added.
-    #[error("amounts of several currencies are never added: group by `{currency_field}` or filter on one")]
+    #[error(
+        "amounts of several currencies are never added: group by `{currency_field}` or filter on one"
+    )]
     MixedCurrencies {
         /// The field with the currency.
         currency_field: String,

@@ -193,7 +193,11 @@ impl Filter {
 
     /// Takes the records in which `field` is `value`.
     pub fn eq(field: impl Into<Cow<'static, str>>, value: impl Into<Value>) -> Self {
-        Self::Compare { field: field.into(), op: Comparison::Eq, value: value.into() }
+        Self::Compare {
+            field: field.into(),
+            op: Comparison::Eq,
+            value: value.into(),
+        }
     }
 
     /// Reads the JSON form, with errors that say what is wrong where.
@@ -239,13 +243,21 @@ fn malformed(message: impl Into<Cow<'static, str>>) -> QueryError {
 
 fn parse(json: &Json, depth: usize) -> Result<Filter, QueryError> {
     if depth > Filter::MAX_DEPTH {
-        return Err(QueryError::TooDeep { max: Filter::MAX_DEPTH });
+        return Err(QueryError::TooDeep {
+            max: Filter::MAX_DEPTH,
+        });
     }
     let Json::Object(members) = json else {
-        return Err(malformed("expected an object such as {\"field\": .., \"op\": .., \"value\": ..}"));
+        return Err(malformed(
+            "expected an object such as {\"field\": .., \"op\": .., \"value\": ..}",
+        ));
     };
     let only = |name: &str| -> Result<(), QueryError> {
-        if members.len() == 1 { Ok(()) } else { Err(malformed(format!("`{name}` stands alone"))) }
+        if members.len() == 1 {
+            Ok(())
+        } else {
+            Err(malformed(format!("`{name}` stands alone")))
+        }
     };
     if let Some(all) = members.get("and") {
         only("and")?;
@@ -274,8 +286,9 @@ fn parse_field(members: &Map<String, Json>, depth: usize) -> Result<Filter, Quer
         Some(Json::String(field)) => Cow::Owned(field.clone()),
         _ => return Err(malformed("expected `field`, `and`, `or` or `not`")),
     };
-    if let Some(unknown) =
-        members.keys().find(|name| !matches!(name.as_str(), "field" | "op" | "value" | "has"))
+    if let Some(unknown) = members
+        .keys()
+        .find(|name| !matches!(name.as_str(), "field" | "op" | "value" | "has"))
     {
         return Err(malformed(format!("unknown member `{unknown}`")));
     }
@@ -283,7 +296,10 @@ fn parse_field(members: &Map<String, Json>, depth: usize) -> Result<Filter, Quer
         if members.len() != 2 {
             return Err(malformed("`has` takes only `field` beside it"));
         }
-        return Ok(Filter::Has { field, filter: Box::new(parse(filter, depth + 1)?) });
+        return Ok(Filter::Has {
+            field,
+            filter: Box::new(parse(filter, depth + 1)?),
+        });
     }
     let Some(Json::String(op)) = members.get("op") else {
         return Err(malformed(format!("`{field}` needs an `op`")));
@@ -293,13 +309,20 @@ fn parse_field(members: &Map<String, Json>, depth: usize) -> Result<Filter, Quer
         if value.is_some() {
             return Err(malformed(format!("`{op}` takes no `value`")));
         }
-        return Ok(Filter::Null { field, is_null: op == "is_null" });
+        return Ok(Filter::Null {
+            field,
+            is_null: op == "is_null",
+        });
     }
     let Some(value) = value else {
         return Err(malformed(format!("`{op}` needs a `value`")));
     };
     if let Some(op) = Comparison::from_name(op) {
-        return Ok(Filter::Compare { field, op, value: Value::from_json(value.clone()) });
+        return Ok(Filter::Compare {
+            field,
+            op,
+            value: Value::from_json(value.clone()),
+        });
     }
     match (op.as_str(), value) {
         ("in", Json::Array(values)) => Ok(Filter::In {
@@ -314,18 +337,26 @@ fn parse_field(members: &Map<String, Json>, depth: usize) -> Result<Filter, Quer
             }),
             _ => Err(malformed("`between` takes a list of two values")),
         },
-        ("starts_with", Json::String(text)) => {
-            Ok(Filter::Text { field, op: TextMatch::StartsWith, text: text.clone() })
-        }
-        ("contains", Json::String(text)) => {
-            Ok(Filter::Text { field, op: TextMatch::Contains, text: text.clone() })
-        }
-        ("any_of", Json::Array(values)) => {
-            Ok(Filter::List { field, op: ListMatch::Any, values: texts(values)? })
-        }
-        ("all_of", Json::Array(values)) => {
-            Ok(Filter::List { field, op: ListMatch::All, values: texts(values)? })
-        }
+        ("starts_with", Json::String(text)) => Ok(Filter::Text {
+            field,
+            op: TextMatch::StartsWith,
+            text: text.clone(),
+        }),
+        ("contains", Json::String(text)) => Ok(Filter::Text {
+            field,
+            op: TextMatch::Contains,
+            text: text.clone(),
+        }),
+        ("any_of", Json::Array(values)) => Ok(Filter::List {
+            field,
+            op: ListMatch::Any,
+            values: texts(values)?,
+        }),
+        ("all_of", Json::Array(values)) => Ok(Filter::List {
+            field,
+            op: ListMatch::All,
+            values: texts(values)?,
+        }),
         ("in" | "between" | "any_of" | "all_of", _) => {
             Err(malformed(format!("`{op}` takes a list")))
         }
@@ -382,7 +413,10 @@ pub struct Where<E> {
 
 impl<E> Where<E> {
     const fn new(filter: Filter) -> Self {
-        Self { filter, marker: PhantomData }
+        Self {
+            filter,
+            marker: PhantomData,
+        }
     }
 
     /// The filter.
@@ -475,7 +509,10 @@ impl<E, T: FieldValue> FieldOf<E, T> {
     #[must_use]
     pub fn one_of<V: Into<T>>(self, values: impl IntoIterator<Item = V>) -> Where<E> {
         let values = values.into_iter().map(owned::<T>).collect();
-        Where::new(Filter::In { field: self.name(), values })
+        Where::new(Filter::In {
+            field: self.name(),
+            values,
+        })
     }
 
     /// The field is between two values, both included.
@@ -491,13 +528,19 @@ impl<E, T: FieldValue> FieldOf<E, T> {
     /// The field has no value.
     #[must_use]
     pub fn is_null(self) -> Where<E> {
-        Where::new(Filter::Null { field: self.name(), is_null: true })
+        Where::new(Filter::Null {
+            field: self.name(),
+            is_null: true,
+        })
     }
 
     /// The field has a value.
     #[must_use]
     pub fn is_not_null(self) -> Where<E> {
-        Where::new(Filter::Null { field: self.name(), is_null: false })
+        Where::new(Filter::Null {
+            field: self.name(),
+            is_null: false,
+        })
     }
 
     /// The text begins with `text`, ignoring case.
@@ -513,33 +556,51 @@ impl<E, T: FieldValue> FieldOf<E, T> {
     /// The text contains `text`, ignoring case.
     #[must_use]
     pub fn contains(self, text: impl Into<String>) -> Where<E> {
-        Where::new(Filter::Text { field: self.name(), op: TextMatch::Contains, text: text.into() })
+        Where::new(Filter::Text {
+            field: self.name(),
+            op: TextMatch::Contains,
+            text: text.into(),
+        })
     }
 
     /// The list has at least one of these entries.
     #[must_use]
     pub fn any_of<V: Into<String>>(self, entries: impl IntoIterator<Item = V>) -> Where<E> {
         let values = entries.into_iter().map(Into::into).collect();
-        Where::new(Filter::List { field: self.name(), op: ListMatch::Any, values })
+        Where::new(Filter::List {
+            field: self.name(),
+            op: ListMatch::Any,
+            values,
+        })
     }
 
     /// The list has all of these entries.
     #[must_use]
     pub fn all_of<V: Into<String>>(self, entries: impl IntoIterator<Item = V>) -> Where<E> {
         let values = entries.into_iter().map(Into::into).collect();
-        Where::new(Filter::List { field: self.name(), op: ListMatch::All, values })
+        Where::new(Filter::List {
+            field: self.name(),
+            op: ListMatch::All,
+            values,
+        })
     }
 
     /// From the least value to the greatest, records without a value last.
     #[must_use]
     pub fn asc(self) -> Sort {
-        Sort { field: self.name(), descending: false }
+        Sort {
+            field: self.name(),
+            descending: false,
+        }
     }
 
     /// From the greatest value to the least, records without a value first.
     #[must_use]
     pub fn desc(self) -> Sort {
-        Sort { field: self.name(), descending: true }
+        Sort {
+            field: self.name(),
+            descending: true,
+        }
     }
 }
 
@@ -553,7 +614,10 @@ impl<E, T: Entity> FieldOf<E, Id<T>> {
     /// ```
     #[must_use]
     pub fn has(self, filter: Where<T>) -> Where<E> {
-        Where::new(Filter::Has { field: self.name(), filter: Box::new(filter.filter) })
+        Where::new(Filter::Has {
+            field: self.name(),
+            filter: Box::new(filter.filter),
+        })
     }
 }
 
@@ -585,6 +649,11 @@ mod tests {
         for _ in 0..100 {
             json = json!({"not": json});
         }
-        assert_eq!(Filter::from_json(&json), Err(QueryError::TooDeep { max: Filter::MAX_DEPTH }));
+        assert_eq!(
+            Filter::from_json(&json),
+            Err(QueryError::TooDeep {
+                max: Filter::MAX_DEPTH
+            })
+        );
     }
 }

@@ -26,12 +26,18 @@ pub struct Sort {
 impl Sort {
     /// From the least value to the greatest.
     pub fn asc(field: impl Into<Cow<'static, str>>) -> Self {
-        Self { field: field.into(), descending: false }
+        Self {
+            field: field.into(),
+            descending: false,
+        }
     }
 
     /// From the greatest value to the least.
     pub fn desc(field: impl Into<Cow<'static, str>>) -> Self {
-        Self { field: field.into(), descending: true }
+        Self {
+            field: field.into(),
+            descending: true,
+        }
     }
 }
 
@@ -196,9 +202,12 @@ impl<E> Find<E> {
         registry: &Registry,
     ) -> Result<Bound, QueryError> {
         let limit = self.limit.clamp(1, MAX_LIMIT);
-        let condition = Visibility { archived: self.archived, deleted: self.deleted }
-            .condition()
-            .and(Condition::bind(&self.filter, object, registry)?);
+        let condition = Visibility {
+            archived: self.archived,
+            deleted: self.deleted,
+        }
+        .condition()
+        .and(Condition::bind(&self.filter, object, registry)?);
         let mut sort = Vec::with_capacity(self.sort.len() + 1);
         for key in &self.sort {
             let (at, field) = locate(object, &key.field)?;
@@ -208,27 +217,41 @@ impl<E> Find<E> {
                     operation: Cow::Borrowed("sort"),
                 });
             }
-            sort.push(SortKey { index: at.index, descending: key.descending });
+            sort.push(SortKey {
+                index: at.index,
+                descending: key.descending,
+            });
             if at.index == system::ID {
                 break;
             }
         }
         if sort.last().is_none_or(|key| key.index != system::ID) {
             let descending = sort.last().is_some_and(|key| key.descending);
-            sort.push(SortKey { index: system::ID, descending });
+            sort.push(SortKey {
+                index: system::ID,
+                descending,
+            });
         }
         let (cursor, backwards) = match (&self.after, &self.before) {
             (_, Some(before)) => (Some(before), true),
             (after, None) => (after.as_ref(), false),
         };
-        let after = cursor.map(|cursor| cursor.position(object, &sort)).transpose()?;
+        let after = cursor
+            .map(|cursor| cursor.position(object, &sort))
+            .transpose()?;
         if backwards {
             for key in &mut sort {
                 key.descending = !key.descending;
             }
         }
         Ok(Bound {
-            query: Query { object: object.clone(), condition, sort, after, limit: limit + 1 },
+            query: Query {
+                object: object.clone(),
+                condition,
+                sort,
+                after,
+                limit: limit + 1,
+            },
             backwards,
         })
     }
@@ -299,7 +322,10 @@ impl Query {
         Self {
             object: object.clone(),
             condition,
-            sort: vec![SortKey { index: system::ID, descending: false }],
+            sort: vec![SortKey {
+                index: system::ID,
+                descending: false,
+            }],
             after: None,
             limit: usize::MAX,
         }
@@ -317,7 +343,10 @@ impl Query {
     pub fn sort(mut self, mut sort: Vec<SortKey>) -> Self {
         if sort.last().is_none_or(|key| key.index != system::ID) {
             let descending = sort.last().is_some_and(|key| key.descending);
-            sort.push(SortKey { index: system::ID, descending });
+            sort.push(SortKey {
+                index: system::ID,
+                descending,
+            });
         }
         self.sort = sort;
         self
@@ -329,7 +358,11 @@ impl Query {
         for key in &self.sort {
             let order = a.value(key.index).sort_order(&b.value(key.index));
             if order != Ordering::Equal {
-                return if key.descending { order.reverse() } else { order };
+                return if key.descending {
+                    order.reverse()
+                } else {
+                    order
+                };
             }
         }
         Ordering::Equal
@@ -338,7 +371,9 @@ impl Query {
     /// Whether the row stands behind the query's position.
     #[must_use]
     pub fn is_after(&self, row: &dyn AnyRecord) -> bool {
-        let Some(position) = &self.after else { return true };
+        let Some(position) = &self.after else {
+            return true;
+        };
         for (key, value) in self.sort.iter().zip(position) {
             let order = row.value(key.index).sort_order(&value.as_ref());
             if order != Ordering::Equal {
@@ -399,11 +434,18 @@ pub(crate) fn page_of(bound: &Bound, mut rows: Vec<Row>) -> Page<Row> {
     }
     let cursor = |row: Option<&Row>| row.map(|row| Cursor::at(row, &sort));
     let came_from_cursor = query.after.is_some();
-    let (has_next, has_previous) =
-        if bound.backwards { (came_from_cursor, more) } else { (more, came_from_cursor) };
+    let (has_next, has_previous) = if bound.backwards {
+        (came_from_cursor, more)
+    } else {
+        (more, came_from_cursor)
+    };
     Page {
         next: if has_next { cursor(rows.last()) } else { None },
-        previous: if has_previous { cursor(rows.first()) } else { None },
+        previous: if has_previous {
+            cursor(rows.first())
+        } else {
+            None
+        },
         items: rows,
     }
 }

@@ -13,7 +13,7 @@ use super::field::{normalize_list, normalize_text};
 use super::object::Access;
 use super::{FieldSchema, FieldSet, FieldType, ObjectRef, Value, ValueRef};
 use crate::Id;
-use crate::error::{FieldError, Faults, ValidationError, codes};
+use crate::error::{Faults, FieldError, ValidationError, codes};
 use crate::value::{
     ApiName, Color, Country, Currency, DomainName, EmailAddress, HttpUrl, LanguageTag,
     NonBlankText, Percent, Score, Subdomain, TextValue, TimeZone, ValueError,
@@ -118,7 +118,13 @@ fn read_json<E: Entity>(
     let (values, mut faults) = schema.overlay(schema.defaults(), json, access);
     let mut reader = FieldReader::new(schema.own_fields(), values);
     let entity = E::read(&mut reader);
-    for fault in reader.into_faults().into_result().err().into_iter().flat_map(|e| e.into_errors()) {
+    for fault in reader
+        .into_faults()
+        .into_result()
+        .err()
+        .into_iter()
+        .flat_map(|e| e.into_errors())
+    {
         // A field that was refused above is missing only because of that.
         if !faults.has(&fault.path) {
             faults.push(fault);
@@ -174,7 +180,11 @@ impl FieldList {
     pub fn push(&mut self, mut field: FieldSchema) {
         if !self.prefix.is_empty() {
             field.name = Cow::Owned(format!("{}{}", self.prefix, field.name));
-            if let FieldType::Decimal { currency_field: Some(name), .. } = &mut field.field_type {
+            if let FieldType::Decimal {
+                currency_field: Some(name),
+                ..
+            } = &mut field.field_type
+            {
                 *name = Cow::Owned(format!("{}{name}", self.prefix));
             }
         }
@@ -230,7 +240,11 @@ impl<'a> FieldReader<'a> {
     /// Reads `values`, one for each of `fields`.
     #[must_use]
     pub fn new(fields: &'a [FieldSchema], values: Vec<Value>) -> Self {
-        Self { fields: fields.iter(), values: values.into_iter(), faults: Faults::default() }
+        Self {
+            fields: fields.iter(),
+            values: values.into_iter(),
+            faults: Faults::default(),
+        }
     }
 
     /// The next field.
@@ -239,13 +253,15 @@ impl<'a> FieldReader<'a> {
         let value = self.values.next().unwrap_or_default();
         let name = field.map_or("", |field| &*field.name);
         if value.is_null() && !T::NULLABLE {
-            self.faults.add(name, codes::REQUIRED, "a value is required");
+            self.faults
+                .add(name, codes::REQUIRED, "a value is required");
             return None;
         }
         match T::from_value(value) {
             Ok(value) => Some(value),
             Err(error) => {
-                self.faults.add(name, error.code(), error.message().to_owned());
+                self.faults
+                    .add(name, error.code(), error.message().to_owned());
                 None
             }
         }
@@ -253,7 +269,13 @@ impl<'a> FieldReader<'a> {
 
     /// The fields of a group that may be missing as a whole.
     pub fn optional_group<G: FieldGroup>(&mut self) -> Option<Option<G>> {
-        if self.values.as_slice().iter().take(G::COUNT).all(Value::is_null) {
+        if self
+            .values
+            .as_slice()
+            .iter()
+            .take(G::COUNT)
+            .all(Value::is_null)
+        {
             for _ in 0..G::COUNT {
                 self.fields.next();
                 self.values.next();
@@ -280,7 +302,8 @@ impl<G: FieldGroup> FieldGroup for Option<G> {
     }
 
     fn value(&self, index: usize) -> ValueRef<'_> {
-        self.as_ref().map_or(ValueRef::Null, |group| group.value(index))
+        self.as_ref()
+            .map_or(ValueRef::Null, |group| group.value(index))
     }
 
     fn read(reader: &mut FieldReader<'_>) -> Option<Self> {
@@ -325,7 +348,11 @@ impl<T: FieldValue> FieldValue for Option<T> {
     }
 
     fn from_value(value: Value) -> Result<Self, ValueError> {
-        if value.is_null() { Ok(None) } else { T::from_value(value).map(Some) }
+        if value.is_null() {
+            Ok(None)
+        } else {
+            T::from_value(value).map(Some)
+        }
     }
 
     fn normalize(&mut self) {
@@ -525,13 +552,21 @@ impl<E, T> FieldOf<E, T> {
     /// The handle of the field called `name`.
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
-        Self { prefix: "", name, marker: PhantomData }
+        Self {
+            prefix: "",
+            name,
+            marker: PhantomData,
+        }
     }
 
     /// The handle of the group whose fields' names begin with `prefix`.
     #[must_use]
     pub const fn group(prefix: &'static str) -> Self {
-        Self { prefix, name: "", marker: PhantomData }
+        Self {
+            prefix,
+            name: "",
+            marker: PhantomData,
+        }
     }
 
     /// The field's name in filters, JSON and storage.
@@ -553,7 +588,11 @@ impl<E, T> FieldOf<E, T> {
     /// ```
     #[must_use]
     pub const fn at<U>(&self, field: FieldOf<T, U>) -> FieldOf<E, U> {
-        FieldOf { prefix: self.prefix, name: field.name, marker: PhantomData }
+        FieldOf {
+            prefix: self.prefix,
+            name: field.name,
+            marker: PhantomData,
+        }
     }
 }
 

@@ -207,8 +207,10 @@ impl FieldSchema {
     /// An optional, writable field.
     #[must_use]
     pub fn new(name: impl Into<Cow<'static, str>>, field_type: FieldType) -> Self {
-        let ignore_case =
-            matches!(field_type, FieldType::Email | FieldType::Subdomain | FieldType::Domain);
+        let ignore_case = matches!(
+            field_type,
+            FieldType::Email | FieldType::Subdomain | FieldType::Domain
+        );
         Self {
             name: name.into(),
             help: Cow::Borrowed(""),
@@ -258,15 +260,25 @@ impl FieldSchema {
     pub(crate) fn check(&self, value: &ValueRef<'_>) -> Result<(), FieldError> {
         if value.is_null() {
             return if self.required {
-                Err(FieldError::new(&*self.name, codes::REQUIRED, "a value is required"))
+                Err(FieldError::new(
+                    &*self.name,
+                    codes::REQUIRED,
+                    "a value is required",
+                ))
             } else {
                 Ok(())
             };
         }
         if self.required && value.as_text().is_some_and(str::is_empty) {
-            return Err(FieldError::new(&*self.name, codes::BLANK, "must not be blank"));
+            return Err(FieldError::new(
+                &*self.name,
+                codes::BLANK,
+                "must not be blank",
+            ));
         }
-        self.field_type.check(value).map_err(|fault| fault.at(&self.name))
+        self.field_type
+            .check(value)
+            .map_err(|fault| fault.at(&self.name))
     }
 }
 
@@ -286,7 +298,10 @@ impl Fault {
     /// The fault as that of the field at `path`.
     #[must_use]
     pub fn at(self, path: &str) -> FieldError {
-        FieldError { path: path.to_owned(), ..self.0 }
+        FieldError {
+            path: path.to_owned(),
+            ..self.0
+        }
     }
 }
 
@@ -300,19 +315,31 @@ impl FieldType {
     /// A one-line text of at most `max_length` characters.
     #[must_use]
     pub const fn text(max_length: u32) -> Self {
-        Self::Text { max_length, multiline: false }
+        Self::Text {
+            max_length,
+            multiline: false,
+        }
     }
 
     /// A text of several lines.
     #[must_use]
     pub const fn multiline() -> Self {
-        Self::Text { max_length: MULTILINE_LENGTH, multiline: true }
+        Self::Text {
+            max_length: MULTILINE_LENGTH,
+            multiline: true,
+        }
     }
 
     /// An exact number of 19 digits, four of them decimals: what an amount of money needs.
     #[must_use]
     pub const fn decimal() -> Self {
-        Self::Decimal { precision: 19, scale: 4, min: None, max: None, currency_field: None }
+        Self::Decimal {
+            precision: 19,
+            scale: 4,
+            min: None,
+            max: None,
+            currency_field: None,
+        }
     }
 
     /// The type with another greatest length; types without a length stay as they are.
@@ -327,7 +354,11 @@ impl FieldType {
     /// The text type with several lines, as long as [`MULTILINE_LENGTH`] unless limited before.
     #[must_use]
     pub fn with_lines(mut self) -> Self {
-        if let Self::Text { max_length, multiline } = &mut self {
+        if let Self::Text {
+            max_length,
+            multiline,
+        } = &mut self
+        {
             *multiline = true;
             if *max_length == 255 {
                 *max_length = MULTILINE_LENGTH;
@@ -356,7 +387,10 @@ impl FieldType {
     /// The decimal type with other numbers of digits.
     #[must_use]
     pub const fn with_digits(mut self, digits: u32, decimals: u32) -> Self {
-        if let Self::Decimal { precision, scale, .. } = &mut self {
+        if let Self::Decimal {
+            precision, scale, ..
+        } = &mut self
+        {
             *precision = digits;
             *scale = decimals;
         }
@@ -448,9 +482,11 @@ impl FieldType {
                 Value::Decimal(number) if number.is_integer() => {
                     Value::Integer(i64::try_from(number).map_err(|_| out_of_range())?)
                 }
-                Value::Text(text) => {
-                    Value::Integer(text.trim().parse().map_err(|_| wrong_type("a whole number"))?)
-                }
+                Value::Text(text) => Value::Integer(
+                    text.trim()
+                        .parse()
+                        .map_err(|_| wrong_type("a whole number"))?,
+                ),
                 _ => return Err(wrong_type("a whole number")),
             },
             StorageKind::Decimal => {
@@ -461,7 +497,9 @@ impl FieldType {
                         .map_err(|_| wrong_type("a decimal number"))?,
                     _ => return Err(wrong_type("a decimal number")),
                 };
-                if *self == Self::Percent { Percent::new(number)?; }
+                if *self == Self::Percent {
+                    Percent::new(number)?;
+                }
                 Value::Decimal(number.normalize())
             }
             StorageKind::Boolean => match value {
@@ -496,9 +534,8 @@ impl FieldType {
             StorageKind::Json => Value::Json(match value {
                 Value::Json(json) => json,
                 // A number of a document stays a number.
-                Value::Decimal(number) => {
-                    serde_json::from_str(&number.to_string()).unwrap_or_else(|_| number.to_string().into())
-                }
+                Value::Decimal(number) => serde_json::from_str(&number.to_string())
+                    .unwrap_or_else(|_| number.to_string().into()),
                 other => other.to_json(),
             }),
         };
@@ -515,7 +552,11 @@ impl FieldType {
             Self::Text { .. } => {
                 let mut text = text;
                 normalize_text(&mut text);
-                Ok(if text.is_empty() { Value::Null } else { Value::Text(text) })
+                Ok(if text.is_empty() {
+                    Value::Null
+                } else {
+                    Value::Text(text)
+                })
             }
             Self::Email => parsed::<EmailAddress>(&text),
             Self::Phone => Ok(Value::Text(PhoneNumber::parse(&text)?.raw().to_owned())),
@@ -533,8 +574,13 @@ impl FieldType {
                 if options.contains(&text) {
                     Ok(Value::Text(text.to_owned()))
                 } else {
-                    Err(Fault::new(codes::NOT_AN_OPTION, "must be one of the field's options")
-                        .with("options", options.iter().map(ToString::to_string).collect::<Vec<_>>()))
+                    Err(
+                        Fault::new(codes::NOT_AN_OPTION, "must be one of the field's options")
+                            .with(
+                                "options",
+                                options.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                            ),
+                    )
                 }
             }
             _ => Ok(Value::Text(text)),
@@ -547,7 +593,13 @@ impl FieldType {
     /// What is wrong with the value.
     pub fn check(&self, value: &ValueRef<'_>) -> Result<(), Fault> {
         match (self, value) {
-            (Self::Text { max_length, multiline }, ValueRef::Text(text)) => {
+            (
+                Self::Text {
+                    max_length,
+                    multiline,
+                },
+                ValueRef::Text(text),
+            ) => {
                 check_length(text, *max_length)?;
                 if !multiline && text.contains(['\n', '\r']) {
                     return Err(Fault::new(codes::LINE_BREAK, "must be one line"));
@@ -565,9 +617,16 @@ impl FieldType {
                 Score::new(*number)?;
                 Ok(())
             }
-            (Self::Decimal { precision, scale, min, max, .. }, ValueRef::Decimal(number)) => {
-                check_decimal(*number, *precision, *scale, *min, *max)
-            }
+            (
+                Self::Decimal {
+                    precision,
+                    scale,
+                    min,
+                    max,
+                    ..
+                },
+                ValueRef::Decimal(number),
+            ) => check_decimal(*number, *precision, *scale, *min, *max),
             (Self::Date, ValueRef::Date(date)) => check_year(date.year()),
             (Self::Timestamp, ValueRef::Timestamp(at)) => check_year(at.year()),
             (Self::List, ValueRef::List(entries)) => check_list(entries),
@@ -588,11 +647,17 @@ fn out_of_range() -> Fault {
 fn check_length(text: &str, max_length: u32) -> Result<(), Fault> {
     // A text of no more bytes than characters allowed needs no counting.
     if text.len() > max_length as usize && text.chars().count() > max_length as usize {
-        return Err(Fault::new(codes::TOO_LONG, format!("must have at most {max_length} characters"))
-            .with("max", max_length));
+        return Err(Fault::new(
+            codes::TOO_LONG,
+            format!("must have at most {max_length} characters"),
+        )
+        .with("max", max_length));
     }
     if text.contains('\0') {
-        return Err(Fault::new(codes::NUL_CHARACTER, "must not contain the NUL character"));
+        return Err(Fault::new(
+            codes::NUL_CHARACTER,
+            "must not contain the NUL character",
+        ));
     }
     Ok(())
 }
@@ -630,7 +695,11 @@ fn check_decimal(
 }
 
 fn check_year(year: i32) -> Result<(), Fault> {
-    if (1..=9999).contains(&year) { Ok(()) } else { Err(out_of_range()) }
+    if (1..=9999).contains(&year) {
+        Ok(())
+    } else {
+        Err(out_of_range())
+    }
 }
 
 fn check_list(entries: &[String]) -> Result<(), Fault> {
@@ -654,14 +723,17 @@ fn check_json(json: &serde_json::Value) -> Result<(), Fault> {
         match json {
             serde_json::Value::String(text) => text.contains('\0'),
             serde_json::Value::Array(items) => items.iter().any(has_nul),
-            serde_json::Value::Object(members) => {
-                members.iter().any(|(name, member)| name.contains('\0') || has_nul(member))
-            }
+            serde_json::Value::Object(members) => members
+                .iter()
+                .any(|(name, member)| name.contains('\0') || has_nul(member)),
             _ => false,
         }
     }
     if has_nul(json) {
-        return Err(Fault::new(codes::NUL_CHARACTER, "must not contain the NUL character"));
+        return Err(Fault::new(
+            codes::NUL_CHARACTER,
+            "must not contain the NUL character",
+        ));
     }
     let is_small = match json {
         serde_json::Value::Object(members) => members.is_empty(),
@@ -670,8 +742,9 @@ fn check_json(json: &serde_json::Value) -> Result<(), Fault> {
         _ => true,
     };
     if !is_small && json.to_string().len() > JSON_BYTES {
-        return Err(Fault::new(codes::TOO_LONG, "the document is too large")
-            .with("max", JSON_BYTES as i64));
+        return Err(
+            Fault::new(codes::TOO_LONG, "the document is too large").with("max", JSON_BYTES as i64)
+        );
     }
     Ok(())
 }
@@ -731,25 +804,49 @@ mod tests {
 
     #[test]
     fn wrong_kinds_are_refused_with_what_is_wanted() {
-        assert_eq!(code(FieldType::text(10).coerce(Value::Integer(1))), codes::WRONG_TYPE);
-        assert_eq!(code(FieldType::Boolean.coerce(Value::from("yes"))), codes::WRONG_TYPE);
-        assert_eq!(code(FieldType::List.coerce(Value::from("a"))), codes::WRONG_TYPE);
-        assert_eq!(code(FieldType::Uuid.coerce(Value::from("a"))), codes::WRONG_TYPE);
+        assert_eq!(
+            code(FieldType::text(10).coerce(Value::Integer(1))),
+            codes::WRONG_TYPE
+        );
+        assert_eq!(
+            code(FieldType::Boolean.coerce(Value::from("yes"))),
+            codes::WRONG_TYPE
+        );
+        assert_eq!(
+            code(FieldType::List.coerce(Value::from("a"))),
+            codes::WRONG_TYPE
+        );
+        assert_eq!(
+            code(FieldType::Uuid.coerce(Value::from("a"))),
+            codes::WRONG_TYPE
+        );
     }
 
     #[test]
     fn lengths_count_characters_not_bytes() {
         assert!(FieldType::text(3).coerce(Value::from("äöü")).is_ok());
-        assert_eq!(code(FieldType::text(3).coerce(Value::from("äöüß"))), codes::TOO_LONG);
+        assert_eq!(
+            code(FieldType::text(3).coerce(Value::from("äöüß"))),
+            codes::TOO_LONG
+        );
     }
 
     #[test]
     fn nul_and_line_breaks_are_refused() {
-        assert_eq!(code(FieldType::text(9).coerce(Value::from("a\0b"))), codes::NUL_CHARACTER);
-        assert_eq!(code(FieldType::text(9).coerce(Value::from("a\nb"))), codes::LINE_BREAK);
+        assert_eq!(
+            code(FieldType::text(9).coerce(Value::from("a\0b"))),
+            codes::NUL_CHARACTER
+        );
+        assert_eq!(
+            code(FieldType::text(9).coerce(Value::from("a\nb"))),
+            codes::LINE_BREAK
+        );
         assert!(FieldType::multiline().coerce(Value::from("a\nb")).is_ok());
         let json = serde_json::json!({"a": ["b\u{0}"]});
-        assert_eq!(code(FieldType::Json.coerce(Value::Json(json))), codes::NUL_CHARACTER);
+        assert_eq!(
+            code(FieldType::Json.coerce(Value::Json(json))),
+            codes::NUL_CHARACTER
+        );
     }
 
     #[test]
@@ -764,21 +861,29 @@ mod tests {
         assert!(field.coerce(Value::from("999.99")).is_ok());
         assert!(field.coerce(Value::from("1.500")).is_ok());
         assert_eq!(code(field.coerce(Value::from("1000"))), codes::OUT_OF_RANGE);
-        assert_eq!(code(field.coerce(Value::from("1.005"))), codes::TOO_MANY_DECIMALS);
+        assert_eq!(
+            code(field.coerce(Value::from("1.005"))),
+            codes::TOO_MANY_DECIMALS
+        );
         assert_eq!(code(field.coerce(Value::from("-1"))), codes::OUT_OF_RANGE);
     }
 
     #[test]
     fn numbers_of_documents_stay_numbers() {
         for document in [serde_json::json!(1.5), serde_json::json!(u64::MAX)] {
-            let value = FieldType::Json.coerce(Value::from_json(document.clone())).unwrap();
+            let value = FieldType::Json
+                .coerce(Value::from_json(document.clone()))
+                .unwrap();
             assert_eq!(value, Value::Json(document));
         }
     }
 
     #[test]
     fn blank_text_is_no_value() {
-        assert_eq!(FieldType::text(9).coerce(Value::from(" \t ")).unwrap(), Value::Null);
+        assert_eq!(
+            FieldType::text(9).coerce(Value::from(" \t ")).unwrap(),
+            Value::Null
+        );
     }
 
     proptest! {

@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 
-use super::{FieldGroup, FieldList, FieldOf, FieldReader, FieldSchema, FieldSet, FieldType, FieldValue, Value, ValueRef};
+use super::{
+    FieldGroup, FieldList, FieldOf, FieldReader, FieldSchema, FieldSet, FieldType, FieldValue,
+    Value, ValueRef,
+};
 use crate::error::codes;
 use crate::value::{PhoneNumber, Totals, ValueError};
 
@@ -15,7 +18,10 @@ impl FieldGroup for PhoneNumber {
     const COUNT: usize = 2;
 
     fn describe(fields: &mut FieldList) {
-        fields.push(FieldSchema { required: true, ..FieldSchema::new("", FieldType::Phone) });
+        fields.push(FieldSchema {
+            required: true,
+            ..FieldSchema::new("", FieldType::Phone)
+        });
         fields.push(FieldSchema {
             read_only: true,
             help: Cow::Borrowed("The number in its canonical form (E.164), where it is known."),

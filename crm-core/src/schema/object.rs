@@ -8,9 +8,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{
-    Dynamic, Entity, FieldList, FieldReader, FieldSchema, FieldType, Meta, Row, Value,
-};
+use super::{Dynamic, Entity, FieldList, FieldReader, FieldSchema, FieldType, Meta, Row, Value};
 use crate::Record;
 use crate::error::{Faults, FieldError, codes};
 use crate::record::Actor;
@@ -43,10 +41,20 @@ pub mod system {
 }
 
 fn system_fields() -> Vec<FieldSchema> {
-    let actor = FieldType::Picklist { options: Cow::Borrowed(Actor::KINDS) };
+    let actor = FieldType::Picklist {
+        options: Cow::Borrowed(Actor::KINDS),
+    };
     let fields = [
         ("id", FieldType::Uuid, true, false),
-        ("version", FieldType::Integer { min: 1, max: i64::MAX }, true, false),
+        (
+            "version",
+            FieldType::Integer {
+                min: 1,
+                max: i64::MAX,
+            },
+            true,
+            false,
+        ),
         ("created_at", FieldType::Timestamp, true, true),
         ("created_by", actor.clone(), true, false),
         ("created_by_id", FieldType::Uuid, false, false),
@@ -267,7 +275,10 @@ impl ObjectSchema {
 
     /// The names of the fields of a key or index.
     pub fn names(&self, fields: &[usize]) -> Vec<String> {
-        fields.iter().map(|index| self.field_name(*index).to_owned()).collect()
+        fields
+            .iter()
+            .map(|index| self.field_name(*index).to_owned())
+            .collect()
     }
 
     /// Reads one flat JSON object as the values of a new record: every field's default where none
@@ -280,13 +291,20 @@ impl ObjectSchema {
         json: &serde_json::Map<String, serde_json::Value>,
     ) -> Result<Vec<Value>, Faults> {
         let (values, faults) = self.overlay(self.defaults(), json, Access::User);
-        if faults.is_empty() { Ok(values) } else { Err(faults) }
+        if faults.is_empty() {
+            Ok(values)
+        } else {
+            Err(faults)
+        }
     }
 
     /// The values of a new record, in the order of the schema, the system's fields left out.
     #[must_use]
     pub fn defaults(&self) -> Vec<Value> {
-        self.own_fields().iter().map(|field| field.default.clone()).collect()
+        self.own_fields()
+            .iter()
+            .map(|field| field.default.clone())
+            .collect()
     }
 
     /// Lays the members of a flat JSON object over `values`; `null` empties a field or gives it its
@@ -304,7 +322,8 @@ impl ObjectSchema {
                 faults.add(name, codes::UNKNOWN_FIELD, "there is no such field");
                 continue;
             };
-            let (Some(field), Some(place)) = (self.fields.get(index), index.checked_sub(SYSTEM_FIELDS))
+            let (Some(field), Some(place)) =
+                (self.fields.get(index), index.checked_sub(SYSTEM_FIELDS))
             else {
                 faults.add(name, codes::READ_ONLY, "only the engine writes this field");
                 continue;
@@ -313,7 +332,9 @@ impl ObjectSchema {
                 faults.add(name, codes::READ_ONLY, "only the engine writes this field");
                 continue;
             }
-            let Some(slot) = values.get_mut(place) else { continue };
+            let Some(slot) = values.get_mut(place) else {
+                continue;
+            };
             match self.overlay_one(field, slot, member) {
                 Ok(value) => *slot = value,
                 Err(fault) => {
@@ -354,7 +375,11 @@ impl ObjectSchema {
             return Ok(value);
         }
         if !member.is_null() && field.required {
-            return Err(FieldError::new(&*field.name, codes::BLANK, "must not be blank"));
+            return Err(FieldError::new(
+                &*field.name,
+                codes::BLANK,
+                "must not be blank",
+            ));
         }
         Ok(field.default.clone())
     }
@@ -371,7 +396,9 @@ pub(crate) enum Access {
 
 impl fmt::Debug for ObjectSchema {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ObjectSchema").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("ObjectSchema")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -494,7 +521,8 @@ impl ObjectBuilder {
     /// Adds an index over these fields, in this order.
     #[must_use]
     pub fn index(mut self, fields: &[&'static str]) -> Self {
-        self.indexes.push(fields.iter().map(|name| Cow::Borrowed(*name)).collect());
+        self.indexes
+            .push(fields.iter().map(|name| Cow::Borrowed(*name)).collect());
         self
     }
 
@@ -502,7 +530,11 @@ impl ObjectBuilder {
     /// left out; the derive refuses them when it compiles.
     #[must_use]
     pub fn build(self) -> ObjectRef {
-        let Self { mut schema, unique, indexes } = self;
+        let Self {
+            mut schema,
+            unique,
+            indexes,
+        } = self;
         schema.by_name = schema
             .fields
             .iter()
@@ -527,18 +559,29 @@ impl ObjectBuilder {
                 })
             })
             .collect();
-        let mut all: Vec<IndexSchema> =
-            indexes.iter().filter_map(|names| Some(IndexSchema { fields: places(names)? })).collect();
+        let mut all: Vec<IndexSchema> = indexes
+            .iter()
+            .filter_map(|names| {
+                Some(IndexSchema {
+                    fields: places(names)?,
+                })
+            })
+            .collect();
         for (index, field) in schema.fields.iter().enumerate() {
             let led = all.iter().any(|other| other.fields.first() == Some(&index));
             if (field.indexed || field.reference().is_some()) && !led {
-                all.push(IndexSchema { fields: vec![index] });
+                all.push(IndexSchema {
+                    fields: vec![index],
+                });
             }
         }
         schema.indexes = all;
         schema.references = (0..schema.fields.len())
             .filter(|index| {
-                schema.fields.get(*index).is_some_and(|field| field.reference().is_some())
+                schema
+                    .fields
+                    .get(*index)
+                    .is_some_and(|field| field.reference().is_some())
             })
             .collect();
         for key in &schema.unique {

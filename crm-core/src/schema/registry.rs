@@ -31,7 +31,10 @@ impl Registry {
     /// Adds an object, or replaces the one of the same name.
     pub fn add(&self, object: &ObjectRef) {
         let known = self.objects();
-        if known.get(object.name()).is_some_and(|other| std::ptr::eq(&**other, &**object)) {
+        if known
+            .get(object.name())
+            .is_some_and(|other| std::ptr::eq(&**other, &**object))
+        {
             return;
         }
         let mut objects = self.objects.write().unwrap_or_else(PoisonError::into_inner);
@@ -47,7 +50,10 @@ impl Registry {
     /// All objects, by name.
     #[must_use]
     pub fn objects(&self) -> Arc<BTreeMap<String, ObjectRef>> {
-        self.objects.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.objects
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// The fields of all objects that refer to `object`, and what its deletion does to them.
@@ -57,7 +63,10 @@ impl Registry {
         let mut found = Vec::new();
         for referring in objects.values() {
             for index in referring.references() {
-                let reference = referring.fields().get(*index).and_then(|field| field.reference());
+                let reference = referring
+                    .fields()
+                    .get(*index)
+                    .and_then(|field| field.reference());
                 if let Some((target, on_delete)) = reference
                     && target == object
                 {

@@ -77,7 +77,9 @@ impl dyn AnyRecord {
     /// The value of the field called `name`; [`ValueRef::Null`] where there is no such field.
     #[must_use]
     pub fn get(&self, name: &str) -> ValueRef<'_> {
-        self.object().field_index(name).map_or(ValueRef::Null, |index| self.value(index))
+        self.object()
+            .field_index(name)
+            .map_or(ValueRef::Null, |index| self.value(index))
     }
 
     /// Every value but the system's, in the order of the schema.
@@ -121,13 +123,24 @@ impl Meta {
     /// The first version of a record.
     #[must_use]
     pub const fn first(id: Uuid, stamp: Stamp) -> Self {
-        Self { id, version: 1, created: stamp, updated: stamp, archived_at: None, deleted_at: None }
+        Self {
+            id,
+            version: 1,
+            created: stamp,
+            updated: stamp,
+            archived_at: None,
+            deleted_at: None,
+        }
     }
 
     /// The next version of a record.
     #[must_use]
     pub const fn next(self, stamp: Stamp) -> Self {
-        Self { version: self.version + 1, updated: stamp, ..self }
+        Self {
+            version: self.version + 1,
+            updated: stamp,
+            ..self
+        }
     }
 
     /// The value of a system field.
@@ -178,7 +191,11 @@ impl Dynamic {
     /// A record of `object`; `values` hold every field but the system's, in the schema's order.
     #[must_use]
     pub const fn new(object: ObjectRef, meta: Meta, values: Vec<Value>) -> Self {
-        Self { object, meta, values }
+        Self {
+            object,
+            meta,
+            values,
+        }
     }
 }
 
@@ -212,7 +229,10 @@ impl AnyRecord for Dynamic {
     fn check(&self, _faults: &mut crate::error::Faults) {}
 
     fn with_meta(&self, meta: Meta) -> Row {
-        Arc::new(Self { meta, ..self.clone() })
+        Arc::new(Self {
+            meta,
+            ..self.clone()
+        })
     }
 }
 
@@ -239,7 +259,10 @@ impl FieldSet {
     #[inline]
     pub const fn insert(&mut self, index: usize) {
         if index < Self::CAPACITY {
-            #[allow(clippy::indexing_slicing, reason = "index / 64 is below WORDS, checked above")]
+            #[allow(
+                clippy::indexing_slicing,
+                reason = "index / 64 is below WORDS, checked above"
+            )]
             {
                 self.0[index / 64] |= 1 << (index % 64);
             }
@@ -249,7 +272,9 @@ impl FieldSet {
     /// Whether the field is in the set.
     #[must_use]
     pub fn contains(&self, index: usize) -> bool {
-        self.0.get(index / 64).is_some_and(|word| word & (1 << (index % 64)) != 0)
+        self.0
+            .get(index / 64)
+            .is_some_and(|word| word & (1 << (index % 64)) != 0)
     }
 
     /// Whether no field is in the set.

@@ -127,7 +127,9 @@ impl Value {
 /// A JSON number as an exact decimal; `None` where it has more digits than a decimal holds.
 fn decimal_from_number(number: &serde_json::Number) -> Option<Decimal> {
     let text = number.to_string();
-    Decimal::from_str_exact(&text).ok().or_else(|| Decimal::from_scientific(&text).ok())
+    Decimal::from_str_exact(&text)
+        .ok()
+        .or_else(|| Decimal::from_scientific(&text).ok())
 }
 
 impl<'a> ValueRef<'a> {
@@ -195,9 +197,12 @@ impl<'a> ValueRef<'a> {
             Self::Date(value) => Json::String(value.to_string()),
             Self::Timestamp(value) => Json::String(format_timestamp(*value)),
             Self::Uuid(value) => Json::String(value.to_string()),
-            Self::List(values) => {
-                Json::Array(values.iter().map(|value| Json::String(value.clone())).collect())
-            }
+            Self::List(values) => Json::Array(
+                values
+                    .iter()
+                    .map(|value| Json::String(value.clone()))
+                    .collect(),
+            ),
             Self::Json(value) => value.as_ref().clone(),
         }
     }
@@ -291,15 +296,26 @@ mod tests {
 
     #[test]
     fn no_value_sorts_after_every_value() {
-        assert_eq!(ValueRef::Null.sort_order(&ValueRef::Integer(i64::MAX)), Ordering::Greater);
-        assert_eq!(ValueRef::Text("z").sort_order(&ValueRef::Null), Ordering::Less);
+        assert_eq!(
+            ValueRef::Null.sort_order(&ValueRef::Integer(i64::MAX)),
+            Ordering::Greater
+        );
+        assert_eq!(
+            ValueRef::Text("z").sort_order(&ValueRef::Null),
+            Ordering::Less
+        );
     }
 
     #[test]
     fn numbers_in_json_keep_their_digits() {
         let json: serde_json::Value = serde_json::from_str("[1, 1.25, 1e2, null]").unwrap();
-        let values: Vec<Value> =
-            json.as_array().unwrap().iter().cloned().map(Value::from_json).collect();
+        let values: Vec<Value> = json
+            .as_array()
+            .unwrap()
+            .iter()
+            .cloned()
+            .map(Value::from_json)
+            .collect();
         assert_eq!(values[0], Value::Integer(1));
         assert_eq!(values[1], Value::Decimal("1.25".parse().unwrap()));
         assert_eq!(values[2], Value::Decimal(Decimal::from(100)));

@@ -45,7 +45,12 @@ impl ChangeSet {
         changes: Vec<Change>,
         expects: Vec<Expectation>,
     ) -> Self {
-        Self { id, at, changes, expects }
+        Self {
+            id,
+            at,
+            changes,
+            expects,
+        }
     }
 }
 
@@ -157,7 +162,14 @@ impl Claim {
         assign: Vec<(usize, Value)>,
         stamp: Stamp,
     ) -> Self {
-        Self { object, condition, sort, limit, assign, stamp }
+        Self {
+            object,
+            condition,
+            sort,
+            limit,
+            assign,
+            stamp,
+        }
     }
 
     /// The row as the claim leaves it.
@@ -172,8 +184,8 @@ impl Claim {
                 slot.clone_from(value);
             }
         }
-        row.with_values(row.meta().next(self.stamp), values).map_err(|faults| {
-            super::StorageError::Corrupt {
+        row.with_values(row.meta().next(self.stamp), values)
+            .map_err(|faults| super::StorageError::Corrupt {
                 object: self.object.name().to_owned(),
                 fields: faults
                     .into_result()
@@ -182,8 +194,7 @@ impl Claim {
                     .flat_map(crate::error::ValidationError::into_errors)
                     .map(|error| error.path)
                     .collect(),
-            }
-        })
+            })
     }
 }
 

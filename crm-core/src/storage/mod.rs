@@ -46,9 +46,7 @@ use uuid::Uuid;
 
 pub use change::{Change, ChangeSet, Claim, Committed, Expectation};
 pub use error::StorageError;
-pub use scan::{
-    check_references, scan, scan_aggregate, unique_value, Violations,
-};
+pub use scan::{Violations, check_references, scan, scan_aggregate, unique_value};
 
 use crate::Id;
 use crate::query::{AggregateQuery, Group, Query};

@@ -57,7 +57,10 @@ pub fn unique_value(key: &UniqueKey, row: &dyn AnyRecord) -> Option<Vec<Value>> 
     if key.live && !row.value(system::DELETED_AT).is_null() {
         return None;
     }
-    if key.only_if.is_some_and(|index| row.value(index) != ValueRef::Boolean(true)) {
+    if key
+        .only_if
+        .is_some_and(|index| row.value(index) != ValueRef::Boolean(true))
+    {
         return None;
     }
     key.fields
@@ -77,10 +80,16 @@ pub fn unique_value(key: &UniqueKey, row: &dyn AnyRecord) -> Option<Vec<Value>> 
 pub fn check_references(changes: &ChangeSet) -> Vec<(ObjectRef, usize, String, Uuid)> {
     let mut wanted = Vec::new();
     for change in &changes.changes {
-        let Some(after) = change.after() else { continue };
-        let restored = change.before().is_some_and(|before| before.is_deleted() && !after.is_deleted());
+        let Some(after) = change.after() else {
+            continue;
+        };
+        let restored = change
+            .before()
+            .is_some_and(|before| before.is_deleted() && !after.is_deleted());
         for index in change.object().references() {
-            let Some(id) = after.value(*index).as_uuid() else { continue };
+            let Some(id) = after.value(*index).as_uuid() else {
+                continue;
+            };
             let unchanged = change
                 .before()
                 .is_some_and(|before| before.value(*index) == ValueRef::Uuid(id) && !restored);
@@ -88,7 +97,10 @@ pub fn check_references(changes: &ChangeSet) -> Vec<(ObjectRef, usize, String, U
                 continue;
             }
             let object = change.object();
-            let target = object.fields().get(*index).and_then(|field| field.reference());
+            let target = object
+                .fields()
+                .get(*index)
+                .and_then(|field| field.reference());
             if let Some((target, _)) = target {
                 wanted.push((object.clone(), *index, target.to_owned(), id));
             }
@@ -154,7 +166,10 @@ impl<'a> Violations<'a> {
             if get(object.name(), id).map(|row| row.version()) == Some(version) {
                 return Ok(());
             }
-            Err(StorageError::Conflict { object: object.name().to_owned(), id })
+            Err(StorageError::Conflict {
+                object: object.name().to_owned(),
+                id,
+            })
         };
         for expected in &self.changes.expects {
             expect(&expected.object, expected.id, expected.version)?;
@@ -178,9 +193,15 @@ impl<'a> Violations<'a> {
         after: &Row,
         all: &dyn Fn(&str) -> Vec<Row>,
     ) -> Result<(), StorageError> {
-        let stored = if object.unique_keys().is_empty() { Vec::new() } else { all(object.name()) };
+        let stored = if object.unique_keys().is_empty() {
+            Vec::new()
+        } else {
+            all(object.name())
+        };
         for key in object.unique_keys() {
-            let Some(value) = unique_value(key, &**after) else { continue };
+            let Some(value) = unique_value(key, &**after) else {
+                continue;
+            };
             let unchanged = stored
                 .iter()
                 .filter(|row| !self.by_row.contains_key(&(object.name(), row.id())));
@@ -190,9 +211,9 @@ impl<'a> Violations<'a> {
                 .iter()
                 .filter(|change| change.object() == object)
                 .filter_map(Change::after);
-            let same = unchanged
-                .chain(changed)
-                .any(|row| row.id() != after.id() && unique_value(key, &**row).as_ref() == Some(&value));
+            let same = unchanged.chain(changed).any(|row| {
+                row.id() != after.id() && unique_value(key, &**row).as_ref() == Some(&value)
+            });
             if same {
                 return Err(StorageError::Duplicate {
                     object: object.name().to_owned(),
@@ -209,7 +230,9 @@ impl<'a> Violations<'a> {
         objects: &[ObjectRef],
     ) -> Result<(), StorageError> {
         for change in &self.changes.changes {
-            let Change::Delete { before } = change else { continue };
+            let Change::Delete { before } = change else {
+                continue;
+            };
             let removed = change.object();
             for object in objects {
                 let fields: Vec<usize> = object
@@ -217,7 +240,10 @@ impl<'a> Violations<'a> {
                     .iter()
                     .copied()
                     .filter(|index| {
-                        object.fields().get(*index).and_then(|field| field.reference())
+                        object
+                            .fields()
+                            .get(*index)
+                            .and_then(|field| field.reference())
                             .is_some_and(|(target, _)| target == removed.name())
                     })
                     .collect();

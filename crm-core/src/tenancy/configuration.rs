@@ -15,7 +15,11 @@ use crate::value::ValueError;
 
 /// One setting of a tenant.
 #[derive(Clone, PartialEq, Entity)]
-#[entity(object = "tenant_configuration", table = "tenant_configurations", unique(category, key, live))]
+#[entity(
+    object = "tenant_configuration",
+    table = "tenant_configurations",
+    unique(category, key, live)
+)]
 pub struct TenantConfiguration {
     /// What the setting is about.
     #[field(required)]
@@ -85,7 +89,9 @@ pub struct Envelope {
 
 impl std::fmt::Debug for Envelope {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Envelope").field("key_id", &self.key_id).finish_non_exhaustive()
+        f.debug_struct("Envelope")
+            .field("key_id", &self.key_id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -97,7 +103,9 @@ impl FieldValue for ConfigValue {
     }
 
     fn value(&self) -> ValueRef<'_> {
-        ValueRef::Json(std::borrow::Cow::Owned(serde_json::to_value(self).unwrap_or_default()))
+        ValueRef::Json(std::borrow::Cow::Owned(
+            serde_json::to_value(self).unwrap_or_default(),
+        ))
     }
 
     fn from_value(value: Value) -> Result<Self, ValueError> {
@@ -155,7 +163,9 @@ const LEAD_NAMES: &str = "lead_names";
 
 impl<'a> Configurations<'a> {
     pub(crate) const fn new(workspace: Workspace<'a>) -> Self {
-        Self { records: Records::new(workspace) }
+        Self {
+            records: Records::new(workspace),
+        }
     }
 
     /// The record behind a setting.
@@ -167,9 +177,12 @@ impl<'a> Configurations<'a> {
         category: ConfigCategory,
         key: &str,
     ) -> Result<Option<Arc<Record<TenantConfiguration>>>> {
-        let wanted =
-            TenantConfiguration::CATEGORY.eq(category).and(TenantConfiguration::KEY.eq(key));
-        self.records.find_one(Find::from(wanted).with_archived()).await
+        let wanted = TenantConfiguration::CATEGORY
+            .eq(category)
+            .and(TenantConfiguration::KEY.eq(key));
+        self.records
+            .find_one(Find::from(wanted).with_archived())
+            .await
     }
 
     /// What a setting holds, as a `T`; `None` if it is not set.
@@ -181,7 +194,9 @@ impl<'a> Configurations<'a> {
         category: ConfigCategory,
         key: &str,
     ) -> Result<Option<T>> {
-        let Some(record) = self.record(category, key).await? else { return Ok(None) };
+        let Some(record) = self.record(category, key).await? else {
+            return Ok(None);
+        };
         let ConfigValue::Plain(value) = &record.value else {
             return Err(wrong_form("is encrypted; read the record and decrypt it"));
         };
@@ -200,8 +215,8 @@ impl<'a> Configurations<'a> {
         key: &str,
         value: &T,
     ) -> Result<Arc<Record<TenantConfiguration>>> {
-        let value = serde_json::to_value(value)
-            .map_err(|_| wrong_form("cannot be written as JSON"))?;
+        let value =
+            serde_json::to_value(value).map_err(|_| wrong_form("cannot be written as JSON"))?;
         self.put(category, key, ConfigValue::Plain(value)).await
     }
 
@@ -215,7 +230,8 @@ impl<'a> Configurations<'a> {
         key: &str,
         envelope: Envelope,
     ) -> Result<Arc<Record<TenantConfiguration>>> {
-        self.put(category, key, ConfigValue::Encrypted(envelope)).await
+        self.put(category, key, ConfigValue::Encrypted(envelope))
+            .await
     }
 
     async fn put(
@@ -226,9 +242,15 @@ impl<'a> Configurations<'a> {
     ) -> Result<Arc<Record<TenantConfiguration>>> {
         match self.record(category, key).await? {
             Some(record) => {
-                self.records.update(record.id, |setting| setting.value = value.clone()).await
+                self.records
+                    .update(record.id, |setting| setting.value = value.clone())
+                    .await
             }
-            None => self.records.create(TenantConfiguration::new(category, key, value)).await,
+            None => {
+                self.records
+                    .create(TenantConfiguration::new(category, key, value))
+                    .await
+            }
         }
     }
 
@@ -251,7 +273,10 @@ impl<'a> Configurations<'a> {
     /// # Errors
     /// Those of the storage.
     pub async fn contact_name_policy(&self) -> Result<ContactNamePolicy> {
-        Ok(self.get(ConfigCategory::BusinessRules, CONTACT_NAMES).await?.unwrap_or_default())
+        Ok(self
+            .get(ConfigCategory::BusinessRules, CONTACT_NAMES)
+            .await?
+            .unwrap_or_default())
     }
 
     /// Sets which parts of its name a contact needs; stored contacts stay as they are.
@@ -259,7 +284,9 @@ impl<'a> Configurations<'a> {
     /// # Errors
     /// Those of the storage.
     pub async fn set_contact_name_policy(&mut self, policy: ContactNamePolicy) -> Result<()> {
-        self.set(ConfigCategory::BusinessRules, CONTACT_NAMES, &policy).await.map(|_| ())
+        self.set(ConfigCategory::BusinessRules, CONTACT_NAMES, &policy)
+            .await
+            .map(|_| ())
     }
 
     /// What names a lead needs.
@@ -267,7 +294,10 @@ impl<'a> Configurations<'a> {
     /// # Errors
     /// Those of the storage.
     pub async fn lead_name_policy(&self) -> Result<LeadNamePolicy> {
-        Ok(self.get(ConfigCategory::BusinessRules, LEAD_NAMES).await?.unwrap_or_default())
+        Ok(self
+            .get(ConfigCategory::BusinessRules, LEAD_NAMES)
+            .await?
+            .unwrap_or_default())
     }
 
     /// Sets what names a lead needs; stored leads stay as they are.
@@ -275,7 +305,9 @@ impl<'a> Configurations<'a> {
     /// # Errors
     /// Those of the storage.
     pub async fn set_lead_name_policy(&mut self, policy: LeadNamePolicy) -> Result<()> {
-        self.set(ConfigCategory::BusinessRules, LEAD_NAMES, &policy).await.map(|_| ())
+        self.set(ConfigCategory::BusinessRules, LEAD_NAMES, &policy)
+            .await
+            .map(|_| ())
     }
 }
 
@@ -304,7 +336,12 @@ impl UnitOfWork {
             ),
         ];
         for (category, key, value) in settings {
-            self.create(TenantConfiguration::new(category, key, ConfigValue::Plain(value))).await?;
+            self.create(TenantConfiguration::new(
+                category,
+                key,
+                ConfigValue::Plain(value),
+            ))
+            .await?;
         }
         Ok(())
     }

@@ -25,7 +25,9 @@ use crate::error::{Error, Result};
 use crate::query::{Filter, Find};
 use crate::record::{Actor, Record};
 use crate::schema::{Entity, FieldGroup, Picklist};
-use crate::value::{Country, Currency, DomainName, HttpUrl, LanguageTag, Subdomain, TextValue, TimeZone};
+use crate::value::{
+    Country, Currency, DomainName, HttpUrl, LanguageTag, Subdomain, TextValue, TimeZone,
+};
 
 /// A customer of the host application, with data of its own.
 #[derive(Clone, PartialEq, Entity)]
@@ -192,7 +194,10 @@ impl Engine {
     /// [`Error::NotFound`]; a text that is no subdomain is one that no tenant has.
     pub async fn tenant_by_subdomain(&self, subdomain: &str) -> Result<Arc<Record<Tenant>>> {
         match Subdomain::parse(subdomain) {
-            Ok(subdomain) => self.find_tenant(Tenant::SUBDOMAIN.eq(subdomain).into_filter()).await,
+            Ok(subdomain) => {
+                self.find_tenant(Tenant::SUBDOMAIN.eq(subdomain).into_filter())
+                    .await
+            }
             Err(_) => Err(no_tenant()),
         }
     }
@@ -203,7 +208,10 @@ impl Engine {
     /// [`Error::NotFound`].
     pub async fn tenant_by_domain(&self, domain: &str) -> Result<Arc<Record<Tenant>>> {
         match DomainName::parse(domain) {
-            Ok(domain) => self.find_tenant(Tenant::CUSTOM_DOMAIN.eq(domain).into_filter()).await,
+            Ok(domain) => {
+                self.find_tenant(Tenant::CUSTOM_DOMAIN.eq(domain).into_filter())
+                    .await
+            }
             Err(_) => Err(no_tenant()),
         }
     }
@@ -222,7 +230,11 @@ impl Engine {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn tenant_of_host(&self, host: &str, base: &str) -> Result<Arc<Record<Tenant>>> {
-        let name = host.split(':').next().unwrap_or_default().to_ascii_lowercase();
+        let name = host
+            .split(':')
+            .next()
+            .unwrap_or_default()
+            .to_ascii_lowercase();
         let below = name
             .strip_suffix(&base.to_ascii_lowercase())
             .and_then(|label| label.strip_suffix('.'));
@@ -234,7 +246,11 @@ impl Engine {
 
     async fn find_tenant(&self, filter: Filter) -> Result<Arc<Record<Tenant>>> {
         let find = Find::new().filter_by_name(filter).with_archived();
-        self.platform().records::<Tenant>().find_one(find).await?.ok_or_else(no_tenant)
+        self.platform()
+            .records::<Tenant>()
+            .find_one(find)
+            .await?
+            .ok_or_else(no_tenant)
     }
 
     /// Suspends a tenant. Hosts ask [`Tenant::status`] before they open sessions.
@@ -251,7 +267,10 @@ impl Engine {
         let change = |tenant: &mut Tenant| {
             tenant.suspension = Some(Suspension::new(reason, at));
         };
-        self.session(tenant, by).records::<Tenant>().update(tenant, change).await
+        self.session(tenant, by)
+            .records::<Tenant>()
+            .update(tenant, change)
+            .await
     }
 
     /// Ends the suspension of a tenant.
@@ -260,12 +279,18 @@ impl Engine {
     /// [`Error::NotFound`].
     pub async fn reactivate(&self, tenant: Id<Tenant>, by: Actor) -> Result<Arc<Record<Tenant>>> {
         let change = |tenant: &mut Tenant| tenant.suspension = None;
-        self.session(tenant, by).records::<Tenant>().update(tenant, change).await
+        self.session(tenant, by)
+            .records::<Tenant>()
+            .update(tenant, change)
+            .await
     }
 }
 
 fn no_tenant() -> Error {
-    Error::NotFound { object: "tenant".to_owned(), id: uuid::Uuid::nil() }
+    Error::NotFound {
+        object: "tenant".to_owned(),
+        id: uuid::Uuid::nil(),
+    }
 }
 
 /// A tenant's display name is its name, if nothing else is said.
@@ -279,7 +304,10 @@ impl WriteRule for TenantRules {
     }
 
     async fn before_write(&self, _work: &mut UnitOfWork, write: &mut Write) -> Result<()> {
-        if write.after::<Tenant>().is_some_and(|tenant| tenant.display_name.is_none()) {
+        if write
+            .after::<Tenant>()
+            .is_some_and(|tenant| tenant.display_name.is_none())
+        {
             write.edit::<Tenant>(|tenant| tenant.display_name = Some(tenant.name.clone()));
         }
         Ok(())

@@ -30,7 +30,9 @@ pub struct Onboarding {
 
 impl std::fmt::Debug for Onboarding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Onboarding").field("plan", &self.plan).finish_non_exhaustive()
+        f.debug_struct("Onboarding")
+            .field("plan", &self.plan)
+            .finish_non_exhaustive()
     }
 }
 
@@ -109,7 +111,9 @@ impl Engine {
             faults.add("name", crate::error::codes::BLANK, "must not be blank");
         }
         faults.into_result()?;
-        let (Ok(subdomain), Ok(email)) = (subdomain, email) else { unreachable_faults()? };
+        let (Ok(subdomain), Ok(email)) = (subdomain, email) else {
+            unreachable_faults()?
+        };
 
         let tenant = Tenant {
             subscription_plan: onboarding.plan,
@@ -118,19 +122,38 @@ impl Engine {
         let meta = Meta::first(id, work.stamp());
         work.write(None, meta, tenant).await?;
 
-        let name = onboarding.admin_name.as_deref().map(PersonName::split).unwrap_or_default();
-        let admin = work.create(User { name, ..User::new(email) }).await?;
+        let name = onboarding
+            .admin_name
+            .as_deref()
+            .map(PersonName::split)
+            .unwrap_or_default();
+        let admin = work
+            .create(User {
+                name,
+                ..User::new(email)
+            })
+            .await?;
         let (pipeline, stages) = create_default_pipeline(&mut work).await?;
         work.create_default_settings().await?;
         work.commit().await?;
         tracing::info!(tenant = %id, "onboarded");
-        Ok(Onboarded { tenant: Id::new(id), admin: admin.id, pipeline, stages })
+        Ok(Onboarded {
+            tenant: Id::new(id),
+            admin: admin.id,
+            pipeline,
+            stages,
+        })
     }
 }
 
 /// Faults were told above; this is only for the compiler.
 fn unreachable_faults<T>() -> Result<T> {
-    Err(crate::error::FieldError::new("onboarding", crate::error::codes::WRONG_TYPE, "is not valid").into())
+    Err(crate::error::FieldError::new(
+        "onboarding",
+        crate::error::codes::WRONG_TYPE,
+        "is not valid",
+    )
+    .into())
 }
 
 async fn create_default_pipeline(

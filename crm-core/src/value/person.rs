@@ -26,7 +26,10 @@ impl PersonName {
     /// A name of two parts.
     #[must_use]
     pub fn new(first: impl Into<String>, last: impl Into<String>) -> Self {
-        Self { first_name: Some(first.into()), last_name: Some(last.into()) }
+        Self {
+            first_name: Some(first.into()),
+            last_name: Some(last.into()),
+        }
     }
 
     /// A name written as one text: the first word is the given name, all others are the family
@@ -36,8 +39,14 @@ impl PersonName {
         let text = text.trim();
         let part = |part: &str| (!part.is_empty()).then(|| part.to_owned());
         match text.split_once(char::is_whitespace) {
-            Some((first, last)) => Self { first_name: part(first), last_name: part(last.trim()) },
-            None => Self { first_name: part(text), last_name: None },
+            Some((first, last)) => Self {
+                first_name: part(first),
+                last_name: part(last.trim()),
+            },
+            None => Self {
+                first_name: part(text),
+                last_name: None,
+            },
         }
     }
 
@@ -53,12 +62,17 @@ impl PersonName {
     /// How many of the two parts are there.
     #[must_use]
     pub fn parts(&self) -> usize {
-        [&self.first_name, &self.last_name].into_iter().filter(|part| filled(part).is_some()).count()
+        [&self.first_name, &self.last_name]
+            .into_iter()
+            .filter(|part| filled(part).is_some())
+            .count()
     }
 }
 
 fn filled(part: &Option<String>) -> Option<&str> {
-    part.as_deref().map(str::trim).filter(|part| !part.is_empty())
+    part.as_deref()
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
 }
 
 /// A postal address.
@@ -97,8 +111,10 @@ impl Address {
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         let parts = [&self.street, &self.postal_code, &self.city, &self.region];
-        let mut lines: Vec<String> =
-            parts.into_iter().filter_map(|part| filled(part).map(str::to_owned)).collect();
+        let mut lines: Vec<String> = parts
+            .into_iter()
+            .filter_map(|part| filled(part).map(str::to_owned))
+            .collect();
         lines.extend(self.country.map(|country| country.name().to_owned()));
         lines
     }

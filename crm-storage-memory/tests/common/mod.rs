@@ -48,7 +48,10 @@ pub(crate) fn moment(seconds: i64) -> DateTime<Utc> {
 }
 
 pub(crate) fn stamp(seconds: i64) -> Stamp {
-    Stamp { at: moment(seconds), by: Actor::System }
+    Stamp {
+        at: moment(seconds),
+        by: Actor::System,
+    }
 }
 
 pub(crate) fn meta(id: u128) -> Meta {
@@ -60,11 +63,20 @@ pub(crate) fn text(name: &'static str) -> FieldSchema {
 }
 
 pub(crate) fn integer(name: &'static str) -> FieldSchema {
-    FieldSchema::new(name, FieldType::Integer { min: i64::MIN, max: i64::MAX })
+    FieldSchema::new(
+        name,
+        FieldType::Integer {
+            min: i64::MIN,
+            max: i64::MAX,
+        },
+    )
 }
 
 pub(crate) fn reference(name: &'static str, object: &'static str) -> FieldSchema {
-    let field_type = FieldType::Reference { object: object.into(), on_delete: OnDelete::Restrict };
+    let field_type = FieldType::Reference {
+        object: object.into(),
+        on_delete: OnDelete::Restrict,
+    };
     FieldSchema::new(name, field_type)
 }
 
@@ -74,7 +86,8 @@ pub(crate) fn row(object: &ObjectRef, id: u128, values: Vec<Value>) -> Row {
 
 /// The next version of a row with other values.
 pub(crate) fn next(row: &Row, values: Vec<Value>) -> Row {
-    row.with_values(row.meta().next(stamp(row.version())), values).expect("the values fit")
+    row.with_values(row.meta().next(stamp(row.version())), values)
+        .expect("the values fit")
 }
 
 pub(crate) fn insert(row: &Row) -> Change {
@@ -82,11 +95,16 @@ pub(crate) fn insert(row: &Row) -> Change {
 }
 
 pub(crate) fn update(before: &Row, after: &Row) -> Change {
-    Change::Update { before: before.clone(), after: after.clone() }
+    Change::Update {
+        before: before.clone(),
+        after: after.clone(),
+    }
 }
 
 pub(crate) fn delete(before: &Row) -> Change {
-    Change::Delete { before: before.clone() }
+    Change::Delete {
+        before: before.clone(),
+    }
 }
 
 pub(crate) fn change_set(changes: Vec<Change>) -> ChangeSet {
@@ -101,9 +119,16 @@ pub(crate) fn commit(
     pollster::block_on(storage.commit(scope, &change_set(changes)))
 }
 
-pub(crate) fn get(storage: &MemoryStorage, scope: &Scope, object: &ObjectRef, id: u128) -> Option<Row> {
+pub(crate) fn get(
+    storage: &MemoryStorage,
+    scope: &Scope,
+    object: &ObjectRef,
+    id: u128,
+) -> Option<Row> {
     let ids = [Uuid::from_u128(id)];
-    pollster::block_on(storage.get(scope, object, &ids)).expect("an answer").pop()
+    pollster::block_on(storage.get(scope, object, &ids))
+        .expect("an answer")
+        .pop()
 }
 
 pub(crate) fn day(number: u32) -> NaiveDate {

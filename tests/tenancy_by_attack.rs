@@ -1,0 +1,567 @@
+//! A session of one tenant tries everything with the ids of another tenant, and gets exactly what
+//! it gets for ids that never existed.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test says what went wrong by stopping"
+)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use common::{Populated, body_like, picture, populate, rows_of};
+use crm_engine::engine::NamedRecords;
+use crm_engine::prelude::*;
+use crm_engine::query::Filter;
+use crm_engine::schema::Lifecycle;
+use crm_engine::tenancy::TenantConfiguration;
+use serde_json::{Map, Value as Json, json};
+use uuid::Uuid;
+
+/// An id that no record ever had.
+const GHOST: Uuid = Uuid::from_u128(0x0193_2c07_209c_7a4b_8000_0000_dead_beef);
+
+/// What a caller is told, without the id that it asked for.
+fn told<T: Debug>(outcome: Result<T>, id: Uuid) -> String {
+    match outcome {
+        Ok(value) => format!("{value:?}"),
+        Err(error) => format!("{} | {error} | {error:?}", error.code()),
+    }
+    .replace(&id.to_string(), "ID")
+}
+
+/// Two tenants with a record of every object, of which the second attacks the first.
+struct Scene {
+    victim: Populated,
+    attacker: Populated,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let crm = common::crm();
+        let victim = populate(&crm, "victim").await;
+        let attacker = populate(&crm, "attacker").await;
+        Self { victim, attacker }
+    }
+
+    /// The ids of every record of the victim, by object; every object has some.
+    async fn targets(&self) -> BTreeMap<String, Vec<Uuid>> {
+        let mut targets = BTreeMap::new();
+        for name in self.victim.session.engine().registry().objects().keys() {
+            let ids: Vec<_> = rows_of(&self.victim.session, name)
+                .await
+                .iter()
+                .map(|row| row.id())
+                .collect();
+            assert!(
+                !ids.is_empty(),
+                "no {name} to attack: add one to the populated tenant"
+            );
+            targets.insert(name.clone(), ids);
+        }
+        targets
+    }
+}
+
+const OPERATIONS: [&str; 12] = [
+    "get",
+    "find by id",
+    "find with everything",
+    "aggregate",
+    "merge",
+    "merge nothing",
+    "merge another version",
+    "archive",
+    "unarchive",
+    "delete",
+    "restore",
+    "purge",
+];
+
+/// One operation by name, and what it tells.
+async fn operate(records: &mut NamedRecords<'_>, operation: &str, id: Uuid) -> String {
+    let field = records
+        .schema()
+        .own_fields()
+        .iter()
+        .find(|field| !field.read_only);
+    let patch: Map<String, Json> = field
+        .map(|field| (field.name.to_string(), json!("Taken over")))
+        .into_iter()
+        .collect();
+    let by_id = Filter::eq("id", id);
+    let json = |row: crm_engine::schema::Row| row.to_json();
+    match operation {
+        "get" => told(records.get(id).await.map(json), id),
+        "find by id" => {
+            let page = records.find(&Find::new().filter_by_name(by_id)).await;
+            told(page.map(|page| page.map(json)), id)
+        }
+        "find with everything" => {
+            let find = Find::new()
+                .filter_by_name(by_id)
+                .with_archived()
+                .with_deleted();
+            told(records.find(&find).await.map(|page| page.map(json)), id)
+        }
+        "aggregate" => {
+            let count = Aggregate::new()
+                .filter_by_name(by_id)
+                .with_deleted()
+                .count();
+            told(records.aggregate(&count).await, id)
+        }
+        "merge" => told(records.merge(id, 1, &patch).await.map(json), id),
+        "merge nothing" => told(records.merge(id, 1, &Map::new()).await.map(json), id),
+        "merge another version" => told(records.merge(id, 99, &patch).await.map(json), id),
+        "archive" => told(records.archive(id).await.map(json), id),
+        "unarchive" => told(records.unarchive(id).await.map(json), id),
+        "delete" => told(records.delete(id).await, id),
+        "restore" => told(records.restore(id).await.map(json), id),
+        "purge" => told(records.purge(id).await, id),
+        other => panic!("no operation is called {other}"),
+    }
+}
+
+/// every operation by name, on every object, on a session and in a unit of work.
+#[tokio::test]
+async fn an_id_of_another_tenant_is_an_id_that_never_existed() {
+    let scene = Scene::new().await;
+    let before = (
+        picture(&scene.victim.session).await,
+        picture(&scene.attacker.session).await,
+    );
+    let session = &scene.attacker.session;
+    for (name, ids) in scene.targets().await {
+        for operation in OPERATIONS {
+            let mut records = session.object(&name).unwrap();
+            let ghost = operate(&mut records, operation, GHOST).await;
+            for id in &ids {
+                let foreign = operate(&mut records, operation, *id).await;
+                assert_eq!(foreign, ghost, "{operation} of a {name}");
+
+                let mut work = session.begin();
+                work.accounts()
+                    .create(Account::new("Not committed"))
+                    .await
+                    .unwrap();
+                let mut records = work.object(&name).unwrap();
+                let foreign = operate(&mut records, operation, *id).await;
+                assert_eq!(foreign, ghost, "{operation} of a {name} in a unit of work");
+            }
+        }
+    }
+    let after = (
+        picture(&scene.victim.session).await,
+        picture(&scene.attacker.session).await,
+    );
+    assert!(before == after, "an attack left a trace");
+}
+
+/// a record of another tenant is no target of a reference, in no object and no field.
+#[tokio::test]
+async fn no_reference_leads_into_another_tenant() {
+    let scene = Scene::new().await;
+    let before = (
+        picture(&scene.victim.session).await,
+        picture(&scene.attacker.session).await,
+    );
+    let targets = scene.targets().await;
+    let session = &scene.attacker.session;
+    let mut tried = 0;
+    for object in common::writable_objects(session) {
+        if object.name() == "tenant" {
+            continue;
+        }
+        let own = rows_of(session, object.name()).await.pop().unwrap();
+        for field in object.own_fields().iter().filter(|field| !field.read_only) {
+            let Some((target, _)) = field.reference() else {
+                continue;
+            };
+            let id = targets[target][0];
+            let place = format!("{}.{}", object.name(), field.name);
+            let mut outcomes = Vec::new();
+            for id in [id, GHOST] {
+                let mut body = body_like(&own);
+                body.insert(field.name.to_string(), json!(id));
+                let patch: Map<_, _> = [(field.name.to_string(), json!(id))].into_iter().collect();
+                let mut records = session.object(object.name()).unwrap();
+                outcomes.push([
+                    told(records.create(&body).await, id),
+                    told(records.merge(own.id(), own.version(), &patch).await, id),
+                ]);
+            }
+            assert_eq!(outcomes[0], outcomes[1], "{place}");
+            assert!(
+                outcomes[0][0].contains("(not_found)"),
+                "{place}: {}",
+                outcomes[0][0]
+            );
+            tried += 1;
+        }
+    }
+    assert!(tried >= 20, "only {tried} references were tried");
+    let after = (
+        picture(&scene.victim.session).await,
+        picture(&scene.attacker.session).await,
+    );
+    assert!(before == after, "an attack left a trace");
+}
+
+/// a cursor carries no authority: it is a place among one's own records.
+#[tokio::test]
+async fn a_cursor_of_another_tenant_leads_to_ones_own_records() {
+    let scene = Scene::new().await;
+    for name in scene.victim.session.engine().registry().objects().keys() {
+        let everything = Find::<()>::new().with_archived().with_deleted();
+        let victim = scene.victim.session.object(name).unwrap();
+        let Some(cursor) = victim
+            .find(&everything.clone().limit(1))
+            .await
+            .unwrap()
+            .next
+        else {
+            continue;
+        };
+        let place = rows_of(&scene.victim.session, name).await[0].id();
+        let own: Vec<_> = rows_of(&scene.attacker.session, name)
+            .await
+            .iter()
+            .map(|row| row.id())
+            .collect();
+        let attacker = scene.attacker.session.object(name).unwrap();
+        let ids = |page: Page<crm_engine::schema::Row>| -> Vec<Uuid> {
+            page.items.iter().map(|row| row.id()).collect()
+        };
+        let all = everything.limit(1_000);
+        let behind = ids(attacker
+            .find(&all.clone().after(cursor.clone()))
+            .await
+            .unwrap());
+        let in_front = ids(attacker.find(&all.before(cursor)).await.unwrap());
+        let (wanted_behind, wanted_in_front): (Vec<_>, Vec<_>) =
+            own.into_iter().partition(|id| *id > place);
+        assert_eq!(behind, wanted_behind, "{name}");
+        assert_eq!(in_front, wanted_in_front, "{name}");
+    }
+}
+
+/// counts, sums and filters through relations see nothing of another tenant.
+#[tokio::test]
+async fn no_aggregate_and_no_relation_reaches_another_tenant() {
+    let scene = Scene::new().await;
+    let session = &scene.attacker.session;
+    for name in session.engine().registry().objects().keys() {
+        let own = rows_of(session, name).await.len();
+        let count: Aggregate<()> = Aggregate::new().with_archived().with_deleted().count();
+        let groups = session
+            .object(name)
+            .unwrap()
+            .aggregate(&count)
+            .await
+            .unwrap();
+        assert_eq!(groups[0].count(0), own as u64, "{name}");
+    }
+    for id in [scene.victim.account, Id::new(GHOST)] {
+        let at = Deal::ACCOUNT_ID.has(Account::ID.eq(id));
+        assert_eq!(session.deals().count(at).await.unwrap(), 0);
+        let not_at = Deal::ACCOUNT_ID.has(Account::ID.eq(id)).negate();
+        assert_eq!(session.deals().count(not_at).await.unwrap(), 2);
+    }
+}
+
+/// The typed operations of every object.
+async fn attack_records<E: Entity>(session: &Session, ids: &[Uuid]) {
+    for id in ids {
+        let mut outcomes = Vec::new();
+        for id in [*id, GHOST] {
+            let typed = Id::<E>::new(id);
+            let mut records = session.records::<E>();
+            outcomes.push(vec![
+                told(records.get(typed).await, id),
+                told(records.get_all(&[typed]).await, id),
+                told(records.update(typed, |_| {}).await, id),
+                told(records.update_version(typed, 1, |_| {}).await, id),
+                told(records.merge(typed, 1, &Map::new()).await, id),
+                told(records.archive(typed).await, id),
+                told(records.unarchive(typed).await, id),
+                told(records.delete(typed).await, id),
+                told(records.restore(typed).await, id),
+                told(records.purge(typed).await, id),
+                told(session.audit().trail(typed).await, id),
+                told(session.audit().trail_page(typed, 10, None).await, id),
+                told(
+                    session
+                        .audit()
+                        .version(typed, 1)
+                        .await
+                        .map(|version| version.is_some()),
+                    id,
+                ),
+            ]);
+        }
+        assert_eq!(outcomes[0], outcomes[1], "{}", E::schema().name());
+    }
+}
+
+/// the typed operations that every object has.
+#[tokio::test]
+async fn typed_operations_find_nothing_of_another_tenant() {
+    let scene = Scene::new().await;
+    let before = picture(&scene.victim.session).await;
+    let session = &scene.attacker.session;
+    let mut targets = scene.targets().await;
+    macro_rules! attack {
+        ($($entity:ty),* $(,)?) => {$(
+            let name = <$entity as Entity>::schema().name();
+            attack_records::<$entity>(session, &targets.remove(name).unwrap()).await;
+        )*};
+    }
+    attack!(
+        Tenant,
+        TenantConfiguration,
+        User,
+        Team,
+        TeamMember,
+        Account,
+        Contact,
+        Lead,
+        Pipeline,
+        PipelineStage,
+        Deal,
+        DealStageChange,
+        Activity,
+        AuditEvent,
+        common::Property,
+    );
+    assert!(targets.is_empty(), "not attacked: {:?}", targets.keys());
+    assert!(
+        before == picture(&scene.victim.session).await,
+        "an attack left a trace"
+    );
+}
+
+/// the operations that single objects have.
+#[tokio::test]
+async fn services_find_nothing_of_another_tenant() {
+    let scene = Scene::new().await;
+    let before = (
+        picture(&scene.victim.session).await,
+        picture(&scene.attacker.session).await,
+    );
+    let (victim, own) = (&scene.victim, &scene.attacker);
+    let session = &own.session;
+    let own_stage = own.onboarded.stages[1];
+    let mut swapped = own.onboarded.stages.clone();
+
+    macro_rules! same {
+        ($what:literal, $foreign:expr, |$id:ident| $call:expr) => {{
+            let foreign = {
+                let $id = $foreign;
+                told($call, $foreign.uuid())
+            };
+            let ghost = {
+                #[allow(unused_assignments, reason = "gives the ghost the type of the id")]
+                let mut $id = $foreign;
+                $id = Id::new(GHOST);
+                told($call, GHOST)
+            };
+            assert_eq!(foreign, ghost, $what);
+        }};
+    }
+
+    let (deal, stage) = (victim.deal, victim.onboarded.stages[0]);
+    same!("move_to", deal, |id| session
+        .deals()
+        .move_to(id, own_stage)
+        .await);
+    same!("move_to a stage", stage, |id| session
+        .deals()
+        .move_to(own.deal, id)
+        .await);
+    same!("move_with_note", deal, |id| session
+        .deals()
+        .move_with_note(id, own_stage, "mine")
+        .await);
+    same!("win", deal, |id| session.deals().win(id).await);
+    same!("lose", deal, |id| session.deals().lose(id, "mine").await);
+    same!("reopen", victim.won_deal, |id| session
+        .deals()
+        .reopen(id, None)
+        .await);
+    same!("reopen in a stage", stage, |id| session
+        .deals()
+        .reopen(own.won_deal, Some(id))
+        .await);
+    same!("history", deal, |id| session.deals().history(id).await);
+
+    same!("set_parent", victim.account, |id| session
+        .accounts()
+        .set_parent(id, None)
+        .await);
+    same!("set_parent to", victim.account, |id| {
+        session.accounts().set_parent(own.account, Some(id)).await
+    });
+    same!("ancestors", victim.account, |id| session
+        .accounts()
+        .ancestors(id)
+        .await);
+
+    let pipeline = victim.onboarded.pipeline;
+    same!("set_default", pipeline, |id| session
+        .pipelines()
+        .set_default(id)
+        .await);
+    same!("stages", pipeline, |id| session
+        .pipelines()
+        .stages(id)
+        .await);
+    same!("add_stage", pipeline, |id| {
+        session
+            .pipelines()
+            .add_stage(PipelineStage::new(id, "Mine", 1_u32))
+            .await
+    });
+    same!("reorder_stages", pipeline, |id| session
+        .pipelines()
+        .reorder_stages(id, &swapped)
+        .await);
+    same!("update_stage", stage, |id| session
+        .pipelines()
+        .update_stage(id, |stage| {
+            stage.name = "Mine".into();
+        })
+        .await);
+    same!("delete_stage", stage, |id| session
+        .pipelines()
+        .delete_stage(id, None)
+        .await);
+    same!("delete_stage to", stage, |id| session
+        .pipelines()
+        .delete_stage(own_stage, Some(id))
+        .await);
+    let mut outcomes = Vec::new();
+    for id in [stage.uuid(), GHOST] {
+        swapped[0] = Id::new(id);
+        let order = session
+            .pipelines()
+            .reorder_stages(own.onboarded.pipeline, &swapped)
+            .await;
+        outcomes.push(told(order, id));
+    }
+    assert_eq!(outcomes[0], outcomes[1], "reorder_stages with a stage");
+
+    same!("add_member", victim.team, |id| {
+        session
+            .teams()
+            .add_member(id, own.user, TeamRole::Admin)
+            .await
+    });
+    same!("add_member of a user", victim.user, |id| {
+        session
+            .teams()
+            .add_member(own.team, id, TeamRole::Admin)
+            .await
+    });
+    same!("remove_member", victim.team, |id| session
+        .teams()
+        .remove_member(id, own.user)
+        .await);
+    same!("remove_member of a user", victim.user, |id| {
+        session.teams().remove_member(own.team, id).await
+    });
+    same!("members", victim.team, |id| session
+        .teams()
+        .members(id)
+        .await);
+
+    same!("start", victim.activity, |id| session
+        .activities()
+        .start(id)
+        .await);
+    same!("complete", victim.activity, |id| session
+        .activities()
+        .complete(id, Some("mine"))
+        .await);
+    same!("cancel", victim.activity, |id| session
+        .activities()
+        .cancel(id)
+        .await);
+    same!("mark_no_show", victim.activity, |id| session
+        .activities()
+        .mark_no_show(id)
+        .await);
+    same!("defer", victim.activity, |id| session
+        .activities()
+        .defer(id)
+        .await);
+
+    same!("by_actor", victim.user, |id| session
+        .audit()
+        .by_actor(Actor::User(id), 10, None)
+        .await);
+    let admin = victim.onboarded.admin;
+    same!("by_actor", admin, |id| session
+        .audit()
+        .by_actor(Actor::User(id), 10, None)
+        .await);
+    let event = victim
+        .session
+        .audit()
+        .trail(victim.deal)
+        .await
+        .unwrap()
+        .remove(0);
+    for id in [event.commit_id, GHOST] {
+        assert!(session.audit().of_commit(id).await.unwrap().is_empty());
+    }
+
+    let after = (picture(&victim.session).await, picture(&own.session).await);
+    assert!(before == after, "an attack left a trace");
+}
+
+/// values that are unique in one tenant are free in another.
+#[tokio::test]
+async fn a_unique_value_of_another_tenant_is_free() {
+    let scene = Scene::new().await;
+    let taken = EmailAddress::parse("hank@victim.example").unwrap();
+    let contact = Contact {
+        email: Some(taken),
+        ..Contact::named("Hank", "Twin")
+    };
+    scene
+        .attacker
+        .session
+        .contacts()
+        .create(contact)
+        .await
+        .unwrap();
+}
+
+/// entries of a log are written by the engine alone, whoever asks.
+#[tokio::test]
+async fn logs_are_written_by_nobody() {
+    let scene = Scene::new().await;
+    let session = &scene.attacker.session;
+    let before = picture(session).await;
+    for object in session.engine().registry().objects().values() {
+        if object.lifecycle() != Lifecycle::Log {
+            continue;
+        }
+        let row = rows_of(session, object.name()).await.pop().unwrap();
+        let mut records = session.object(object.name()).unwrap();
+        let id = row.id();
+        let codes = [
+            records.create(&body_like(&row)).await.unwrap_err().code(),
+            records.archive(id).await.unwrap_err().code(),
+            records.delete(id).await.unwrap_err().code(),
+            records.purge(id).await.unwrap_err().code(),
+        ];
+        assert_eq!(codes, ["forbidden"; 4], "{}", object.name());
+    }
+    assert!(before == picture(session).await);
+}
