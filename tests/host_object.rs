@@ -22,7 +22,7 @@ use serde_json::{Map, Value as Json, json};
 #[entity(
     object = "property",
     table = "properties",
-    unique(reference, ignore_case, live)
+    unique(reference; ignore_case, live)
 )]
 pub struct Property {
     /// The agency's own number.

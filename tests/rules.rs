@@ -1131,3 +1131,40 @@ async fn a_session_neither_makes_nor_removes_tenants() {
         1
     );
 }
+
+/// What only the engine writes cannot be written by a caller either with types.
+#[tokio::test]
+async fn read_only_fields_are_refused_also_with_types() {
+    let w = world().await;
+    let lead = Lead {
+        company: Some("Globex".into()),
+        ..Lead::default()
+    };
+    let faked = Lead {
+        lead_score: Score::clamped(99),
+        ..lead.clone()
+    };
+    let error = w.session.leads().create(faked).await.unwrap_err();
+    assert_eq!(faults(&error), [("lead_score", codes::READ_ONLY)]);
+    let lead = w.session.leads().create(lead).await.unwrap();
+    let error = w
+        .session
+        .leads()
+        .update(lead.id, |lead| lead.lead_score = Score::clamped(99))
+        .await
+        .unwrap_err();
+    assert_eq!(faults(&error), [("lead_score", codes::READ_ONLY)]);
+    let deal = w
+        .session
+        .deals()
+        .create(Deal::new("Rollout", w.onboarded.pipeline))
+        .await
+        .unwrap();
+    let error = w
+        .session
+        .deals()
+        .update(deal.id, |deal| deal.status = DealStatus::Won)
+        .await
+        .unwrap_err();
+    assert_eq!(faults(&error), [("status", codes::READ_ONLY)]);
+}

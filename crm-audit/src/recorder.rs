@@ -39,18 +39,14 @@ impl CommitHook for Recorder {
 fn event_of(work: &UnitOfWork, change: &StagedChange) -> Option<AuditEvent> {
     let (before, after) = (change.before(), change.after());
     let (kind, changes, version) = match (before, after) {
-        (None, Some(after)) => (AuditKind::Create, filled(after, Side::New), after.version()),
+        (None, Some(after)) => (AuditKind::Create, created(after), after.version()),
         (Some(before), None) => (
             AuditKind::Purge,
-            filled(before, Side::Old),
+            filled(before, Side::Old).into(),
             before.version() + 1,
         ),
         (Some(before), Some(after)) => match (before.is_deleted(), after.is_deleted()) {
-            (false, true) => (
-                AuditKind::Delete,
-                filled(before, Side::Old),
-                after.version(),
-            ),
+            (false, true) => (AuditKind::Delete, deleted(before, after), after.version()),
             (true, false) => (
                 AuditKind::Restore,
                 changes_between(before, after),
@@ -111,8 +107,58 @@ enum Side {
     New,
 }
 
+/// What a new record is filled with. One that was archived or deleted again in the unit of work
+/// that made it says so too.
+fn created(after: &Row) -> Changes {
+    let mut changes = filled(after, Side::New);
+    for index in [system::ARCHIVED_AT, system::DELETED_AT] {
+        let value = after.value(index);
+        if let Some(field) = after
+            .object()
+            .fields()
+            .get(index)
+            .filter(|_| !value.is_null())
+        {
+            let new = Some(value.into_owned());
+            changes.push(FieldChange {
+                field: field.name.clone(),
+                old: None,
+                new,
+            });
+        }
+    }
+    changes.into()
+}
+
+/// What a deleted record was filled with, and the new values of what changed besides in the same
+/// unit of work, without which later versions could not be built.
+fn deleted(before: &Row, after: &Row) -> Changes {
+    let mut changes = filled(before, Side::Old);
+    for index in after.differing(&**before).iter() {
+        let Some(field) = after.object().fields().get(index) else {
+            continue;
+        };
+        if index == system::DELETED_AT {
+            continue;
+        }
+        let new = Some(kept(field, after.value(index)));
+        match changes.iter_mut().find(|change| change.field == field.name) {
+            Some(change) => change.new = new,
+            None => {
+                let old = Some(kept(field, before.value(index)));
+                changes.push(FieldChange {
+                    field: field.name.clone(),
+                    old,
+                    new,
+                });
+            }
+        }
+    }
+    changes.into()
+}
+
 /// Every filled field of a record, as its old or new values.
-fn filled(row: &Row, side: Side) -> Changes {
+fn filled(row: &Row, side: Side) -> Vec<FieldChange> {
     let mut changes = Vec::new();
     for (index, field) in row.object().fields().iter().enumerate() {
         if field.system {
@@ -128,7 +174,7 @@ fn filled(row: &Row, side: Side) -> Changes {
         if is_empty {
             continue;
         }
-        let value = Some(kept(field, value));
+        let value = Some(kept(is_hidden(field), value));
         let (old, new) = if side == Side::Old {
             (value, None)
         } else {
@@ -140,7 +186,7 @@ fn filled(row: &Row, side: Side) -> Changes {
             new,
         });
     }
-    changes.into()
+    changes
 }
 
 /// Every field in which two versions of a record differ, JSON objects member by member.
@@ -157,13 +203,15 @@ fn filled(row: &Row, side: Side) -> Changes {
 #[must_use]
 pub fn changes_between(before: &Row, after: &Row) -> Changes {
     let set = after.differing(&**before);
+    let fields = after.object().fields();
     let mut changes = Vec::with_capacity(set.len());
     for index in set.iter() {
-        let Some(field) = after.object().fields().get(index) else {
+        let Some(field) = fields.get(index) else {
             continue;
         };
-        // Deleting and restoring is told by the kind of the event.
-        if index == system::DELETED_AT {
+        // Deleting and restoring is told by the kind of the event, unless the record was restored
+        // and deleted again: then only the moment changes.
+        if index == system::DELETED_AT && before.is_deleted() != after.is_deleted() {
             continue;
         }
         let (old, new) = (before.value(index), after.value(index));
@@ -176,11 +224,14 @@ pub fn changes_between(before: &Row, after: &Row) -> Changes {
             {
                 members(field, was, is, &mut changes);
             }
-            _ => changes.push(FieldChange {
-                field: field.name.clone(),
-                old: Some(kept(field, old)),
-                new: Some(kept(field, new)),
-            }),
+            _ => {
+                let hidden = is_hidden(field);
+                changes.push(FieldChange {
+                    field: field.name.clone(),
+                    old: Some(kept(hidden, old)),
+                    new: Some(kept(hidden, new)),
+                });
+            }
         }
     }
     changes.into()
@@ -206,6 +257,10 @@ fn members(field: &FieldSchema, was: &Json, is: &Json, changes: &mut Vec<FieldCh
                 masked(Value::Json(value))
             };
             match value {
+                // A fraction stays a number of the document: as a decimal it would become a text.
+                Value::Json(Json::Number(number)) if !number.is_i64() => {
+                    Value::Json(Json::Number(number))
+                }
                 Value::Json(json) => Value::from_json(json),
                 other => other,
             }
@@ -218,15 +273,16 @@ fn members(field: &FieldSchema, was: &Json, is: &Json, changes: &mut Vec<FieldCh
     }
 }
 
+/// Whether the trail keeps the mask instead of the field's values.
+fn is_hidden(field: &FieldSchema) -> bool {
+    field.privacy == Privacy::Sensitive || is_sensitive_name(&field.name)
+}
+
 /// The value as the trail keeps it.
-fn kept(field: &FieldSchema, value: ValueRef<'_>) -> Value {
-    if value.is_null() {
-        return Value::Null;
-    }
-    if field.privacy == Privacy::Sensitive || is_sensitive_name(&field.name) {
-        return Value::Text(MASK.to_owned());
-    }
+fn kept(hidden: bool, value: ValueRef<'_>) -> Value {
     match value {
+        ValueRef::Null => Value::Null,
+        _ if hidden => Value::Text(MASK.to_owned()),
         ValueRef::Json(_) => masked(value.into_owned()),
         other => other.into_owned(),
     }

@@ -54,9 +54,8 @@ pub(crate) fn rebuild<E: Entity>(
                     AuditKind::Restore => state.meta.deleted_at = None,
                     _ => {}
                 }
-                if event.event != AuditKind::Delete {
-                    state.apply::<E>(event);
-                }
+                // Of a deletion, only what changed besides has new values.
+                state.apply::<E>(event);
             }
             (None, _) => {}
         }
@@ -116,8 +115,13 @@ impl State {
             let Some(index) = schema.field_index(name) else {
                 continue;
             };
-            if index == system::ARCHIVED_AT {
-                self.meta.archived_at = match FieldType::Timestamp.coerce(new.clone()) {
+            let moment = match index {
+                system::ARCHIVED_AT => Some(&mut self.meta.archived_at),
+                system::DELETED_AT => Some(&mut self.meta.deleted_at),
+                _ => None,
+            };
+            if let Some(moment) = moment {
+                *moment = match FieldType::Timestamp.coerce(new.clone()) {
                     Ok(Value::Timestamp(at)) => Some(at),
                     _ => None,
                 };
@@ -148,16 +152,29 @@ fn set_member(slot: &mut Value, member: &str, new: &Value) {
     let Value::Json(Json::Object(members)) = slot else {
         return;
     };
-    if new.is_null() {
-        members.remove(member);
-    } else {
-        members.insert(member.to_owned(), new.to_json());
+    match new {
+        Value::Null => {
+            members.remove(member);
+        }
+        // A fraction that was read back from a storage: in a document it is a number, not a text.
+        Value::Decimal(number) => {
+            let number = serde_json::from_str(&number.to_string());
+            members.insert(member.to_owned(), number.unwrap_or_else(|_| new.to_json()));
+        }
+        _ => {
+            members.insert(member.to_owned(), new.to_json());
+        }
     }
 }
 
 /// The value in the kind of its field: documents only know the kinds of JSON.
 fn value_of(field: &FieldSchema, value: &Value) -> Value {
     match (field.storage_kind(), value) {
+        // A record is not built without a value that it must have.
+        (_, Value::Text(text)) if text == MASK && field.required => match &field.default {
+            Value::Null => value.clone(),
+            default => default.clone(),
+        },
         (_, Value::Text(text)) if text == MASK => Value::Null,
         // What was stored once is taken as it is, also where the rules have become stricter.
         (StorageKind::Text, Value::Text(_)) | (StorageKind::Json, Value::Json(_)) => value.clone(),

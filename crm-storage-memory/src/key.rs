@@ -117,9 +117,9 @@ impl Key {
             .bytes()
             .all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase());
         if folded {
-            self.push_text(text)
+            self.push_text(text);
         } else {
-            self.push_text(&fold_case(text))
+            self.push_text(&fold_case(text));
         }
     }
 

@@ -233,7 +233,7 @@ fn kind(result: &Result<(), StorageError>) -> &'static str {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(120))]
 
     #[test]
     fn commits_do_what_the_model_does(seed: u64, steps in 1_usize..60) {

@@ -372,7 +372,7 @@ fn query(dice: &mut Dice, object: &ObjectRef, group: &ObjectRef, rows: &[Row]) -
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
+    #![proptest_config(ProptestConfig::with_cases(1_500))]
 
     #[test]
     fn answers_are_those_of_a_scan(

@@ -343,7 +343,7 @@ impl Deals {
         for Opportunity { line, product, .. } in opportunities {
             let Some(deal) = self.deal(&line.row, product) else {
                 self.rejected
-                    .push(line.reject("its agent or account was not taken over"));
+                    .push(line.reject("its account was not taken over"));
                 continue;
             };
             let created = work.deals().create(deal).await;

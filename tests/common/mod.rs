@@ -22,7 +22,7 @@ use uuid::Uuid;
 #[entity(
     object = "property",
     table = "properties",
-    unique(reference, ignore_case, live)
+    unique(reference; ignore_case, live)
 )]
 pub(crate) struct Property {
     /// The agency's own number.

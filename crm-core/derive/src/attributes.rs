@@ -3,7 +3,7 @@
 use proc_macro2::{Span, TokenStream as Tokens};
 use syn::meta::ParseNestedMeta;
 use syn::spanned::Spanned;
-use syn::{Attribute, Error, Expr, ExprLit, Ident, Lit, LitStr, Path, Result};
+use syn::{Attribute, Error, Expr, ExprLit, Ident, Lit, LitStr, Path, Result, Token};
 
 /// Gathers errors, so that the compiler shows all of them.
 #[derive(Default)]
@@ -112,22 +112,44 @@ impl EntityAttributes {
     }
 }
 
+/// `unique(first_field, second_field; ignore_case, live, only_if(flag))`
 fn unique(meta: &ParseNestedMeta<'_>) -> Result<UniqueAttribute> {
+    let content;
+    syn::parenthesized!(content in meta.input);
     let mut key = UniqueAttribute::default();
-    meta.parse_nested_meta(|inner| {
-        match name(&inner).as_str() {
-            "ignore_case" => key.ignore_case = true,
-            "live" => key.live = true,
-            "only_if" => inner.parse_nested_meta(|field| {
-                key.only_if = Some(field.path.require_ident()?.clone());
-                Ok(())
-            })?,
-            _ => key.fields.push(inner.path.require_ident()?.clone()),
+    while !content.is_empty() && !content.peek(Token![;]) {
+        key.fields.push(content.parse()?);
+        if !content.peek(Token![;]) && !content.is_empty() {
+            content.parse::<Token![,]>()?;
         }
-        Ok(())
-    })?;
+    }
     if key.fields.is_empty() {
         return Err(meta.error("`unique` needs at least one field"));
+    }
+    if content.is_empty() {
+        return Ok(key);
+    }
+    content.parse::<Token![;]>()?;
+    while !content.is_empty() {
+        let option: Ident = content.parse()?;
+        match option.to_string().as_str() {
+            "ignore_case" => key.ignore_case = true,
+            "live" => key.live = true,
+            "only_if" => {
+                let field;
+                syn::parenthesized!(field in content);
+                key.only_if = Some(field.parse()?);
+            }
+            _ => {
+                return Err(Error::new(
+                    option.span(),
+                    "expected `ignore_case`, `live` or `only_if(field)`",
+                ));
+            }
+        }
+        if !content.is_empty() {
+            content.parse::<Token![,]>()?;
+        }
     }
     Ok(key)
 }

@@ -25,8 +25,8 @@ use syn::{DeriveInput, Ident, parse_macro_input};
 /// |---|---|
 /// | `object = "contact"` | the object's name; must be given |
 /// | `table = "contacts"` | the table's name; must be given |
-/// | `unique(email, ignore_case, live)` | no two records of a tenant have the same value; `ignore_case` folds letters, `live` ignores deleted records; several fields are unique together |
-/// | `unique(is_default, only_if(is_default))` | only records in which the boolean field is true count |
+/// | `unique(email; ignore_case, live)` | no two records of a tenant have the same value; `ignore_case` folds letters, `live` ignores deleted records; several fields, with commas between, are unique together |
+/// | `unique(is_default; only_if(is_default))` | only records in which the boolean field is true count |
 /// | `index(owner_id, created_at)` | backends keep an index over these fields |
 /// | `check = path` | `fn(&Self, &mut Faults)`: rules between the fields of one record |
 /// | `log` | records are written once by the engine and never changed |

@@ -32,7 +32,7 @@ use crate::value::{Address, EmailAddress, HttpUrl, PhoneNumber, Score};
 #[entity(
     object = "account",
     table = "accounts",
-    unique(account_number, live),
+    unique(account_number; live),
     index(owner_id, status),
     index(name)
 )]
@@ -201,7 +201,7 @@ impl Records<'_, Account> {
     ) -> Result<Arc<Record<Account>>> {
         in_work!(self.workspace, |work| {
             work.update(account, &|account: &mut Account| {
-                account.parent_account_id = parent
+                account.parent_account_id = parent;
             })
             .await
         })

@@ -33,7 +33,7 @@ use crate::value::{
 #[entity(
     object = "contact",
     table = "contacts",
-    unique(email, ignore_case, live),
+    unique(email; ignore_case, live),
     index(owner_id, created_at),
     index(account_id, status)
 )]

@@ -1,5 +1,6 @@
 //! [`Records`]: what can be done with the records of any object.
 
+use std::any::Any;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use crate::query::{
     Aggregate, AggregateQuery, Condition, Find, Group, Page, Query, Where, page_of,
 };
 use crate::record::Record;
-use crate::schema::{Entity, Meta, ObjectRef, Row};
+use crate::schema::{Access, Entity, Meta, ObjectRef, Row};
 
 /// The records of one object, in a session or a unit of work.
 ///
@@ -60,7 +61,7 @@ impl<'a, E: Entity> Records<'a, E> {
     pub async fn create(&mut self, entity: E) -> Result<Arc<Record<E>>> {
         in_work!(self.workspace, |work| {
             let meta = work.new_meta();
-            work.write(None, meta, entity.clone()).await
+            work.write(Access::User, None, meta, entity.clone()).await
         })
     }
 
@@ -73,7 +74,7 @@ impl<'a, E: Entity> Records<'a, E> {
             let mut records = Vec::with_capacity(entities.len());
             for entity in &entities {
                 let meta = work.new_meta();
-                records.push(work.write(None, meta, entity.clone()).await?);
+                records.push(work.write(Access::User, None, meta, entity.clone()).await?);
             }
             Ok(records)
         })
@@ -95,8 +96,10 @@ impl<'a, E: Entity> Records<'a, E> {
     /// # Errors
     /// [`Error::NotFound`] if there is none in the tenant, or it is deleted.
     pub async fn get(&self, id: Id<E>) -> Result<Arc<Record<E>>> {
-        match self.workspace.row(E::schema(), id.uuid()).await? {
-            Some(row) if !row.is_deleted() => typed(row),
+        let row = self.workspace.row(E::schema(), id.uuid()).await?;
+        // The typed record says without a detour whether it is deleted.
+        match row.map(typed).transpose()? {
+            Some(record) if record.deleted_at.is_none() => Ok(record),
             _ => Err(not_found(E::schema(), id.uuid())),
         }
     }
@@ -188,7 +191,9 @@ impl<'a, E: Entity> Records<'a, E> {
         id: Id<E>,
         change: impl Fn(&mut E) + Send + Sync,
     ) -> Result<Arc<Record<E>>> {
-        in_work!(self.workspace, |work| { work.update(id, &change).await })
+        in_work!(self.workspace, |work| {
+            work.change(Access::User, id, &change).await
+        })
     }
 
     /// Changes a record that was read before, unless somebody else changed it since.
@@ -203,7 +208,7 @@ impl<'a, E: Entity> Records<'a, E> {
     ) -> Result<Arc<Record<E>>> {
         in_work!(self.workspace, |work| {
             work.expect_version(E::schema(), id.uuid(), version).await?;
-            work.update(id, &change).await
+            work.change(Access::User, id, &change).await
         })
     }
 
@@ -298,20 +303,30 @@ impl<'a, E: Entity> Records<'a, E> {
 
 /// A row as a typed record.
 fn typed<E: Entity>(row: Row) -> Result<Arc<Record<E>>> {
-    let id = row.id();
+    // A typed row, which nearly every row is, is not asked for its id.
+    let other = (!(&*row as &dyn Any).is::<Record<E>>()).then(|| row.id());
     Record::from_row(row).ok_or_else(|| {
         // A backend gave a row of another object: its fault, not the caller's.
         Error::Storage(crate::storage::StorageError::Corrupt {
             object: E::schema().name().to_owned(),
-            fields: vec![format!("id {id}")],
+            fields: other.iter().map(|id| format!("id {id}")).collect(),
         })
     })
 }
 
 impl UnitOfWork {
-    /// Changes a typed record.
+    /// Changes a typed record for the engine.
     pub(crate) async fn update<E: Entity>(
         &mut self,
+        id: Id<E>,
+        change: &(impl Fn(&mut E) + Sync + ?Sized),
+    ) -> Result<Arc<Record<E>>> {
+        self.change(Access::Engine, id, change).await
+    }
+
+    async fn change<E: Entity>(
+        &mut self,
+        access: Access,
         id: Id<E>,
         change: &(impl Fn(&mut E) + Sync + ?Sized),
     ) -> Result<Arc<Record<E>>> {
@@ -320,7 +335,7 @@ impl UnitOfWork {
         let mut data = record.data.clone();
         change(&mut data);
         let meta = self.next_meta(&row);
-        self.write(Some(row), meta, data).await
+        self.write(access, Some(row), meta, data).await
     }
 
     /// The typed record with this id.
@@ -354,10 +369,10 @@ impl UnitOfWork {
         rows.into_iter().map(typed).collect()
     }
 
-    /// Creates a typed record.
+    /// Creates a typed record for the engine.
     pub(crate) async fn create<E: Entity>(&mut self, entity: E) -> Result<Arc<Record<E>>> {
         let meta = self.new_meta();
-        self.write(None, meta, entity).await
+        self.write(Access::Engine, None, meta, entity).await
     }
 
     /// The row with this id, unless it is deleted.

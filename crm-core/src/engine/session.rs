@@ -77,13 +77,11 @@ impl Session {
     }
 
     /// Begins a unit of work: several operations, one commit.
-    #[must_use]
     pub fn begin(&self) -> UnitOfWork {
         UnitOfWork::new(self.clone())
     }
 
     /// The records of any object with a Rust type, also of the host's own.
-    #[must_use]
     pub fn records<E: Entity>(&self) -> Records<'_, E> {
         Records::new(Workspace::Session(self))
     }
@@ -114,13 +112,13 @@ impl Session {
 macro_rules! entry_points {
     ($($(#[$doc:meta])* $name:ident -> $entity:ty;)*) => {
         impl Session {
-            $($(#[$doc])* #[must_use] pub fn $name(&self) -> Records<'_, $entity> {
+            $($(#[$doc])* pub fn $name(&self) -> Records<'_, $entity> {
                 self.records()
             })*
         }
 
         impl UnitOfWork {
-            $($(#[$doc])* #[must_use] pub fn $name(&mut self) -> Records<'_, $entity> {
+            $($(#[$doc])* pub fn $name(&mut self) -> Records<'_, $entity> {
                 self.records()
             })*
         }
@@ -148,7 +146,6 @@ entry_points! {
 
 impl Session {
     /// The settings of the tenant.
-    #[must_use]
     pub fn configurations(&self) -> Configurations<'_> {
         Configurations::new(Workspace::Session(self))
     }
@@ -156,7 +153,6 @@ impl Session {
 
 impl UnitOfWork {
     /// The settings of the tenant.
-    #[must_use]
     pub fn configurations(&mut self) -> Configurations<'_> {
         Configurations::new(Workspace::Unit(self))
     }

@@ -7,9 +7,11 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::{Records, Session, Workspace, Write};
-use crate::error::{Error, Faults, FieldError, Result};
+use crate::error::{Error, Faults, FieldError, Result, codes};
 use crate::record::{Record, Stamp};
-use crate::schema::{AnyRecord, Entity, FieldSet, Lifecycle, Meta, ObjectRef, ObjectScope, Row};
+use crate::schema::{
+    Access, AnyRecord, Entity, FieldSet, Lifecycle, Meta, ObjectRef, ObjectScope, Row,
+};
 use crate::storage::{Change, ChangeSet, Expectation, StorageError, check_references};
 
 /// Up to how many staged changes are searched one by one.
@@ -246,17 +248,22 @@ impl UnitOfWork {
         }
     }
 
-    /// Stages a typed record; the way of every write that has a Rust type.
+    /// Stages a typed record; the way of every write that has a Rust type. Callers may not write
+    /// read-only fields, the engine may.
     pub(crate) async fn write<E: Entity>(
         &mut self,
+        access: Access,
         before: Option<Row>,
         meta: Meta,
         mut data: E,
     ) -> Result<Arc<Record<E>>> {
         data.normalize();
-        let row = self
-            .stage(before, Arc::new(Record::new(meta, data)), Faults::default())
-            .await?;
+        let after: Row = Arc::new(Record::new(meta, data));
+        let faults = match access {
+            Access::User => read_only_faults(before.as_ref(), &after),
+            Access::Engine => Faults::default(),
+        };
+        let row = self.stage(before, after, faults).await?;
         Record::from_row(row).ok_or_else(|| not_found(E::schema(), meta.id))
     }
 
@@ -499,6 +506,29 @@ fn check_fields(write: &mut Write, changed: Option<FieldSet>) {
         Some(changed) => changed.iter().for_each(&mut check),
         None => (0..fields.len()).for_each(&mut check),
     }
+}
+
+/// Every read-only field that a caller wrote.
+fn read_only_faults(before: Option<&Row>, after: &Row) -> Faults {
+    let mut faults = Faults::default();
+    let changed = before.map(|before| after.differing(&**before));
+    for (index, field) in after.object().fields().iter().enumerate() {
+        if field.system || !field.read_only || after.object().is_derived(index) {
+            continue;
+        }
+        let written = match changed {
+            Some(changed) => changed.contains(index),
+            None => after.value(index) != field.default.as_ref(),
+        };
+        if written {
+            faults.add(
+                &*field.name,
+                codes::READ_ONLY,
+                "only the engine writes this field",
+            );
+        }
+    }
+    faults
 }
 
 pub(super) fn forbidden(reason: &'static str) -> Error {

@@ -32,9 +32,9 @@ use crate::value::{
 #[entity(
     object = "user",
     table = "users",
-    unique(email, ignore_case, live),
-    unique(username, ignore_case, live),
-    unique(employee_id, live)
+    unique(email; ignore_case, live),
+    unique(username; ignore_case, live),
+    unique(employee_id; live)
 )]
 pub struct User {
     /// E-mail address; no two live users have the same.
@@ -154,7 +154,7 @@ pub enum TimeFormat {
 
 /// A group of users.
 #[derive(Clone, PartialEq, Entity)]
-#[entity(object = "team", table = "teams", unique(name, live))]
+#[entity(object = "team", table = "teams", unique(name; live))]
 pub struct Team {
     /// Name.
     #[field(required, max_len = 100, searchable)]
@@ -194,7 +194,7 @@ pub enum TeamType {
 #[entity(
     object = "team_member",
     table = "team_members",
-    unique(team_id, user_id, live),
+    unique(team_id, user_id; live),
     index(user_id),
     check = check_member
 )]
@@ -293,7 +293,7 @@ impl Records<'_, Team> {
             match find_member(work, team, user).await? {
                 Some(member) if member.is_active() => {
                     work.update(member.id, &|member: &mut TeamMember| {
-                        member.left_at = Some(now)
+                        member.left_at = Some(now);
                     })
                     .await
                 }

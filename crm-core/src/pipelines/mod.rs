@@ -22,8 +22,8 @@ use crate::value::{Color, Currency, Percent};
 #[entity(
     object = "pipeline",
     table = "pipelines",
-    unique(name, live),
-    unique(is_default, live, only_if(is_default))
+    unique(name; live),
+    unique(is_default; live, only_if(is_default))
 )]
 pub struct Pipeline {
     /// Name.
@@ -84,8 +84,8 @@ pub enum ProbabilityCalculation {
 #[entity(
     object = "pipeline_stage",
     table = "pipeline_stages",
-    unique(pipeline_id, name, live),
-    unique(pipeline_id, stage_order, live)
+    unique(pipeline_id, name; live),
+    unique(pipeline_id, stage_order; live)
 )]
 pub struct PipelineStage {
     /// The pipeline.
@@ -262,7 +262,7 @@ impl Records<'_, Pipeline> {
     pub async fn set_default(&mut self, pipeline: Id<Pipeline>) -> Result<Arc<Record<Pipeline>>> {
         in_work!(self.workspace, |work| {
             work.update(pipeline, &|pipeline: &mut Pipeline| {
-                pipeline.is_default = true
+                pipeline.is_default = true;
             })
             .await
         })
@@ -339,7 +339,7 @@ impl WriteRule for PipelineRules {
         {
             if other.id != id {
                 work.update(other.id, &|pipeline: &mut Pipeline| {
-                    pipeline.is_default = false
+                    pipeline.is_default = false;
                 })
                 .await?;
             }
@@ -405,7 +405,7 @@ impl WriteRule for StageRules {
         for deal in deals.iter().filter(|deal| deal.probability.is_none()) {
             let probability = after.default_probability;
             work.update(deal.id, &|deal: &mut Deal| {
-                deal.win_probability = probability
+                deal.win_probability = probability;
             })
             .await?;
         }

@@ -735,18 +735,31 @@ fn check_json(json: &serde_json::Value) -> Result<(), Fault> {
             "must not contain the NUL character",
         ));
     }
-    let is_small = match json {
-        serde_json::Value::Object(members) => members.is_empty(),
-        serde_json::Value::Array(items) => items.is_empty(),
-        serde_json::Value::String(text) => text.len() < 1024,
-        _ => true,
-    };
-    if !is_small && json.to_string().len() > JSON_BYTES {
+    // A document that is small however it is written needs no writing.
+    if most_bytes(json) > JSON_BYTES && json.to_string().len() > JSON_BYTES {
         return Err(
             Fault::new(codes::TOO_LONG, "the document is too large").with("max", JSON_BYTES as i64)
         );
     }
     Ok(())
+}
+
+/// As many bytes as the text form of a document may have: every byte of a text may need six.
+fn most_bytes(json: &serde_json::Value) -> usize {
+    let text = |text: &str| 6 * text.len() + 2;
+    match json {
+        serde_json::Value::Null | serde_json::Value::Bool(_) => 5,
+        serde_json::Value::Number(number) if number.is_i64() || number.is_u64() => 20,
+        serde_json::Value::Number(number) => number.to_string().len(),
+        serde_json::Value::String(value) => text(value),
+        serde_json::Value::Array(items) => {
+            2 + items.iter().map(|item| most_bytes(item) + 1).sum::<usize>()
+        }
+        serde_json::Value::Object(members) => {
+            let member = |(name, member): (&String, _)| text(name) + most_bytes(member) + 2;
+            2 + members.iter().map(member).sum::<usize>()
+        }
+    }
 }
 
 fn coerce_list(value: Value) -> Result<Vec<String>, Fault> {

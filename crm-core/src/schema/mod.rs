@@ -8,7 +8,7 @@
 //!
 //! /// A flat or house on offer.
 //! #[derive(Clone, PartialEq, Entity)]
-//! #[entity(object = "property", table = "properties", unique(reference, ignore_case, live))]
+//! #[entity(object = "property", table = "properties", unique(reference; ignore_case, live))]
 //! pub struct Property {
 //!     /// The agency's own number.
 //!     #[field(required, max_len = 20, searchable)]

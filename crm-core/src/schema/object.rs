@@ -255,6 +255,16 @@ impl ObjectSchema {
         self.fields.get(index).map_or("", |field| &field.name)
     }
 
+    /// Whether the field at `index` is derived from the one before it, as the canonical form of a
+    /// telephone number is.
+    #[must_use]
+    pub(crate) fn is_derived(&self, index: usize) -> bool {
+        let before = index
+            .checked_sub(1)
+            .and_then(|before| self.fields.get(before));
+        before.is_some_and(|field| field.field_type == FieldType::Phone)
+    }
+
     /// The unique keys.
     #[must_use]
     pub fn unique_keys(&self) -> &[UniqueKey] {

@@ -30,11 +30,13 @@ impl Registry {
 
     /// Adds an object, or replaces the one of the same name.
     pub fn add(&self, object: &ObjectRef) {
-        let known = self.objects();
-        if known
+        let is_known = self
+            .objects
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
             .get(object.name())
-            .is_some_and(|other| std::ptr::eq(&**other, &**object))
-        {
+            .is_some_and(|other| std::ptr::eq(&**other, &**object));
+        if is_known {
             return;
         }
         let mut objects = self.objects.write().unwrap_or_else(PoisonError::into_inner);

@@ -18,7 +18,7 @@ use crate::value::ValueError;
 #[entity(
     object = "tenant_configuration",
     table = "tenant_configurations",
-    unique(category, key, live)
+    unique(category, key; live)
 )]
 pub struct TenantConfiguration {
     /// What the setting is about.

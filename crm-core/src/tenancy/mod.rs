@@ -20,7 +20,7 @@ pub use configuration::{
 pub use onboarding::{Onboarded, Onboarding};
 
 use crate::Id;
-use crate::engine::{Engine, UnitOfWork, Write, WriteRule};
+use crate::engine::{Engine, UnitOfWork, Write, WriteRule, in_work};
 use crate::error::{Error, Result};
 use crate::query::{Filter, Find};
 use crate::record::{Actor, Record};
@@ -35,8 +35,8 @@ use crate::value::{
     object = "tenant",
     table = "tenants",
     platform,
-    unique(subdomain, ignore_case, live),
-    unique(custom_domain, ignore_case, live)
+    unique(subdomain; ignore_case, live),
+    unique(custom_domain; ignore_case, live)
 )]
 pub struct Tenant {
     /// Name.
@@ -267,10 +267,7 @@ impl Engine {
         let change = |tenant: &mut Tenant| {
             tenant.suspension = Some(Suspension::new(reason, at));
         };
-        self.session(tenant, by)
-            .records::<Tenant>()
-            .update(tenant, change)
-            .await
+        self.change_tenant(tenant, by, change).await
     }
 
     /// Ends the suspension of a tenant.
@@ -279,10 +276,23 @@ impl Engine {
     /// [`Error::NotFound`].
     pub async fn reactivate(&self, tenant: Id<Tenant>, by: Actor) -> Result<Arc<Record<Tenant>>> {
         let change = |tenant: &mut Tenant| tenant.suspension = None;
-        self.session(tenant, by)
-            .records::<Tenant>()
-            .update(tenant, change)
-            .await
+        self.change_tenant(tenant, by, change).await
+    }
+}
+
+impl Engine {
+    /// Changes what only the platform may change of a tenant.
+    async fn change_tenant(
+        &self,
+        tenant: Id<Tenant>,
+        by: Actor,
+        change: impl Fn(&mut Tenant) + Send + Sync,
+    ) -> Result<Arc<Record<Tenant>>> {
+        let session = self.session(tenant, by);
+        let mut records = session.records::<Tenant>();
+        in_work!(records.workspace, |work| {
+            work.update(tenant, &change).await
+        })
     }
 }
 

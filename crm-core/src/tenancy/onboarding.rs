@@ -6,7 +6,7 @@ use crate::error::{Faults, Result};
 use crate::identity::User;
 use crate::pipelines::{Pipeline, PipelineStage, StageType};
 use crate::record::Actor;
-use crate::schema::Meta;
+use crate::schema::{Access, Meta};
 use crate::tenancy::{Plan, Tenant};
 use crate::value::{EmailAddress, Percent, PersonName, Subdomain, TextValue};
 
@@ -120,7 +120,7 @@ impl Engine {
             ..Tenant::new(onboarding.name, subdomain)
         };
         let meta = Meta::first(id, work.stamp());
-        work.write(None, meta, tenant).await?;
+        work.write(Access::Engine, None, meta, tenant).await?;
 
         let name = onboarding
             .admin_name

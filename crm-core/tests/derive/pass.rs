@@ -19,7 +19,7 @@ struct Plot {
 }
 
 #[derive(Clone, PartialEq, Entity)]
-#[entity(object = "property", table = "properties", unique(reference, ignore_case, live),
+#[entity(object = "property", table = "properties", unique(reference; ignore_case, live),
          index(seller_id, created_at), check = check)]
 struct Property {
     #[field(required, max_len = 20)]

@@ -47,10 +47,10 @@ pub struct Extent {
 #[entity(
     object = "specimen",
     table = "specimens",
-    unique(code, ignore_case, live),
+    unique(code; ignore_case, live),
     unique(serial),
-    unique(shelf, slot, live),
-    unique(room, live, only_if(is_default)),
+    unique(shelf, slot; live),
+    unique(room; live, only_if(is_default)),
     index(state, made_on),
     index(amount)
 )]
@@ -164,7 +164,7 @@ pub struct Specimen {
 
 /// Refers to specimens in every way.
 #[derive(Clone, PartialEq, Entity)]
-#[entity(object = "part", table = "parts", unique(specimen_id, place, live))]
+#[entity(object = "part", table = "parts", unique(specimen_id, place; live))]
 pub struct Part {
     /// A required reference that forbids deletion.
     #[field(required, references = "specimen")]
@@ -227,7 +227,7 @@ pub struct Reading {
     object = "laboratory",
     table = "laboratories",
     platform,
-    unique(subdomain, ignore_case, live)
+    unique(subdomain; ignore_case, live)
 )]
 pub struct Laboratory {
     /// Name.
