@@ -174,7 +174,7 @@ fn filled(row: &Row, side: Side) -> Vec<FieldChange> {
         if is_empty {
             continue;
         }
-        let value = Some(kept(is_hidden(field), value));
+        let value = Some(kept(field, value));
         let (old, new) = if side == Side::Old {
             (value, None)
         } else {
@@ -224,14 +224,11 @@ pub fn changes_between(before: &Row, after: &Row) -> Changes {
             {
                 members(field, was, is, &mut changes);
             }
-            _ => {
-                let hidden = is_hidden(field);
-                changes.push(FieldChange {
-                    field: field.name.clone(),
-                    old: Some(kept(hidden, old)),
-                    new: Some(kept(hidden, new)),
-                });
-            }
+            _ => changes.push(FieldChange {
+                field: field.name.clone(),
+                old: Some(kept(field, old)),
+                new: Some(kept(field, new)),
+            }),
         }
     }
     changes.into()
@@ -273,16 +270,15 @@ fn members(field: &FieldSchema, was: &Json, is: &Json, changes: &mut Vec<FieldCh
     }
 }
 
-/// Whether the trail keeps the mask instead of the field's values.
-fn is_hidden(field: &FieldSchema) -> bool {
-    field.privacy == Privacy::Sensitive || is_sensitive_name(&field.name)
-}
-
 /// The value as the trail keeps it.
-fn kept(hidden: bool, value: ValueRef<'_>) -> Value {
+fn kept(field: &FieldSchema, value: ValueRef<'_>) -> Value {
+    if value.is_null() {
+        return Value::Null;
+    }
+    if field.privacy == Privacy::Sensitive || is_sensitive_name(&field.name) {
+        return Value::Text(MASK.to_owned());
+    }
     match value {
-        ValueRef::Null => Value::Null,
-        _ if hidden => Value::Text(MASK.to_owned()),
         ValueRef::Json(_) => masked(value.into_owned()),
         other => other.into_owned(),
     }

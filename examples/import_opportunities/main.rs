@@ -71,15 +71,20 @@ async fn import_and_print(folder: &Path, json: bool) -> Result<(), Failure> {
     } else {
         progress_bar()?
     };
-    let report = run(folder, &bar).await?;
-    let mut out = io::stdout().lock();
-    if json {
-        serde_json::to_writer(&mut out, &report)?;
-        writeln!(out)?;
-    } else {
-        report.print(&mut out)?;
+    match print(&run(folder, &bar).await?, json) {
+        // Whoever reads has seen enough, such as `head`.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        outcome => Ok(outcome?),
     }
-    Ok(())
+}
+
+fn print(report: &Report, json: bool) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    if !json {
+        return report.print(&mut out);
+    }
+    serde_json::to_writer(&mut out, report)?;
+    writeln!(out)
 }
 
 /// The bar hides itself where standard error is not a terminal.

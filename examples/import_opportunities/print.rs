@@ -1,5 +1,6 @@
 //! The report as text.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
@@ -76,7 +77,7 @@ fn print_figures(
         "deals", "won", "lost", "win rate", "won value", "average", "days"
     )?;
     let mut sorted: Vec<_> = all.iter().collect();
-    sorted.sort_by(|(_, a), (_, b)| b.won_value_sum.cmp(&a.won_value_sum));
+    sorted.sort_by_key(|(_, figures)| Reverse(figures.won_value_sum));
     for (name, figures) in sorted {
         writeln!(
             out,

@@ -1,0 +1,424 @@
+//! Filters, pages and aggregates, as a host and its web API ask.
+
+use crm_engine::error::codes;
+use crm_engine::prelude::*;
+use crm_engine::query::QueryError;
+use rust_decimal::Decimal;
+use serde_json::json;
+
+async fn world() -> (Session, crm_engine::tenancy::Onboarded) {
+    let crm = Crm::in_memory();
+    let acme = crm
+        .onboard(Onboarding::new("Acme", "acme", "ada@acme.example"))
+        .await
+        .unwrap();
+    (crm.session(acme.tenant, Actor::User(acme.admin)), acme)
+}
+
+fn by_name(json: serde_json::Value) -> Find<Account> {
+    Find::new().filter_by_name(Filter::from_json(&json).unwrap())
+}
+
+async fn error(session: &Session, json: serde_json::Value) -> QueryError {
+    match session.accounts().find(by_name(json)).await.unwrap_err() {
+        Error::Query(error) => error,
+        other => panic!("expected a query error, got {other}"),
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_fit_the_schema_is_told() {
+    let (session, _) = world().await;
+    let unknown = error(&session, json!({"field": "nmae", "op": "eq", "value": "x"})).await;
+    assert_eq!(unknown.to_string(), "`account` has no field `nmae`");
+    let wrong = error(
+        &session,
+        json!({"field": "founded_year", "op": "gt", "value": "soon"}),
+    )
+    .await;
+    assert_eq!(wrong.code(), "wrong_type");
+    assert!(
+        !wrong.to_string().contains("soon"),
+        "values are not repeated"
+    );
+    let option = error(
+        &session,
+        json!({"field": "status", "op": "eq", "value": "gone"}),
+    )
+    .await;
+    assert_eq!(option.code(), "wrong_type");
+    for (field, op, value) in [
+        ("tags", "eq", json!("a")),
+        ("name", "any_of", json!(["a"])),
+        ("annual_revenue", "contains", json!("1")),
+        ("custom_fields", "lt", json!(1)),
+    ] {
+        let unsupported = error(&session, json!({"field": field, "op": op, "value": value})).await;
+        assert_eq!(unsupported.code(), "unsupported", "{field} {op}");
+    }
+    let through = json!({"field": "name", "has": {"field": "name", "op": "is_null"}});
+    assert_eq!(error(&session, through).await.code(), "unsupported");
+    let many: Vec<_> = (0..1_001).collect();
+    let large = error(
+        &session,
+        json!({"field": "founded_year", "op": "in", "value": many}),
+    )
+    .await;
+    assert_eq!(
+        large,
+        QueryError::TooLarge {
+            what: "values",
+            max: 1_000
+        }
+    );
+    let all: Vec<_> = (0..201)
+        .map(|_| json!({"field": "name", "op": "is_null"}))
+        .collect();
+    assert_eq!(
+        error(&session, json!({"and": all})).await.code(),
+        "too_large"
+    );
+    let sort = session
+        .accounts()
+        .find(Find::new().sort(Account::TAGS.asc()))
+        .await
+        .unwrap_err();
+    assert_eq!(sort.code(), "unsupported");
+}
+
+#[tokio::test]
+async fn pages_lead_forth_and_back_and_stay_right_while_records_come() {
+    let (session, _) = world().await;
+    for index in 0..25 {
+        let account = Account {
+            founded_year: (index % 4 != 0).then_some(2_000 + index % 3),
+            ..Account::new(format!("Account {index:02}"))
+        };
+        session.accounts().create(account).await.unwrap();
+    }
+    let find = || {
+        Find::new()
+            .sort(Account::FOUNDED_YEAR.desc())
+            .sort(Account::NAME.asc())
+    };
+    let whole = session.accounts().find(find().limit(100)).await.unwrap();
+    assert!(whole.next.is_none() && whole.previous.is_none());
+    let wanted: Vec<_> = whole.items.iter().map(|account| account.id).collect();
+
+    let mut seen = Vec::new();
+    let mut pages = Vec::new();
+    let mut page = session.accounts().find(find().limit(7)).await.unwrap();
+    loop {
+        seen.extend(page.items.iter().map(|account| account.id));
+        pages.push(page.clone());
+        let Some(next) = page.next.clone() else { break };
+        page = session
+            .accounts()
+            .find(find().limit(7).after(next))
+            .await
+            .unwrap();
+    }
+    assert_eq!(seen, wanted);
+    for index in (1..pages.len()).rev() {
+        let previous = pages[index].previous.clone().unwrap();
+        let back = session
+            .accounts()
+            .find(find().limit(7).before(previous))
+            .await
+            .unwrap();
+        assert_eq!(back.items, pages[index - 1].items);
+    }
+    // A record in front of the cursor does not move the next page.
+    let cursor = pages[0].next.clone().unwrap();
+    // Without a year it stands with the first, by name in front of all.
+    let early = Account::new("A");
+    session.accounts().create(early).await.unwrap();
+    let next = session
+        .accounts()
+        .find(find().limit(7).after(cursor.clone()))
+        .await
+        .unwrap();
+    assert_eq!(next.items, pages[1].items);
+    // A cursor of another order is refused.
+    let other = Find::new().sort(Account::NAME.asc()).after(cursor);
+    assert_eq!(
+        session.accounts().find(other).await.unwrap_err().code(),
+        "invalid_cursor"
+    );
+    let damaged = Find::new().after("bm90IGEgY3Vyc29y".to_owned().into());
+    assert_eq!(
+        session.accounts().find(damaged).await.unwrap_err().code(),
+        "invalid_cursor"
+    );
+}
+
+#[tokio::test]
+async fn archived_and_deleted_records_are_only_found_when_asked_for() {
+    let (session, _) = world().await;
+    let mut ids = Vec::new();
+    for name in ["here", "archived", "deleted"] {
+        ids.push(
+            session
+                .accounts()
+                .create(Account::new(name))
+                .await
+                .unwrap()
+                .id,
+        );
+    }
+    session.accounts().archive(ids[1]).await.unwrap();
+    session.accounts().delete(ids[2]).await.unwrap();
+    assert_eq!(session.accounts().count(Find::new()).await.unwrap(), 1);
+    assert_eq!(
+        session
+            .accounts()
+            .count(Find::new().with_archived())
+            .await
+            .unwrap(),
+        2
+    );
+    let all = Find::new().with_archived().with_deleted();
+    assert_eq!(session.accounts().count(all).await.unwrap(), 3);
+    assert_eq!(
+        session.accounts().get(ids[1]).await.unwrap().name,
+        "archived"
+    );
+    session.accounts().unarchive(ids[1]).await.unwrap();
+    assert_eq!(session.accounts().count(Find::new()).await.unwrap(), 2);
+}
+
+/// The calendar is that of the time zone: midnight in New York is not midnight in UTC.
+#[tokio::test]
+async fn deals_by_quarter_of_a_time_zone() {
+    let (session, acme) = world().await;
+    let dates = ["2026-01-15", "2026-03-31", "2026-04-01", "2026-12-31"];
+    for (index, date) in dates.iter().enumerate() {
+        let deal = Deal {
+            amount: Some(Decimal::from(100 * (index as i64 + 1))),
+            expected_close_date: Some(date.parse().unwrap()),
+            ..Deal::new("Rollout", acme.pipeline)
+        };
+        session.deals().create(deal).await.unwrap();
+    }
+    session
+        .deals()
+        .create(Deal::new("No date", acme.pipeline))
+        .await
+        .unwrap();
+    let groups = session
+        .deals()
+        .aggregate(
+            Aggregate::new()
+                .filter(Deal::CURRENCY.eq(Currency::USD))
+                .group_by_calendar(
+                    Deal::EXPECTED_CLOSE_DATE,
+                    CalendarUnit::Quarter,
+                    TimeZone::UTC,
+                )
+                .count()
+                .sum(Deal::AMOUNT)
+                .average(Deal::AMOUNT),
+        )
+        .await
+        .unwrap();
+    let text = serde_json::to_value(&groups).unwrap();
+    assert_eq!(
+        text,
+        json!([
+            {"keys": ["2026-01-01"], "measures": [2, "300", "150"]},
+            {"keys": ["2026-04-01"], "measures": [1, "300", "300"]},
+            {"keys": ["2026-10-01"], "measures": [1, "400", "400"]},
+            {"keys": [null], "measures": [1, "0", null]},
+        ])
+    );
+    // The same request as a web API receives it.
+    let request: Aggregate<Deal> = serde_json::from_value(json!({
+        "filter": {"field": "currency", "op": "eq", "value": "USD"},
+        "group_by": [{"field": "expected_close_date", "by": "quarter", "time_zone": "UTC"}],
+        "measures": ["count", {"sum": "amount"}, {"average": "amount"}],
+    }))
+    .unwrap();
+    assert_eq!(session.deals().aggregate(request).await.unwrap(), groups);
+}
+
+/// A unit of work reads its own changes, also through relations and in sums.
+#[tokio::test]
+async fn a_unit_of_work_sees_its_own_changes() {
+    let (session, acme) = world().await;
+    let software = Account {
+        industry: Some("software".into()),
+        ..Account::new("Globex")
+    };
+    let globex = session.accounts().create(software).await.unwrap().id;
+    let steel = Account {
+        industry: Some("steel".into()),
+        ..Account::new("Initech")
+    };
+    let initech = session.accounts().create(steel).await.unwrap().id;
+    let deal = |name: &str, account: Id<Account>, amount: i64| Deal {
+        account_id: Some(account),
+        amount: Some(amount.into()),
+        ..Deal::new(name, acme.pipeline)
+    };
+    let first = session
+        .deals()
+        .create(deal("first", globex, 1))
+        .await
+        .unwrap()
+        .id;
+    let second = session
+        .deals()
+        .create(deal("second", initech, 10))
+        .await
+        .unwrap()
+        .id;
+
+    let mut work = session.begin();
+    let third = work
+        .deals()
+        .create(deal("third", globex, 100))
+        .await
+        .unwrap()
+        .id;
+    work.deals()
+        .update(first, |deal| deal.amount = Some(2.into()))
+        .await
+        .unwrap();
+    work.accounts()
+        .update(initech, |a| a.industry = Some("software".into()))
+        .await
+        .unwrap();
+    work.accounts()
+        .update(globex, |a| a.industry = Some("tea".into()))
+        .await
+        .unwrap();
+    let software = || Deal::ACCOUNT_ID.has(Account::INDUSTRY.eq("software"));
+    let found = work.deals().find(software()).await.unwrap();
+    assert_eq!(
+        found.items.iter().map(|deal| deal.id).collect::<Vec<_>>(),
+        [second]
+    );
+    let tea = work
+        .deals()
+        .find(Deal::ACCOUNT_ID.has(Account::INDUSTRY.eq("tea")))
+        .await
+        .unwrap();
+    assert_eq!(
+        tea.items.iter().map(|deal| deal.id).collect::<Vec<_>>(),
+        [first, third]
+    );
+    let sum = work
+        .deals()
+        .aggregate(
+            Aggregate::new()
+                .group_by(Deal::CURRENCY)
+                .sum(Deal::AMOUNT)
+                .count(),
+        )
+        .await
+        .unwrap();
+    assert_eq!((sum[0].number(0), sum[0].count(1)), (Some(112.into()), 3));
+    work.deals().delete(second).await.unwrap();
+    assert_eq!(work.deals().count(software()).await.unwrap(), 0);
+    let page = work
+        .deals()
+        .find(Find::new().sort(Deal::AMOUNT.desc()).limit(1))
+        .await
+        .unwrap();
+    assert_eq!(page.items[0].id, third);
+    let rest = Find::new()
+        .sort(Deal::AMOUNT.desc())
+        .limit(5)
+        .after(page.next.unwrap());
+    assert_eq!(work.deals().find(rest).await.unwrap().items[0].id, first);
+
+    // Nobody else sees any of it, and dropping it leaves nothing behind.
+    assert_eq!(session.deals().count(Find::new()).await.unwrap(), 2);
+    drop(work);
+    assert_eq!(
+        session.deals().get(first).await.unwrap().amount,
+        Some(1.into())
+    );
+    assert!(session.deals().get(third).await.is_err());
+}
+
+#[tokio::test]
+async fn members_of_custom_fields_are_found() {
+    let (session, _) = world().await;
+    for (name, region, size) in [("A", "north", 1), ("B", "south", 20), ("C", "north", 3)] {
+        let account = Account {
+            custom_fields: json!({"region": region, "size": size}),
+            ..Account::new(name)
+        };
+        session.accounts().create(account).await.unwrap();
+    }
+    let north = json!({"and": [
+        {"field": "custom_fields.region", "op": "eq", "value": "north"},
+        {"field": "custom_fields.size", "op": "gt", "value": 2},
+    ]});
+    let found = session.accounts().find(by_name(north)).await.unwrap();
+    assert_eq!(
+        found
+            .items
+            .iter()
+            .map(|a| a.name.as_str())
+            .collect::<Vec<_>>(),
+        ["C"]
+    );
+    let none = json!({"field": "custom_fields.colour", "op": "is_null"});
+    assert_eq!(session.accounts().count(by_name(none)).await.unwrap(), 3);
+}
+
+/// One API over all objects, and the description that forms are drawn from.
+#[tokio::test]
+async fn objects_are_reached_by_name() {
+    let (session, _) = world().await;
+    let schema = session.describe("account").unwrap();
+    let form = serde_json::to_value(&*schema).unwrap();
+    let name = form["fields"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|f| f["name"] == "name")
+        .unwrap();
+    assert_eq!(
+        (&name["required"], &name["max_length"]),
+        (&json!(true), &json!(255))
+    );
+    assert_eq!(
+        session.describe("nothing").unwrap_err().code(),
+        "unknown_object"
+    );
+
+    let body = json!({"name": "Globex", "industry": "software"});
+    let row = session
+        .object("account")
+        .unwrap()
+        .create(body.as_object().unwrap())
+        .await
+        .unwrap();
+    let patch = json!({"industry": null, "colour": "red", "id": row.id()});
+    let error = session
+        .object("account")
+        .unwrap()
+        .merge(row.id(), 1, patch.as_object().unwrap())
+        .await
+        .unwrap_err();
+    let mut found: Vec<_> = error
+        .field_errors()
+        .iter()
+        .map(|e| (e.path.as_str(), e.code))
+        .collect();
+    found.sort_unstable();
+    assert_eq!(
+        found,
+        [("colour", codes::UNKNOWN_FIELD), ("id", codes::READ_ONLY)]
+    );
+    let typed = session.accounts().get(Id::new(row.id())).await.unwrap();
+    assert_eq!(typed.industry.as_deref(), Some("software"));
+    let json = serde_json::to_value(&*typed).unwrap();
+    assert_eq!(json, serde_json::Value::Object(row.to_json()));
+    let again: Account =
+        serde_json::from_value(serde_json::to_value(&typed.data).unwrap()).unwrap();
+    assert_eq!(again, typed.data);
+}
