@@ -5,7 +5,7 @@
 use crm_engine::prelude::*;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<()> {
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let crm = Crm::in_memory();
 
     // A new tenant comes with a first user, a default pipeline and settings.
@@ -38,42 +38,35 @@ async fn main() -> Result<()> {
             ..Deal::new("Globex rollout", acme.pipeline)
         })
         .await?;
-    for stage in &acme.stages[1..4] {
+    for stage in acme.stages.iter().skip(1).take(3) {
         let moved = session.deals().move_to(deal.id, *stage).await?;
         println!("moved on, {} likely", moved.win_probability);
     }
     let won = session.deals().win(deal.id).await?;
     println!(
-        "{} is {}: {}",
+        "{} is {}, {} {}",
         won.name,
         won.status,
-        won.money()
-            .map_or_else(String::new, |money| money.to_string())
+        won.amount.unwrap_or_default(),
+        won.currency
     );
 
     // Every mistake is told at once, and nothing is written.
-    let body = serde_json::json!({"first_name": " ", "email": "hank@", "lead_score": 99});
-    let error = session
-        .contacts()
-        .create_json(body.as_object().unwrap())
-        .await
-        .unwrap_err();
-    println!("\n{error}");
+    let body = r#"{"first_name": " ", "email": "hank@", "lead_score": 99}"#;
+    let body = serde_json::from_str(body)?;
+    if let Err(error) = session.contacts().create_json(&body).await {
+        println!("\n{error}");
+    }
 
     // Found by a filter that the compiler checks.
-    let found = session
-        .contacts()
-        .find(Contact::ACCOUNT_ID.eq(globex.id))
-        .await?;
+    let at_globex = Contact::ACCOUNT_ID.eq(globex.id);
+    let found = session.contacts().find(at_globex).await?;
     println!("\n{} contact at Globex", found.items.len());
 
     println!("\nWhat happened to the deal:");
     for event in session.audit().trail(deal.id).await? {
-        println!(
-            "  {:6} {}",
-            event.event.to_string(),
-            event.changes.fields().join(", ")
-        );
+        let fields = event.changes.fields().join(", ");
+        println!("  {} {fields}", event.event);
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use common::{Picture, assert_trail_tells_every_record, picture};
 use crm_engine::MemoryStorage;
-use crm_engine::engine::{Clock, IdGenerator, ManualClock, SequentialIds};
+use crm_engine::engine::{IdGenerator, ManualClock, SequentialIds};
 use crm_engine::prelude::*;
 use crm_engine::query::{AggregateQuery, Group, Query};
 use crm_engine::schema::{ObjectRef, Row};

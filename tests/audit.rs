@@ -1,5 +1,11 @@
 //! The audit trail: one event for each change, only what changed, nothing that must not be kept.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 use std::net::IpAddr;
 
 use crm_engine::audit::MASK;

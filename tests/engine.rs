@@ -1,5 +1,11 @@
 //! What a host can hang into the engine: rules, hooks, clock and ids.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

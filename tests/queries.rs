@@ -1,5 +1,11 @@
 //! Filters, pages and aggregates, as a host and its web API ask.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 use crm_engine::error::codes;
 use crm_engine::prelude::*;
 use crm_engine::query::QueryError;

@@ -1,5 +1,11 @@
 //! Every rule between records, by the way a host would meet it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 use std::sync::Arc;
 
 use chrono::{NaiveDate, TimeDelta};
@@ -67,7 +73,7 @@ async fn a_tenant_is_found_by_its_address_in_any_case() {
     w.session
         .records::<Tenant>()
         .update(tenant.id, |tenant| {
-            tenant.custom_domain = Some("crm.acme.example".parse().unwrap())
+            tenant.custom_domain = Some("crm.acme.example".parse().unwrap());
         })
         .await
         .unwrap();
@@ -645,7 +651,7 @@ async fn a_deal_is_what_its_stage_makes_of_it() {
         .session
         .deals()
         .update(open.id, |deal| {
-            deal.actual_close_date = NaiveDate::from_ymd_opt(2026, 1, 1)
+            deal.actual_close_date = NaiveDate::from_ymd_opt(2026, 1, 1);
         })
         .await;
     assert!(
@@ -848,7 +854,7 @@ async fn deals_follow_the_probability_of_their_stage() {
     w.session
         .pipelines()
         .update_stage(w.onboarded.stages[0], |stage| {
-            stage.default_probability = new
+            stage.default_probability = new;
         })
         .await
         .unwrap();
@@ -923,7 +929,7 @@ async fn activities_keep_their_rules() {
         .session
         .activities()
         .update(call.id, |activity| {
-            activity.status = ActivityStatus::Planned
+            activity.status = ActivityStatus::Planned;
         })
         .await
         .unwrap();
@@ -932,7 +938,7 @@ async fn activities_keep_their_rules() {
         .session
         .activities()
         .update(call.id, |activity| {
-            activity.completed_at = Some("2026-01-01T00:00:00Z".parse().unwrap())
+            activity.completed_at = Some("2026-01-01T00:00:00Z".parse().unwrap());
         })
         .await
         .unwrap_err();

@@ -1,0 +1,428 @@
+//! Every kind of bad input, in every field of every object, is told by the path of the field and a
+//! code, all of it at once, without the value, and nothing is written.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test says what went wrong by stopping"
+)]
+
+mod common;
+
+use std::collections::BTreeSet;
+
+use common::{Populated, body_like, picture, populate, rows_of, writable_objects};
+use crm_engine::prelude::*;
+use crm_engine::schema::{FieldSchema, FieldType, LIST_ENTRIES, LIST_ENTRY_LENGTH, ObjectRef, Row};
+use rust_decimal::Decimal;
+use serde_json::{Map, Value as Json, json};
+use uuid::Uuid;
+
+/// A part of every bad text, which no message repeats.
+const MARK: &str = "Zq7";
+
+/// An id that no record ever had.
+const GHOST: Uuid = Uuid::from_u128(0x0193_2c07_209c_7a4b_8000_0000_dead_beef);
+
+/// A text of so many characters.
+fn long(length: usize) -> String {
+    MARK.chars().cycle().take(length).collect()
+}
+
+/// Every bad value of a field with the code that tells what is wrong with it.
+fn bad_values(field: &FieldSchema) -> Vec<(Json, &'static str)> {
+    let mut bad = match &field.field_type {
+        FieldType::Text {
+            max_length,
+            multiline,
+        } => {
+            let mut bad = vec![
+                (json!(true), "wrong_type"),
+                (json!([MARK]), "wrong_type"),
+                (json!({"a": MARK}), "wrong_type"),
+                (json!(long(*max_length as usize + 1)), "too_long"),
+                (json!(format!("{MARK}\0")), "nul_character"),
+            ];
+            if !multiline {
+                bad.push((json!(format!("{MARK}\nx")), "line_break"));
+            }
+            if field.required {
+                bad.push((json!(" \t "), "blank"));
+            }
+            bad
+        }
+        FieldType::Email => vec![
+            (json!(format!("{MARK}@")), "invalid_email"),
+            (json!(format!("{}@example.com", long(250))), "too_long"),
+            (json!(format!("{MARK}\0@example.com")), "invalid_email"),
+        ],
+        FieldType::Phone => {
+            vec![
+                (json!(MARK), "invalid_phone"),
+                (json!(format!("+1{MARK}\n")), "invalid_phone"),
+            ]
+        }
+        FieldType::Url { max_length } => {
+            let path = long(*max_length as usize);
+            vec![
+                (json!(format!("{MARK} is no address")), "invalid_url"),
+                (json!(format!("https://example.com/{path}")), "too_long"),
+            ]
+        }
+        FieldType::Currency => vec![(json!(MARK), "invalid_currency")],
+        FieldType::Country => vec![(json!(MARK), "invalid_country")],
+        FieldType::Language => vec![(json!(format!("{MARK}_{MARK}!")), "invalid_language")],
+        FieldType::TimeZone => vec![(json!(format!("Mars/{MARK}")), "invalid_time_zone")],
+        FieldType::Color => vec![(json!(MARK), "invalid_color")],
+        FieldType::ApiName => vec![(json!(format!("{MARK} x")), "invalid_api_name")],
+        FieldType::Subdomain => vec![(json!(format!("{MARK} x")), "invalid_subdomain")],
+        FieldType::Domain => vec![(json!(format!("{MARK} x")), "invalid_domain")],
+        FieldType::Picklist { .. } => {
+            vec![(json!(MARK), "not_an_option"), (json!(""), "not_an_option")]
+        }
+        FieldType::Integer { min, max } => {
+            let mut bad = vec![(json!(1.5), "wrong_type")];
+            bad.extend(
+                min.checked_sub(1)
+                    .map(|least| (json!(least), "out_of_range")),
+            );
+            bad.extend(
+                max.checked_add(1)
+                    .map(|greatest| (json!(greatest), "out_of_range")),
+            );
+            bad
+        }
+        FieldType::Score => vec![
+            (json!(1.5), "wrong_type"),
+            (json!(-1), "out_of_range"),
+            (json!(101), "out_of_range"),
+        ],
+        FieldType::Percent => {
+            vec![
+                (json!(-1), "out_of_range"),
+                (json!("100.5"), "out_of_range"),
+            ]
+        }
+        FieldType::Decimal {
+            precision,
+            scale,
+            min,
+            ..
+        } => {
+            let too_large = format!("1{}", "0".repeat((precision - scale) as usize));
+            let too_fine = format!("0.{}1", "0".repeat(*scale as usize));
+            let mut bad = vec![
+                (json!(too_large), "out_of_range"),
+                (json!(too_fine), "too_many_decimals"),
+            ];
+            bad.extend(min.map(|min| (json!((min - Decimal::ONE).to_string()), "out_of_range")));
+            bad
+        }
+        FieldType::Boolean => vec![(json!(1), "wrong_type"), (json!("true"), "wrong_type")],
+        FieldType::Date => {
+            vec![
+                (json!("31.01.2026"), "wrong_type"),
+                (json!("0000-01-01"), "out_of_range"),
+            ]
+        }
+        FieldType::Timestamp => vec![
+            (json!("2026-01-31 09:00"), "wrong_type"),
+            (json!("0000-01-01T00:00:00Z"), "out_of_range"),
+        ],
+        FieldType::Uuid => vec![(json!("0193"), "wrong_type")],
+        FieldType::Reference { .. } => {
+            vec![(json!("0193"), "wrong_type"), (json!(GHOST), "not_found")]
+        }
+        FieldType::List => {
+            let many: Vec<_> = (0..=LIST_ENTRIES)
+                .map(|number| number.to_string())
+                .collect();
+            vec![
+                (json!({"a": MARK}), "wrong_type"),
+                (json!([1]), "wrong_type"),
+                (json!(many), "too_many"),
+                (json!([long(LIST_ENTRY_LENGTH + 1)]), "too_long"),
+                (json!([" "]), "blank"),
+                (json!([format!("{MARK}\0")]), "nul_character"),
+            ]
+        }
+        FieldType::Json => vec![(json!({"a": [format!("{MARK}\0")]}), "nul_character")],
+        other => panic!("say above what is bad input of the type {other:?}"),
+    };
+    match field.field_type {
+        FieldType::Json => {}
+        FieldType::Text { .. }
+        | FieldType::Picklist { .. }
+        | FieldType::Email
+        | FieldType::Phone
+        | FieldType::Url { .. }
+        | FieldType::Currency
+        | FieldType::Country
+        | FieldType::Language
+        | FieldType::TimeZone
+        | FieldType::Color
+        | FieldType::ApiName
+        | FieldType::Subdomain
+        | FieldType::Domain => bad.push((json!(5), "wrong_type")),
+        _ => bad.push((json!(MARK), "wrong_type")),
+    }
+    // What the engine fills where it is missing.
+    let filled = matches!(&*field.name, "stage_id" | "display_name");
+    if field.required && field.default.is_null() && !filled {
+        bad.push((Json::Null, "required"));
+    }
+    bad
+}
+
+/// The faults of an error as path and code; no message repeats the input.
+fn faults(error: &Error) -> Vec<(String, &'static str)> {
+    assert_eq!(error.code(), "validation", "{error}");
+    let errors = serde_json::to_string(error.field_errors()).unwrap();
+    for text in [error.to_string(), format!("{error:?}"), errors] {
+        assert!(
+            !text.contains(MARK),
+            "the message repeats the input: {text}"
+        );
+    }
+    error
+        .field_errors()
+        .iter()
+        .map(|error| (error.path.clone(), error.code))
+        .collect()
+}
+
+/// The faults of one field with a bad value, when a record is created and when one is changed.
+struct Attempt<'a> {
+    session: &'a Session,
+    object: ObjectRef,
+    row: Row,
+    body: Map<String, Json>,
+}
+
+impl<'a> Attempt<'a> {
+    async fn new(acme: &'a Populated, object: ObjectRef) -> Self {
+        let row = rows_of(&acme.session, object.name()).await.remove(0);
+        let mut body = body_like(&row);
+        if object.name() == "deal" {
+            // The first stage, whichever pipeline it is.
+            body.remove("stage_id");
+        }
+        Self {
+            session: &acme.session,
+            object,
+            row,
+            body,
+        }
+    }
+
+    /// Whether sessions create records of the object.
+    fn creates(&self) -> bool {
+        self.object.name() != "tenant"
+    }
+
+    async fn create(&self, bad: &Map<String, Json>) -> Vec<(String, &'static str)> {
+        let mut body = self.body.clone();
+        body.extend(bad.clone());
+        let mut records = self.session.object(self.object.name()).unwrap();
+        faults(&records.create(&body).await.expect_err(self.object.name()))
+    }
+
+    async fn merge(&self, bad: &Map<String, Json>) -> Vec<(String, &'static str)> {
+        let mut records = self.session.object(self.object.name()).unwrap();
+        let (id, version) = (self.row.id(), self.row.version());
+        faults(
+            &records
+                .merge(id, version, bad)
+                .await
+                .expect_err(self.object.name()),
+        )
+    }
+
+    async fn expect(&self, field: &str, value: &Json, code: &'static str) {
+        let bad: Map<_, _> = [(field.to_owned(), value.clone())].into_iter().collect();
+        let wanted = [(field.to_owned(), code)];
+        let place = format!("{}.{field}", self.object.name());
+        if self.creates() {
+            assert_eq!(
+                self.create(&bad).await,
+                wanted,
+                "{place} created with {value}"
+            );
+        }
+        if self.object.name() == "pipeline_stage" && code == "not_found" {
+            // a stage stays in its pipeline.
+            let wanted = (field.to_owned(), "read_only");
+            assert!(self.merge(&bad).await.contains(&wanted), "{place}");
+            return;
+        }
+        assert_eq!(self.merge(&bad).await, wanted, "{place} changed to {value}");
+    }
+}
+
+/// one bad value is told by its path and code, and nothing else is.
+#[tokio::test]
+async fn every_bad_value_of_every_field_is_told_by_path_and_code() {
+    let acme = populate(&common::crm(), "acme").await;
+    let before = picture(&acme.session).await;
+    for object in writable_objects(&acme.session) {
+        let attempt = Attempt::new(&acme, object.clone()).await;
+        for field in object.own_fields().iter().filter(|field| !field.read_only) {
+            for (value, code) in bad_values(field) {
+                attempt.expect(&field.name, &value, code).await;
+            }
+        }
+        assert!(before == picture(&acme.session).await, "{}", object.name());
+    }
+}
+
+/// what only the engine writes is refused, the system's fields too, and so are fields that
+/// are not there.
+#[tokio::test]
+async fn read_only_and_unknown_fields_are_refused() {
+    let acme = populate(&common::crm(), "acme").await;
+    let before = picture(&acme.session).await;
+    for object in writable_objects(&acme.session) {
+        let attempt = Attempt::new(&acme, object.clone()).await;
+        for field in object.fields().iter().filter(|field| field.read_only) {
+            for value in [json!(MARK), attempt.row.get(&field.name).to_json()] {
+                attempt.expect(&field.name, &value, "read_only").await;
+            }
+        }
+        for unknown in ["no_such_field", "", "custom_fields.a", "Name", "tenant_id"] {
+            attempt.expect(unknown, &json!(MARK), "unknown_field").await;
+        }
+    }
+    assert!(before == picture(&acme.session).await);
+}
+
+/// all faults of a call come back together, one for each field.
+#[tokio::test]
+async fn faults_of_all_fields_come_back_together() {
+    let acme = populate(&common::crm(), "acme").await;
+    let before = picture(&acme.session).await;
+    for object in writable_objects(&acme.session) {
+        let attempt = Attempt::new(&acme, object.clone()).await;
+        let mut bad: Map<String, Json> = Map::new();
+        let mut wanted = BTreeSet::new();
+        for field in object.fields() {
+            let (value, code) = if field.read_only {
+                (json!(MARK), "read_only")
+            } else {
+                bad_values(field).remove(0)
+            };
+            bad.insert(field.name.to_string(), value);
+            wanted.insert((field.name.to_string(), code));
+        }
+        bad.insert("no_such_field".into(), json!(MARK));
+        wanted.insert(("no_such_field".into(), "unknown_field"));
+        let mut outcomes = vec![attempt.merge(&bad).await];
+        if attempt.creates() {
+            outcomes.push(attempt.create(&bad).await);
+        }
+        for told in outcomes {
+            assert_eq!(
+                told.len(),
+                wanted.len(),
+                "{}: a field is told twice",
+                object.name()
+            );
+            assert_eq!(
+                told.into_iter().collect::<BTreeSet<_>>(),
+                wanted,
+                "{}",
+                object.name()
+            );
+        }
+    }
+    assert!(before == picture(&acme.session).await);
+}
+
+/// references that lead nowhere are told together with all other faults.
+#[tokio::test]
+async fn missing_references_come_back_together_with_other_faults() {
+    let acme = populate(&common::crm(), "acme").await;
+    let before = picture(&acme.session).await;
+    for object in writable_objects(&acme.session) {
+        let attempt = Attempt::new(&acme, object.clone()).await;
+        if !attempt.creates() || object.references().is_empty() {
+            continue;
+        }
+        let mut bad: Map<String, Json> = Map::new();
+        let mut wanted = BTreeSet::new();
+        for field in object.own_fields().iter().filter(|field| !field.read_only) {
+            let required_text =
+                field.required && matches!(field.field_type, FieldType::Text { .. });
+            if field.reference().is_some() {
+                bad.insert(field.name.to_string(), json!(GHOST));
+                wanted.insert((field.name.to_string(), "not_found"));
+            } else if required_text {
+                bad.insert(field.name.to_string(), json!(" "));
+                wanted.insert((field.name.to_string(), "blank"));
+            }
+        }
+        let told: BTreeSet<_> = attempt.create(&bad).await.into_iter().collect();
+        assert_eq!(told, wanted, "{}", object.name());
+    }
+    assert!(before == picture(&acme.session).await);
+}
+
+/// typed values are checked like those of a web API.
+#[tokio::test]
+async fn typed_records_are_checked_like_json() {
+    let acme = populate(&common::crm(), "acme").await;
+    let before = picture(&acme.session).await;
+    let account = Account {
+        account_number: Some(format!("{MARK}\n")),
+        industry: Some(long(101)),
+        employee_count: Some(-1),
+        founded_year: Some(99),
+        annual_revenue: Some(Decimal::new(1, 3)),
+        owner_id: Some(Id::new(GHOST)),
+        tags: vec![" ".into()],
+        ..Account::new(" ")
+    };
+    let wanted = [
+        ("name", "blank"),
+        ("industry", "too_long"),
+        ("annual_revenue", "too_many_decimals"),
+        ("employee_count", "out_of_range"),
+        ("founded_year", "out_of_range"),
+        ("tags", "blank"),
+        ("owner_id", "not_found"),
+    ];
+    let told = faults(
+        &acme
+            .session
+            .accounts()
+            .create(account.clone())
+            .await
+            .unwrap_err(),
+    );
+    assert_eq!(told, wanted.map(|(path, code)| (path.to_owned(), code)));
+    let change = |other: &mut Account| *other = account.clone();
+    let told = faults(
+        &acme
+            .session
+            .accounts()
+            .update(acme.account, change)
+            .await
+            .unwrap_err(),
+    );
+    assert_eq!(told, wanted.map(|(path, code)| (path.to_owned(), code)));
+    assert!(before == picture(&acme.session).await);
+}
+
+/// a faulty onboarding tells every fault and leaves no tenant.
+#[tokio::test]
+async fn a_faulty_onboarding_tells_every_fault() {
+    let crm = common::crm();
+    let onboarding = Onboarding::new(" ", format!("{MARK} {MARK}"), format!("{MARK}@"));
+    let told = faults(&crm.onboard(onboarding).await.unwrap_err());
+    let wanted = [
+        ("subdomain", "invalid_subdomain"),
+        ("admin_email", "invalid_email"),
+        ("name", "blank"),
+    ];
+    assert_eq!(told, wanted.map(|(path, code)| (path.to_owned(), code)));
+}
