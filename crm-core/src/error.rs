@@ -263,13 +263,13 @@ impl Faults {
         self.push(FieldError::new(path, code, message));
     }
 
-    /// Adds a fault, unless the same fault of the same field is already there.
+    /// Adds a fault, unless the same fault of the same field is already there. A field that has
+    /// another fault is missing only because its value was refused, so that is not told too.
     pub fn push(&mut self, error: FieldError) {
-        if !self
-            .0
-            .iter()
-            .any(|known| known.path == error.path && known.code == error.code)
-        {
+        let is_told = self.0.iter().any(|known| {
+            known.path == error.path && (known.code == error.code || error.code == codes::REQUIRED)
+        });
+        if !is_told {
             self.0.push(error);
         }
     }

@@ -202,8 +202,10 @@ impl ActivityStatus {
 }
 
 fn check_activity(activity: &Activity, faults: &mut Faults) {
-    if activity.links.is_empty() {
-        for field in ["account_id", "contact_id", "deal_id", "lead_id"] {
+    let links = ["account_id", "contact_id", "deal_id", "lead_id"];
+    // A link that was refused is missing only because of that.
+    if activity.links.is_empty() && !links.iter().any(|field| faults.has(field)) {
+        for field in links {
             faults.add(
                 field,
                 codes::REQUIRED,

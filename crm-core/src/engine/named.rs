@@ -6,9 +6,9 @@ use uuid::Uuid;
 use super::UnitOfWork;
 use super::work::not_found;
 use super::workspace::{Workspace, in_work};
-use crate::error::{Error, Faults, Result};
+use crate::error::{Error, Faults, Result, ValidationError};
 use crate::query::{Aggregate, Find, Group, Page, page_of};
-use crate::schema::{Meta, ObjectRef, Row};
+use crate::schema::{Meta, ObjectRef, Row, SYSTEM_FIELDS, Value};
 use crate::storage::StorageError;
 
 /// The records of an object by its name: for hosts with one web API over all objects.
@@ -173,7 +173,9 @@ impl UnitOfWork {
         json: &Map<String, Json>,
     ) -> Result<Row> {
         let (values, faults) = object.overlay(object.defaults(), json, crate::schema::Access::User);
-        let (row, faults) = build(object, self.new_meta(), values, faults)?;
+        let (row, faults) = self
+            .build(object, None, self.new_meta(), values, faults)
+            .await?;
         self.stage(None, row, faults).await
     }
 
@@ -192,34 +194,56 @@ impl UnitOfWork {
             });
         }
         let (values, faults) = object.overlay(row.values(), patch, crate::schema::Access::User);
-        let (after, faults) = build(object, self.next_meta(&row), values, faults)?;
+        let meta = self.next_meta(&row);
+        let (after, faults) = self.build(object, Some(&row), meta, values, faults).await?;
         self.stage(Some(row), after, faults).await
+    }
+
+    /// Builds a row of values that a caller gave. Where values are missing that the object cannot
+    /// be without, nothing can be built, and that is told together with the other faults.
+    async fn build(
+        &self,
+        object: &ObjectRef,
+        before: Option<&Row>,
+        meta: Meta,
+        values: Vec<Value>,
+        mut faults: Faults,
+    ) -> Result<(Row, Faults)> {
+        let references = given_references(object, before, &values);
+        match object.build(meta, values) {
+            Ok(row) => Ok((row, faults)),
+            Err(missing) => {
+                let missing = missing.into_result().err().into_iter();
+                missing
+                    .flat_map(ValidationError::into_errors)
+                    .for_each(|fault| faults.push(fault));
+                for fault in self.missing(references).await? {
+                    faults.push(fault);
+                }
+                faults.into_result()?;
+                Err(Error::Storage(StorageError::Corrupt {
+                    object: object.name().to_owned(),
+                    fields: Vec::new(),
+                }))
+            }
+        }
     }
 }
 
-/// Builds a row of values that a caller gave. Where values are missing that the object cannot be
-/// without, nothing can be built, and that is told together with the other faults.
-fn build(
+/// The references among the values, besides those that the record already has.
+fn given_references(
     object: &ObjectRef,
-    meta: Meta,
-    values: Vec<crate::schema::Value>,
-    mut faults: Faults,
-) -> Result<(Row, Faults)> {
-    match object.build(meta, values) {
-        Ok(row) => Ok((row, faults)),
-        Err(missing) => {
-            let missing = missing.into_result().err().into_iter();
-            for fault in missing.flat_map(crate::error::ValidationError::into_errors) {
-                // A field that was refused is missing only because of that.
-                if !faults.has(&fault.path) {
-                    faults.push(fault);
-                }
-            }
-            faults.into_result()?;
-            Err(Error::Storage(StorageError::Corrupt {
-                object: object.name().to_owned(),
-                fields: Vec::new(),
-            }))
-        }
-    }
+    before: Option<&Row>,
+    values: &[Value],
+) -> Vec<(ObjectRef, usize, String, Uuid)> {
+    let given = |index: &usize| {
+        let id = values
+            .get(index.checked_sub(SYSTEM_FIELDS)?)?
+            .as_ref()
+            .as_uuid()?;
+        let known = before.is_some_and(|row| row.value(*index).as_uuid() == Some(id));
+        let (target, _) = object.fields().get(*index)?.reference()?;
+        (!known).then(|| (object.clone(), *index, target.to_owned(), id))
+    };
+    object.references().iter().filter_map(given).collect()
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::{Session, UnitOfWork};
@@ -21,15 +22,15 @@ impl Session {
     }
 
     pub(super) async fn select(&self, query: &Query) -> Result<Vec<Row>> {
-        Ok(self.engine().storage().select(self.scope(), query).await?)
+        let span = tracing::debug_span!("crm.select", object = query.object.name());
+        let rows = self.engine().storage().select(self.scope(), query);
+        Ok(rows.instrument(span).await?)
     }
 
     pub(super) async fn aggregate(&self, query: &AggregateQuery) -> Result<Vec<Group>> {
-        Ok(self
-            .engine()
-            .storage()
-            .aggregate(self.scope(), query)
-            .await?)
+        let span = tracing::debug_span!("crm.aggregate", object = query.object.name());
+        let groups = self.engine().storage().aggregate(self.scope(), query);
+        Ok(groups.instrument(span).await?)
     }
 }
 

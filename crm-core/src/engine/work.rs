@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::{Records, Session, Workspace, Write};
@@ -401,8 +402,16 @@ impl UnitOfWork {
 
     /// Every reference of the changes that leads nowhere.
     async fn missing_references(&self, changes: &ChangeSet) -> Result<Vec<FieldError>> {
+        self.missing(check_references(changes)).await
+    }
+
+    /// Those of the references that lead nowhere.
+    pub(super) async fn missing(
+        &self,
+        references: Vec<(ObjectRef, usize, String, Uuid)>,
+    ) -> Result<Vec<FieldError>> {
         let mut missing = Vec::new();
-        for (object, index, target, id) in check_references(changes) {
+        for (object, index, target, id) in references {
             let Some(target) = self.session.engine().registry().object(&target) else {
                 continue;
             };
@@ -443,10 +452,15 @@ impl UnitOfWork {
             changes,
             std::mem::take(&mut self.expects),
         );
-        let committed = engine
-            .storage()
-            .commit(self.session.scope(), &changes)
-            .await;
+        // Ids and counts only: nothing here tells of a person.
+        let span = tracing::debug_span!(
+            "crm.commit",
+            commit = %self.commit.id,
+            tenant = ?self.session.tenant(),
+            changes = changes.changes.len(),
+        );
+        let committed = engine.storage().commit(self.session.scope(), &changes);
+        let committed = committed.instrument(span).await;
         match committed {
             Ok(committed) => {
                 tracing::debug!(commit = %self.commit.id, rows = committed.rows, "committed");
@@ -460,7 +474,7 @@ impl UnitOfWork {
     async fn explain(&mut self, error: StorageError, changes: &ChangeSet) -> Error {
         match error {
             StorageError::Reference { .. } => {
-                // The staged rows are put aside so that references are looked up as stored.
+                // All of them, not only the first that the storage found.
                 match self.missing_references(changes).await {
                     Ok(missing) if !missing.is_empty() => {
                         let mut faults = Faults::default();

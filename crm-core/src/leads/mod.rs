@@ -246,7 +246,9 @@ pub enum Rating {
 fn check_lead(lead: &Lead, faults: &mut Faults) {
     // a name or a company.
     let has_name = lead.name.as_ref().is_some_and(|name| name.parts() > 0);
-    if !has_name && lead.company.is_none() {
+    // A name that was refused is missing only because of that.
+    let refused = faults.has("first_name") || faults.has("last_name");
+    if !has_name && !refused && lead.company.is_none() {
         faults.add(
             "company",
             codes::REQUIRED,

@@ -9,9 +9,9 @@
 //! Five methods make a backend ([`Storage`]):
 //!
 //! 1. **`get`**: rows by id. What is not there, or belongs to another tenant, is left out.
-//! 2. **`select`**: the rows that answer a [`Query`](crate::query::Query). If you can load all rows
+//! 2. **`select`**: the rows that answer a [`Query`]. If you can load all rows
 //!    of an object, [`scan`] does the rest: it filters, sorts, finds the position and cuts.
-//! 3. **`aggregate`**: the groups that answer an [`AggregateQuery`](crate::query::AggregateQuery);
+//! 3. **`aggregate`**: the groups that answer an [`AggregateQuery`];
 //!    over loaded rows, [`scan_aggregate`] does it.
 //! 4. **`commit`**: first check, then write. [`ChangeSet`] lists what to check in which order.
 //! 5. **`claim`**: select, change and return rows in one step, so that no two workers get the same.
