@@ -9,7 +9,7 @@ use serde::de::{Deserialize, Deserializer};
 use serde::ser::{SerializeMap, Serializer};
 use uuid::Uuid;
 
-use super::field::{normalize_list, normalize_text};
+use super::coerce::{normalize_list, normalize_text};
 use super::object::Access;
 use super::{FieldSchema, FieldSet, FieldType, ObjectRef, Value, ValueRef};
 use crate::Id;

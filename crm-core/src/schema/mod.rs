@@ -35,6 +35,7 @@
 //! - [`Row`]: a record without its Rust type, as storage backends see it;
 //! - [`Record`](crate::Record): the same record with its type.
 
+mod coerce;
 mod entity;
 mod field;
 mod foreign;
@@ -43,12 +44,13 @@ mod registry;
 mod row;
 mod value;
 
+pub use coerce::Fault;
 pub use crm_core_derive::{Entity, FieldGroup, Picklist};
 pub use entity::{
     Entity, FieldGroup, FieldList, FieldOf, FieldReader, FieldValue, LengthLimited, NumberLimited,
 };
 pub use field::{
-    Fault, FieldSchema, FieldType, JSON_BYTES, LIST_ENTRIES, LIST_ENTRY_LENGTH, MULTILINE_LENGTH,
+    FieldSchema, FieldType, JSON_BYTES, LIST_ENTRIES, LIST_ENTRY_LENGTH, MULTILINE_LENGTH,
     OnDelete, Privacy, StorageKind,
 };
 pub use object::{
