@@ -407,6 +407,17 @@ mod tests {
     }
 
     #[test]
+    fn no_document_is_longer_than_thought() {
+        let text = "\u{1}\u{1f}\"\\\n\u{7f}\u{e9}";
+        let numbers = serde_json::json!([i64::MIN, u64::MAX, f64::MIN, f64::MIN_POSITIVE, -0.1]);
+        let flags = serde_json::json!([null, true, false, [], {}, ""]);
+        let whole = serde_json::json!({ text: { text: [text, text] }, "n": numbers, "f": flags });
+        for json in [&serde_json::json!(text), &numbers, &flags, &whole] {
+            assert!(most_bytes(json) >= json.to_string().len(), "{json}");
+        }
+    }
+
+    #[test]
     fn wrong_kinds_are_refused_with_what_is_wanted() {
         assert_eq!(
             code(FieldType::text(10).coerce(Value::Integer(1))),
