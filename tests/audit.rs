@@ -273,3 +273,21 @@ async fn events_cannot_be_touched() {
     );
     assert_eq!(session.audit().trail(id).await.unwrap(), [event]);
 }
+
+/// The trail never stands in the way of a change, however large it is.
+#[tokio::test]
+async fn large_documents_have_events_too() {
+    let (_, session, _) = session().await;
+    let large = |letter: &str| serde_json::json!({"text": letter.repeat(900_000)});
+    let account = Account {
+        custom_fields: large("a"),
+        ..Account::new("Globex")
+    };
+    let id = session.accounts().create(account).await.unwrap().id;
+    session
+        .accounts()
+        .update(id, |account| account.custom_fields = large("b"))
+        .await
+        .unwrap();
+    assert_eq!(session.audit().trail(id).await.unwrap().len(), 2);
+}

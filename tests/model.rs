@@ -27,9 +27,31 @@ const OPERATIONS: usize = 2_000;
 
 /// The objects of the model with the fields that it follows, in the order of their names.
 const OBJECTS: [(&str, &[&str]); 6] = [
-    ("account", &["name", "employee_count", "parent_account_id", "custom_fields", "tags"]),
-    ("activity", &["subject", "account_id", "contact_id", "deal_id", "status", "completed_at"]),
-    ("contact", &["first_name", "last_name", "email", "account_id"]),
+    (
+        "account",
+        &[
+            "name",
+            "employee_count",
+            "parent_account_id",
+            "custom_fields",
+            "tags",
+        ],
+    ),
+    (
+        "activity",
+        &[
+            "subject",
+            "account_id",
+            "contact_id",
+            "deal_id",
+            "status",
+            "completed_at",
+        ],
+    ),
+    (
+        "contact",
+        &["first_name", "last_name", "email", "account_id"],
+    ),
     (
         "deal",
         &[
@@ -48,7 +70,13 @@ const OBJECTS: [(&str, &[&str]); 6] = [
     ("pipeline", &["name", "is_default"]),
     (
         "pipeline_stage",
-        &["pipeline_id", "name", "stage_order", "stage_type", "default_probability"],
+        &[
+            "pipeline_id",
+            "name",
+            "stage_order",
+            "stage_type",
+            "default_probability",
+        ],
     ),
 ];
 
@@ -70,7 +98,12 @@ const REFERENCES: [(&str, &str, &str, OnDelete); 10] = [
     ("deal", "contact_id", "contact", OnDelete::SetNull),
     ("deal", "pipeline_id", "pipeline", OnDelete::Restrict),
     ("deal", "stage_id", "pipeline_stage", OnDelete::Restrict),
-    ("pipeline_stage", "pipeline_id", "pipeline", OnDelete::Cascade),
+    (
+        "pipeline_stage",
+        "pipeline_id",
+        "pipeline",
+        OnDelete::Cascade,
+    ),
 ];
 
 type Key = (&'static str, Uuid);
@@ -136,14 +169,24 @@ async fn stored(session: &Session) -> World {
                 version: row.version(),
                 archived: row.get("archived_at").to_json(),
                 deleted: row.get("deleted_at").to_json(),
-                fields: fields.iter().map(|name| (*name, row.get(name).to_json())).collect(),
+                fields: fields
+                    .iter()
+                    .map(|name| (*name, row.get(name).to_json()))
+                    .collect(),
             };
             world.items.insert((object, row.id()), item);
         }
     }
     for row in rows_of(session, "deal_stage_change").await {
-        let step = (row.get("from_stage_id").to_json(), row.get("to_stage_id").to_json());
-        world.steps.entry(row.get("deal_id").as_uuid().unwrap()).or_default().push(step);
+        let step = (
+            row.get("from_stage_id").to_json(),
+            row.get("to_stage_id").to_json(),
+        );
+        world
+            .steps
+            .entry(row.get("deal_id").as_uuid().unwrap())
+            .or_default()
+            .push(step);
     }
     world
 }
@@ -171,7 +214,11 @@ impl Draft {
 
     /// The version that a record has in the unit of work.
     fn version(&self, object: &'static str, id: Uuid) -> i64 {
-        let before = self.base.items.get(&(object, id)).map_or(0, |item| item.version);
+        let before = self
+            .base
+            .items
+            .get(&(object, id))
+            .map_or(0, |item| item.version);
         before.max(1) + i64::from(before > 0 && self.touched.contains(&(object, id)))
     }
 
@@ -194,7 +241,12 @@ impl Draft {
         fields.extend(given.iter().cloned());
         self.put(
             (object, id),
-            Item { version: 0, archived: Json::Null, deleted: Json::Null, fields },
+            Item {
+                version: 0,
+                archived: Json::Null,
+                deleted: Json::Null,
+                fields,
+            },
         );
     }
 
@@ -205,7 +257,10 @@ impl Draft {
             if above == id {
                 return Err("cycle");
             }
-            next = self.item("account", above).ok().and_then(|item| item.id("parent_account_id"));
+            next = self
+                .item("account", above)
+                .ok()
+                .and_then(|item| item.id("parent_account_id"));
         }
         Ok(())
     }
@@ -214,7 +269,9 @@ impl Draft {
     fn enter(&mut self, deal: Uuid, stage: Uuid) -> Told {
         let key = ("deal", deal);
         let mut item = self.now.items[&key].clone();
-        let target = self.item("pipeline_stage", stage).map_err(|_| "validation")?;
+        let target = self
+            .item("pipeline_stage", stage)
+            .map_err(|_| "validation")?;
         if item.fields["stage_id"] == json!(stage) {
             return Ok(());
         }
@@ -241,7 +298,11 @@ impl Draft {
         }
         weigh(&mut item, &target);
         self.put(key, item);
-        self.now.steps.entry(deal).or_default().push((from, json!(stage)));
+        self.now
+            .steps
+            .entry(deal)
+            .or_default()
+            .push((from, json!(stage)));
         Ok(())
     }
 
@@ -276,7 +337,9 @@ impl Draft {
         let links = ["account_id", "contact_id", "deal_id"];
         let item = &self.now.items[&key];
         key.0 == "activity"
-            && links.iter().all(|link| *link == field || item.fields[link].is_null())
+            && links
+                .iter()
+                .all(|link| *link == field || item.fields[link].is_null())
     }
 
     fn restore(&mut self, object: &'static str, id: Uuid) -> Told {
@@ -288,7 +351,9 @@ impl Draft {
         let deleted = std::mem::take(&mut item.deleted);
         if object == "deal" {
             let stage = item.id("stage_id").unwrap();
-            let stage = self.item("pipeline_stage", stage).map_err(|_| "validation")?;
+            let stage = self
+                .item("pipeline_stage", stage)
+                .map_err(|_| "validation")?;
             weigh(&mut item, &stage);
         }
         if object == "pipeline" && item.fields["is_default"] == true {
@@ -361,7 +426,9 @@ impl Draft {
                 let mut keys = Vec::new();
                 match object {
                     "contact" => keys.extend(
-                        fields["email"].as_str().map(|email| json!(["email", email.to_lowercase()])),
+                        fields["email"]
+                            .as_str()
+                            .map(|email| json!(["email", email.to_lowercase()])),
                     ),
                     "pipeline" => {
                         keys.push(json!(["name", fields["name"]]));
@@ -383,9 +450,12 @@ impl Draft {
             }
         }
         for key in &self.touched {
-            let Some(item) = self.now.items.get(key).filter(|item| item.is_live()) else { continue };
+            let Some(item) = self.now.items.get(key).filter(|item| item.is_live()) else {
+                continue;
+            };
             let before = self.base.items.get(key).filter(|before| before.is_live());
-            for (_, field, target, _) in REFERENCES.iter().filter(|reference| reference.0 == key.0) {
+            for (_, field, target, _) in REFERENCES.iter().filter(|reference| reference.0 == key.0)
+            {
                 let Some(id) = item.id(field) else { continue };
                 let is_new = before.is_none_or(|before| before.id(field) != Some(id));
                 if is_new && self.item(target, id).is_err() {
@@ -394,7 +464,11 @@ impl Draft {
             }
         }
         for key in std::mem::take(&mut self.touched) {
-            let version = self.base.items.get(&key).map_or(1, |before| before.version + 1);
+            let version = self
+                .base
+                .items
+                .get(&key)
+                .map_or(1, |before| before.version + 1);
             if let Some(item) = self.now.items.get_mut(&key) {
                 item.version = version;
             }
@@ -406,38 +480,114 @@ impl Draft {
 /// The probability that counts.
 fn weigh(deal: &mut Item, stage: &Item) {
     let own = deal.fields["probability"].clone();
-    let counts = if own.is_null() { stage.fields["default_probability"].clone() } else { own };
+    let counts = if own.is_null() {
+        stage.fields["default_probability"].clone()
+    } else {
+        own
+    };
     deal.fields.insert("win_probability", counts);
 }
 
 /// An operation with all that it needs.
 #[derive(Clone, Debug)]
 enum Operation {
-    CreateAccount { name: String, parent: Option<Uuid> },
-    SetParent { id: Uuid, parent: Option<Uuid> },
-    CountUp { id: Uuid },
-    MergeAccount { id: Uuid, stale: bool, patch: Json },
-    CreateContact { email: Option<String>, account: Option<Uuid> },
-    SetEmail { id: Uuid, email: Option<String> },
-    CreatePipeline { name: String, is_default: bool },
-    SetDefault { id: Uuid },
-    AddStage { pipeline: Uuid, name: String, stage_type: StageType },
-    WeighStage { id: Uuid, percent: u8 },
-    Reorder { pipeline: Uuid },
-    DeleteStage { id: Uuid, target: Option<Uuid> },
-    CreateDeal { pipeline: Uuid, account: Option<Uuid>, contact: Option<Uuid> },
-    Move { id: Uuid, stage: Uuid },
-    Close { id: Uuid, won: bool },
-    Reopen { id: Uuid },
-    SetProbability { id: Uuid, percent: Option<u8> },
-    CreateActivity { subject: String, links: [Option<Uuid>; 3] },
-    Complete { id: Uuid },
-    OpenAgain { id: Uuid },
-    Archive { object: &'static str, id: Uuid },
-    Unarchive { object: &'static str, id: Uuid },
-    Delete { object: &'static str, id: Uuid },
-    Restore { object: &'static str, id: Uuid },
-    Purge { object: &'static str, id: Uuid },
+    CreateAccount {
+        name: String,
+        parent: Option<Uuid>,
+    },
+    SetParent {
+        id: Uuid,
+        parent: Option<Uuid>,
+    },
+    CountUp {
+        id: Uuid,
+    },
+    MergeAccount {
+        id: Uuid,
+        stale: bool,
+        patch: Json,
+    },
+    CreateContact {
+        email: Option<String>,
+        account: Option<Uuid>,
+    },
+    SetEmail {
+        id: Uuid,
+        email: Option<String>,
+    },
+    CreatePipeline {
+        name: String,
+        is_default: bool,
+    },
+    SetDefault {
+        id: Uuid,
+    },
+    AddStage {
+        pipeline: Uuid,
+        name: String,
+        stage_type: StageType,
+    },
+    WeighStage {
+        id: Uuid,
+        percent: u8,
+    },
+    Reorder {
+        pipeline: Uuid,
+    },
+    DeleteStage {
+        id: Uuid,
+        target: Option<Uuid>,
+    },
+    CreateDeal {
+        pipeline: Uuid,
+        account: Option<Uuid>,
+        contact: Option<Uuid>,
+    },
+    Move {
+        id: Uuid,
+        stage: Uuid,
+    },
+    Close {
+        id: Uuid,
+        won: bool,
+    },
+    Reopen {
+        id: Uuid,
+    },
+    SetProbability {
+        id: Uuid,
+        percent: Option<u8>,
+    },
+    CreateActivity {
+        subject: String,
+        links: [Option<Uuid>; 3],
+    },
+    Complete {
+        id: Uuid,
+    },
+    OpenAgain {
+        id: Uuid,
+    },
+    Archive {
+        object: &'static str,
+        id: Uuid,
+    },
+    Unarchive {
+        object: &'static str,
+        id: Uuid,
+    },
+    Delete {
+        object: &'static str,
+        id: Uuid,
+    },
+    Restore {
+        object: &'static str,
+        id: Uuid,
+    },
+    Purge {
+        object: &'static str,
+        id: Uuid,
+    },
 }
 
 /// A session, or a unit of work of it.
@@ -488,11 +638,20 @@ async fn run(
     use Operation as Op;
     match operation.clone() {
         Op::CreateAccount { name, parent } => {
-            let account = Account { parent_account_id: ids(parent), ..Account::new(name) };
+            let account = Account {
+                parent_account_id: ids(parent),
+                ..Account::new(name)
+            };
             return Ok(Some(place.records().create(account).await?.id.uuid()));
         }
-        Op::SetParent { id: account, parent } => {
-            place.records::<Account>().set_parent(id(account), ids(parent)).await?;
+        Op::SetParent {
+            id: account,
+            parent,
+        } => {
+            place
+                .records::<Account>()
+                .set_parent(id(account), ids(parent))
+                .await?;
         }
         Op::CountUp { id: account } => {
             let count = |account: &mut Account| {
@@ -500,9 +659,16 @@ async fn run(
             };
             place.records().update(id(account), count).await?;
         }
-        Op::MergeAccount { id: account, stale, patch } => {
+        Op::MergeAccount {
+            id: account,
+            stale,
+            patch,
+        } => {
             let version = draft.version("account", account) - i64::from(stale);
-            place.object("account").merge(account, version, &members(&patch)).await?;
+            place
+                .object("account")
+                .merge(account, version, &members(&patch))
+                .await?;
         }
         Op::CreateContact { email, account } => {
             let contact = Contact {
@@ -518,32 +684,64 @@ async fn run(
             place.records().update(id(contact), change).await?;
         }
         Op::CreatePipeline { name, is_default } => {
-            let pipeline = Pipeline { is_default, ..Pipeline::new(name) };
+            let pipeline = Pipeline {
+                is_default,
+                ..Pipeline::new(name)
+            };
             return Ok(Some(place.records().create(pipeline).await?.id.uuid()));
         }
         Op::SetDefault { id: pipeline } => {
-            place.records::<Pipeline>().set_default(id(pipeline)).await?;
+            place
+                .records::<Pipeline>()
+                .set_default(id(pipeline))
+                .await?;
         }
-        Op::AddStage { pipeline, name, stage_type } => {
-            let stage =
-                PipelineStage { stage_type, ..PipelineStage::new(id(pipeline), name, 1_u32) };
+        Op::AddStage {
+            pipeline,
+            name,
+            stage_type,
+        } => {
+            let stage = PipelineStage {
+                stage_type,
+                ..PipelineStage::new(id(pipeline), name, 1_u32)
+            };
             let stage = place.records::<Pipeline>().add_stage(stage).await?;
             return Ok(Some(stage.id.uuid()));
         }
-        Op::WeighStage { id: stage, percent: whole } => {
+        Op::WeighStage {
+            id: stage,
+            percent: whole,
+        } => {
             let change = |stage: &mut PipelineStage| stage.default_probability = percent(whole);
-            place.records::<Pipeline>().update_stage(id(stage), change).await?;
+            place
+                .records::<Pipeline>()
+                .update_stage(id(stage), change)
+                .await?;
         }
         Op::Reorder { pipeline } => {
-            let mut order: Vec<_> =
-                draft.now.stages(pipeline).iter().map(|(stage, _)| id(*stage)).collect();
+            let mut order: Vec<_> = draft
+                .now
+                .stages(pipeline)
+                .iter()
+                .map(|(stage, _)| id(*stage))
+                .collect();
             order.reverse();
-            place.records::<Pipeline>().reorder_stages(id(pipeline), &order).await?;
+            place
+                .records::<Pipeline>()
+                .reorder_stages(id(pipeline), &order)
+                .await?;
         }
         Op::DeleteStage { id: stage, target } => {
-            place.records::<Pipeline>().delete_stage(id(stage), ids(target)).await?;
+            place
+                .records::<Pipeline>()
+                .delete_stage(id(stage), ids(target))
+                .await?;
         }
-        Op::CreateDeal { pipeline, account, contact } => {
+        Op::CreateDeal {
+            pipeline,
+            account,
+            contact,
+        } => {
             let deal = Deal {
                 account_id: ids(account),
                 contact_id: ids(contact),
@@ -554,20 +752,32 @@ async fn run(
         Op::Move { id: deal, stage } => {
             place.records::<Deal>().move_to(id(deal), id(stage)).await?;
         }
-        Op::Close { id: deal, won: true } => {
+        Op::Close {
+            id: deal,
+            won: true,
+        } => {
             place.records::<Deal>().win(id(deal)).await?;
         }
-        Op::Close { id: deal, won: false } => {
+        Op::Close {
+            id: deal,
+            won: false,
+        } => {
             place.records::<Deal>().lose(id(deal), "price").await?;
         }
         Op::Reopen { id: deal } => {
             place.records::<Deal>().reopen(id(deal), None).await?;
         }
-        Op::SetProbability { id: deal, percent: whole } => {
+        Op::SetProbability {
+            id: deal,
+            percent: whole,
+        } => {
             let change = |deal: &mut Deal| deal.probability = whole.map(percent);
             place.records().update(id(deal), change).await?;
         }
-        Op::CreateActivity { subject, links: [account, contact, deal] } => {
+        Op::CreateActivity {
+            subject,
+            links: [account, contact, deal],
+        } => {
             let links = ActivityLinks {
                 account_id: ids(account),
                 contact_id: ids(contact),
@@ -578,7 +788,10 @@ async fn run(
             return Ok(Some(place.records().create(call).await?.id.uuid()));
         }
         Op::Complete { id: activity } => {
-            place.records::<Activity>().complete(id(activity), None).await?;
+            place
+                .records::<Activity>()
+                .complete(id(activity), None)
+                .await?;
         }
         Op::OpenAgain { id: activity } => {
             let change = |activity: &mut Activity| activity.status = ActivityStatus::Planned;
@@ -621,7 +834,11 @@ fn imagine(draft: &mut Draft, operation: &Operation, new: Uuid) -> Told {
         }
         Op::CountUp { id } => {
             let count = draft.item("account", id)?.fields["employee_count"].as_i64();
-            draft.set(("account", id), "employee_count", json!(count.unwrap_or(0) + 1));
+            draft.set(
+                ("account", id),
+                "employee_count",
+                json!(count.unwrap_or(0) + 1),
+            );
         }
         Op::MergeAccount { id, stale, patch } => {
             let mut item = draft.item("account", id)?;
@@ -629,7 +846,11 @@ fn imagine(draft: &mut Draft, operation: &Operation, new: Uuid) -> Told {
                 return Err("conflict");
             }
             for (name, value) in members(&patch) {
-                let (field, slot) = item.fields.iter_mut().find(|(field, _)| **field == name).unwrap();
+                let (field, slot) = item
+                    .fields
+                    .iter_mut()
+                    .find(|(field, _)| **field == name)
+                    .unwrap();
                 if *field != "custom_fields" {
                     *slot = value;
                     continue;
@@ -671,10 +892,17 @@ fn imagine(draft: &mut Draft, operation: &Operation, new: Uuid) -> Told {
                 draft.set(("pipeline", id), "is_default", json!(true));
             }
         }
-        Op::AddStage { pipeline, name, stage_type } => {
+        Op::AddStage {
+            pipeline,
+            name,
+            stage_type,
+        } => {
             draft.item("pipeline", pipeline)?;
             let stages = draft.now.stages(pipeline);
-            if stages.iter().any(|(_, stage)| stage.fields["name"] == json!(name)) {
+            if stages
+                .iter()
+                .any(|(_, stage)| stage.fields["name"] == json!(name))
+            {
                 return Err("duplicate");
             }
             let last = stages.last().map_or(0, |(_, stage)| {
@@ -695,7 +923,11 @@ fn imagine(draft: &mut Draft, operation: &Operation, new: Uuid) -> Told {
             if draft.now.items[&("pipeline_stage", id)].fields["default_probability"] == counts {
                 return Ok(());
             }
-            draft.set(("pipeline_stage", id), "default_probability", counts.clone());
+            draft.set(
+                ("pipeline_stage", id),
+                "default_probability",
+                counts.clone(),
+            );
             for key in draft.now.refers("deal", "stage_id", id) {
                 let deal = &draft.now.items[&key];
                 if deal.is_live() && deal.fields["probability"].is_null() {
@@ -705,8 +937,12 @@ fn imagine(draft: &mut Draft, operation: &Operation, new: Uuid) -> Told {
         }
         Op::Reorder { pipeline } => {
             draft.item("pipeline", pipeline)?;
-            let mut order: Vec<_> =
-                draft.now.stages(pipeline).iter().map(|(stage, _)| *stage).collect();
+            let mut order: Vec<_> = draft
+                .now
+                .stages(pipeline)
+                .iter()
+                .map(|(stage, _)| *stage)
+                .collect();
             order.reverse();
             for (place, stage) in (1..).zip(order) {
                 draft.set(("pipeline_stage", stage), "stage_order", json!(place));
@@ -725,9 +961,15 @@ fn imagine(draft: &mut Draft, operation: &Operation, new: Uuid) -> Told {
             }
             draft.delete("pipeline_stage", id)?;
         }
-        Op::CreateDeal { pipeline, account, contact } => {
+        Op::CreateDeal {
+            pipeline,
+            account,
+            contact,
+        } => {
             let stages = draft.now.stages(pipeline);
-            let first = stages.iter().find(|(_, stage)| stage.fields["stage_type"] == "open");
+            let first = stages
+                .iter()
+                .find(|(_, stage)| stage.fields["stage_type"] == "open");
             let (stage, _) = *first.ok_or("validation")?;
             let fields = [
                 ("name", json!("Rollout")),
@@ -747,7 +989,9 @@ fn imagine(draft: &mut Draft, operation: &Operation, new: Uuid) -> Told {
             let deal = draft.item("deal", id)?;
             let wanted = if won { "closed_won" } else { "closed_lost" };
             let stages = draft.now.stages(deal.id("pipeline_id").unwrap());
-            let stage = stages.iter().find(|(_, stage)| stage.fields["stage_type"] == wanted);
+            let stage = stages
+                .iter()
+                .find(|(_, stage)| stage.fields["stage_type"] == wanted);
             let (stage, _) = *stage.ok_or("no_such_stage")?;
             if !won {
                 draft.set(("deal", id), "close_reason", json!("price"));
@@ -765,22 +1009,29 @@ fn imagine(draft: &mut Draft, operation: &Operation, new: Uuid) -> Told {
                 .filter(|(_, stage)| stage.fields["stage_type"] == "open")
                 .map(|(stage, _)| *stage)
                 .collect();
-            let left = draft.now.steps[&id].iter().rev().find_map(|(from, _)| {
-                open.iter().find(|stage| json!(stage) == *from)
-            });
+            let left = draft.now.steps[&id]
+                .iter()
+                .rev()
+                .find_map(|(from, _)| open.iter().find(|stage| json!(stage) == *from));
             let stage = *left.or_else(|| open.first()).ok_or("no_such_stage")?;
             draft.enter(id, stage)?;
         }
         Op::SetProbability { id, percent } => {
             let mut deal = draft.item("deal", id)?;
-            deal.fields.insert("probability", json!(percent.map(|percent| percent.to_string())));
+            deal.fields.insert(
+                "probability",
+                json!(percent.map(|percent| percent.to_string())),
+            );
             if deal != draft.now.items[&("deal", id)] {
                 let stage = deal.id("stage_id").unwrap();
                 weigh(&mut deal, &draft.item("pipeline_stage", stage)?);
                 draft.put(("deal", id), deal);
             }
         }
-        Op::CreateActivity { subject, links: [account, contact, deal] } => {
+        Op::CreateActivity {
+            subject,
+            links: [account, contact, deal],
+        } => {
             if account.or(contact).or(deal).is_none() {
                 return Err("validation");
             }
@@ -860,9 +1111,16 @@ fn rolled(dice: &mut Dice, own: &World, other: &World) -> Operation {
         let world = if dice.roll(20) == 0 { other } else { own };
         let all: Vec<_> = world.items.keys().filter(|key| key.0 == object).collect();
         // The younger half is where most things happen.
-        let live: Vec<_> =
-            all.iter().copied().filter(|key| world.items[*key].is_live()).collect();
-        let pool = if dice.roll(4) == 0 || live.is_empty() { &all } else { &live };
+        let live: Vec<_> = all
+            .iter()
+            .copied()
+            .filter(|key| world.items[*key].is_live())
+            .collect();
+        let pool = if dice.roll(4) == 0 || live.is_empty() {
+            &all
+        } else {
+            &live
+        };
         if pool.is_empty() || dice.roll(40) == 0 {
             return Uuid::from_u128(dice.roll(9) as u128 + 1);
         }
@@ -871,7 +1129,9 @@ fn rolled(dice: &mut Dice, own: &World, other: &World) -> Operation {
         pool[from + dice.roll(pool.len() - from)].1
     }
     fn email(dice: &mut Dice) -> Option<String> {
-        let name = dice.pick(&["hank", "Hank", "homer", "marge", "MARGE", "bart", "lisa", "moe"]);
+        let name = dice.pick(&[
+            "hank", "Hank", "homer", "marge", "MARGE", "bart", "lisa", "moe",
+        ]);
         let host = dice.pick(&["a", "b", "c"]);
         dice.maybe(format!("{name}@{host}.example"))
     }
@@ -880,13 +1140,21 @@ fn rolled(dice: &mut Dice, own: &World, other: &World) -> Operation {
     match dice.roll(40) {
         0..=2 => {
             let parent = one(dice, "account");
-            Op::CreateAccount { name: format!("A{}", dice.roll(50)), parent: dice.maybe(parent) }
+            Op::CreateAccount {
+                name: format!("A{}", dice.roll(50)),
+                parent: dice.maybe(parent),
+            }
         }
         3..=5 => {
             let (id, parent) = (one(dice, "account"), one(dice, "account"));
-            Op::SetParent { id, parent: dice.maybe(parent) }
+            Op::SetParent {
+                id,
+                parent: dice.maybe(parent),
+            }
         }
-        6 => Op::CountUp { id: one(dice, "account") },
+        6 => Op::CountUp {
+            id: one(dice, "account"),
+        },
         7..=9 => {
             let patch = match dice.roll(5) {
                 0 => json!({"name": format!("A{}", dice.roll(50))}),
@@ -895,28 +1163,48 @@ fn rolled(dice: &mut Dice, own: &World, other: &World) -> Operation {
                 3 => json!({"custom_fields": {"x": ["1.5", {"y": dice.roll(3)}], "rate": null}}),
                 _ => json!({"employee_count": dice.roll(5), "custom_fields": {"text": "1.5"}}),
             };
-            Op::MergeAccount { id: one(dice, "account"), stale: dice.roll(6) == 0, patch }
+            Op::MergeAccount {
+                id: one(dice, "account"),
+                stale: dice.roll(6) == 0,
+                patch,
+            }
         }
         10..=12 => {
             let account = one(dice, "account");
-            Op::CreateContact { email: email(dice), account: dice.maybe(account) }
+            Op::CreateContact {
+                email: email(dice),
+                account: dice.maybe(account),
+            }
         }
-        13 => Op::SetEmail { id: one(dice, "contact"), email: email(dice) },
+        13 => Op::SetEmail {
+            id: one(dice, "contact"),
+            email: email(dice),
+        },
         14 => Op::CreatePipeline {
             name: format!("P{}", dice.roll(12)),
             is_default: dice.roll(2) == 0,
         },
-        15 => Op::SetDefault { id: one(dice, "pipeline") },
+        15 => Op::SetDefault {
+            id: one(dice, "pipeline"),
+        },
         16 | 17 => Op::AddStage {
             pipeline: one(dice, "pipeline"),
             name: format!("S{}", dice.roll(8)),
             stage_type: dice.pick(&[StageType::Open, StageType::ClosedWon, StageType::ClosedLost]),
         },
-        18 => Op::WeighStage { id: one(dice, "pipeline_stage"), percent: dice.pick(&whole) },
-        19 => Op::Reorder { pipeline: one(dice, "pipeline") },
+        18 => Op::WeighStage {
+            id: one(dice, "pipeline_stage"),
+            percent: dice.pick(&whole),
+        },
+        19 => Op::Reorder {
+            pipeline: one(dice, "pipeline"),
+        },
         20 => {
             let (id, target) = (one(dice, "pipeline_stage"), one(dice, "pipeline_stage"));
-            Op::DeleteStage { id, target: dice.maybe(target) }
+            Op::DeleteStage {
+                id,
+                target: dice.maybe(target),
+            }
         }
         21..=23 => {
             let (account, contact) = (one(dice, "account"), one(dice, "contact"));
@@ -928,29 +1216,49 @@ fn rolled(dice: &mut Dice, own: &World, other: &World) -> Operation {
         }
         24..=26 => {
             let id = one(dice, "deal");
-            let pipeline = own.items.get(&("deal", id)).and_then(|deal| deal.id("pipeline_id"));
-            let stages = pipeline.map(|pipeline| own.stages(pipeline)).unwrap_or_default();
+            let pipeline = own
+                .items
+                .get(&("deal", id))
+                .and_then(|deal| deal.id("pipeline_id"));
+            let stages = pipeline
+                .map(|pipeline| own.stages(pipeline))
+                .unwrap_or_default();
             let stage = match stages.get(dice.roll(7)) {
                 Some((stage, _)) => *stage,
                 None => one(dice, "pipeline_stage"),
             };
             Op::Move { id, stage }
         }
-        27 => Op::Close { id: one(dice, "deal"), won: dice.roll(2) == 0 },
-        28 => Op::Reopen { id: one(dice, "deal") },
+        27 => Op::Close {
+            id: one(dice, "deal"),
+            won: dice.roll(2) == 0,
+        },
+        28 => Op::Reopen {
+            id: one(dice, "deal"),
+        },
         29 => {
             let percent = dice.pick(&whole);
-            Op::SetProbability { id: one(dice, "deal"), percent: dice.maybe(percent) }
+            Op::SetProbability {
+                id: one(dice, "deal"),
+                percent: dice.maybe(percent),
+            }
         }
         30 | 31 => {
             let links = ["account", "contact", "deal"].map(|object| {
                 let id = one(dice, object);
                 (dice.roll(2) == 0).then_some(id)
             });
-            Op::CreateActivity { subject: format!("Call {}", dice.roll(50)), links }
+            Op::CreateActivity {
+                subject: format!("Call {}", dice.roll(50)),
+                links,
+            }
         }
-        32 => Op::Complete { id: one(dice, "activity") },
-        33 => Op::OpenAgain { id: one(dice, "activity") },
+        32 => Op::Complete {
+            id: one(dice, "activity"),
+        },
+        33 => Op::OpenAgain {
+            id: one(dice, "activity"),
+        },
         choice => {
             let object = dice.pick(&OBJECTS).0;
             let id = one(dice, object);
@@ -970,7 +1278,11 @@ async fn read(place: &mut Place, world: &World, dice: &mut Dice) {
     match dice.roll(5) {
         0 => {
             let least = i32::try_from(dice.roll(4)).unwrap();
-            let count = place.records().count(Account::EMPLOYEE_COUNT.ge(least)).await.unwrap();
+            let count = place
+                .records()
+                .count(Account::EMPLOYEE_COUNT.ge(least))
+                .await
+                .unwrap();
             let wanted = world.live("account").filter(|(_, item)| {
                 item.archived.is_null()
                     && item.fields["employee_count"].as_i64() >= Some(i64::from(least))
@@ -980,8 +1292,16 @@ async fn read(place: &mut Place, world: &World, dice: &mut Dice) {
         1 => {
             // R-021 as a search: letter case does not matter, archived contacts are out of the way.
             let email = EmailAddress::parse("Marge@b.example").unwrap();
-            let found = place.records().find(Contact::EMAIL.eq(email)).await.unwrap();
-            let found: Vec<_> = found.items.iter().map(|contact| contact.id.uuid()).collect();
+            let found = place
+                .records()
+                .find(Contact::EMAIL.eq(email))
+                .await
+                .unwrap();
+            let found: Vec<_> = found
+                .items
+                .iter()
+                .map(|contact| contact.id.uuid())
+                .collect();
             let wanted = world.live("contact").filter(|(_, item)| {
                 let email = item.fields["email"].as_str().unwrap_or_default();
                 item.archived.is_null() && email.eq_ignore_ascii_case("marge@b.example")
@@ -989,18 +1309,34 @@ async fn read(place: &mut Place, world: &World, dice: &mut Dice) {
             assert_eq!(found, wanted.map(|(id, _)| id).collect::<Vec<_>>());
         }
         2 => {
-            let find = Find::<Account>::new().with_archived().sort(Account::NAME.desc()).limit(7);
+            let find = Find::<Account>::new()
+                .with_archived()
+                .sort(Account::NAME.desc())
+                .limit(7);
             let mut names = Vec::new();
             let mut page = place.records().find(find.clone()).await.unwrap();
             loop {
                 assert!(page.items.len() <= 7);
-                names.extend(page.items.iter().map(|account| (account.name.clone(), account.id)));
+                names.extend(
+                    page.items
+                        .iter()
+                        .map(|account| (account.name.clone(), account.id)),
+                );
                 let Some(next) = page.next else { break };
-                page = place.records().find(find.clone().after(next)).await.unwrap();
+                page = place
+                    .records()
+                    .find(find.clone().after(next))
+                    .await
+                    .unwrap();
             }
             let mut wanted: Vec<_> = world
                 .live("account")
-                .map(|(id, item)| (item.fields["name"].as_str().unwrap().to_owned(), Id::new(id)))
+                .map(|(id, item)| {
+                    (
+                        item.fields["name"].as_str().unwrap().to_owned(),
+                        Id::new(id),
+                    )
+                })
                 .collect();
             wanted.sort_unstable();
             wanted.reverse();
@@ -1018,8 +1354,11 @@ async fn read(place: &mut Place, world: &World, dice: &mut Dice) {
                 let status = deal.fields["status"].as_str().unwrap();
                 let (count, sum) = wanted.entry(status.to_owned()).or_default();
                 *count += 1;
-                let counts: Decimal =
-                    deal.fields["win_probability"].as_str().unwrap().parse().unwrap();
+                let counts: Decimal = deal.fields["win_probability"]
+                    .as_str()
+                    .unwrap()
+                    .parse()
+                    .unwrap();
                 *sum += counts;
             }
             assert_eq!(groups.len(), wanted.len());
@@ -1050,7 +1389,10 @@ async fn read(place: &mut Place, world: &World, dice: &mut Dice) {
                         account.is_live() && account.fields["employee_count"].as_i64() >= Some(2)
                     })
             });
-            assert_eq!(found, wanted.map(|((_, id), _)| *id).collect::<BTreeSet<_>>());
+            assert_eq!(
+                found,
+                wanted.map(|((_, id), _)| *id).collect::<BTreeSet<_>>()
+            );
         }
     }
 }
@@ -1067,7 +1409,11 @@ async fn run_against_the_model(seed: u64) {
     for name in ["east", "west"] {
         let (onboarded, session) = common::tenant(&crm, name).await;
         let world = stored(&session).await;
-        sides.push(Side { onboarded, session, world });
+        sides.push(Side {
+            onboarded,
+            session,
+            world,
+        });
     }
     let mut dice = Dice(seed);
     let mut made = 0;
@@ -1108,8 +1454,15 @@ async fn run_against_the_model(seed: u64) {
                 wanted = wanted.and_then(|()| draft.clone().commit().map(|_| ()));
             }
             let told = outcome.as_ref().map(|_| ()).map_err(Error::code);
-            assert_eq!(told, wanted, "seed {seed}, operation {made}: {done:#?}\n{outcome:?}");
-            let kind = done[done.len() - 1].split(' ').next().unwrap_or_default().to_owned();
+            assert_eq!(
+                told, wanted,
+                "seed {seed}, operation {made}: {done:#?}\n{outcome:?}"
+            );
+            let kind = done[done.len() - 1]
+                .split(' ')
+                .next()
+                .unwrap_or_default()
+                .to_owned();
             *passed.entry(kind).or_default() += usize::from(told.is_ok());
             failed = told.err();
             if failed.is_some() {
@@ -1129,7 +1482,10 @@ async fn run_against_the_model(seed: u64) {
             };
             let told = outcome.as_ref().map(|()| ()).map_err(Error::code);
             let expected = wanted.as_ref().map(|_| ()).map_err(|code| *code);
-            assert_eq!(told, expected, "seed {seed}, operation {made}: {done:#?}\n{outcome:?}");
+            assert_eq!(
+                told, expected,
+                "seed {seed}, operation {made}: {done:#?}\n{outcome:?}"
+            );
             own.world = wanted.unwrap_or_else(|_| own.world.clone());
         }
         let found = stored(&own.session).await;
@@ -1137,22 +1493,40 @@ async fn run_against_the_model(seed: u64) {
             let place = format!("seed {seed}, operation {made}: {done:#?}");
             assert_eq!(found.items.get(key), Some(item), "{key:?} after {place}");
         }
-        assert!(found == own.world, "seed {seed}, operation {made}: {done:#?}");
+        assert!(
+            found == own.world,
+            "seed {seed}, operation {made}: {done:#?}"
+        );
         for (object, id) in touched {
-            if let Ok(row) = own.session.object(object).unwrap().get(id).await {
+            let by_id = Find::new()
+                .filter_by_name(Filter::eq("id", id))
+                .with_archived();
+            let records = own.session.object(object).unwrap();
+            for row in records.find(&by_id.with_deleted()).await.unwrap().items {
                 assert_trail_tells(&own.session, &row).await;
             }
         }
-        read(&mut Place::Session(own.session.clone()), &own.world, &mut dice).await;
+        read(
+            &mut Place::Session(own.session.clone()),
+            &own.world,
+            &mut dice,
+        )
+        .await;
         if made % 20 == 0 {
-            assert!(stored(&other.session).await == other.world, "another tenant was touched");
+            assert!(
+                stored(&other.session).await == other.world,
+                "another tenant was touched"
+            );
         }
     }
     for side in &sides {
         assert!(stored(&side.session).await == side.world);
         assert_trail_tells_every_record(&side.session).await;
     }
-    assert!(passed.len() >= 25, "some operations were never made: {passed:?}");
+    assert!(
+        passed.len() >= 25,
+        "some operations were never made: {passed:?}"
+    );
     let never: Vec<_> = passed.iter().filter(|(_, count)| **count == 0).collect();
     assert!(never.is_empty(), "some operations never passed: {never:?}");
 }

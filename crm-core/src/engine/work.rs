@@ -11,7 +11,7 @@ use super::{Records, Session, Workspace, Write};
 use crate::error::{Error, Faults, FieldError, Result, codes};
 use crate::record::{Record, Stamp};
 use crate::schema::{
-    Access, AnyRecord, Entity, FieldSet, Lifecycle, Meta, ObjectRef, ObjectScope, Row,
+    Access, AnyRecord, Entity, FieldSet, Lifecycle, Meta, ObjectRef, ObjectScope, Row, StorageKind,
 };
 use crate::storage::{Change, ChangeSet, Expectation, StorageError, check_references};
 
@@ -350,16 +350,22 @@ impl UnitOfWork {
     pub(crate) fn append_entry<E: Entity>(&mut self, mut entry: E) -> Result<()> {
         entry.normalize();
         let row: Row = Arc::new(Record::new(self.new_meta(), entry));
-        let mut write = Write {
-            before: None,
-            after: row,
-            faults: Faults::default(),
-        };
-        check_fields(&mut write, None);
-        write.after.check(&mut write.faults);
-        write.faults.into_result()?;
+        let mut faults = Faults::default();
+        for (index, field) in E::schema().fields().iter().enumerate() {
+            // The engine's own documents hold values that were checked where they came in; their
+            // size is not the caller's fault.
+            let is_document = field.storage_kind() == StorageKind::Json;
+            if !field.system
+                && !is_document
+                && let Err(fault) = field.check(&row.value(index))
+            {
+                faults.push(fault);
+            }
+        }
+        row.check(&mut faults);
+        faults.into_result()?;
         self.session.engine().registry().add(E::schema());
-        self.put(E::schema(), write.after.id(), None, Some(write.after));
+        self.put(E::schema(), row.id(), None, Some(row));
         Ok(())
     }
 
