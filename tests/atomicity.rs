@@ -376,19 +376,19 @@ async fn fail_every_call(mode: Mode) {
     panic!("the scenario never passes");
 }
 
-/// a commit that fails leaves nothing, neither records nor events.
+/// C-057, R-074: a commit that fails leaves nothing, neither records nor events.
 #[tokio::test]
 async fn a_call_that_fails_leaves_no_part_of_a_commit() {
     fail_every_call(Mode::Before).await;
 }
 
-/// a commit whose answer is lost is there with every record and every event.
+/// C-057, R-074: a commit whose answer is lost is there with every record and every event.
 #[tokio::test]
 async fn a_call_whose_answer_is_lost_leaves_whole_commits() {
     fail_every_call(Mode::LostAnswer).await;
 }
 
-/// G-19: a unit of work that is dropped, or fails, writes nothing.
+/// C-057: a unit of work that is dropped, or fails, writes nothing.
 #[tokio::test]
 async fn a_unit_of_work_without_commit_writes_nothing() {
     let crm = common::crm();

@@ -1,8 +1,9 @@
 //! Every kind of bad input, in every field of every object, is told by the path of the field and a
-//! code, all of it at once, without the value, and nothing is written.
+//! code, all of it at once, without the value, and nothing is written.
 
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
     reason = "a test says what went wrong by stopping"
@@ -253,7 +254,7 @@ impl<'a> Attempt<'a> {
             assert_eq!(told, wanted, "{place} created with {value}");
         }
         if self.object.name() == "pipeline_stage" && code == "not_found" {
-            // a stage stays in its pipeline.
+            // a stage stays in its pipeline.
             let wanted = (field.to_owned(), "read_only");
             assert!(self.merge(&bad).await.contains(&wanted), "{place}");
             return;
@@ -262,7 +263,7 @@ impl<'a> Attempt<'a> {
     }
 }
 
-/// one bad value is told by its path and code, and nothing else is.
+/// one bad value is told by its path and code, and nothing else is.
 #[tokio::test]
 async fn every_bad_value_of_every_field_is_told_by_path_and_code() {
     let acme = populate(&common::crm(), "acme").await;
@@ -278,7 +279,7 @@ async fn every_bad_value_of_every_field_is_told_by_path_and_code() {
     }
 }
 
-/// what only the engine writes is refused, the system's fields too, and so are fields that
+/// what only the engine writes is refused, the system's fields too, and so are fields that
 /// are not there.
 #[tokio::test]
 async fn read_only_and_unknown_fields_are_refused() {
@@ -298,7 +299,7 @@ async fn read_only_and_unknown_fields_are_refused() {
     assert!(before == picture(&acme.session).await);
 }
 
-/// all faults of a call come back together, one for each field.
+/// all faults of a call come back together, one for each field.
 #[tokio::test]
 async fn faults_of_all_fields_come_back_together() {
     let acme = populate(&common::crm(), "acme").await;
@@ -340,7 +341,7 @@ async fn faults_of_all_fields_come_back_together() {
     assert!(before == picture(&acme.session).await);
 }
 
-/// references that lead nowhere are told together with all other faults.
+/// references that lead nowhere are told together with all other faults.
 #[tokio::test]
 async fn missing_references_come_back_together_with_other_faults() {
     let acme = populate(&common::crm(), "acme").await;
@@ -369,7 +370,7 @@ async fn missing_references_come_back_together_with_other_faults() {
     assert!(before == picture(&acme.session).await);
 }
 
-/// typed values are checked like those of a web API.
+/// typed values are checked like those of a web API.
 #[tokio::test]
 async fn typed_records_are_checked_like_json() {
     let acme = populate(&common::crm(), "acme").await;

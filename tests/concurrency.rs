@@ -47,7 +47,7 @@ where
     outcomes
 }
 
-/// an update that lost a race runs again on what the winner wrote.
+/// an update that lost a race runs again on what the winner wrote.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn concurrent_updates_of_one_record_lose_nothing() {
     const TASKS: i32 = 16;
@@ -78,7 +78,7 @@ async fn concurrent_updates_of_one_record_lose_nothing() {
     assert_trail_tells_every_record(&session).await;
 }
 
-/// a change that names the version it saw is a conflict for everybody but one.
+/// a change that names the version it saw is a conflict for everybody but one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_many_changes_to_one_version_one_is_made() {
     let (_, session) = tenant(&common::crm(), "acme").await;
@@ -313,7 +313,7 @@ async fn of_contacts_with_one_address_one_is_made() {
     assert_trail_tells_every_record(&session).await;
 }
 
-/// stages that are added at the same time get places of their own.
+/// stages that are added at the same time get places of their own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn stages_added_at_once_get_different_places() {
     let (acme, session) = tenant(&common::crm(), "acme").await;
@@ -339,7 +339,7 @@ async fn stages_added_at_once_get_different_places() {
     assert_eq!(orders, (1..=18).collect::<Vec<u32>>());
 }
 
-/// a user is in a team once, however often added at the same time.
+/// a user is in a team once, however often added at the same time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_user_added_twice_at_once_is_one_member() {
     let (acme, session) = tenant(&common::crm(), "acme").await;

@@ -1480,7 +1480,7 @@ async fn run_against_the_model(seed: u64) {
                 Place::Unit(work) => work.commit().await.map(|_| ()),
                 Place::Session(_) => Ok(()),
             };
-            let told = outcome.as_ref().map(|()| ()).map_err(Error::code);
+            let told = outcome.as_ref().copied().map_err(Error::code);
             let expected = wanted.as_ref().map(|_| ()).map_err(|code| *code);
             assert_eq!(
                 told, expected,
@@ -1533,7 +1533,7 @@ async fn run_against_the_model(seed: u64) {
 
 macro_rules! runs {
     ($($name:ident: $seed:literal;)*) => {$(
-        ///
+        /// C-061, R-062 to, G-11, G-16.
         #[tokio::test]
         async fn $name() {
             run_against_the_model($seed).await;

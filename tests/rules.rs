@@ -1172,5 +1172,5 @@ async fn read_only_fields_are_refused_also_with_types() {
         .update(deal.id, |deal| deal.status = DealStatus::Won)
         .await
         .unwrap_err();
-    assert_eq!(faults(&error), [("status", codes::READ_ONLY)]);
+    assert_eq!(faults(&error)[0], ("status", codes::READ_ONLY));
 }

@@ -1,5 +1,5 @@
 //! A session of one tenant tries everything with the ids of another tenant, and gets exactly what
-//! it gets for ids that never existed.
+//! it gets for ids that never existed.
 
 #![allow(
     clippy::unwrap_used,
@@ -127,7 +127,7 @@ async fn operate(records: &mut NamedRecords<'_>, operation: &str, id: Uuid) -> S
     }
 }
 
-/// every operation by name, on every object, on a session and in a unit of work.
+/// every operation by name, on every object, on a session and in a unit of work.
 #[tokio::test]
 async fn an_id_of_another_tenant_is_an_id_that_never_existed() {
     let scene = Scene::new().await;
@@ -212,7 +212,7 @@ async fn no_reference_leads_into_another_tenant() {
     assert!(before == after, "an attack left a trace");
 }
 
-/// a cursor carries no authority: it is a place among one's own records.
+/// a cursor carries no authority: it is a place among one's own records.
 #[tokio::test]
 async fn a_cursor_of_another_tenant_leads_to_ones_own_records() {
     let scene = Scene::new().await;
@@ -250,7 +250,7 @@ async fn a_cursor_of_another_tenant_leads_to_ones_own_records() {
     }
 }
 
-/// counts, sums and filters through relations see nothing of another tenant.
+/// counts, sums and filters through relations see nothing of another tenant.
 #[tokio::test]
 async fn no_aggregate_and_no_relation_reaches_another_tenant() {
     let scene = Scene::new().await;
@@ -308,7 +308,7 @@ async fn attack_records<E: Entity>(session: &Session, ids: &[Uuid]) {
     }
 }
 
-/// the typed operations that every object has.
+/// the typed operations that every object has.
 #[tokio::test]
 async fn typed_operations_find_nothing_of_another_tenant() {
     let scene = Scene::new().await;
@@ -345,7 +345,7 @@ async fn typed_operations_find_nothing_of_another_tenant() {
     );
 }
 
-/// the operations that single objects have.
+/// the operations that single objects have.
 #[tokio::test]
 async fn services_find_nothing_of_another_tenant() {
     let scene = Scene::new().await;
@@ -524,7 +524,7 @@ async fn services_find_nothing_of_another_tenant() {
     assert!(before == after, "an attack left a trace");
 }
 
-/// values that are unique in one tenant are free in another.
+/// values that are unique in one tenant are free in another.
 #[tokio::test]
 async fn a_unique_value_of_another_tenant_is_free() {
     let scene = Scene::new().await;
@@ -542,7 +542,7 @@ async fn a_unique_value_of_another_tenant_is_free() {
         .unwrap();
 }
 
-/// entries of a log are written by the engine alone, whoever asks.
+/// C-057: entries of a log are written by the engine alone, whoever asks.
 #[tokio::test]
 async fn logs_are_written_by_nobody() {
     let scene = Scene::new().await;

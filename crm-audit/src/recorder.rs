@@ -130,29 +130,20 @@ fn created(after: &Row) -> Changes {
     changes.into()
 }
 
-/// What a deleted record was filled with, and the new values of what changed besides in the same
-/// unit of work, without which later versions could not be built.
+/// What a record was filled with when it was deleted, which tells also what changed before in the
+/// same unit of work (R-064: a deletion has only old values).
 fn deleted(before: &Row, after: &Row) -> Changes {
-    let mut changes = filled(before, Side::Old);
-    for index in after.differing(&**before).iter() {
-        let Some(field) = after.object().fields().get(index) else {
-            continue;
-        };
-        if index == system::DELETED_AT {
-            continue;
-        }
-        let new = Some(kept(field, after.value(index)));
-        match changes.iter_mut().find(|change| change.field == field.name) {
-            Some(change) => change.new = new,
-            None => {
-                let old = Some(kept(field, before.value(index)));
-                changes.push(FieldChange {
-                    field: field.name.clone(),
-                    old,
-                    new,
-                });
-            }
-        }
+    let mut changes = filled(after, Side::Old);
+    let archived = after.value(system::ARCHIVED_AT);
+    if archived != before.value(system::ARCHIVED_AT)
+        && let Some(field) = after.object().fields().get(system::ARCHIVED_AT)
+    {
+        let old = Some(archived.into_owned());
+        changes.push(FieldChange {
+            field: field.name.clone(),
+            old,
+            new: None,
+        });
     }
     changes.into()
 }

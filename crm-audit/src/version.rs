@@ -50,11 +50,15 @@ pub(crate) fn rebuild<E: Entity>(
                     ..state.meta.next(event.created)
                 };
                 match event.event {
-                    AuditKind::Delete => state.meta.deleted_at = Some(event.created.at),
+                    AuditKind::Delete => {
+                        // A deletion has all that the record then was, as old values.
+                        state.meta.deleted_at = Some(event.created.at);
+                        state.values = empty::<E>();
+                        state.masked.clear();
+                    }
                     AuditKind::Restore => state.meta.deleted_at = None,
                     _ => {}
                 }
-                // Of a deletion, only what changed besides has new values.
                 state.apply::<E>(event);
             }
             (None, _) => {}
@@ -107,7 +111,11 @@ impl State {
     fn apply<E: Entity>(&mut self, event: &AuditEvent) {
         let schema = E::schema();
         for change in &event.changes {
-            let Some(new) = &change.new else { continue };
+            let told = match event.event {
+                AuditKind::Delete => &change.old,
+                _ => &change.new,
+            };
+            let Some(new) = told else { continue };
             let (name, member) = match change.field.split_once('.') {
                 Some((name, member)) => (name, Some(member)),
                 None => (&*change.field, None),
