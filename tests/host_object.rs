@@ -1,5 +1,5 @@
 //! An object of the host, one struct with `#[derive(Entity)]` and nothing else, is an object like
-//! the built-in ones (C-057, G-16).
+//! the built-in ones (C-032, C-036).
 
 #![allow(
     clippy::unwrap_used,
@@ -72,7 +72,7 @@ fn body(json: Json) -> Map<String, Json> {
     }
 }
 
-/// G-16: create, read, update, delete and restore need no more than the struct.
+/// C-036, G-16: create, read, update, delete and restore need no more than the struct.
 #[tokio::test]
 async fn one_struct_is_all_that_a_new_object_needs() {
     let session = session().await;
@@ -118,7 +118,7 @@ async fn one_struct_is_all_that_a_new_object_needs() {
     assert_eq!((&back.data, back.version), (&sold.data, 4));
 }
 
-/// filters, sorts and aggregates work on the host's fields, also through a relation.
+/// C-036: filters, sorts and aggregates work on the host's fields, also through a relation.
 #[tokio::test]
 async fn a_host_object_is_found_like_any_other() {
     let session = session().await;
@@ -197,7 +197,7 @@ async fn a_host_object_is_found_like_any_other() {
     assert_eq!(sum[0].measures[0].to_json(), json!("425"));
 }
 
-/// G-11: a unique key of the host's object holds, in any letter case, among live records.
+/// C-036: a unique key of the host's object holds, in any letter case, among live records.
 #[tokio::test]
 async fn a_unique_key_of_a_host_object_holds() {
     let session = session().await;
@@ -295,7 +295,7 @@ async fn a_host_object_is_audited_like_any_other() {
     assert!(session.audit().version(flat.id, 6).await.unwrap().is_none());
 }
 
-/// a web API reaches a host's object by its name, with JSON.
+/// C-032: a web API reaches a host's object by its name, with JSON.
 #[tokio::test]
 async fn a_host_object_is_reached_by_its_name() {
     let session = session().await;
@@ -380,7 +380,7 @@ async fn a_merge_patch_changes_what_it_names() {
     assert_eq!(error.field_errors()[0].code, "read_only");
 }
 
-/// C-189: the schema tells all that a user interface needs.
+/// C-032: the schema tells all that a user interface needs.
 #[tokio::test]
 async fn a_host_object_describes_itself() {
     let session = session().await;
