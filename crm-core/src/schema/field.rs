@@ -118,7 +118,8 @@ pub enum OnDelete {
     /// The deletion is refused while such records exist.
     #[default]
     Restrict,
-    /// The reference is emptied.
+    /// The reference is emptied; a record that its own rules do not allow without it, as an activity
+    /// without any other record, is deleted too.
     SetNull,
     /// Those records are deleted too.
     Cascade,
