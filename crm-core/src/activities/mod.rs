@@ -291,7 +291,9 @@ impl Records<'_, Activity> {
     ) -> Result<Arc<Record<Activity>>> {
         in_work!(self.workspace, |work| {
             let now = work.now();
-            if work.get(id).await?.status.is_finished() {
+            let current = work.get(id).await?;
+            work.rely_on(&*current);
+            if current.status.is_finished() {
                 return Err(RuleViolation::new(
                     "finished",
                     "C-015",

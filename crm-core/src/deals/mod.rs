@@ -239,6 +239,7 @@ impl Records<'_, Deal> {
     ) -> Result<Arc<Record<Deal>>> {
         in_work!(self.workspace, |work| {
             let current = work.get(deal).await?;
+            work.rely_on(&*current);
             if !current.is_closed() {
                 return Err(RuleViolation::new("not_closed", "R-038", "the deal is open").into());
             }
@@ -288,6 +289,7 @@ async fn close(
     reason: Option<&str>,
 ) -> Result<Arc<Record<Deal>>> {
     let current = work.get(deal).await?;
+    work.rely_on(&*current);
     let stages = stages_of(work, current.pipeline_id).await?;
     let stage = stages
         .iter()

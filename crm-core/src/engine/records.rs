@@ -192,7 +192,7 @@ impl<'a, E: Entity> Records<'a, E> {
         change: impl Fn(&mut E) + Send + Sync,
     ) -> Result<Arc<Record<E>>> {
         in_work!(self.workspace, |work| {
-            work.change(Access::User, id, &change).await
+            work.change(Access::User, id, None, &change).await
         })
     }
 
@@ -207,8 +207,7 @@ impl<'a, E: Entity> Records<'a, E> {
         change: impl Fn(&mut E) + Send + Sync,
     ) -> Result<Arc<Record<E>>> {
         in_work!(self.workspace, |work| {
-            work.expect_version(E::schema(), id.uuid(), version).await?;
-            work.change(Access::User, id, &change).await
+            work.change(Access::User, id, Some(version), &change).await
         })
     }
 
@@ -321,16 +320,24 @@ impl UnitOfWork {
         id: Id<E>,
         change: &(impl Fn(&mut E) + Sync + ?Sized),
     ) -> Result<Arc<Record<E>>> {
-        self.change(Access::Engine, id, change).await
+        self.change(Access::Engine, id, None, change).await
     }
 
     async fn change<E: Entity>(
         &mut self,
         access: Access,
         id: Id<E>,
+        expected: Option<i64>,
         change: &(impl Fn(&mut E) + Sync + ?Sized),
     ) -> Result<Arc<Record<E>>> {
         let row = self.live_row(E::schema(), id.uuid()).await?;
+        // The very row that is changed is the one that must have the version.
+        if expected.is_some_and(|version| row.version() != version) {
+            return Err(Error::Conflict {
+                object: E::schema().name().to_owned(),
+                id: id.uuid(),
+            });
+        }
         let record = typed::<E>(row.clone())?;
         let mut data = record.data.clone();
         change(&mut data);
@@ -380,24 +387,6 @@ impl UnitOfWork {
         match self.row(object, id).await? {
             Some(row) if !row.is_deleted() => Ok(row),
             _ => Err(not_found(object, id)),
-        }
-    }
-
-    /// The caller read the record at this version.
-    pub(super) async fn expect_version(
-        &self,
-        object: &ObjectRef,
-        id: uuid::Uuid,
-        version: i64,
-    ) -> Result<()> {
-        let row = self.live_row(object, id).await?;
-        if row.version() == version {
-            Ok(())
-        } else {
-            Err(Error::Conflict {
-                object: object.name().to_owned(),
-                id,
-            })
         }
     }
 

@@ -292,6 +292,7 @@ impl Records<'_, Team> {
             let now = work.now();
             match find_member(work, team, user).await? {
                 Some(member) if member.is_active() => {
+                    work.rely_on(&*member);
                     work.update(member.id, &|member: &mut TeamMember| {
                         member.left_at = Some(now);
                     })
