@@ -3,15 +3,18 @@
 use std::any::Any;
 use std::fmt;
 use std::ops::Deref;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use uuid::Uuid;
 
 use crate::Id;
 use crate::identity::User;
 use crate::schema::{AnyRecord, Entity, FieldSet, Meta, ObjectRef, Row, SYSTEM_FIELDS, ValueRef};
+use crate::value::ValueError;
 
 /// Who does something.
 ///
@@ -93,6 +96,7 @@ impl Actor {
     }
 }
 
+/// `user:` and the id, or the kind alone; what [`FromStr`] reads.
 impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.id() {
@@ -102,8 +106,53 @@ impl fmt::Display for Actor {
     }
 }
 
+/// Reads what `Display` writes.
+///
+/// ```
+/// use crm_core::Actor;
+///
+/// let actor: Actor = "import:01932c07-209c-7a4b-8000-000000000001".parse().unwrap();
+/// assert_eq!(actor.kind(), "import");
+/// assert!("user".parse::<Actor>().is_err(), "a user has an id");
+/// ```
+impl FromStr for Actor {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let (kind, id) = match text.split_once(':') {
+            Some((kind, id)) => (
+                kind,
+                Some(Uuid::try_parse(id).map_err(|_| invalid_actor())?),
+            ),
+            None => (text, None),
+        };
+        Self::from_parts(kind, id).ok_or_else(invalid_actor)
+    }
+}
+
+fn invalid_actor() -> ValueError {
+    ValueError::new(
+        "invalid_actor",
+        "must be `system`, `anonymous`, or `user:`, `api_client:` or `import:` with an id",
+    )
+}
+
+impl Serialize for Actor {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Actor {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// When something was done and by whom.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Stamp {
     /// The moment, to the microsecond.
     pub at: DateTime<Utc>,
@@ -238,5 +287,44 @@ impl<E: Entity> AnyRecord for Record<E> {
 
     fn with_meta(&self, meta: Meta) -> Row {
         Arc::new(Self::new(meta, self.data.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn actors() -> impl Strategy<Value = Actor> {
+        prop_oneof![
+            any::<u128>().prop_map(|id| Actor::User(Id::new(Uuid::from_u128(id)))),
+            any::<u128>().prop_map(|id| Actor::ApiClient(Uuid::from_u128(id))),
+            any::<u128>().prop_map(|id| Actor::Import(Uuid::from_u128(id))),
+            Just(Actor::System),
+            Just(Actor::Anonymous),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn actors_and_stamps_survive_text_and_json(
+            by in actors(),
+            micros in 0_i64..4_000_000_000_000_000,
+        ) {
+            prop_assert_eq!(by.to_string().parse::<Actor>().unwrap(), by);
+            prop_assert_eq!(Actor::from_parts(by.kind(), by.id()), Some(by));
+            let stamp = Stamp { at: DateTime::from_timestamp_micros(micros).unwrap(), by };
+            let json = serde_json::to_string(&stamp).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Stamp>(&json).unwrap(), stamp);
+        }
+
+        #[test]
+        fn no_text_makes_reading_an_actor_panic(text in ".{0,60}") {
+            if let Ok(actor) = text.parse::<Actor>() {
+                prop_assert_eq!(actor.to_string().parse::<Actor>().unwrap(), actor);
+            }
+        }
     }
 }

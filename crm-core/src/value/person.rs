@@ -1,5 +1,7 @@
 //! [`PersonName`] and [`Address`]: groups of fields that several objects have.
 
+use serde::{Deserialize, Serialize};
+
 use super::Country;
 use crate::schema::FieldGroup;
 
@@ -12,7 +14,8 @@ use crate::schema::FieldGroup;
 /// assert_eq!(ada.full_name().as_deref(), Some("Ada Lovelace"));
 /// assert_eq!(PersonName::split("Mary Ann Smith"), PersonName::new("Mary", "Ann Smith"));
 /// ```
-#[derive(Clone, PartialEq, Eq, FieldGroup)]
+#[derive(Clone, PartialEq, Eq, FieldGroup, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct PersonName {
     /// Given name.
     #[field(max_len = 100, personal, searchable)]
@@ -88,7 +91,8 @@ fn filled(part: &Option<String>) -> Option<&str> {
 /// };
 /// assert_eq!(address.lines(), ["1 Main Street", "Springfield", "United States of America"]);
 /// ```
-#[derive(Clone, PartialEq, Eq, FieldGroup)]
+#[derive(Clone, PartialEq, Eq, FieldGroup, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Address {
     /// Street, house number and what else stands above the city.
     #[field(multiline, max_len = 500)]
@@ -135,6 +139,22 @@ mod tests {
             prop_assert_eq!(name.parts(), wanted.len());
             let joined = (!wanted.is_empty()).then(|| wanted.join(" "));
             prop_assert_eq!(name.full_name(), joined);
+        }
+
+        #[test]
+        fn names_and_addresses_survive_json(text in ".{0,20}", some: bool) {
+            let text = some.then_some(text);
+            let name = PersonName { first_name: text.clone(), last_name: None };
+            let json = serde_json::to_string(&name).unwrap();
+            prop_assert_eq!(serde_json::from_str::<PersonName>(&json).unwrap(), name);
+            let address = Address {
+                street: text.clone(),
+                postal_code: text,
+                country: some.then(|| "DE".parse().unwrap()),
+                ..Address::default()
+            };
+            let json = serde_json::to_string(&address).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Address>(&json).unwrap(), address);
         }
 
         #[test]
