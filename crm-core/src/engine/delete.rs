@@ -24,13 +24,7 @@ impl UnitOfWork {
             }
             for other in self.referrers(&referring, index, row.id(), false).await? {
                 match on_delete {
-                    OnDelete::Restrict => {
-                        return Err(Error::Reference {
-                            object: object.name().to_owned(),
-                            by: referring.name().to_owned(),
-                            field: referring.field_name(index).to_owned(),
-                        });
-                    }
+                    OnDelete::Restrict => return Err(referenced(&object, &referring, index)),
                     OnDelete::Cascade => Box::pin(self.delete_row(other)).await?,
                     OnDelete::SetNull => match emptied(self, &other, index)? {
                         Some(after) => {
@@ -111,13 +105,7 @@ impl UnitOfWork {
         for (referring, index, on_delete) in self.referring(&object) {
             for other in self.all_referrers(&referring, index, row.id()).await? {
                 match on_delete {
-                    OnDelete::Restrict => {
-                        return Err(Error::Reference {
-                            object: object.name().to_owned(),
-                            by: referring.name().to_owned(),
-                            field: referring.field_name(index).to_owned(),
-                        });
-                    }
+                    OnDelete::Restrict => return Err(referenced(&object, &referring, index)),
                     OnDelete::Cascade => Box::pin(self.purge_row(other)).await?,
                     OnDelete::SetNull => match emptied(self, &other, index)? {
                         Some(after) => {
@@ -162,6 +150,15 @@ impl UnitOfWork {
             Condition::equals(index, Value::Uuid(id)),
         ))
         .await
+    }
+}
+
+/// The deletion is refused because of a reference.
+fn referenced(object: &ObjectRef, by: &ObjectRef, index: usize) -> Error {
+    Error::Reference {
+        object: object.name().to_owned(),
+        by: by.name().to_owned(),
+        field: by.field_name(index).to_owned(),
     }
 }
 

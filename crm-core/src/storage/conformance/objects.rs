@@ -39,10 +39,6 @@ pub struct Extent {
 }
 
 /// One field of every kind, nullable and required; every sort of unique key.
-#[allow(
-    clippy::duplicated_attributes,
-    reason = "each unique key says for itself what counts"
-)]
 #[derive(Clone, PartialEq, Entity)]
 #[entity(
     object = "specimen",
