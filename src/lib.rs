@@ -1,6 +1,6 @@
 //! An embeddable CRM domain engine: accounts, contacts, leads, pipelines, deals and activities as
-//! typed values, with validation, pipeline rules and an audit trail, in memory or over a storage of
-//! your own.
+//! typed values, with validation, pipeline rules and an audit trail, over PostgreSQL, in memory, or
+//! over a storage of your own.
 //!
 //! ```
 //! use crm_engine::prelude::*;
@@ -35,6 +35,10 @@ pub use crm_core::__private;
 pub use crm_core::*;
 pub use crm_custom_objects as custom_objects;
 pub use crm_storage_memory::MemoryStorage;
+#[cfg(feature = "postgres")]
+pub use crm_storage_postgres as postgres;
+#[cfg(feature = "postgres")]
+pub use crm_storage_postgres::PostgresStorage;
 
 use crm_core::engine::{Clock, CommitHook, EngineBuilder, IdGenerator, WriteRule};
 use crm_core::schema::{Entity, ObjectRef};
@@ -76,6 +80,26 @@ impl Crm {
     #[must_use]
     pub fn in_memory() -> Self {
         Self::builder(MemoryStorage::new()).build()
+    }
+
+    /// A CRM over PostgreSQL, in the schema `crm`, whose migrations have run.
+    /// [`PostgresStorage::builder`] has the other settings.
+    ///
+    /// ```no_run
+    /// use crm_engine::postgres::Migrations;
+    /// use crm_engine::prelude::*;
+    ///
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pool = sqlx::PgPool::connect("postgres://localhost/app").await?;
+    /// Migrations::new().run(&pool).await?;
+    /// let crm = Crm::postgres(pool);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "postgres")]
+    #[must_use]
+    pub fn postgres(pool: sqlx::PgPool) -> Self {
+        Self::builder(PostgresStorage::new(pool)).build()
     }
 
     /// Starts a CRM over a storage.

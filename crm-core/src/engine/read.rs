@@ -51,6 +51,12 @@ impl UnitOfWork {
     /// # Errors
     /// Those of the storage.
     pub async fn select(&self, query: &Query) -> Result<Vec<Row>> {
+        if query.stale {
+            // What a write is decided by is never stale.
+            let mut fresh = query.clone();
+            fresh.stale = false;
+            return Box::pin(self.select(&fresh)).await;
+        }
         if self.staged.is_empty() {
             return self.session.select(query).await;
         }
@@ -89,6 +95,11 @@ impl UnitOfWork {
     /// # Errors
     /// Those of the storage.
     pub async fn aggregate(&self, query: &AggregateQuery) -> Result<Vec<Group>> {
+        if query.stale {
+            let mut fresh = query.clone();
+            fresh.stale = false;
+            return Box::pin(self.aggregate(&fresh)).await;
+        }
         if self.staged.is_empty() {
             return self.session.aggregate(query).await;
         }

@@ -438,10 +438,32 @@ impl UnitOfWork {
         self.finish().await
     }
 
-    pub(super) async fn finish(&mut self) -> Result<Commit> {
-        if self.staged.is_empty() {
-            return Ok(self.commit);
-        }
+    /// Runs the hooks and gives what [`commit`](Self::commit) would write, for hosts that write it
+    /// in a transaction of their own: a backend may offer to join one, as
+    /// `PostgresStorage::commit_in` does. Nothing is written yet.
+    ///
+    /// ```
+    /// # use crm_core::engine::ManualClock;
+    /// use crm_core::accounts::Account;
+    /// # pollster::block_on(async {
+    /// # let engine = crm_core::Engine::builder(crm_core::storage::conformance::NaiveStorage::default()).build();
+    /// # let tenant = crm_core::Id::new(uuid::Uuid::from_u128(1));
+    /// let session = engine.session(tenant, crm_core::Actor::System);
+    /// let mut work = session.begin();
+    /// work.records::<Account>().create(Account::new("Globex")).await?;
+    /// let changes = work.prepare().await?;
+    /// assert_eq!(changes.changes.len(), 1);
+    /// # Ok::<(), crm_core::Error>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// What hooks refuse.
+    pub async fn prepare(mut self) -> Result<ChangeSet> {
+        self.change_set().await
+    }
+
+    async fn change_set(&mut self) -> Result<ChangeSet> {
         let engine = self.session.engine().clone();
         self.in_hooks = true;
         for hook in &engine.shared.hooks {
@@ -452,12 +474,20 @@ impl UnitOfWork {
             .into_iter()
             .filter_map(StagedChange::into_change)
             .collect();
-        let changes = ChangeSet::new(
+        Ok(ChangeSet::new(
             self.commit.id,
             self.commit.at,
             changes,
             std::mem::take(&mut self.expects),
-        );
+        ))
+    }
+
+    pub(super) async fn finish(&mut self) -> Result<Commit> {
+        if self.staged.is_empty() {
+            return Ok(self.commit);
+        }
+        let changes = self.change_set().await?;
+        let engine = self.session.engine().clone();
         // Ids and counts only: nothing here tells of a person.
         let span = tracing::debug_span!(
             "crm.commit",

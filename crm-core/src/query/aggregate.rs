@@ -87,6 +87,8 @@ pub struct Aggregate<E> {
     archived: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     deleted: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    stale: bool,
     #[serde(skip)]
     marker: PhantomData<fn() -> E>,
 }
@@ -129,6 +131,7 @@ impl<E> Clone for Aggregate<E> {
             measures: self.measures.clone(),
             archived: self.archived,
             deleted: self.deleted,
+            stale: self.stale,
             marker: PhantomData,
         }
     }
@@ -153,6 +156,7 @@ impl<E> Aggregate<E> {
             measures: Vec::new(),
             archived: false,
             deleted: false,
+            stale: false,
             marker: PhantomData,
         }
     }
@@ -265,6 +269,14 @@ impl<E> Aggregate<E> {
         self
     }
 
+    /// Lets a backend answer from a copy that lags a little behind; see
+    /// [`Find::stale`](super::Find::stale).
+    #[must_use]
+    pub const fn stale(mut self) -> Self {
+        self.stale = true;
+        self
+    }
+
     /// Binds the request to the schema.
     ///
     /// # Errors
@@ -298,6 +310,7 @@ impl<E> Aggregate<E> {
             condition,
             measures,
             groups,
+            stale: self.stale,
         })
     }
 }
@@ -428,6 +441,8 @@ pub struct AggregateQuery {
     pub measures: Vec<Measure>,
     /// What makes a group.
     pub groups: Vec<Grouping>,
+    /// Whether the answer may come from a copy that lags a little behind.
+    pub stale: bool,
 }
 
 impl AggregateQuery {
@@ -439,6 +454,7 @@ impl AggregateQuery {
             condition,
             measures: vec![Measure::Count],
             groups: Vec::new(),
+            stale: false,
         }
     }
 }

@@ -77,6 +77,8 @@ pub struct Find<E> {
     archived: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     deleted: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    stale: bool,
     #[serde(skip)]
     marker: PhantomData<fn() -> E>,
 }
@@ -97,6 +99,7 @@ impl<E> Clone for Find<E> {
             before: self.before.clone(),
             archived: self.archived,
             deleted: self.deleted,
+            stale: self.stale,
             marker: PhantomData,
         }
     }
@@ -130,6 +133,7 @@ impl<E> Find<E> {
             before: None,
             archived: false,
             deleted: false,
+            stale: false,
             marker: PhantomData,
         }
     }
@@ -192,6 +196,14 @@ impl<E> Find<E> {
         self
     }
 
+    /// Lets a backend answer from a copy that lags a little behind, such as a read replica: for
+    /// lists and reports that need not show what was written a moment ago.
+    #[must_use]
+    pub const fn stale(mut self) -> Self {
+        self.stale = true;
+        self
+    }
+
     /// Binds the request to the schema.
     ///
     /// # Errors
@@ -251,6 +263,7 @@ impl<E> Find<E> {
                 sort,
                 after,
                 limit: limit + 1,
+                stale: self.stale,
             },
             backwards,
         })
@@ -313,6 +326,8 @@ pub struct Query {
     pub after: Option<Vec<Value>>,
     /// The most rows.
     pub limit: usize,
+    /// Whether the answer may come from a copy that lags a little behind.
+    pub stale: bool,
 }
 
 impl Query {
@@ -328,6 +343,7 @@ impl Query {
             }],
             after: None,
             limit: usize::MAX,
+            stale: false,
         }
     }
 

@@ -1,0 +1,26 @@
+-- Made from the schemas of the objects, and frozen once released: then changes are a new file.
+
+DROP TABLE
+    "crm"."audit_events",
+    "crm"."activities",
+    "crm"."leads",
+    "crm"."deal_stage_history",
+    "crm"."deals",
+    "crm"."pipeline_stages",
+    "crm"."pipelines",
+    "crm"."contacts",
+    "crm"."accounts",
+    "crm"."team_members",
+    "crm"."teams",
+    "crm"."users",
+    "crm"."tenant_configurations",
+    "crm"."tenants";
+
+DROP FUNCTION "crm".refuse;
+DROP FUNCTION "crm".tagged;
+DROP FUNCTION "crm".search;
+DROP FUNCTION "crm".search_text;
+DROP FUNCTION "crm".fold_case;
+
+REVOKE USAGE ON SCHEMA "crm" FROM "crm_app";
+REVOKE USAGE ON SCHEMA "crm" FROM "crm_search";

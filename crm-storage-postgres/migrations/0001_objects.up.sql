@@ -1,0 +1,1123 @@
+-- Made from the schemas of the objects, and frozen once released: then changes are a new file.
+
+-- The schema, unless it was made before, perhaps by somebody who may.
+DO $do$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'crm') THEN
+        CREATE SCHEMA "crm";
+    END IF;
+END
+$do$;
+
+-- The role of the application, and the one that the search functions belong to. Roles are
+-- shared by all databases of a server: another may make them at the same time.
+DO $do$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'crm_app') THEN
+        CREATE ROLE "crm_app" NOLOGIN;
+    END IF;
+EXCEPTION
+    WHEN duplicate_object OR unique_violation THEN NULL;
+END
+$do$;
+DO $do$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'crm_search') THEN
+        CREATE ROLE "crm_search" NOLOGIN;
+    END IF;
+EXCEPTION
+    WHEN duplicate_object OR unique_violation THEN NULL;
+END
+$do$;
+GRANT USAGE ON SCHEMA "crm" TO "crm_app";
+GRANT USAGE ON SCHEMA "crm" TO "crm_search";
+
+-- A text with its case folded, as the library folds it: what `str::to_lowercase` gives.
+--
+-- Texts of ASCII letters take the short way. The others need a locale that knows all letters: ICU
+-- is there whatever the locale of the database. The letters in the second case are younger than
+-- the ICU of many servers. Not STRICT: only so the planner can put the body in place of the call.
+CREATE FUNCTION "crm".fold_case(text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS $function$
+    SELECT CASE
+        WHEN octet_length($1) = length($1) THEN lower($1 COLLATE "C")
+        WHEN $1 COLLATE "C" ~ '[\u1C89\uA7CB-\uA7DC\U00010D50-\U00010D65\U00016EA0-\U00016EB8]'
+            THEN lower(translate(
+                    $1,
+                    U&'\1C89\A7CB\A7CC\A7CE\A7D2\A7D4\A7DA\A7DC\+010D50\+010D51\+010D52\+010D53'
+                    '\+010D54\+010D55\+010D56\+010D57\+010D58\+010D59\+010D5A\+010D5B\+010D5C'
+                    '\+010D5D\+010D5E\+010D5F\+010D60\+010D61\+010D62\+010D63\+010D64\+010D65'
+                    '\+016EA0\+016EA1\+016EA2\+016EA3\+016EA4\+016EA5\+016EA6\+016EA7\+016EA8'
+                    '\+016EA9\+016EAA\+016EAB\+016EAC\+016EAD\+016EAE\+016EAF\+016EB0\+016EB1'
+                    '\+016EB2\+016EB3\+016EB4\+016EB5\+016EB6\+016EB7\+016EB8',
+                    U&'\1C8A\0264\A7CD\A7CF\A7D3\A7D5\A7DB\019B\+010D70\+010D71\+010D72\+010D73'
+                    '\+010D74\+010D75\+010D76\+010D77\+010D78\+010D79\+010D7A\+010D7B\+010D7C'
+                    '\+010D7D\+010D7E\+010D7F\+010D80\+010D81\+010D82\+010D83\+010D84\+010D85'
+                    '\+016EBB\+016EBC\+016EBD\+016EBE\+016EBF\+016EC0\+016EC1\+016EC2\+016EC3'
+                    '\+016EC4\+016EC5\+016EC6\+016EC7\+016EC8\+016EC9\+016ECA\+016ECB\+016ECC'
+                    '\+016ECD\+016ECE\+016ECF\+016ED0\+016ED1\+016ED2\+016ED3'
+                ) COLLATE "und-x-icu") COLLATE "C"
+        ELSE lower($1 COLLATE "und-x-icu") COLLATE "C"
+    END
+$function$;
+
+-- What the full-text vectors hold of a text, and what is looked for in them: no case, no accents.
+-- The vectors call it only for texts that are not ASCII.
+CREATE FUNCTION "crm".search_text(text) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+AS $function$
+BEGIN
+    RETURN regexp_replace(
+        normalize(lower($1 COLLATE "und-x-icu"), NFKD) COLLATE "C", '[\u0300-\u036F]', '', 'g');
+END
+$function$;
+
+-- The live records of a table in which every word of `query` begins a word, best first.
+--
+-- Full-text operators are not leakproof, so under row-level security they cannot use their index.
+-- This function belongs to a role that sees all rows, but only the columns that a search needs; it
+-- looks at those of `tenant` only, and refuses any other tenant than that of the transaction. At
+-- most 1,000 hits are ranked.
+CREATE FUNCTION "crm".search(tenant uuid, object_table text, query text, max_results integer)
+    RETURNS TABLE (id uuid, rank real)
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER ROWS 50
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    words tsquery;
+BEGIN
+    IF tenant IS NULL
+        OR tenant IS DISTINCT FROM NULLIF(current_setting('crm.tenant_id', true), '')::uuid THEN
+        RAISE EXCEPTION 'the tenant is not that of the transaction'
+            USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    IF NOT EXISTS (
+        SELECT FROM pg_attribute AS a
+        JOIN pg_class AS c ON c.oid = a.attrelid
+        JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE n.nspname = 'crm' AND c.relname = object_table
+            AND c.relkind = 'r' AND a.attname = 'search_vector' AND a.atttypid = 'tsvector'::regtype
+    ) THEN
+        RAISE EXCEPTION 'no such table to search' USING ERRCODE = 'undefined_table';
+    END IF;
+
+    -- Every word as it was typed, or all that the parser makes of it: an e-mail address is one word
+    -- for the parser when it is complete, and several before.
+    SELECT string_agg('(' || concat_ws(' | ', whole, parts) || ')', ' & ')::tsquery INTO words
+    FROM (
+        SELECT
+            '''' || replace(replace(word, '\', '\\'), '''', '''''') || ''':*' AS whole,
+            (
+                SELECT string_agg(
+                    '''' || replace(replace(lexeme, '\', '\\'), '''', '''''') || ''':*', ' & ')
+                FROM unnest(tsvector_to_array(to_tsvector('simple'::regconfig, word))) AS lexeme
+            ) AS parts
+        FROM regexp_split_to_table(
+            left("crm".search_text(left(query, 256)), 256), '\s+') AS word
+        WHERE word <> ''
+        LIMIT 16
+    ) AS typed
+    WHERE parts IS NOT NULL;
+    IF words IS NULL THEN
+        RETURN;
+    END IF;
+
+    RETURN QUERY EXECUTE format(
+        'SELECT hit.id, ts_rank(hit.search_vector, $2) AS rank FROM ('
+        'SELECT t.id, t.search_vector FROM %I.%I AS t WHERE t.tenant_id = $1 '
+        'AND t.search_vector @@ $2 AND t.deleted_at IS NULL LIMIT 1000) AS hit '
+        'ORDER BY rank DESC, hit.id LIMIT greatest($3, 0)',
+        'crm', object_table)
+        USING tenant, words, max_results;
+END
+$function$;
+
+-- The records of a table whose list in `column_name` holds any or all of `tags`, deleted ones too:
+-- whether those count is the caller's to say. Array operators are not leakproof; see `search`.
+CREATE FUNCTION "crm".tagged(
+    tenant uuid, object_table text, column_name text, tags text[], match_all boolean
+)
+    RETURNS SETOF uuid
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER ROWS 100
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+BEGIN
+    IF tenant IS NULL
+        OR tenant IS DISTINCT FROM NULLIF(current_setting('crm.tenant_id', true), '')::uuid THEN
+        RAISE EXCEPTION 'the tenant is not that of the transaction'
+            USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    IF NOT EXISTS (
+        SELECT FROM pg_attribute AS a
+        JOIN pg_class AS c ON c.oid = a.attrelid
+        JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE n.nspname = 'crm' AND c.relname = object_table
+            AND c.relkind = 'r' AND a.attname = column_name AND a.atttypid = 'text[]'::regtype
+    ) THEN
+        RAISE EXCEPTION 'no such list of tags' USING ERRCODE = 'undefined_column';
+    END IF;
+    RETURN QUERY EXECUTE format(
+        'SELECT t.id FROM %I.%I AS t WHERE t.tenant_id = $1 AND t.%I %s $2',
+        'crm', object_table, column_name, CASE WHEN match_all THEN '@>' ELSE '&&' END)
+        USING tenant, tags;
+END
+$function$;
+
+-- Refuses a commit: everything that its statement did is undone.
+CREATE FUNCTION "crm".refuse(code text, detail text) RETURNS boolean
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+BEGIN
+    RAISE EXCEPTION 'refused' USING ERRCODE = code, DETAIL = detail;
+END
+$function$;
+
+CREATE TABLE "crm"."tenants" (
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "name" varchar(255) COLLATE "C" NOT NULL,
+    "subdomain" varchar(63) COLLATE "C" NOT NULL,
+    "display_name" varchar(255) COLLATE "C" NOT NULL,
+    "custom_domain" varchar(253) COLLATE "C",
+    "description" varchar(32768) COLLATE "C",
+    "industry" varchar(100) COLLATE "C",
+    "company_size" varchar(50) COLLATE "C",
+    "country" varchar(2) COLLATE "C",
+    "timezone" varchar(50) COLLATE "C" NOT NULL,
+    "currency" varchar(3) COLLATE "C" NOT NULL,
+    "language" varchar(35) COLLATE "C" NOT NULL,
+    "logo_url" varchar(500) COLLATE "C",
+    "favicon_url" varchar(500) COLLATE "C",
+    "brand_colors" jsonb NOT NULL,
+    "settings" jsonb NOT NULL,
+    "features" jsonb NOT NULL,
+    "limits" jsonb NOT NULL,
+    "billing_info" jsonb,
+    "subscription_plan" varchar(50) COLLATE "C" NOT NULL,
+    "subscription_status" varchar(50) COLLATE "C" NOT NULL,
+    "trial_ends_at" timestamptz,
+    "subscription_ends_at" timestamptz,
+    "suspension_reason" varchar(1000) COLLATE "C",
+    "suspended_at" timestamptz,
+    "is_active" boolean NOT NULL,
+    "subdomain_folded" text COLLATE "C" NOT NULL,
+    "custom_domain_folded" text COLLATE "C",
+    CONSTRAINT "tenants_pkey" PRIMARY KEY ("id"),
+    CONSTRAINT "tenants_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "tenants_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "tenants_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "tenants_company_size_check" CHECK ("company_size" IN ('startup', 'small', 'medium', 'large', 'enterprise')),
+    CONSTRAINT "tenants_subscription_plan_check" CHECK ("subscription_plan" IN ('trial', 'basic', 'professional', 'enterprise', 'custom')),
+    CONSTRAINT "tenants_subscription_status_check" CHECK ("subscription_status" IN ('active', 'past_due', 'cancelled', 'suspended', 'expired'))
+);
+CREATE UNIQUE INDEX "tenants_subdomain_folded_key" ON "crm"."tenants" ("subdomain_folded") WHERE "deleted_at" IS NULL;
+CREATE UNIQUE INDEX "tenants_custom_domain_folded_key" ON "crm"."tenants" ("custom_domain_folded") WHERE "deleted_at" IS NULL;
+CREATE INDEX "tenants_created_at_idx" ON "crm"."tenants" ("created_at");
+CREATE INDEX "tenants_updated_at_idx" ON "crm"."tenants" ("updated_at");
+ALTER TABLE "crm"."tenants" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."tenants"
+    USING ("id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid OR current_setting('crm.platform', true) = 'on')
+    WITH CHECK ("id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."tenants" TO "crm_app";
+
+CREATE TABLE "crm"."tenant_configurations" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "category" varchar(50) COLLATE "C" NOT NULL,
+    "key" varchar(100) COLLATE "C" NOT NULL,
+    "value" jsonb NOT NULL,
+    "is_system" boolean NOT NULL,
+    "description" varchar(32768) COLLATE "C",
+    CONSTRAINT "tenant_configurations_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "tenant_configurations_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "tenant_configurations_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "tenant_configurations_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "tenant_configurations_category_check" CHECK ("category" IN ('general', 'security', 'integrations', 'notifications', 'branding', 'features', 'limits', 'ui_customization', 'business_rules', 'workflow_automation'))
+);
+CREATE UNIQUE INDEX "tenant_configurations_category_key_key" ON "crm"."tenant_configurations" ("tenant_id", "category", "key") WHERE "deleted_at" IS NULL;
+CREATE INDEX "tenant_configurations_created_at_idx" ON "crm"."tenant_configurations" ("tenant_id", "created_at");
+CREATE INDEX "tenant_configurations_updated_at_idx" ON "crm"."tenant_configurations" ("tenant_id", "updated_at");
+ALTER TABLE "crm"."tenant_configurations" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."tenant_configurations"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."tenant_configurations" TO "crm_app";
+
+CREATE TABLE "crm"."users" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "email" varchar(254) COLLATE "C" NOT NULL,
+    "username" varchar(100) COLLATE "C",
+    "email_verified_at" timestamptz,
+    "password_hash" varchar(255) COLLATE "C",
+    "first_name" varchar(100) COLLATE "C",
+    "last_name" varchar(100) COLLATE "C",
+    "display_name" varchar(201) COLLATE "C",
+    "avatar_url" varchar(500) COLLATE "C",
+    "phone" varchar(50) COLLATE "C",
+    "phone_e164" varchar(16) COLLATE "C",
+    "mobile" varchar(50) COLLATE "C",
+    "mobile_e164" varchar(16) COLLATE "C",
+    "job_title" varchar(150) COLLATE "C",
+    "department" varchar(100) COLLATE "C",
+    "manager_id" uuid,
+    "employee_id" varchar(50) COLLATE "C",
+    "hire_date" date,
+    "birth_date" date,
+    "address_street" varchar(500) COLLATE "C",
+    "address_city" varchar(100) COLLATE "C",
+    "address_region" varchar(100) COLLATE "C",
+    "address_postal_code" varchar(20) COLLATE "C",
+    "address_country" varchar(2) COLLATE "C",
+    "timezone" varchar(50) COLLATE "C" NOT NULL,
+    "language" varchar(35) COLLATE "C" NOT NULL,
+    "locale" varchar(35) COLLATE "C" NOT NULL,
+    "date_format" varchar(20) COLLATE "C" NOT NULL,
+    "time_format" varchar(50) COLLATE "C" NOT NULL,
+    "currency" varchar(3) COLLATE "C" NOT NULL,
+    "preferences" jsonb NOT NULL,
+    "custom_fields" jsonb NOT NULL,
+    "status" varchar(50) COLLATE "C" NOT NULL,
+    "last_login_at" timestamptz,
+    "last_activity_at" timestamptz,
+    "password_changed_at" timestamptz,
+    "must_change_password" boolean NOT NULL,
+    "failed_login_attempts" bigint NOT NULL,
+    "locked_until" timestamptz,
+    "email_folded" text COLLATE "C" NOT NULL,
+    "username_folded" text COLLATE "C",
+    "search_vector" tsvector GENERATED ALWAYS AS (
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("email") <> length("email") THEN "crm".search_text("email") ELSE coalesce("email", '') END), 'A')
+        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("first_name") <> length("first_name") THEN "crm".search_text("first_name") ELSE coalesce("first_name", '') END), 'B')
+        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("last_name") <> length("last_name") THEN "crm".search_text("last_name") ELSE coalesce("last_name", '') END), 'C')
+    ) STORED,
+    CONSTRAINT "users_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "users_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "users_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "users_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "users_time_format_check" CHECK ("time_format" IN ('12h', '24h')),
+    CONSTRAINT "users_status_check" CHECK ("status" IN ('active', 'inactive', 'suspended', 'archived')),
+    CONSTRAINT "users_failed_login_attempts_check" CHECK ("failed_login_attempts" BETWEEN 0 AND 2147483647)
+);
+CREATE UNIQUE INDEX "users_email_folded_key" ON "crm"."users" ("tenant_id", "email_folded") WHERE "deleted_at" IS NULL;
+CREATE UNIQUE INDEX "users_username_folded_key" ON "crm"."users" ("tenant_id", "username_folded") WHERE "deleted_at" IS NULL;
+CREATE UNIQUE INDEX "users_employee_id_key" ON "crm"."users" ("tenant_id", "employee_id") WHERE "deleted_at" IS NULL;
+CREATE INDEX "users_created_at_idx" ON "crm"."users" ("tenant_id", "created_at");
+CREATE INDEX "users_updated_at_idx" ON "crm"."users" ("tenant_id", "updated_at");
+CREATE INDEX "users_last_name_idx" ON "crm"."users" ("tenant_id", "last_name");
+CREATE INDEX "users_manager_id_idx" ON "crm"."users" ("tenant_id", "manager_id");
+CREATE INDEX "users_status_idx" ON "crm"."users" ("tenant_id", "status");
+CREATE INDEX "users_search_vector_idx" ON "crm"."users" USING gin ("search_vector");
+ALTER TABLE "crm"."users" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."users"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."users" TO "crm_app";
+CREATE POLICY "search" ON "crm"."users" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at", "search_vector") ON "crm"."users" TO "crm_search";
+
+CREATE TABLE "crm"."teams" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "name" varchar(100) COLLATE "C" NOT NULL,
+    "description" varchar(32768) COLLATE "C",
+    "team_type" varchar(50) COLLATE "C" NOT NULL,
+    "parent_team_id" uuid,
+    "manager_id" uuid,
+    "is_active" boolean NOT NULL,
+    "search_vector" tsvector GENERATED ALWAYS AS (
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE coalesce("name", '') END), 'A')
+    ) STORED,
+    CONSTRAINT "teams_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "teams_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "teams_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "teams_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "teams_team_type_check" CHECK ("team_type" IN ('functional', 'project', 'cross_functional', 'temporary'))
+);
+CREATE UNIQUE INDEX "teams_name_key" ON "crm"."teams" ("tenant_id", "name") WHERE "deleted_at" IS NULL;
+CREATE INDEX "teams_created_at_idx" ON "crm"."teams" ("tenant_id", "created_at");
+CREATE INDEX "teams_updated_at_idx" ON "crm"."teams" ("tenant_id", "updated_at");
+CREATE INDEX "teams_parent_team_id_idx" ON "crm"."teams" ("tenant_id", "parent_team_id");
+CREATE INDEX "teams_manager_id_idx" ON "crm"."teams" ("tenant_id", "manager_id");
+CREATE INDEX "teams_search_vector_idx" ON "crm"."teams" USING gin ("search_vector");
+ALTER TABLE "crm"."teams" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."teams"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."teams" TO "crm_app";
+CREATE POLICY "search" ON "crm"."teams" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at", "search_vector") ON "crm"."teams" TO "crm_search";
+
+CREATE TABLE "crm"."team_members" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "team_id" uuid NOT NULL,
+    "user_id" uuid NOT NULL,
+    "role" varchar(50) COLLATE "C" NOT NULL,
+    "joined_at" timestamptz NOT NULL,
+    "left_at" timestamptz,
+    CONSTRAINT "team_members_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "team_members_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "team_members_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "team_members_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "team_members_role_check" CHECK ("role" IN ('member', 'lead', 'admin'))
+);
+CREATE UNIQUE INDEX "team_members_team_id_user_id_key" ON "crm"."team_members" ("tenant_id", "team_id", "user_id") WHERE "deleted_at" IS NULL;
+CREATE INDEX "team_members_user_id_idx" ON "crm"."team_members" ("tenant_id", "user_id");
+CREATE INDEX "team_members_created_at_idx" ON "crm"."team_members" ("tenant_id", "created_at");
+CREATE INDEX "team_members_updated_at_idx" ON "crm"."team_members" ("tenant_id", "updated_at");
+CREATE INDEX "team_members_team_id_idx" ON "crm"."team_members" ("tenant_id", "team_id");
+ALTER TABLE "crm"."team_members" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."team_members"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."team_members" TO "crm_app";
+
+CREATE TABLE "crm"."accounts" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "name" varchar(255) COLLATE "C" NOT NULL,
+    "account_number" varchar(100) COLLATE "C",
+    "account_type" varchar(50) COLLATE "C" NOT NULL,
+    "industry" varchar(100) COLLATE "C",
+    "sub_industry" varchar(100) COLLATE "C",
+    "website" varchar(255) COLLATE "C",
+    "description" varchar(32768) COLLATE "C",
+    "annual_revenue" numeric(19,2),
+    "employee_count" bigint,
+    "founded_year" bigint,
+    "stock_symbol" varchar(10) COLLATE "C",
+    "parent_account_id" uuid,
+    "billing_street" varchar(500) COLLATE "C",
+    "billing_city" varchar(100) COLLATE "C",
+    "billing_region" varchar(100) COLLATE "C",
+    "billing_postal_code" varchar(20) COLLATE "C",
+    "billing_country" varchar(2) COLLATE "C",
+    "shipping_street" varchar(500) COLLATE "C",
+    "shipping_city" varchar(100) COLLATE "C",
+    "shipping_region" varchar(100) COLLATE "C",
+    "shipping_postal_code" varchar(20) COLLATE "C",
+    "shipping_country" varchar(2) COLLATE "C",
+    "phone" varchar(50) COLLATE "C",
+    "phone_e164" varchar(16) COLLATE "C",
+    "fax" varchar(50) COLLATE "C",
+    "fax_e164" varchar(16) COLLATE "C",
+    "email" varchar(254) COLLATE "C",
+    "social_profiles" jsonb NOT NULL,
+    "territory_id" uuid,
+    "owner_id" uuid,
+    "account_manager_id" uuid,
+    "status" varchar(50) COLLATE "C" NOT NULL,
+    "priority" varchar(50) COLLATE "C" NOT NULL,
+    "health_score" bigint NOT NULL,
+    "last_activity_at" timestamptz,
+    "next_activity_at" timestamptz,
+    "custom_fields" jsonb NOT NULL,
+    "tags" text[] COLLATE "C" NOT NULL,
+    "email_folded" text COLLATE "C",
+    "search_vector" tsvector GENERATED ALWAYS AS (
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE coalesce("name", '') END), 'A')
+        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("description") <> length("description") THEN "crm".search_text("description") ELSE coalesce("description", '') END), 'B')
+        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("email") <> length("email") THEN "crm".search_text("email") ELSE coalesce("email", '') END), 'C')
+    ) STORED,
+    CONSTRAINT "accounts_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "accounts_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "accounts_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "accounts_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "accounts_account_type_check" CHECK ("account_type" IN ('prospect', 'customer', 'partner', 'vendor', 'competitor', 'former_customer')),
+    CONSTRAINT "accounts_annual_revenue_check" CHECK ("annual_revenue" >= 0),
+    CONSTRAINT "accounts_employee_count_check" CHECK ("employee_count" BETWEEN 0 AND 2147483647),
+    CONSTRAINT "accounts_founded_year_check" CHECK ("founded_year" BETWEEN 1000 AND 9999),
+    CONSTRAINT "accounts_status_check" CHECK ("status" IN ('active', 'inactive', 'archived')),
+    CONSTRAINT "accounts_priority_check" CHECK ("priority" IN ('low', 'medium', 'high', 'critical')),
+    CONSTRAINT "accounts_health_score_check" CHECK ("health_score" BETWEEN 0 AND 100)
+);
+CREATE UNIQUE INDEX "accounts_account_number_key" ON "crm"."accounts" ("tenant_id", "account_number") WHERE "deleted_at" IS NULL;
+CREATE INDEX "accounts_owner_id_status_idx" ON "crm"."accounts" ("tenant_id", "owner_id", "status");
+CREATE INDEX "accounts_name_idx" ON "crm"."accounts" ("tenant_id", "name");
+CREATE INDEX "accounts_created_at_idx" ON "crm"."accounts" ("tenant_id", "created_at");
+CREATE INDEX "accounts_updated_at_idx" ON "crm"."accounts" ("tenant_id", "updated_at");
+CREATE INDEX "accounts_account_type_idx" ON "crm"."accounts" ("tenant_id", "account_type");
+CREATE INDEX "accounts_industry_idx" ON "crm"."accounts" ("tenant_id", "industry");
+CREATE INDEX "accounts_parent_account_id_idx" ON "crm"."accounts" ("tenant_id", "parent_account_id");
+CREATE INDEX "accounts_email_folded_idx" ON "crm"."accounts" ("tenant_id", "email_folded");
+CREATE INDEX "accounts_territory_id_idx" ON "crm"."accounts" ("tenant_id", "territory_id");
+CREATE INDEX "accounts_account_manager_id_idx" ON "crm"."accounts" ("tenant_id", "account_manager_id");
+CREATE INDEX "accounts_health_score_idx" ON "crm"."accounts" ("tenant_id", "health_score");
+CREATE INDEX "accounts_last_activity_at_idx" ON "crm"."accounts" ("tenant_id", "last_activity_at");
+CREATE INDEX "accounts_tags_idx" ON "crm"."accounts" USING gin ("tags");
+CREATE INDEX "accounts_search_vector_idx" ON "crm"."accounts" USING gin ("search_vector");
+ALTER TABLE "crm"."accounts" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."accounts"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."accounts" TO "crm_app";
+CREATE POLICY "search" ON "crm"."accounts" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at", "tags", "search_vector") ON "crm"."accounts" TO "crm_search";
+
+CREATE TABLE "crm"."contacts" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "first_name" varchar(100) COLLATE "C",
+    "last_name" varchar(100) COLLATE "C",
+    "account_id" uuid,
+    "email" varchar(254) COLLATE "C",
+    "phone" varchar(50) COLLATE "C",
+    "phone_e164" varchar(16) COLLATE "C",
+    "mobile" varchar(50) COLLATE "C",
+    "mobile_e164" varchar(16) COLLATE "C",
+    "company" varchar(255) COLLATE "C",
+    "job_title" varchar(150) COLLATE "C",
+    "department" varchar(100) COLLATE "C",
+    "mailing_street" varchar(500) COLLATE "C",
+    "mailing_city" varchar(100) COLLATE "C",
+    "mailing_region" varchar(100) COLLATE "C",
+    "mailing_postal_code" varchar(20) COLLATE "C",
+    "mailing_country" varchar(2) COLLATE "C",
+    "social_profiles" jsonb NOT NULL,
+    "lead_source" varchar(100) COLLATE "C",
+    "preferred_contact_method" varchar(50) COLLATE "C" NOT NULL,
+    "do_not_call" boolean NOT NULL,
+    "do_not_email" boolean NOT NULL,
+    "email_opt_out" boolean NOT NULL,
+    "timezone" varchar(50) COLLATE "C" NOT NULL,
+    "language" varchar(35) COLLATE "C" NOT NULL,
+    "status" varchar(50) COLLATE "C" NOT NULL,
+    "description" varchar(32768) COLLATE "C",
+    "lead_score" bigint NOT NULL,
+    "deal_count" bigint NOT NULL,
+    "total_deal_value" jsonb NOT NULL,
+    "won_deal_count" bigint NOT NULL,
+    "won_deal_value" jsonb NOT NULL,
+    "last_contacted_at" timestamptz,
+    "last_activity_at" timestamptz,
+    "next_activity_at" timestamptz,
+    "owner_id" uuid,
+    "custom_fields" jsonb NOT NULL,
+    "tags" text[] COLLATE "C" NOT NULL,
+    "email_folded" text COLLATE "C",
+    "search_vector" tsvector GENERATED ALWAYS AS (
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("first_name") <> length("first_name") THEN "crm".search_text("first_name") ELSE coalesce("first_name", '') END), 'A')
+        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("last_name") <> length("last_name") THEN "crm".search_text("last_name") ELSE coalesce("last_name", '') END), 'B')
+        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("email") <> length("email") THEN "crm".search_text("email") ELSE coalesce("email", '') END), 'C')
+        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("company") <> length("company") THEN "crm".search_text("company") ELSE coalesce("company", '') END), 'D')
+        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("description") <> length("description") THEN "crm".search_text("description") ELSE coalesce("description", '') END), 'D')
+    ) STORED,
+    CONSTRAINT "contacts_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "contacts_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "contacts_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "contacts_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "contacts_preferred_contact_method_check" CHECK ("preferred_contact_method" IN ('email', 'phone', 'mobile', 'sms', 'post', 'other')),
+    CONSTRAINT "contacts_status_check" CHECK ("status" IN ('active', 'inactive', 'archived', 'deceased')),
+    CONSTRAINT "contacts_lead_score_check" CHECK ("lead_score" BETWEEN 0 AND 100),
+    CONSTRAINT "contacts_deal_count_check" CHECK ("deal_count" BETWEEN 0 AND 2147483647),
+    CONSTRAINT "contacts_won_deal_count_check" CHECK ("won_deal_count" BETWEEN 0 AND 2147483647)
+);
+CREATE UNIQUE INDEX "contacts_email_folded_key" ON "crm"."contacts" ("tenant_id", "email_folded") WHERE "deleted_at" IS NULL;
+CREATE INDEX "contacts_owner_id_created_at_idx" ON "crm"."contacts" ("tenant_id", "owner_id", "created_at");
+CREATE INDEX "contacts_account_id_status_idx" ON "crm"."contacts" ("tenant_id", "account_id", "status");
+CREATE INDEX "contacts_created_at_idx" ON "crm"."contacts" ("tenant_id", "created_at");
+CREATE INDEX "contacts_updated_at_idx" ON "crm"."contacts" ("tenant_id", "updated_at");
+CREATE INDEX "contacts_last_name_idx" ON "crm"."contacts" ("tenant_id", "last_name");
+CREATE INDEX "contacts_lead_source_idx" ON "crm"."contacts" ("tenant_id", "lead_source");
+CREATE INDEX "contacts_status_idx" ON "crm"."contacts" ("tenant_id", "status");
+CREATE INDEX "contacts_last_activity_at_idx" ON "crm"."contacts" ("tenant_id", "last_activity_at");
+CREATE INDEX "contacts_tags_idx" ON "crm"."contacts" USING gin ("tags");
+CREATE INDEX "contacts_search_vector_idx" ON "crm"."contacts" USING gin ("search_vector");
+CREATE INDEX "contacts_phone_e164_if_set_idx" ON "crm"."contacts" ("tenant_id", "phone_e164") WHERE "phone_e164" IS NOT NULL;
+CREATE INDEX "contacts_mobile_e164_if_set_idx" ON "crm"."contacts" ("tenant_id", "mobile_e164") WHERE "mobile_e164" IS NOT NULL;
+ALTER TABLE "crm"."contacts" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."contacts"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."contacts" TO "crm_app";
+CREATE POLICY "search" ON "crm"."contacts" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at", "tags", "search_vector") ON "crm"."contacts" TO "crm_search";
+
+CREATE TABLE "crm"."pipelines" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "name" varchar(255) COLLATE "C" NOT NULL,
+    "description" varchar(32768) COLLATE "C",
+    "pipeline_type" varchar(50) COLLATE "C" NOT NULL,
+    "is_default" boolean NOT NULL,
+    "is_active" boolean NOT NULL,
+    "currency" varchar(3) COLLATE "C" NOT NULL,
+    "probability_calculation" varchar(50) COLLATE "C" NOT NULL,
+    "stage_order_enforced" boolean NOT NULL,
+    "automation_rules" jsonb NOT NULL,
+    "custom_fields" jsonb NOT NULL,
+    "search_vector" tsvector GENERATED ALWAYS AS (
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE coalesce("name", '') END), 'A')
+    ) STORED,
+    CONSTRAINT "pipelines_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "pipelines_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "pipelines_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "pipelines_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "pipelines_pipeline_type_check" CHECK ("pipeline_type" IN ('sales', 'marketing', 'support', 'custom')),
+    CONSTRAINT "pipelines_probability_calculation_check" CHECK ("probability_calculation" IN ('manual', 'automatic', 'stage_based'))
+);
+CREATE UNIQUE INDEX "pipelines_name_key" ON "crm"."pipelines" ("tenant_id", "name") WHERE "deleted_at" IS NULL;
+CREATE UNIQUE INDEX "pipelines_is_default_if_is_default_key" ON "crm"."pipelines" ("tenant_id", "is_default") WHERE "deleted_at" IS NULL AND "is_default";
+CREATE INDEX "pipelines_created_at_idx" ON "crm"."pipelines" ("tenant_id", "created_at");
+CREATE INDEX "pipelines_updated_at_idx" ON "crm"."pipelines" ("tenant_id", "updated_at");
+CREATE INDEX "pipelines_search_vector_idx" ON "crm"."pipelines" USING gin ("search_vector");
+ALTER TABLE "crm"."pipelines" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."pipelines"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."pipelines" TO "crm_app";
+CREATE POLICY "search" ON "crm"."pipelines" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at", "search_vector") ON "crm"."pipelines" TO "crm_search";
+
+CREATE TABLE "crm"."pipeline_stages" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "pipeline_id" uuid NOT NULL,
+    "name" varchar(255) COLLATE "C" NOT NULL,
+    "stage_order" bigint NOT NULL,
+    "description" varchar(32768) COLLATE "C",
+    "default_probability" numeric(5,2) NOT NULL,
+    "stage_type" varchar(50) COLLATE "C" NOT NULL,
+    "required_fields" text[] COLLATE "C" NOT NULL,
+    "automation_triggers" jsonb NOT NULL,
+    "color" varchar(7) COLLATE "C" NOT NULL,
+    "icon" varchar(50) COLLATE "C",
+    "is_active" boolean NOT NULL,
+    CONSTRAINT "pipeline_stages_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "pipeline_stages_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "pipeline_stages_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "pipeline_stages_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "pipeline_stages_stage_order_check" CHECK ("stage_order" BETWEEN 1 AND 2147483647),
+    CONSTRAINT "pipeline_stages_default_probability_check" CHECK ("default_probability" BETWEEN 0 AND 100),
+    CONSTRAINT "pipeline_stages_stage_type_check" CHECK ("stage_type" IN ('open', 'closed_won', 'closed_lost'))
+);
+CREATE UNIQUE INDEX "pipeline_stages_pipeline_id_name_key" ON "crm"."pipeline_stages" ("tenant_id", "pipeline_id", "name") WHERE "deleted_at" IS NULL;
+CREATE UNIQUE INDEX "pipeline_stages_pipeline_id_stage_order_key" ON "crm"."pipeline_stages" ("tenant_id", "pipeline_id", "stage_order") WHERE "deleted_at" IS NULL;
+CREATE INDEX "pipeline_stages_created_at_idx" ON "crm"."pipeline_stages" ("tenant_id", "created_at");
+CREATE INDEX "pipeline_stages_updated_at_idx" ON "crm"."pipeline_stages" ("tenant_id", "updated_at");
+CREATE INDEX "pipeline_stages_pipeline_id_idx" ON "crm"."pipeline_stages" ("tenant_id", "pipeline_id");
+CREATE INDEX "pipeline_stages_required_fields_idx" ON "crm"."pipeline_stages" USING gin ("required_fields");
+ALTER TABLE "crm"."pipeline_stages" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."pipeline_stages"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."pipeline_stages" TO "crm_app";
+CREATE POLICY "search" ON "crm"."pipeline_stages" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at", "required_fields") ON "crm"."pipeline_stages" TO "crm_search";
+
+CREATE TABLE "crm"."deals" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "name" varchar(255) COLLATE "C" NOT NULL,
+    "pipeline_id" uuid NOT NULL,
+    "stage_id" uuid NOT NULL,
+    "description" varchar(32768) COLLATE "C",
+    "amount" numeric(19,4),
+    "currency" varchar(3) COLLATE "C" NOT NULL,
+    "status" varchar(50) COLLATE "C" NOT NULL,
+    "probability" numeric(5,2),
+    "win_probability" numeric(5,2) NOT NULL,
+    "expected_close_date" date,
+    "actual_close_date" date,
+    "close_reason" varchar(100) COLLATE "C",
+    "deal_type" varchar(50) COLLATE "C",
+    "lead_source" varchar(100) COLLATE "C",
+    "competitor" varchar(255) COLLATE "C",
+    "next_step" varchar(32768) COLLATE "C",
+    "account_id" uuid,
+    "contact_id" uuid,
+    "owner_id" uuid,
+    "team_id" uuid,
+    "priority" varchar(50) COLLATE "C" NOT NULL,
+    "stage_entered_at" timestamptz,
+    "custom_fields" jsonb NOT NULL,
+    "tags" text[] COLLATE "C" NOT NULL,
+    "search_vector" tsvector GENERATED ALWAYS AS (
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE coalesce("name", '') END), 'A')
+        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("description") <> length("description") THEN "crm".search_text("description") ELSE coalesce("description", '') END), 'B')
+    ) STORED,
+    CONSTRAINT "deals_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "deals_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "deals_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "deals_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "deals_amount_check" CHECK ("amount" >= 0),
+    CONSTRAINT "deals_status_check" CHECK ("status" IN ('open', 'won', 'lost')),
+    CONSTRAINT "deals_probability_check" CHECK ("probability" BETWEEN 0 AND 100),
+    CONSTRAINT "deals_win_probability_check" CHECK ("win_probability" BETWEEN 0 AND 100),
+    CONSTRAINT "deals_deal_type_check" CHECK ("deal_type" IN ('new_business', 'existing_business', 'renewal', 'upsell', 'cross_sell')),
+    CONSTRAINT "deals_priority_check" CHECK ("priority" IN ('low', 'medium', 'high', 'urgent'))
+);
+CREATE INDEX "deals_owner_id_status_idx" ON "crm"."deals" ("tenant_id", "owner_id", "status");
+CREATE INDEX "deals_pipeline_id_stage_id_idx" ON "crm"."deals" ("tenant_id", "pipeline_id", "stage_id");
+CREATE INDEX "deals_status_expected_close_date_idx" ON "crm"."deals" ("tenant_id", "status", "expected_close_date");
+CREATE INDEX "deals_created_at_idx" ON "crm"."deals" ("tenant_id", "created_at");
+CREATE INDEX "deals_updated_at_idx" ON "crm"."deals" ("tenant_id", "updated_at");
+CREATE INDEX "deals_stage_id_idx" ON "crm"."deals" ("tenant_id", "stage_id");
+CREATE INDEX "deals_amount_idx" ON "crm"."deals" ("tenant_id", "amount");
+CREATE INDEX "deals_expected_close_date_idx" ON "crm"."deals" ("tenant_id", "expected_close_date");
+CREATE INDEX "deals_actual_close_date_idx" ON "crm"."deals" ("tenant_id", "actual_close_date");
+CREATE INDEX "deals_lead_source_idx" ON "crm"."deals" ("tenant_id", "lead_source");
+CREATE INDEX "deals_account_id_idx" ON "crm"."deals" ("tenant_id", "account_id");
+CREATE INDEX "deals_contact_id_idx" ON "crm"."deals" ("tenant_id", "contact_id");
+CREATE INDEX "deals_team_id_idx" ON "crm"."deals" ("tenant_id", "team_id");
+CREATE INDEX "deals_tags_idx" ON "crm"."deals" USING gin ("tags");
+CREATE INDEX "deals_search_vector_idx" ON "crm"."deals" USING gin ("search_vector");
+ALTER TABLE "crm"."deals" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."deals"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."deals" TO "crm_app";
+CREATE POLICY "search" ON "crm"."deals" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at", "tags", "search_vector") ON "crm"."deals" TO "crm_search";
+
+CREATE TABLE "crm"."deal_stage_history" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "deal_id" uuid NOT NULL,
+    "to_stage_id" uuid NOT NULL,
+    "to_stage" varchar(255) COLLATE "C" NOT NULL,
+    "to_probability" numeric(5,2) NOT NULL,
+    "from_stage_id" uuid,
+    "from_stage" varchar(255) COLLATE "C",
+    "from_probability" numeric(5,2),
+    "seconds_in_stage" bigint,
+    "note" varchar(32768) COLLATE "C",
+    CONSTRAINT "deal_stage_history_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "deal_stage_history_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "deal_stage_history_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "deal_stage_history_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "deal_stage_history_to_probability_check" CHECK ("to_probability" BETWEEN 0 AND 100),
+    CONSTRAINT "deal_stage_history_from_probability_check" CHECK ("from_probability" BETWEEN 0 AND 100),
+    CONSTRAINT "deal_stage_history_seconds_in_stage_check" CHECK ("seconds_in_stage" >= 0)
+);
+CREATE INDEX "deal_stage_history_created_at_idx" ON "crm"."deal_stage_history" ("tenant_id", "created_at");
+CREATE INDEX "deal_stage_history_updated_at_idx" ON "crm"."deal_stage_history" ("tenant_id", "updated_at");
+CREATE INDEX "deal_stage_history_deal_id_idx" ON "crm"."deal_stage_history" ("tenant_id", "deal_id");
+ALTER TABLE "crm"."deal_stage_history" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."deal_stage_history"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."deal_stage_history" TO "crm_app";
+
+CREATE TABLE "crm"."leads" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "first_name" varchar(100) COLLATE "C",
+    "last_name" varchar(100) COLLATE "C",
+    "company" varchar(255) COLLATE "C",
+    "email" varchar(254) COLLATE "C",
+    "phone" varchar(50) COLLATE "C",
+    "phone_e164" varchar(16) COLLATE "C",
+    "job_title" varchar(150) COLLATE "C",
+    "website" varchar(255) COLLATE "C",
+    "industry" varchar(100) COLLATE "C",
+    "annual_revenue" numeric(19,2),
+    "employee_count" bigint,
+    "mailing_street" varchar(500) COLLATE "C",
+    "mailing_city" varchar(100) COLLATE "C",
+    "mailing_region" varchar(100) COLLATE "C",
+    "mailing_postal_code" varchar(20) COLLATE "C",
+    "mailing_country" varchar(2) COLLATE "C",
+    "lead_source" varchar(100) COLLATE "C",
+    "lead_source_detail" varchar(255) COLLATE "C",
+    "campaign_id" uuid,
+    "utm_source" varchar(100) COLLATE "C",
+    "utm_medium" varchar(100) COLLATE "C",
+    "utm_campaign" varchar(100) COLLATE "C",
+    "utm_term" varchar(100) COLLATE "C",
+    "utm_content" varchar(100) COLLATE "C",
+    "referrer_url" varchar(2048) COLLATE "C",
+    "landing_page_url" varchar(2048) COLLATE "C",
+    "status" varchar(50) COLLATE "C" NOT NULL,
+    "qualification_status" varchar(50) COLLATE "C" NOT NULL,
+    "interest_level" varchar(50) COLLATE "C" NOT NULL,
+    "rating" varchar(50) COLLATE "C",
+    "grade" varchar(10) COLLATE "C",
+    "lead_score" bigint NOT NULL,
+    "budget_range" varchar(50) COLLATE "C",
+    "timeline" varchar(50) COLLATE "C",
+    "decision_maker" boolean NOT NULL,
+    "pain_points" text[] COLLATE "C" NOT NULL,
+    "interests" text[] COLLATE "C" NOT NULL,
+    "description" varchar(32768) COLLATE "C",
+    "owner_id" uuid,
+    "assigned_at" timestamptz,
+    "qualified_at" timestamptz,
+    "converted_at" timestamptz,
+    "converted_contact_id" uuid,
+    "converted_account_id" uuid,
+    "converted_deal_id" uuid,
+    "last_activity_at" timestamptz,
+    "next_activity_at" timestamptz,
+    "custom_fields" jsonb NOT NULL,
+    "tags" text[] COLLATE "C" NOT NULL,
+    "email_folded" text COLLATE "C",
+    "search_vector" tsvector GENERATED ALWAYS AS (
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("first_name") <> length("first_name") THEN "crm".search_text("first_name") ELSE coalesce("first_name", '') END), 'A')
+        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("last_name") <> length("last_name") THEN "crm".search_text("last_name") ELSE coalesce("last_name", '') END), 'B')
+        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("company") <> length("company") THEN "crm".search_text("company") ELSE coalesce("company", '') END), 'C')
+        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("email") <> length("email") THEN "crm".search_text("email") ELSE coalesce("email", '') END), 'D')
+        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("description") <> length("description") THEN "crm".search_text("description") ELSE coalesce("description", '') END), 'D')
+    ) STORED,
+    CONSTRAINT "leads_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "leads_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "leads_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "leads_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "leads_annual_revenue_check" CHECK ("annual_revenue" >= 0),
+    CONSTRAINT "leads_employee_count_check" CHECK ("employee_count" BETWEEN 0 AND 2147483647),
+    CONSTRAINT "leads_status_check" CHECK ("status" IN ('new', 'contacted', 'qualified', 'unqualified', 'converted', 'lost', 'archived')),
+    CONSTRAINT "leads_qualification_status_check" CHECK ("qualification_status" IN ('unqualified', 'marketing_qualified', 'sales_qualified', 'sales_accepted')),
+    CONSTRAINT "leads_interest_level_check" CHECK ("interest_level" IN ('unknown', 'low', 'medium', 'high', 'very_high')),
+    CONSTRAINT "leads_rating_check" CHECK ("rating" IN ('hot', 'warm', 'cold')),
+    CONSTRAINT "leads_lead_score_check" CHECK ("lead_score" BETWEEN 0 AND 100)
+);
+CREATE INDEX "leads_owner_id_status_idx" ON "crm"."leads" ("tenant_id", "owner_id", "status");
+CREATE INDEX "leads_status_lead_score_idx" ON "crm"."leads" ("tenant_id", "status", "lead_score");
+CREATE INDEX "leads_created_at_idx" ON "crm"."leads" ("tenant_id", "created_at");
+CREATE INDEX "leads_updated_at_idx" ON "crm"."leads" ("tenant_id", "updated_at");
+CREATE INDEX "leads_last_name_idx" ON "crm"."leads" ("tenant_id", "last_name");
+CREATE INDEX "leads_company_idx" ON "crm"."leads" ("tenant_id", "company");
+CREATE INDEX "leads_email_folded_idx" ON "crm"."leads" ("tenant_id", "email_folded");
+CREATE INDEX "leads_industry_idx" ON "crm"."leads" ("tenant_id", "industry");
+CREATE INDEX "leads_lead_source_idx" ON "crm"."leads" ("tenant_id", "lead_source");
+CREATE INDEX "leads_campaign_id_idx" ON "crm"."leads" ("tenant_id", "campaign_id");
+CREATE INDEX "leads_qualification_status_idx" ON "crm"."leads" ("tenant_id", "qualification_status");
+CREATE INDEX "leads_lead_score_idx" ON "crm"."leads" ("tenant_id", "lead_score");
+CREATE INDEX "leads_converted_contact_id_idx" ON "crm"."leads" ("tenant_id", "converted_contact_id");
+CREATE INDEX "leads_converted_account_id_idx" ON "crm"."leads" ("tenant_id", "converted_account_id");
+CREATE INDEX "leads_converted_deal_id_idx" ON "crm"."leads" ("tenant_id", "converted_deal_id");
+CREATE INDEX "leads_last_activity_at_idx" ON "crm"."leads" ("tenant_id", "last_activity_at");
+CREATE INDEX "leads_pain_points_idx" ON "crm"."leads" USING gin ("pain_points");
+CREATE INDEX "leads_interests_idx" ON "crm"."leads" USING gin ("interests");
+CREATE INDEX "leads_tags_idx" ON "crm"."leads" USING gin ("tags");
+CREATE INDEX "leads_search_vector_idx" ON "crm"."leads" USING gin ("search_vector");
+CREATE INDEX "leads_lead_score_if_unconverted_idx" ON "crm"."leads" ("tenant_id", "lead_score") WHERE "converted_at" IS NULL AND "deleted_at" IS NULL;
+CREATE INDEX "leads_phone_e164_if_set_idx" ON "crm"."leads" ("tenant_id", "phone_e164") WHERE "phone_e164" IS NOT NULL;
+ALTER TABLE "crm"."leads" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."leads"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."leads" TO "crm_app";
+CREATE POLICY "search" ON "crm"."leads" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at", "pain_points", "interests", "tags", "search_vector") ON "crm"."leads" TO "crm_search";
+
+CREATE TABLE "crm"."activities" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "activity_type" varchar(50) COLLATE "C" NOT NULL,
+    "subject" varchar(255) COLLATE "C" NOT NULL,
+    "account_id" uuid,
+    "contact_id" uuid,
+    "deal_id" uuid,
+    "lead_id" uuid,
+    "owner_id" uuid NOT NULL,
+    "assigned_to" uuid,
+    "description" varchar(32768) COLLATE "C",
+    "status" varchar(50) COLLATE "C" NOT NULL,
+    "priority" varchar(50) COLLATE "C" NOT NULL,
+    "scheduled_at" timestamptz,
+    "started_at" timestamptz,
+    "completed_at" timestamptz,
+    "due_date" timestamptz,
+    "is_all_day" boolean NOT NULL,
+    "duration_minutes" bigint,
+    "location" varchar(255) COLLATE "C",
+    "meeting_url" varchar(500) COLLATE "C",
+    "outcome" varchar(100) COLLATE "C",
+    "outcome_notes" varchar(32768) COLLATE "C",
+    "follow_up_required" boolean NOT NULL,
+    "follow_up_date" timestamptz,
+    "reminder_minutes" bigint,
+    "custom_fields" jsonb NOT NULL,
+    "tags" text[] COLLATE "C" NOT NULL,
+    "search_vector" tsvector GENERATED ALWAYS AS (
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("subject") <> length("subject") THEN "crm".search_text("subject") ELSE coalesce("subject", '') END), 'A')
+        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("description") <> length("description") THEN "crm".search_text("description") ELSE coalesce("description", '') END), 'B')
+    ) STORED,
+    CONSTRAINT "activities_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "activities_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "activities_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "activities_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "activities_activity_type_check" CHECK ("activity_type" IN ('call', 'email', 'meeting', 'task', 'note', 'demo', 'proposal', 'follow_up', 'other')),
+    CONSTRAINT "activities_status_check" CHECK ("status" IN ('planned', 'scheduled', 'in_progress', 'completed', 'cancelled', 'no_show', 'deferred')),
+    CONSTRAINT "activities_priority_check" CHECK ("priority" IN ('low', 'medium', 'high', 'urgent')),
+    CONSTRAINT "activities_duration_minutes_check" CHECK ("duration_minutes" BETWEEN 1 AND 2147483647),
+    CONSTRAINT "activities_reminder_minutes_check" CHECK ("reminder_minutes" BETWEEN 0 AND 2147483647)
+);
+CREATE INDEX "activities_assigned_to_due_date_idx" ON "crm"."activities" ("tenant_id", "assigned_to", "due_date");
+CREATE INDEX "activities_owner_id_status_idx" ON "crm"."activities" ("tenant_id", "owner_id", "status");
+CREATE INDEX "activities_created_at_idx" ON "crm"."activities" ("tenant_id", "created_at");
+CREATE INDEX "activities_updated_at_idx" ON "crm"."activities" ("tenant_id", "updated_at");
+CREATE INDEX "activities_activity_type_idx" ON "crm"."activities" ("tenant_id", "activity_type");
+CREATE INDEX "activities_account_id_idx" ON "crm"."activities" ("tenant_id", "account_id");
+CREATE INDEX "activities_contact_id_idx" ON "crm"."activities" ("tenant_id", "contact_id");
+CREATE INDEX "activities_deal_id_idx" ON "crm"."activities" ("tenant_id", "deal_id");
+CREATE INDEX "activities_lead_id_idx" ON "crm"."activities" ("tenant_id", "lead_id");
+CREATE INDEX "activities_status_idx" ON "crm"."activities" ("tenant_id", "status");
+CREATE INDEX "activities_scheduled_at_idx" ON "crm"."activities" ("tenant_id", "scheduled_at");
+CREATE INDEX "activities_due_date_idx" ON "crm"."activities" ("tenant_id", "due_date");
+CREATE INDEX "activities_tags_idx" ON "crm"."activities" USING gin ("tags");
+CREATE INDEX "activities_search_vector_idx" ON "crm"."activities" USING gin ("search_vector");
+CREATE INDEX "activities_assigned_to_due_date_if_open_idx" ON "crm"."activities" ("tenant_id", "assigned_to", "due_date") WHERE "status" IN ('planned', 'in_progress') AND "deleted_at" IS NULL;
+CREATE INDEX "activities_due_date_if_open_idx" ON "crm"."activities" ("tenant_id", "due_date") WHERE "status" IN ('planned', 'in_progress') AND "deleted_at" IS NULL;
+ALTER TABLE "crm"."activities" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."activities"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."activities" TO "crm_app";
+CREATE POLICY "search" ON "crm"."activities" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at", "tags", "search_vector") ON "crm"."activities" TO "crm_search";
+
+CREATE TABLE "crm"."audit_events" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "commit_id" uuid NOT NULL,
+    "event" varchar(50) COLLATE "C" NOT NULL,
+    "category" varchar(50) COLLATE "C" NOT NULL,
+    "object" varchar(100) COLLATE "C" NOT NULL,
+    "record_id" uuid NOT NULL,
+    "record_version" bigint NOT NULL,
+    "changes" jsonb NOT NULL,
+    "session_id" varchar(255) COLLATE "C",
+    "ip" varchar(45) COLLATE "C",
+    "user_agent" varchar(1000) COLLATE "C",
+    "endpoint" varchar(500) COLLATE "C",
+    "request_id" uuid,
+    "transaction_id" xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    CONSTRAINT "audit_events_pkey" PRIMARY KEY ("tenant_id", "created_at", "id"),
+    CONSTRAINT "audit_events_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "audit_events_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "audit_events_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "audit_events_event_check" CHECK ("event" IN ('create', 'update', 'delete', 'restore', 'purge')),
+    CONSTRAINT "audit_events_category_check" CHECK ("category" IN ('data_change', 'configuration', 'authorization')),
+    CONSTRAINT "audit_events_record_version_check" CHECK ("record_version" >= 1)
+) PARTITION BY RANGE ("created_at");
+CREATE INDEX "audit_events_record_id_record_version_idx" ON "crm"."audit_events" ("tenant_id", "record_id", "record_version");
+CREATE INDEX "audit_events_created_by_id_created_at_idx" ON "crm"."audit_events" ("tenant_id", "created_by_id", "created_at");
+CREATE INDEX "audit_events_commit_id_idx" ON "crm"."audit_events" ("tenant_id", "commit_id");
+CREATE INDEX "audit_events_created_at_idx" ON "crm"."audit_events" ("tenant_id", "created_at");
+CREATE INDEX "audit_events_updated_at_idx" ON "crm"."audit_events" ("tenant_id", "updated_at");
+CREATE INDEX "audit_events_id_idx" ON "crm"."audit_events" ("tenant_id", "id");
+ALTER TABLE "crm"."audit_events" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."audit_events"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT ON "crm"."audit_events" TO "crm_app";
+CREATE TABLE "crm"."audit_events_default" PARTITION OF "crm"."audit_events" DEFAULT;
+ALTER TABLE "crm"."audit_events_default" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE "crm"."users" ADD CONSTRAINT "users_manager_id_fkey"
+    FOREIGN KEY ("tenant_id", "manager_id") REFERENCES "crm"."users" ("tenant_id", "id");
+ALTER TABLE "crm"."teams" ADD CONSTRAINT "teams_parent_team_id_fkey"
+    FOREIGN KEY ("tenant_id", "parent_team_id") REFERENCES "crm"."teams" ("tenant_id", "id");
+ALTER TABLE "crm"."teams" ADD CONSTRAINT "teams_manager_id_fkey"
+    FOREIGN KEY ("tenant_id", "manager_id") REFERENCES "crm"."users" ("tenant_id", "id");
+ALTER TABLE "crm"."team_members" ADD CONSTRAINT "team_members_team_id_fkey"
+    FOREIGN KEY ("tenant_id", "team_id") REFERENCES "crm"."teams" ("tenant_id", "id");
+ALTER TABLE "crm"."team_members" ADD CONSTRAINT "team_members_user_id_fkey"
+    FOREIGN KEY ("tenant_id", "user_id") REFERENCES "crm"."users" ("tenant_id", "id");
+ALTER TABLE "crm"."accounts" ADD CONSTRAINT "accounts_parent_account_id_fkey"
+    FOREIGN KEY ("tenant_id", "parent_account_id") REFERENCES "crm"."accounts" ("tenant_id", "id");
+ALTER TABLE "crm"."accounts" ADD CONSTRAINT "accounts_owner_id_fkey"
+    FOREIGN KEY ("tenant_id", "owner_id") REFERENCES "crm"."users" ("tenant_id", "id");
+ALTER TABLE "crm"."accounts" ADD CONSTRAINT "accounts_account_manager_id_fkey"
+    FOREIGN KEY ("tenant_id", "account_manager_id") REFERENCES "crm"."users" ("tenant_id", "id");
+ALTER TABLE "crm"."contacts" ADD CONSTRAINT "contacts_account_id_fkey"
+    FOREIGN KEY ("tenant_id", "account_id") REFERENCES "crm"."accounts" ("tenant_id", "id");
+ALTER TABLE "crm"."contacts" ADD CONSTRAINT "contacts_owner_id_fkey"
+    FOREIGN KEY ("tenant_id", "owner_id") REFERENCES "crm"."users" ("tenant_id", "id");
+ALTER TABLE "crm"."pipeline_stages" ADD CONSTRAINT "pipeline_stages_pipeline_id_fkey"
+    FOREIGN KEY ("tenant_id", "pipeline_id") REFERENCES "crm"."pipelines" ("tenant_id", "id");
+ALTER TABLE "crm"."deals" ADD CONSTRAINT "deals_pipeline_id_fkey"
+    FOREIGN KEY ("tenant_id", "pipeline_id") REFERENCES "crm"."pipelines" ("tenant_id", "id");
+ALTER TABLE "crm"."deals" ADD CONSTRAINT "deals_stage_id_fkey"
+    FOREIGN KEY ("tenant_id", "stage_id") REFERENCES "crm"."pipeline_stages" ("tenant_id", "id");
+ALTER TABLE "crm"."deals" ADD CONSTRAINT "deals_account_id_fkey"
+    FOREIGN KEY ("tenant_id", "account_id") REFERENCES "crm"."accounts" ("tenant_id", "id");
+ALTER TABLE "crm"."deals" ADD CONSTRAINT "deals_contact_id_fkey"
+    FOREIGN KEY ("tenant_id", "contact_id") REFERENCES "crm"."contacts" ("tenant_id", "id");
+ALTER TABLE "crm"."deals" ADD CONSTRAINT "deals_owner_id_fkey"
+    FOREIGN KEY ("tenant_id", "owner_id") REFERENCES "crm"."users" ("tenant_id", "id");
+ALTER TABLE "crm"."deals" ADD CONSTRAINT "deals_team_id_fkey"
+    FOREIGN KEY ("tenant_id", "team_id") REFERENCES "crm"."teams" ("tenant_id", "id");
+ALTER TABLE "crm"."deal_stage_history" ADD CONSTRAINT "deal_stage_history_deal_id_fkey"
+    FOREIGN KEY ("tenant_id", "deal_id") REFERENCES "crm"."deals" ("tenant_id", "id");
+ALTER TABLE "crm"."leads" ADD CONSTRAINT "leads_owner_id_fkey"
+    FOREIGN KEY ("tenant_id", "owner_id") REFERENCES "crm"."users" ("tenant_id", "id");
+ALTER TABLE "crm"."leads" ADD CONSTRAINT "leads_converted_contact_id_fkey"
+    FOREIGN KEY ("tenant_id", "converted_contact_id") REFERENCES "crm"."contacts" ("tenant_id", "id");
+ALTER TABLE "crm"."leads" ADD CONSTRAINT "leads_converted_account_id_fkey"
+    FOREIGN KEY ("tenant_id", "converted_account_id") REFERENCES "crm"."accounts" ("tenant_id", "id");
+ALTER TABLE "crm"."leads" ADD CONSTRAINT "leads_converted_deal_id_fkey"
+    FOREIGN KEY ("tenant_id", "converted_deal_id") REFERENCES "crm"."deals" ("tenant_id", "id");
+ALTER TABLE "crm"."activities" ADD CONSTRAINT "activities_account_id_fkey"
+    FOREIGN KEY ("tenant_id", "account_id") REFERENCES "crm"."accounts" ("tenant_id", "id");
+ALTER TABLE "crm"."activities" ADD CONSTRAINT "activities_contact_id_fkey"
+    FOREIGN KEY ("tenant_id", "contact_id") REFERENCES "crm"."contacts" ("tenant_id", "id");
+ALTER TABLE "crm"."activities" ADD CONSTRAINT "activities_deal_id_fkey"
+    FOREIGN KEY ("tenant_id", "deal_id") REFERENCES "crm"."deals" ("tenant_id", "id");
+ALTER TABLE "crm"."activities" ADD CONSTRAINT "activities_lead_id_fkey"
+    FOREIGN KEY ("tenant_id", "lead_id") REFERENCES "crm"."leads" ("tenant_id", "id");
+ALTER TABLE "crm"."activities" ADD CONSTRAINT "activities_owner_id_fkey"
+    FOREIGN KEY ("tenant_id", "owner_id") REFERENCES "crm"."users" ("tenant_id", "id");
+ALTER TABLE "crm"."activities" ADD CONSTRAINT "activities_assigned_to_fkey"
+    FOREIGN KEY ("tenant_id", "assigned_to") REFERENCES "crm"."users" ("tenant_id", "id");
+-- Functions are everybody's until that is taken back.
+REVOKE ALL ON FUNCTION "crm".fold_case FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION "crm".fold_case TO "crm_app";
+REVOKE ALL ON FUNCTION "crm".search_text FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION "crm".search_text TO "crm_app";
+REVOKE ALL ON FUNCTION "crm".search FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION "crm".search TO "crm_app";
+REVOKE ALL ON FUNCTION "crm".tagged FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION "crm".tagged TO "crm_app";
+REVOKE ALL ON FUNCTION "crm".refuse FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION "crm".refuse TO "crm_app";
+GRANT EXECUTE ON FUNCTION "crm".search_text TO "crm_search";
+
+-- To give a function away one must belong to the role that gets it, and that role must be
+-- allowed to make functions: both for as long as this takes.
+DO $do$
+DECLARE
+    is_member boolean := pg_has_role('crm_search', 'USAGE');
+BEGIN
+    IF NOT is_member THEN
+        GRANT "crm_search" TO CURRENT_USER;
+    END IF;
+    GRANT CREATE ON SCHEMA "crm" TO "crm_search";
+    ALTER FUNCTION "crm".search OWNER TO "crm_search";
+    ALTER FUNCTION "crm".tagged OWNER TO "crm_search";
+    REVOKE CREATE ON SCHEMA "crm" FROM "crm_search";
+    IF NOT is_member THEN
+        REVOKE "crm_search" FROM CURRENT_USER;
+    END IF;
+END
+$do$;

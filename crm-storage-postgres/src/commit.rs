@@ -1,0 +1,560 @@
+//! Commits: what a [`ChangeSet`] comes to in statements, and what a refusal means.
+
+use std::collections::HashMap;
+
+use crm_core::schema::{ObjectRef, Row, Value, system};
+use crm_core::storage::{
+    Change, ChangeSet, Committed, Expectation, Scope, StorageError, check_references, unique_value,
+};
+use sqlx::postgres::PgRow;
+use sqlx::{Acquire as _, PgConnection, Row as _};
+use uuid::Uuid;
+
+use crate::error::{Refusal, is_constraint, read_error};
+use crate::layout::{Table, Tables, quoted};
+use crate::sql::Statement;
+use crate::sql::write::{self, CommitStatement};
+
+/// The changes of one object.
+#[derive(Debug)]
+struct Changed<'a> {
+    object: ObjectRef,
+    inserts: Vec<&'a Row>,
+    updates: Vec<(&'a Row, &'a Row)>,
+    deletes: Vec<&'a Row>,
+}
+
+/// A commit, sorted by what it takes to write it.
+#[derive(Debug)]
+pub(crate) struct Plan<'a> {
+    changes: &'a ChangeSet,
+    objects: Vec<Changed<'a>>,
+    /// References into rows that the commit does not change, by the field that has them.
+    references: Vec<Referring>,
+    /// A reference that cannot hold, whatever is stored.
+    broken: Option<StorageError>,
+}
+
+/// The references in one field.
+#[derive(Debug)]
+struct Referring {
+    object: ObjectRef,
+    field: usize,
+    target: String,
+    ids: Vec<Uuid>,
+}
+
+/// Rows that must give up a unique value before others take it.
+#[derive(Debug)]
+struct Release<'a> {
+    object: &'a ObjectRef,
+    key: usize,
+    ids: Vec<Uuid>,
+}
+
+impl<'a> Plan<'a> {
+    /// Sorts the changes.
+    pub(crate) fn new(changes: &'a ChangeSet) -> Self {
+        let mut objects: Vec<Changed<'a>> = Vec::new();
+        for change in &changes.changes {
+            let object = change.object();
+            let place = match objects.iter().position(|other| other.object == *object) {
+                Some(place) => place,
+                None => {
+                    objects.push(Changed {
+                        object: object.clone(),
+                        inserts: Vec::new(),
+                        updates: Vec::new(),
+                        deletes: Vec::new(),
+                    });
+                    objects.len() - 1
+                }
+            };
+            let Some(changed) = objects.get_mut(place) else {
+                continue;
+            };
+            match change {
+                Change::Insert { row } => changed.inserts.push(row),
+                Change::Update { before, after } => changed.updates.push((before, after)),
+                Change::Delete { before } => changed.deletes.push(before),
+            }
+        }
+        let mut plan = Self {
+            changes,
+            objects,
+            references: Vec::new(),
+            broken: None,
+        };
+        plan.sort_references();
+        plan
+    }
+
+    /// Sets apart the references that rows of the same commit answer.
+    fn sort_references(&mut self) {
+        let references = check_references(self.changes);
+        if references.is_empty() {
+            return;
+        }
+        let by_row: HashMap<(&str, Uuid), &Change> = self
+            .changes
+            .changes
+            .iter()
+            .map(|change| ((change.object().name(), change.id()), change))
+            .collect();
+        for (object, field, target, id) in references {
+            if let Some(change) = by_row.get(&(target.as_str(), id)) {
+                if change.after().is_none_or(|row| row.is_deleted()) && self.broken.is_none() {
+                    self.broken = Some(StorageError::Reference {
+                        object: object.name().to_owned(),
+                        field: object.field_name(field).to_owned(),
+                    });
+                }
+                continue;
+            }
+            let same = |other: &&mut Referring| other.object == object && other.field == field;
+            match self.references.iter_mut().find(same) {
+                Some(referring) => referring.ids.push(id),
+                None => self.references.push(Referring {
+                    object,
+                    field,
+                    target,
+                    ids: vec![id],
+                }),
+            }
+        }
+        for referring in &mut self.references {
+            referring.ids.sort_unstable();
+            referring.ids.dedup();
+        }
+    }
+
+    /// The unique values that one row of the commit gives up and another takes.
+    fn releases(&self) -> Vec<Release<'_>> {
+        let mut releases = Vec::new();
+        for changed in &self.objects {
+            let moves = changed.updates.len() + changed.deletes.len();
+            if moves == 0 || moves + changed.inserts.len() < 2 {
+                continue;
+            }
+            for (place, key) in changed.object.unique_keys().iter().enumerate() {
+                let mut given: HashMap<Vec<HashableValue>, Uuid> = HashMap::new();
+                let mut taken: Vec<Vec<HashableValue>> = Vec::new();
+                let value = |row: &Row| unique_value(key, &**row);
+                for (before, after) in &changed.updates {
+                    let (old, new) = (value(before), value(after));
+                    if old == new {
+                        continue;
+                    }
+                    if let Some(old) = old {
+                        given.insert(hashable(old), before.id());
+                    }
+                    taken.extend(new.map(hashable));
+                }
+                for before in &changed.deletes {
+                    if let Some(old) = value(before) {
+                        given.insert(hashable(old), before.id());
+                    }
+                }
+                for row in &changed.inserts {
+                    taken.extend(value(row).map(hashable));
+                }
+                let mut ids: Vec<Uuid> = taken
+                    .iter()
+                    .filter_map(|value| given.get(value))
+                    .copied()
+                    .collect();
+                ids.sort_unstable();
+                ids.dedup();
+                if !ids.is_empty() {
+                    releases.push(Release {
+                        object: &changed.object,
+                        key: place,
+                        ids,
+                    });
+                }
+            }
+        }
+        releases
+    }
+
+    /// The statements that write the commit: one, unless unique values change hands.
+    ///
+    /// # Errors
+    /// An object that the storage does not know; values that cannot change hands.
+    fn statements(&self, tables: &Tables, scope: &Scope) -> Result<Vec<Statement>, StorageError> {
+        let mut statements = Vec::with_capacity(1);
+        let releases = self.releases();
+        for release in &releases {
+            let table = tables.of(release.object);
+            let assignments = set_aside(&table, release.key).ok_or_else(|| {
+                failed("the values of a unique key without optional fields cannot be exchanged in one commit")
+            })?;
+            statements.push(write::release(scope, &table, &release.ids, &assignments));
+        }
+        let mut commit = CommitStatement::new(tables, scope);
+        let mut expects: Vec<(ObjectRef, Vec<&Expectation>)> = Vec::new();
+        for expected in &self.changes.expects {
+            match expects
+                .iter_mut()
+                .find(|(object, _)| *object == expected.object)
+            {
+                Some((_, all)) => all.push(expected),
+                None => expects.push((expected.object.clone(), vec![expected])),
+            }
+        }
+        for (object, expected) in &mut expects {
+            expected.sort_unstable_by_key(|expected| (expected.id, expected.version));
+            expected.dedup();
+            commit.expect(&tables.of(object), expected);
+        }
+        for changed in &self.objects {
+            let table = tables.of(&changed.object);
+            if !changed.updates.is_empty() {
+                let released = releases
+                    .iter()
+                    .any(|release| *release.object == changed.object);
+                commit.update(&table, &changed.updates, released);
+            }
+            if !changed.deletes.is_empty() {
+                commit.delete(&table, &changed.deletes);
+            }
+        }
+        for changed in &self.objects {
+            if !changed.inserts.is_empty() {
+                commit.insert(&tables.of(&changed.object), &changed.inserts);
+            }
+        }
+        for referring in &self.references {
+            let target = tables.named(&referring.target).ok_or_else(|| {
+                failed("a reference leads to an object that the storage was not told of")
+            })?;
+            commit.reference(
+                &target,
+                &referring.ids,
+                referring.object.name(),
+                referring.object.field_name(referring.field),
+            );
+        }
+        statements.push(commit.finish());
+        Ok(statements)
+    }
+
+    /// How many rows the commit writes.
+    fn committed(&self) -> Committed {
+        Committed::new(self.changes.changes.len())
+    }
+
+    /// Every row whose version matters, with that version; `None` where it must not be there.
+    fn versions(&self) -> impl Iterator<Item = (&ObjectRef, Uuid, i64)> {
+        let expected = self
+            .changes
+            .expects
+            .iter()
+            .map(|expected| (&expected.object, expected.id, expected.version));
+        let changed = self.changes.changes.iter().filter_map(|change| {
+            Some((change.object(), change.id(), change.before()?.version()))
+        });
+        expected.chain(changed)
+    }
+}
+
+/// Writes the commit on a connection; `joined` says that a transaction is open there.
+///
+/// # Errors
+/// What the checks of the port find; what the server says.
+pub(crate) async fn run(
+    connection: &mut PgConnection,
+    tables: &Tables,
+    scope: &Scope,
+    plan: &Plan<'_>,
+    joined: bool,
+) -> Result<Committed, Failure> {
+    if scope.tenant().is_none() {
+        // No row is at any version there.
+        let first = plan.versions().next().map(|(object, id, _)| (object, id));
+        let insert = plan.changes.changes.first();
+        let first = first.or_else(|| insert.map(|change| (change.object(), change.id())));
+        return match first {
+            Some((object, id)) => Err(Failure::Refused(conflict(object, id))),
+            None => Ok(Committed::default()),
+        };
+    }
+    if plan.changes.changes.is_empty() && plan.changes.expects.is_empty() {
+        return Ok(Committed::default());
+    }
+    let statements = plan
+        .statements(tables, scope)
+        .map_err(Failure::Refused)?;
+    let result = if plan.broken.is_some() {
+        // Only an older fault may come first: see below.
+        Ok(())
+    } else {
+        send(connection, statements, joined).await
+    };
+    match (result, &plan.broken) {
+        (Ok(()), None) => Ok(plan.committed()),
+        (Ok(()), Some(_)) => {
+            let conflict = find_conflict(connection, tables, scope, plan).await;
+            match conflict.map_err(Failure::Server)? {
+                Some(conflict) => Err(Failure::Refused(conflict)),
+                None => Err(Failure::Refused(broken(plan))),
+            }
+        }
+        (Err(error), _) => {
+            let refusal = Refusal::of(&error);
+            if matches!(refusal, Refusal::Fault(_)) {
+                return Err(Failure::Server(error));
+            }
+            // A stale version comes before everything else, and names its row.
+            let conflict = find_conflict(connection, tables, scope, plan).await;
+            if let Some(conflict) = conflict.map_err(Failure::Server)? {
+                return Err(Failure::Refused(conflict));
+            }
+            Err(Failure::Refused(explain(tables, plan, refusal)))
+        }
+    }
+}
+
+/// Why a commit was not written.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The port's checks found something: nothing was written.
+    Refused(StorageError),
+    /// The server or the way to it failed; where the connection was lost, the outcome is not known.
+    Server(sqlx::Error),
+}
+
+impl From<Failure> for StorageError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Refused(error) => error,
+            Failure::Server(error) => read_error(&error),
+        }
+    }
+}
+
+/// Sends one statement as it is, several in a transaction.
+async fn send(
+    connection: &mut PgConnection,
+    mut statements: Vec<Statement>,
+    joined: bool,
+) -> Result<(), sqlx::Error> {
+    // Inside a transaction of the host's, a savepoint keeps a refusal from ending it.
+    if statements.len() == 1
+        && !joined
+        && let Some(statement) = statements.pop()
+    {
+        statement.fetch(connection).await?;
+        return Ok(());
+    }
+    let mut transaction = connection.begin().await?;
+    for statement in statements {
+        statement.fetch(&mut transaction).await?;
+    }
+    transaction.commit().await
+}
+
+/// The first row of the commit that is not at the version that it should be.
+async fn find_conflict(
+    connection: &mut PgConnection,
+    tables: &Tables,
+    scope: &Scope,
+    plan: &Plan<'_>,
+) -> Result<Option<StorageError>, sqlx::Error> {
+    let mut wanted: Vec<(&ObjectRef, Vec<Uuid>)> = Vec::new();
+    for (object, id, _) in plan.versions() {
+        match wanted.iter_mut().find(|(other, _)| *other == object) {
+            Some((_, ids)) => ids.push(id),
+            None => wanted.push((object, vec![id])),
+        }
+    }
+    let mut stored: HashMap<(&str, Uuid), i64> = HashMap::new();
+    for (object, ids) in &wanted {
+        for row in write::versions(scope, &tables.of(object), ids)
+            .fetch(connection)
+            .await?
+        {
+            stored.insert((object.name(), row.try_get(0)?), row.try_get(1)?);
+        }
+    }
+    Ok(plan
+        .versions()
+        .find(|(object, id, version)| stored.get(&(object.name(), *id)) != Some(version))
+        .map(|(object, id, _)| conflict(object, id)))
+}
+
+/// Whether every row of the commit is stored exactly as this commit writes it.
+pub(crate) async fn is_applied(
+    connection: &mut PgConnection,
+    tables: &Tables,
+    scope: &Scope,
+    plan: &Plan<'_>,
+) -> Result<bool, sqlx::Error> {
+    for changed in &plan.objects {
+        let table = tables.of(&changed.object);
+        let afters = changed
+            .inserts
+            .iter()
+            .copied()
+            .chain(changed.updates.iter().map(|(_, after)| *after));
+        let ids: Vec<Uuid> = afters
+            .clone()
+            .chain(changed.deletes.iter().copied())
+            .map(|row| row.id())
+            .collect();
+        let rows = write::versions(scope, &table, &ids).fetch(connection).await?;
+        let mut stored = HashMap::new();
+        for row in rows {
+            stored.insert(row.try_get::<Uuid, _>(0)?, stamp_of(&row)?);
+        }
+        let removed = |row: &&Row| !stored.contains_key(&row.id());
+        let written = |row: &Row| {
+            stored.get(&row.id()) == Some(&(row.version(), row.meta().updated.at))
+        };
+        if !changed.deletes.iter().all(removed) || !afters.clone().all(written) {
+            return Ok(false);
+        }
+    }
+    Ok(!plan.objects.is_empty())
+}
+
+fn stamp_of(row: &PgRow) -> Result<(i64, chrono::DateTime<chrono::Utc>), sqlx::Error> {
+    Ok((row.try_get(1)?, row.try_get(2)?))
+}
+
+/// What the server's refusal means in terms of objects and fields.
+fn explain(tables: &Tables, plan: &Plan<'_>, refusal: Refusal) -> StorageError {
+    match refusal {
+        Refusal::Conflict => plan
+            .versions()
+            .next()
+            .map(|(object, id, _)| conflict(object, id))
+            .unwrap_or_else(|| failed("a commit was refused without a reason")),
+        Refusal::Reference(path) => {
+            let (object, field) = path.split_once('.').unwrap_or((&path, ""));
+            StorageError::Reference {
+                object: object.to_owned(),
+                field: field.to_owned(),
+            }
+        }
+        Refusal::Unique(name) => {
+            for changed in &plan.objects {
+                if let Some(error) = duplicate(&tables.of(&changed.object), &name) {
+                    return error;
+                }
+            }
+            // Partitions have names of their own.
+            plan.objects
+                .iter()
+                .find(|changed| name.starts_with(changed.object.table()))
+                .map_or_else(
+                    || failed("a unique index refused the row"),
+                    |changed| StorageError::Duplicate {
+                        object: changed.object.name().to_owned(),
+                        fields: vec!["id".to_owned()],
+                    },
+                )
+        }
+        Refusal::ForeignKey(name) => {
+            for table in tables.all() {
+                let found = table
+                    .foreign_keys
+                    .iter()
+                    .find(|key| is_constraint(&name, &key.name));
+                let Some(key) = found else { continue };
+                let field = table.object.field_name(key.field).to_owned();
+                let removed = plan.objects.iter().any(|changed| {
+                    changed.object.name() == key.target && !changed.deletes.is_empty()
+                });
+                return if removed {
+                    StorageError::Referenced {
+                        object: key.target.clone(),
+                        by: table.object.name().to_owned(),
+                        field,
+                    }
+                } else {
+                    StorageError::Reference {
+                        object: table.object.name().to_owned(),
+                        field,
+                    }
+                };
+            }
+            failed("a foreign key refused the row")
+        }
+        Refusal::Fault(fault) => fault.into(),
+    }
+}
+
+fn duplicate(table: &Table, constraint: &str) -> Option<StorageError> {
+    let object = &table.object;
+    let unique = table
+        .uniques
+        .iter()
+        .find(|unique| is_constraint(constraint, &unique.name));
+    let fields = match unique {
+        Some(unique) => object.names(&object.unique_keys().get(unique.key)?.fields),
+        None if is_constraint(constraint, &table.primary_key_name()) => vec!["id".to_owned()],
+        None => return None,
+    };
+    Some(StorageError::Duplicate {
+        object: object.name().to_owned(),
+        fields,
+    })
+}
+
+fn broken(plan: &Plan<'_>) -> StorageError {
+    match &plan.broken {
+        Some(StorageError::Reference { object, field }) => StorageError::Reference {
+            object: object.clone(),
+            field: field.clone(),
+        },
+        _ => failed("a reference leads nowhere"),
+    }
+}
+
+fn conflict(object: &ObjectRef, id: Uuid) -> StorageError {
+    StorageError::Conflict {
+        object: object.name().to_owned(),
+        id,
+    }
+}
+
+fn failed(reason: &'static str) -> StorageError {
+    tracing::error!(reason, "a commit could not be written");
+    StorageError::Failed(reason.into())
+}
+
+/// The assignments that take a row's values out of a unique key for the rest of the transaction,
+/// until the commit's statement writes them as they shall be.
+fn set_aside(table: &Table, key: usize) -> Option<String> {
+    let key = table.object.unique_keys().get(key)?;
+    if key.live {
+        // The row hides behind its own time of creation.
+        let deleted = table.column(system::DELETED_AT)?;
+        return Some(format!("{} = t.{}", deleted.sql, quoted("created_at")));
+    }
+    if let Some(flag) = key.only_if {
+        return Some(format!("{} = false", table.column(flag)?.sql));
+    }
+    let optional = key
+        .fields
+        .iter()
+        .find(|field| table.column(**field).is_some_and(|column| column.nullable))?;
+    let columns: Vec<String> = table
+        .columns
+        .iter()
+        .filter(|column| column.field == *optional)
+        .map(|column| format!("{} = NULL", column.sql))
+        .collect();
+    Some(columns.join(", "))
+}
+
+/// A value of a unique key as the key of a map: equal values are equal texts.
+type HashableValue = String;
+
+fn hashable(values: Vec<Value>) -> Vec<HashableValue> {
+    values
+        .iter()
+        .map(|value| value.to_json().to_string())
+        .collect()
+}

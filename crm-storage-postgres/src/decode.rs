@@ -1,0 +1,306 @@
+//! Rows as the server sends them, read into records: by place, from the binary form.
+
+use chrono::{DateTime, NaiveDate, Utc};
+use crm_core::schema::{Meta, Row, SYSTEM_FIELDS, StorageKind, Value, system};
+use crm_core::storage::StorageError;
+use crm_core::{Actor, Stamp};
+use rust_decimal::Decimal;
+use sqlx::Row as _;
+use sqlx::postgres::{PgRow, PgValueFormat};
+use uuid::Uuid;
+
+use crate::layout::Table;
+
+/// The days from the first of the year 1 to 2000-01-01, the first counted as 1.
+const DAYS_TO_2000: i32 = 730_120;
+/// The microseconds from 1970 to 2000.
+const MICROS_TO_2000: i64 = 946_684_800_000_000;
+/// The greatest whole number with which a [`Decimal`] is written.
+const GREATEST: u128 = (1 << 96) - 1;
+
+/// Reads [`Table::field_columns`] from the column `first` on.
+///
+/// # Errors
+/// [`StorageError::Corrupt`] names the fields whose value does not fit the schema.
+pub(crate) fn row(table: &Table, row: &PgRow, first: usize) -> Result<Row, StorageError> {
+    let corrupt = |fields: Vec<String>| StorageError::Corrupt {
+        object: table.object.name().to_owned(),
+        fields,
+    };
+    let columns = table.field_columns();
+    let own = columns.get(SYSTEM_FIELDS..).unwrap_or_default();
+    let mut faulty = Vec::new();
+    let mut values = Vec::with_capacity(own.len());
+    for (place, column) in own.iter().enumerate() {
+        match value(column.kind, row, first + SYSTEM_FIELDS + place) {
+            Ok(value) => values.push(value),
+            Err(_) => faulty.push(column.name.clone()),
+        }
+    }
+    match meta(row, first) {
+        Ok(meta) if faulty.is_empty() => table.object.build(meta, values).map_err(|faults| {
+            let faults = faults.into_result().err().into_iter();
+            let faults = faults.flat_map(crm_core::error::ValidationError::into_errors);
+            corrupt(faults.map(|fault| fault.path).collect())
+        }),
+        Ok(_) => Err(corrupt(faulty)),
+        Err(place) => {
+            faulty.insert(0, table.object.field_name(place).to_owned());
+            Err(corrupt(faulty))
+        }
+    }
+}
+
+/// Reads the system's fields; what does not fit is told by its place.
+fn meta(row: &PgRow, first: usize) -> Result<Meta, usize> {
+    let cell = |place: usize| cell(row, first + place).map_err(|_| place);
+    let moment = |place: usize| match cell(place)? {
+        Some(bytes) => timestamp(bytes).map(Some).ok_or(place),
+        None => Ok(None),
+    };
+    let stamp = |at: usize, by: usize, id: usize| {
+        let actor_id = match cell(id)? {
+            Some(bytes) => Some(Uuid::from_slice(bytes).map_err(|_| id)?),
+            None => None,
+        };
+        let kind = cell(by)?.and_then(|bytes| str::from_utf8(bytes).ok());
+        Ok::<_, usize>(Stamp {
+            at: moment(at)?.ok_or(at)?,
+            by: kind
+                .and_then(|kind| Actor::from_parts(kind, actor_id))
+                .ok_or(by)?,
+        })
+    };
+    Ok(Meta {
+        id: cell(system::ID)?
+            .and_then(|bytes| Uuid::from_slice(bytes).ok())
+            .ok_or(system::ID)?,
+        version: cell(system::VERSION)?
+            .and_then(integer)
+            .ok_or(system::VERSION)?,
+        created: stamp(system::CREATED_AT, system::CREATED_BY, system::CREATED_BY_ID)?,
+        updated: stamp(system::UPDATED_AT, system::UPDATED_BY, system::UPDATED_BY_ID)?,
+        archived_at: moment(system::ARCHIVED_AT)?,
+        deleted_at: moment(system::DELETED_AT)?,
+    })
+}
+
+/// Reads one column as a value of `kind`, null included.
+///
+/// # Errors
+/// A value that is not of the kind, or not within the kind's limits.
+pub(crate) fn value(kind: StorageKind, row: &PgRow, column: usize) -> Result<Value, sqlx::Error> {
+    match cell(row, column)? {
+        None => Ok(Value::Null),
+        Some(bytes) => parse(kind, bytes).ok_or_else(|| malformed(column)),
+    }
+}
+
+/// Reads a column of the type `numeric` as a sum: rounded where it has more digits than a decimal
+/// holds, zero where there is none; `None` where it is greater than the greatest decimal.
+///
+/// # Errors
+/// A column that is not there or not binary.
+pub(crate) fn sum(row: &PgRow, column: usize) -> Result<Option<Decimal>, sqlx::Error> {
+    Ok(match cell(row, column)? {
+        None => Some(Decimal::ZERO),
+        Some(bytes) => Digits::read(bytes).and_then(Digits::rounded),
+    })
+}
+
+/// A value that was sent cannot be read. The value is not repeated.
+#[derive(Debug, thiserror::Error)]
+#[error("the value is not of the expected type")]
+struct Malformed;
+
+fn malformed(column: usize) -> sqlx::Error {
+    sqlx::Error::ColumnDecode {
+        index: column.to_string(),
+        source: Box::new(Malformed),
+    }
+}
+
+/// The bytes of a column; `None` for null.
+fn cell(row: &PgRow, column: usize) -> Result<Option<&[u8]>, sqlx::Error> {
+    let value = row.try_get_raw(column)?;
+    if value.format() != PgValueFormat::Binary {
+        return Err(malformed(column));
+    }
+    // The only error is that of a null.
+    Ok(value.as_bytes().ok())
+}
+
+fn parse(kind: StorageKind, bytes: &[u8]) -> Option<Value> {
+    Some(match kind {
+        StorageKind::Text => Value::Text(str::from_utf8(bytes).ok()?.to_owned()),
+        StorageKind::Integer => Value::Integer(integer(bytes)?),
+        StorageKind::Decimal => Value::Decimal(Digits::read(bytes)?.exact()?),
+        StorageKind::Boolean => match bytes {
+            [0] => Value::Boolean(false),
+            [1] => Value::Boolean(true),
+            _ => return None,
+        },
+        StorageKind::Date => {
+            let days = i32::from_be_bytes(bytes.try_into().ok()?);
+            let days = days.checked_add(DAYS_TO_2000)?;
+            Value::Date(NaiveDate::from_num_days_from_ce_opt(days)?)
+        }
+        StorageKind::Timestamp => Value::Timestamp(timestamp(bytes)?),
+        StorageKind::Uuid => Value::Uuid(Uuid::from_slice(bytes).ok()?),
+        StorageKind::List => Value::List(list(bytes)?),
+        StorageKind::Json => match bytes {
+            // The version of the form.
+            [1, json @ ..] => Value::Json(serde_json::from_slice(json).ok()?),
+            _ => return None,
+        },
+    })
+}
+
+fn integer(bytes: &[u8]) -> Option<i64> {
+    Some(i64::from_be_bytes(bytes.try_into().ok()?))
+}
+
+fn timestamp(bytes: &[u8]) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp_micros(integer(bytes)?.checked_add(MICROS_TO_2000)?)
+}
+
+fn take_i32(bytes: &mut &[u8]) -> Option<i32> {
+    let (head, rest) = bytes.split_first_chunk()?;
+    *bytes = rest;
+    Some(i32::from_be_bytes(*head))
+}
+
+fn take_u16(bytes: &mut &[u8]) -> Option<u16> {
+    let (head, rest) = bytes.split_first_chunk()?;
+    *bytes = rest;
+    Some(u16::from_be_bytes(*head))
+}
+
+/// Reads an array of texts in one dimension, without nulls.
+fn list(mut bytes: &[u8]) -> Option<Vec<String>> {
+    let dimensions = take_i32(&mut bytes)?;
+    let _has_nulls = take_i32(&mut bytes)?;
+    let _element_type = take_i32(&mut bytes)?;
+    if dimensions == 0 {
+        return Some(Vec::new());
+    }
+    if dimensions != 1 {
+        return None;
+    }
+    let count = usize::try_from(take_i32(&mut bytes)?).ok()?;
+    let _first_index = take_i32(&mut bytes)?;
+    // Every entry has at least its length.
+    let mut entries = Vec::with_capacity(count.min(bytes.len() / 4));
+    for _ in 0..count {
+        let length = usize::try_from(take_i32(&mut bytes)?).ok()?;
+        let (entry, rest) = bytes.split_at_checked(length)?;
+        bytes = rest;
+        entries.push(str::from_utf8(entry).ok()?.to_owned());
+    }
+    Some(entries)
+}
+
+/// The digits of a `numeric`: `whole` / 10^`scale`, and perhaps more.
+#[derive(Clone, Copy, Debug)]
+struct Digits {
+    is_negative: bool,
+    whole: u128,
+    /// Negative for zeros behind the digits.
+    scale: i32,
+    /// Whether digits that are not zero were left out behind the others: these are more than any
+    /// decimal holds.
+    has_more: bool,
+}
+
+impl Digits {
+    /// From this on a whole number has more digits than a decimal holds, and is not read further.
+    const ENOUGH: u128 = 10_u128.pow(34);
+
+    /// Reads the form in which the server sends it: groups of four digits, of which the first
+    /// counts 10,000^weight. `None` for what is no finite number.
+    fn read(mut bytes: &[u8]) -> Option<Self> {
+        let count = take_u16(&mut bytes)?;
+        let weight = i32::from(take_u16(&mut bytes)?.cast_signed());
+        let is_negative = match take_u16(&mut bytes)? {
+            0x0000 => false,
+            0x4000 => true,
+            _ => return None,
+        };
+        let _decimals_to_show = take_u16(&mut bytes)?;
+        if bytes.len() != usize::from(count) * 2 {
+            return None;
+        }
+        let mut digits = Self {
+            is_negative,
+            whole: 0,
+            scale: -4 * (weight + 1),
+            has_more: false,
+        };
+        while let Some(group) = take_u16(&mut bytes) {
+            if group > 9_999 {
+                return None;
+            }
+            if digits.whole < Self::ENOUGH {
+                digits.whole = digits.whole * 10_000 + u128::from(group);
+                digits.scale += 4;
+            } else {
+                digits.has_more |= group != 0;
+            }
+        }
+        Some(digits.trimmed())
+    }
+
+    /// Without zeros at the end of the decimals.
+    fn trimmed(mut self) -> Self {
+        if self.whole == 0 {
+            self.scale = 0;
+        }
+        while self.scale > 0 && self.whole.is_multiple_of(10) && !self.has_more {
+            self.whole /= 10;
+            self.scale -= 1;
+        }
+        self
+    }
+
+    /// The number, if a decimal can be it.
+    fn exact(mut self) -> Option<Decimal> {
+        if self.has_more {
+            return None;
+        }
+        while self.scale < 0 {
+            self.whole = self.whole.checked_mul(10)?;
+            self.scale += 1;
+        }
+        if self.whole > GREATEST {
+            return None;
+        }
+        let whole = i128::try_from(self.whole).ok()?;
+        let whole = if self.is_negative { -whole } else { whole };
+        Decimal::try_from_i128_with_scale(whole, u32::try_from(self.scale).ok()?).ok()
+    }
+
+    /// The decimal next to the number, half to even; `None` where it is greater than any.
+    fn rounded(mut self) -> Option<Decimal> {
+        let max_scale = i32::try_from(Decimal::MAX_SCALE).ok()?;
+        let (mut whole, mut scale) = (self.whole, self.scale);
+        let mut below = 0;
+        let mut is_inexact = self.has_more;
+        while scale > 0 && (whole > GREATEST || scale > max_scale) {
+            is_inexact |= below != 0;
+            below = whole % 10;
+            whole /= 10;
+            scale -= 1;
+        }
+        let is_up = below > 5 || below == 5 && (is_inexact || !whole.is_multiple_of(2));
+        if is_up {
+            whole += 1;
+        }
+        if whole > GREATEST && scale > 0 {
+            // 2^96 ends in 6.
+            whole = whole / 10 + 1;
+            scale -= 1;
+        }
+        (self.whole, self.scale, self.has_more) = (whole, scale, false);
+        self.trimmed().exact()
+    }
+}

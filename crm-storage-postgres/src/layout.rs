@@ -1,0 +1,581 @@
+//! [`Table`]: how the records of one object lie in a table, worked out from the object's schema.
+//!
+//! The DDL, every statement, the decoding of rows and the drift check read this one description.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crm_core::schema::{
+    FieldSchema, FieldType, Lifecycle, ObjectRef, ObjectScope, StorageKind, system,
+};
+use sha2::{Digest as _, Sha256};
+
+/// The most bytes PostgreSQL keeps of a name.
+pub(crate) const NAME_BYTES: usize = 63;
+
+/// The greatest length of a varchar.
+const VARCHAR: u32 = 10_485_760;
+
+/// A name as it stands in SQL: quoted, so that no name can be anything but a name.
+pub(crate) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A text as it stands in DDL. Never for values: those are bound.
+pub(crate) fn literal(text: &str) -> String {
+    if text.contains('\\') {
+        let escaped = text.replace('\\', "\\\\").replace('\'', "''");
+        format!(" E'{escaped}'")
+    } else {
+        format!("'{}'", text.replace('\'', "''"))
+    }
+}
+
+/// The name of a constraint or index, by the one rule for all of them: the table, the columns, what
+/// it is. A name that would be too long keeps its beginning and gets a fingerprint of the whole.
+pub(crate) fn constraint_name(table: &str, columns: &[&str], suffix: &str) -> String {
+    let mut name = table.to_owned();
+    for column in columns {
+        name.push('_');
+        name.push_str(column);
+    }
+    name.push('_');
+    name.push_str(suffix);
+    shortened(name)
+}
+
+/// The name itself, or its beginning with a fingerprint where PostgreSQL would cut it.
+fn shortened(name: String) -> String {
+    if name.len() <= NAME_BYTES {
+        return name;
+    }
+    let digest = Sha256::digest(name.as_bytes());
+    let mut fingerprint = String::new();
+    for byte in digest.iter().take(5) {
+        let _ = write!(fingerprint, "{byte:02x}");
+    }
+    let mut end = NAME_BYTES - fingerprint.len() - 1;
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}_{fingerprint}", name.get(..end).unwrap_or_default())
+}
+
+/// A column of a table besides `tenant_id` and the search vector.
+#[derive(Clone, Debug)]
+pub(crate) struct Column {
+    /// Its name, as it is in the catalog.
+    pub(crate) name: String,
+    /// Its name as it stands in SQL.
+    pub(crate) sql: String,
+    /// The field whose values it holds, by its place in the schema.
+    pub(crate) field: usize,
+    /// Whether it holds the field's text with its case folded (by the library, so that all backends
+    /// agree) rather than the value itself.
+    pub(crate) folded: bool,
+    /// How the values are held.
+    pub(crate) kind: StorageKind,
+    /// The column's type, with its collation.
+    pub(crate) sql_type: String,
+    /// Whether the column may be null.
+    pub(crate) nullable: bool,
+}
+
+/// A unique key: a unique index, partial where only some rows count.
+#[derive(Clone, Debug)]
+pub(crate) struct Unique {
+    /// The index's name.
+    pub(crate) name: String,
+    /// The key's place among the schema's.
+    pub(crate) key: usize,
+    /// The columns after the tenant, by their place in [`Table::columns`].
+    pub(crate) columns: Vec<usize>,
+    /// Which rows count; empty for all.
+    pub(crate) predicate: String,
+}
+
+/// How an index finds rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Method {
+    /// A B-tree over the tenant and the columns.
+    Btree,
+    /// An inverted index over one column.
+    Gin,
+}
+
+/// An index that is not a unique key.
+#[derive(Clone, Debug)]
+pub(crate) struct Index {
+    /// Its name.
+    pub(crate) name: String,
+    /// The names of its columns, after the tenant for a B-tree.
+    pub(crate) columns: Vec<String>,
+    /// Its kind.
+    pub(crate) method: Method,
+    /// Which rows it holds; empty for all.
+    pub(crate) predicate: String,
+}
+
+/// An index over the rows that people work with every day, or over those that have a value.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PartialIndex {
+    /// The object.
+    pub(crate) object: &'static str,
+    /// The columns after the tenant.
+    pub(crate) columns: &'static [&'static str],
+    /// A word for the rows that it holds, for its name.
+    pub(crate) rows: &'static str,
+    /// Which rows it holds.
+    pub(crate) predicate: &'static str,
+}
+
+const OPEN_ACTIVITIES: &str =
+    "\"status\" IN ('planned', 'in_progress') AND \"deleted_at\" IS NULL";
+
+/// The partial indexes beyond those that the objects declare (C-131, C-139).
+///
+/// Every index costs each insert about a twentieth, so there is one only where the declared ones
+/// do not serve: where the rows that are looked for are few and the others stand in front of them
+/// in every full index. Open deals need none: `(owner_id, status)`, `(pipeline_id, stage_id)` and
+/// `(status, expected_close_date)` begin with what tells them apart. Nor do active contacts, which
+/// are nearly all contacts.
+pub(crate) const PARTIAL_INDEXES: &[PartialIndex] = &[
+    // "My open activities by due date": the oldest due dates are those of the completed ones.
+    PartialIndex {
+        object: "activity",
+        columns: &["assigned_to", "due_date"],
+        rows: "open",
+        predicate: OPEN_ACTIVITIES,
+    },
+    // What is overdue, and which reminders come next.
+    PartialIndex {
+        object: "activity",
+        columns: &["due_date"],
+        rows: "open",
+        predicate: OPEN_ACTIVITIES,
+    },
+    // "Best leads first": the best scores of all are those of the converted ones.
+    PartialIndex {
+        object: "lead",
+        columns: &["lead_score"],
+        rows: "unconverted",
+        predicate: "\"converted_at\" IS NULL AND \"deleted_at\" IS NULL",
+    },
+    // Who is calling? Many have no number, and then these cost nothing.
+    PartialIndex {
+        object: "contact",
+        columns: &["phone_e164"],
+        rows: "set",
+        predicate: "\"phone_e164\" IS NOT NULL",
+    },
+    PartialIndex {
+        object: "contact",
+        columns: &["mobile_e164"],
+        rows: "set",
+        predicate: "\"mobile_e164\" IS NOT NULL",
+    },
+    PartialIndex {
+        object: "lead",
+        columns: &["phone_e164"],
+        rows: "set",
+        predicate: "\"phone_e164\" IS NOT NULL",
+    },
+];
+
+/// A reference: a composite foreign key that cannot leave the tenant.
+#[derive(Clone, Debug)]
+pub(crate) struct ForeignKey {
+    /// The constraint's name.
+    pub(crate) name: String,
+    /// The field, by its place in the schema.
+    pub(crate) field: usize,
+    /// The object that it leads to.
+    pub(crate) target: String,
+}
+
+/// A CHECK.
+#[derive(Clone, Debug)]
+pub(crate) struct Check {
+    /// The constraint's name.
+    pub(crate) name: String,
+    /// What must hold.
+    pub(crate) expression: String,
+}
+
+/// How the records of one object lie in a table.
+#[derive(Debug)]
+pub(crate) struct Table {
+    /// The object.
+    pub(crate) object: ObjectRef,
+    /// The table's name in the catalog.
+    pub(crate) name: String,
+    /// The table with its schema, as it stands in SQL.
+    pub(crate) sql: String,
+    /// One column for each field, in the schema's order, then the folded ones.
+    pub(crate) columns: Vec<Column>,
+    /// The unique keys.
+    pub(crate) uniques: Vec<Unique>,
+    /// The other indexes.
+    pub(crate) indexes: Vec<Index>,
+    /// The references.
+    pub(crate) foreign_keys: Vec<ForeignKey>,
+    /// The CHECKs.
+    pub(crate) checks: Vec<Check>,
+    /// For each field, the place of its folded column.
+    folded: Vec<Option<usize>>,
+}
+
+/// The name of the table whose rows are partitioned by month.
+pub(crate) const PARTITIONED: &str = "audit_events";
+
+/// The column that tells the tenant.
+pub(crate) const TENANT: &str = "tenant_id";
+
+/// The stored full-text vector.
+pub(crate) const SEARCH: &str = "search_vector";
+
+/// The transaction that wrote an audit event, by which a feed knows what is settled.
+pub(crate) const TRANSACTION: &str = "transaction_id";
+
+impl Table {
+    /// Works out the table of `object` in the database schema `schema`.
+    pub(crate) fn of(schema: &str, object: &ObjectRef) -> Self {
+        let name = object.table().to_owned();
+        let mut columns: Vec<Column> = object
+            .fields()
+            .iter()
+            .enumerate()
+            .map(|(index, field)| Column {
+                name: field.name.to_string(),
+                sql: quoted(&field.name),
+                field: index,
+                folded: false,
+                kind: field.storage_kind(),
+                sql_type: sql_type(&field.field_type),
+                nullable: !field.required,
+            })
+            .collect();
+        let mut folded = vec![None; columns.len()];
+        for (index, field) in object.fields().iter().enumerate() {
+            if field.ignore_case && field.storage_kind() == StorageKind::Text {
+                let name = format!("{}_folded", field.name);
+                if let Some(slot) = folded.get_mut(index) {
+                    *slot = Some(columns.len());
+                }
+                columns.push(Column {
+                    sql: quoted(&name),
+                    name,
+                    field: index,
+                    folded: true,
+                    kind: StorageKind::Text,
+                    // Folding may lengthen a text.
+                    sql_type: "text COLLATE \"C\"".to_owned(),
+                    nullable: !field.required,
+                });
+            }
+        }
+        let mut table = Self {
+            object: object.clone(),
+            sql: format!("{}.{}", quoted(schema), quoted(&name)),
+            name,
+            columns,
+            uniques: Vec::new(),
+            indexes: Vec::new(),
+            foreign_keys: Vec::new(),
+            checks: Vec::new(),
+            folded,
+        };
+        table.add_uniques();
+        table.add_indexes();
+        table.add_foreign_keys();
+        table.add_checks();
+        table
+    }
+
+    /// Whether the rows belong to tenants; else the rows are the tenants.
+    pub(crate) fn has_tenant(&self) -> bool {
+        self.object.scope() == ObjectScope::Tenant
+    }
+
+    /// Whether the table is partitioned by month.
+    pub(crate) fn is_partitioned(&self) -> bool {
+        self.name == PARTITIONED && self.object.lifecycle() == Lifecycle::Log
+    }
+
+    /// Whether the text search looks into any field.
+    pub(crate) fn is_searchable(&self) -> bool {
+        self.object.fields().iter().any(|field| field.searchable)
+    }
+
+    /// The column of a field.
+    pub(crate) fn column(&self, field: usize) -> Option<&Column> {
+        self.columns.get(field).filter(|column| !column.folded)
+    }
+
+    /// The column that holds a field's text with its case folded.
+    pub(crate) fn folded(&self, field: usize) -> Option<&Column> {
+        self.columns.get((*self.folded.get(field)?)?)
+    }
+
+    /// The columns that hold the fields, in the schema's order: what a select lists.
+    pub(crate) fn field_columns(&self) -> &[Column] {
+        self.columns
+            .get(..self.object.fields().len())
+            .unwrap_or_default()
+    }
+
+    /// The primary key's columns.
+    pub(crate) fn primary_key(&self) -> Vec<&'static str> {
+        if self.is_partitioned() {
+            vec![TENANT, "created_at", "id"]
+        } else if self.has_tenant() {
+            vec![TENANT, "id"]
+        } else {
+            vec!["id"]
+        }
+    }
+
+    /// The primary key's name.
+    pub(crate) fn primary_key_name(&self) -> String {
+        constraint_name(&self.name, &[], "pkey")
+    }
+
+    fn add_uniques(&mut self) {
+        let object = self.object.clone();
+        for (place, key) in object.unique_keys().iter().enumerate() {
+            let columns: Vec<usize> = key
+                .fields
+                .iter()
+                .map(|field| {
+                    self.folded
+                        .get(*field)
+                        .copied()
+                        .flatten()
+                        .filter(|_| key.ignore_case)
+                        .unwrap_or(*field)
+                })
+                .collect();
+            let mut names: Vec<&str> = columns
+                .iter()
+                .filter_map(|index| self.columns.get(*index))
+                .map(|column| column.name.as_str())
+                .collect();
+            let mut predicate = Vec::new();
+            if key.live {
+                predicate.push(format!("{} IS NULL", quoted("deleted_at")));
+            }
+            if let Some(flag) = key.only_if {
+                let flag = self.object.field_name(flag);
+                predicate.push(quoted(flag));
+                names.extend(["if", flag]);
+            }
+            self.uniques.push(Unique {
+                name: constraint_name(&self.name, &names, "key"),
+                key: place,
+                columns,
+                predicate: predicate.join(" AND "),
+            });
+        }
+    }
+
+    fn add_indexes(&mut self) {
+        let object = self.object.clone();
+        for index in object.indexes() {
+            let columns: Vec<String> = index
+                .fields
+                .iter()
+                .filter_map(|field| self.folded(*field).or_else(|| self.column(*field)))
+                .map(|column| column.name.clone())
+                .collect();
+            let is_list = index.fields.first().is_some_and(|field| {
+                self.column(*field)
+                    .is_some_and(|column| column.kind == StorageKind::List)
+            });
+            let method = if is_list { Method::Gin } else { Method::Btree };
+            self.push_index(columns, method);
+        }
+        if self.is_partitioned() {
+            self.push_index(vec!["id".to_owned()], Method::Btree);
+        }
+        let lists: Vec<String> = self
+            .columns
+            .iter()
+            .filter(|column| column.kind == StorageKind::List)
+            .map(|column| column.name.clone())
+            .collect();
+        for list in lists {
+            self.push_index(vec![list], Method::Gin);
+        }
+        if self.is_searchable() {
+            self.push_index(vec![SEARCH.to_owned()], Method::Gin);
+        }
+        for partial in PARTIAL_INDEXES {
+            if partial.object == object.name() && has_columns(&object, partial.columns) {
+                let mut words = partial.columns.to_vec();
+                words.extend(["if", partial.rows]);
+                self.indexes.push(Index {
+                    name: constraint_name(&self.name, &words, "idx"),
+                    columns: partial.columns.iter().map(|&name| name.into()).collect(),
+                    method: Method::Btree,
+                    predicate: partial.predicate.to_owned(),
+                });
+            }
+        }
+    }
+
+    fn push_index(&mut self, columns: Vec<String>, method: Method) {
+        if self.indexes.iter().any(|index| index.columns == columns) {
+            return;
+        }
+        let names: Vec<&str> = columns.iter().map(String::as_str).collect();
+        self.indexes.push(Index {
+            name: constraint_name(&self.name, &names, "idx"),
+            columns,
+            method,
+            predicate: String::new(),
+        });
+    }
+
+    fn add_foreign_keys(&mut self) {
+        let object = self.object.clone();
+        for field in object.references() {
+            let Some(schema) = object.fields().get(*field) else {
+                continue;
+            };
+            if let Some((target, _)) = schema.reference() {
+                self.foreign_keys.push(ForeignKey {
+                    name: constraint_name(&self.name, &[&schema.name], "fkey"),
+                    field: *field,
+                    target: target.to_owned(),
+                });
+            }
+        }
+    }
+
+    fn add_checks(&mut self) {
+        let object = self.object.clone();
+        for (index, field) in object.fields().iter().enumerate() {
+            let Some(column) = self.columns.get(index) else {
+                continue;
+            };
+            if let Some(expression) = check(field, index, &column.sql) {
+                self.checks.push(Check {
+                    name: constraint_name(&self.name, &[&column.name], "check"),
+                    expression,
+                });
+            }
+        }
+    }
+}
+
+fn has_columns(object: &ObjectRef, columns: &[&str]) -> bool {
+    columns.iter().all(|column| object.field(column).is_some())
+}
+
+/// The column type of a field type.
+fn sql_type(field_type: &FieldType) -> String {
+    match field_type.storage_kind() {
+        StorageKind::Text => match field_type.max_length() {
+            Some(length) if length <= VARCHAR => format!("varchar({length}) COLLATE \"C\""),
+            _ => "text COLLATE \"C\"".to_owned(),
+        },
+        StorageKind::Integer => "bigint".to_owned(),
+        StorageKind::Decimal => match field_type {
+            FieldType::Decimal {
+                precision, scale, ..
+            } => format!("numeric({precision},{scale})"),
+            // Percentages have two decimals.
+            _ => "numeric(5,2)".to_owned(),
+        },
+        StorageKind::Boolean => "boolean".to_owned(),
+        StorageKind::Date => "date".to_owned(),
+        StorageKind::Timestamp => "timestamptz".to_owned(),
+        StorageKind::Uuid => "uuid".to_owned(),
+        StorageKind::List => "text[] COLLATE \"C\"".to_owned(),
+        StorageKind::Json => "jsonb".to_owned(),
+    }
+}
+
+/// What must hold of a column beyond its type: the options of a picklist, the range of a number.
+fn check(field: &FieldSchema, index: usize, column: &str) -> Option<String> {
+    let between = |least: Option<String>, greatest: Option<String>| match (least, greatest) {
+        (Some(least), Some(greatest)) => Some(format!("{column} BETWEEN {least} AND {greatest}")),
+        (Some(least), None) => Some(format!("{column} >= {least}")),
+        (None, Some(greatest)) => Some(format!("{column} <= {greatest}")),
+        (None, None) => None,
+    };
+    match &field.field_type {
+        FieldType::Picklist { options } => {
+            let options: Vec<String> = options.iter().map(|option| literal(option)).collect();
+            Some(format!("{column} IN ({})", options.join(", ")))
+        }
+        FieldType::Integer { min, max } => between(
+            (*min != i64::MIN).then(|| min.to_string()),
+            (*max != i64::MAX).then(|| max.to_string()),
+        ),
+        FieldType::Score | FieldType::Percent => between(Some("0".into()), Some("100".into())),
+        FieldType::Decimal { min, max, .. } => between(
+            min.map(|min| min.to_string()),
+            max.map(|max| max.to_string()),
+        ),
+        _ if index == system::VERSION => Some(format!("{column} >= 1")),
+        _ => None,
+    }
+}
+
+/// The tables of all objects that a storage knows, made when they are first needed.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    schema: String,
+    known: RwLock<HashMap<String, Arc<Table>>>,
+}
+
+impl Tables {
+    /// No tables yet, in the database schema `schema`.
+    pub(crate) fn new(schema: &str) -> Self {
+        Self {
+            schema: schema.to_owned(),
+            known: RwLock::default(),
+        }
+    }
+
+    /// The database schema's name.
+    pub(crate) fn schema(&self) -> &str {
+        &self.schema
+    }
+
+    /// The table of an object.
+    pub(crate) fn of(&self, object: &ObjectRef) -> Arc<Table> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(table) = known.get(object.name())
+            && std::ptr::eq(&*table.object as *const _, &**object as *const _)
+        {
+            return table.clone();
+        }
+        drop(known);
+        let table = Arc::new(Table::of(&self.schema, object));
+        self.known
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(object.name().to_owned(), table.clone());
+        table
+    }
+
+    /// The table of the object called `name`, if it was needed before.
+    pub(crate) fn named(&self, name: &str) -> Option<Arc<Table>> {
+        self.known
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(name)
+            .cloned()
+    }
+
+    /// All tables that were needed so far.
+    pub(crate) fn all(&self) -> Vec<Arc<Table>> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> = known.values().cloned().collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+}

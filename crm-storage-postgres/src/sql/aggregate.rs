@@ -1,0 +1,307 @@
+//! Counts and sums over groups of rows, computed by the server.
+
+use crm_core::query::{AggregateQuery, CalendarUnit, Group, Grouping, Measure, QueryError};
+use crm_core::schema::{StorageKind, Value};
+use crm_core::storage::{Scope, StorageError};
+use crm_core::value::TimeZone;
+use rust_decimal::Decimal;
+use sqlx::postgres::PgRow;
+
+use super::Statement;
+use super::condition;
+use super::select::is_visible;
+use crate::decode;
+use crate::layout::{Column, Table, Tables};
+
+/// The most decimals of an average.
+const AVERAGE_DECIMALS: u32 = 6;
+
+/// The groups that answer a query: the number of rows, the keys, then what the measures need, for
+/// [`decode_groups`]. `None` where there is no row to be seen.
+pub(crate) fn aggregate(
+    tables: &Tables,
+    table: &Table,
+    scope: &Scope,
+    query: &AggregateQuery,
+) -> Option<Statement> {
+    if !is_visible(table, scope) {
+        return None;
+    }
+    let mut statement = Statement::scoped(scope);
+    let mut columns = vec!["count(*)".to_owned()];
+    for grouping in &query.groups {
+        let key = key(&mut statement, table, grouping);
+        columns.push(key);
+    }
+    for measure in &query.measures {
+        push_measure(&mut statement, &mut columns, table, measure);
+    }
+    let condition = condition::write(&mut statement, tables, table, "c", &query.condition);
+    statement.push(" SELECT r.* FROM scope CROSS JOIN LATERAL (SELECT ");
+    for (index, column) in columns.iter().enumerate() {
+        let comma = if index > 0 { ", " } else { "" };
+        statement.push(&format!("{comma}{column} AS a{index}"));
+    }
+    let own = statement.own(table, "c");
+    statement.push(&format!(
+        " FROM {} AS c WHERE scope.is_set AND {own} AND {condition}",
+        table.sql
+    ));
+    if !query.groups.is_empty() {
+        // The keys are the columns behind the first.
+        let keys: Vec<String> = (0..query.groups.len())
+            .map(|place| (place + 2).to_string())
+            .collect();
+        let keys = keys.join(", ");
+        statement.push(&format!(" GROUP BY {keys} ORDER BY {keys}"));
+    }
+    statement.push(" OFFSET 0) AS r");
+    Some(statement)
+}
+
+/// The groups of the rows that answered [`aggregate`]; of no rows, where it was not even sent.
+///
+/// # Errors
+/// [`QueryError::Overflow`]; [`StorageError::Corrupt`] for values that no field can have.
+pub(crate) fn decode_groups(
+    query: &AggregateQuery,
+    rows: &[PgRow],
+) -> Result<Vec<Group>, StorageError> {
+    if rows.is_empty() && query.groups.is_empty() {
+        return Ok(vec![Group {
+            keys: Vec::new(),
+            measures: query.measures.iter().map(of_nothing).collect(),
+        }]);
+    }
+    rows.iter()
+        .map(|row| Reader { query, row, at: 0 }.group())
+        .collect()
+}
+
+/// What makes a group, as SQL.
+fn key(statement: &mut Statement, table: &Table, grouping: &Grouping) -> String {
+    let (index, unit, time_zone) = match grouping {
+        Grouping::Field(index) => return own(table, *index).unwrap_or_else(null),
+        Grouping::Calendar {
+            index,
+            unit,
+            time_zone,
+        } => (*index, *unit, *time_zone),
+        _ => return unknown(statement),
+    };
+    let Some(column) = table.column(index) else {
+        return "NULL::date".to_owned();
+    };
+    let local = match column.kind {
+        StorageKind::Date if unit == CalendarUnit::Day => return format!("c.{}", column.sql),
+        // As a date it would be taken for midnight in the session's time zone.
+        StorageKind::Date => format!("c.{}::timestamp", column.sql),
+        StorageKind::Timestamp => {
+            let zone = statement.argument(zone_name(&time_zone));
+            format!("c.{} AT TIME ZONE {zone}", column.sql)
+        }
+        _ => return "NULL::date".to_owned(),
+    };
+    match unit {
+        CalendarUnit::Day => format!("({local})::date"),
+        CalendarUnit::Week => format!("date_trunc('week', {local})::date"),
+        CalendarUnit::Month => format!("date_trunc('month', {local})::date"),
+        CalendarUnit::Quarter => format!("date_trunc('quarter', {local})::date"),
+        CalendarUnit::Year => format!("date_trunc('year', {local})::date"),
+    }
+}
+
+/// The name of a time zone that means the same to the server.
+///
+/// The server takes some names for abbreviations first, which know no summer time: these are named
+/// by the place that the time zone database links them to.
+pub(super) fn zone_name(time_zone: &TimeZone) -> String {
+    let name = time_zone.to_string();
+    match name.as_str() {
+        "CET" | "MET" => "Europe/Brussels".to_owned(),
+        "EET" => "Europe/Athens".to_owned(),
+        "WET" => "Europe/Lisbon".to_owned(),
+        "EST" => "America/Panama".to_owned(),
+        "MST" => "America/Phoenix".to_owned(),
+        "HST" => "Pacific/Honolulu".to_owned(),
+        _ => name,
+    }
+}
+
+fn own(table: &Table, index: usize) -> Option<String> {
+    table
+        .column(index)
+        .map(|column| format!("c.{}", column.sql))
+}
+
+/// What the port asks for and this backend does not know.
+fn unknown(statement: &mut Statement) -> String {
+    statement.failed = Some("this kind of aggregate has no form in SQL".into());
+    null()
+}
+
+fn null() -> String {
+    "NULL::text".to_owned()
+}
+
+/// A number without the limits of a `bigint`; null where the field is none.
+fn number(table: &Table, index: usize) -> String {
+    match table.column(index) {
+        Some(Column {
+            sql,
+            kind: StorageKind::Integer,
+            ..
+        }) => format!("c.{sql}::numeric"),
+        Some(Column {
+            sql,
+            kind: StorageKind::Decimal,
+            ..
+        }) => format!("c.{sql}"),
+        _ => "NULL::numeric".to_owned(),
+    }
+}
+
+fn push_measure(
+    statement: &mut Statement,
+    columns: &mut Vec<String>,
+    table: &Table,
+    measure: &Measure,
+) {
+    match measure {
+        // The first column is it.
+        Measure::Count => {}
+        Measure::Sum(index) | Measure::Average(index) => {
+            // A sum of `bigint`s is a `numeric` and faster than one of converted numbers.
+            let number = match table.column(*index) {
+                Some(column) if column.kind == StorageKind::Integer => format!("c.{}", column.sql),
+                _ => number(table, *index),
+            };
+            columns.push(format!("sum({number})"));
+            if matches!(measure, Measure::Average(_)) {
+                columns.push(format!("count({number})"));
+            }
+        }
+        Measure::WeightedSum { amount, percent } => columns.push(format!(
+            "sum({} * {}) * 0.01",
+            number(table, *amount),
+            number(table, *percent)
+        )),
+        Measure::Min(index) => columns.push(extreme(table, *index, "min", "bool_and")),
+        Measure::Max(index) => columns.push(extreme(table, *index, "max", "bool_or")),
+        _ => columns.push(unknown(statement)),
+    }
+}
+
+/// The least or greatest value, as SQL.
+fn extreme(table: &Table, index: usize, function: &str, of_booleans: &str) -> String {
+    let Some(column) = table.column(index) else {
+        return null();
+    };
+    let own = format!("c.{}", column.sql);
+    match column.kind {
+        StorageKind::Boolean => format!("{of_booleans}({own})"),
+        // The texts of UUIDs are in the order of the UUIDs.
+        StorageKind::Uuid => format!("{function}({own}::text COLLATE \"C\")::uuid"),
+        // These have no order.
+        StorageKind::List | StorageKind::Json => null(),
+        _ => format!("{function}({own})"),
+    }
+}
+
+/// What a measure is over no rows.
+fn of_nothing(measure: &Measure) -> Value {
+    match measure {
+        Measure::Count => Value::Integer(0),
+        Measure::Sum(_) | Measure::WeightedSum { .. } => Value::Decimal(Decimal::ZERO),
+        _ => Value::Null,
+    }
+}
+
+/// Reads one row of an answer, column by column.
+struct Reader<'a> {
+    query: &'a AggregateQuery,
+    row: &'a PgRow,
+    at: usize,
+}
+
+impl Reader<'_> {
+    fn group(mut self) -> Result<Group, StorageError> {
+        let count = self.value(StorageKind::Integer, None)?;
+        let mut keys = Vec::with_capacity(self.query.groups.len());
+        for grouping in &self.query.groups {
+            keys.push(match grouping {
+                Grouping::Field(index) => self.field(*index)?,
+                Grouping::Calendar { index, .. } => self.value(StorageKind::Date, Some(*index))?,
+                _ => Value::Null,
+            });
+        }
+        let mut measures = Vec::with_capacity(self.query.measures.len());
+        for measure in &self.query.measures {
+            measures.push(match measure {
+                Measure::Count => count.clone(),
+                Measure::Sum(index) | Measure::WeightedSum { amount: index, .. } => {
+                    Value::Decimal(self.sum(*index)?)
+                }
+                Measure::Average(index) => {
+                    let sum = self.sum(*index)?;
+                    match self.value(StorageKind::Integer, Some(*index))? {
+                        Value::Integer(count) => average(sum, count),
+                        _ => Value::Null,
+                    }
+                }
+                Measure::Min(index) | Measure::Max(index) => self.field(*index)?,
+                _ => Value::Null,
+            });
+        }
+        Ok(Group { keys, measures })
+    }
+
+    fn next(&mut self) -> usize {
+        let at = self.at;
+        self.at += 1;
+        at
+    }
+
+    fn value(&mut self, kind: StorageKind, field: Option<usize>) -> Result<Value, StorageError> {
+        let at = self.next();
+        decode::value(kind, self.row, at).map_err(|_| self.corrupt(field))
+    }
+
+    /// A value of the field's own kind.
+    fn field(&mut self, index: usize) -> Result<Value, StorageError> {
+        let fields = self.query.object.fields();
+        let kind = fields.get(index).map(|field| field.storage_kind());
+        self.value(kind.unwrap_or(StorageKind::Text), Some(index))
+    }
+
+    /// A sum; zero over no values.
+    fn sum(&mut self, index: usize) -> Result<Decimal, StorageError> {
+        let at = self.next();
+        match decode::sum(self.row, at) {
+            Ok(Some(sum)) => Ok(sum),
+            Ok(None) => Err(StorageError::Query(QueryError::Overflow {
+                field: self.query.object.field_name(index).to_owned(),
+            })),
+            Err(_) => Err(self.corrupt(Some(index))),
+        }
+    }
+
+    fn corrupt(&self, field: Option<usize>) -> StorageError {
+        let object = &self.query.object;
+        StorageError::Corrupt {
+            object: object.name().to_owned(),
+            fields: field
+                .map(|index| object.field_name(index).to_owned())
+                .into_iter()
+                .collect(),
+        }
+    }
+}
+
+/// A sum divided by a count as [`Measure::Average`] says.
+fn average(sum: Decimal, count: i64) -> Value {
+    match sum.checked_div(Decimal::from(count)) {
+        Some(quotient) => Value::Decimal(quotient.round_dp(AVERAGE_DECIMALS).normalize()),
+        None => Value::Null,
+    }
+}

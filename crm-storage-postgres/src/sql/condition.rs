@@ -1,0 +1,604 @@
+//! Conditions as SQL: true for exactly the rows that
+//! [`Condition::matches`](crm_core::query::Condition::matches) takes.
+//!
+//! A condition may also come out as SQL's null, which only means false: `AND`, `OR` and `WHERE`
+//! take it as that, and `Not` is written `IS NOT TRUE`.
+
+use std::fmt::Write as _;
+
+use chrono::{NaiveDate, SubsecRound as _};
+use crm_core::query::{Comparison, Condition, FieldAt, ListMatch, TextMatch};
+use crm_core::schema::{ObjectRef, StorageKind, Value, ValueRef};
+use rust_decimal::Decimal;
+use serde_json::Value as Json;
+
+use super::Statement;
+use crate::layout::{Column, Table, Tables, quoted};
+
+/// The SQL of `condition` over the rows of `table`, which the statement calls `alias`. It can stand
+/// in a chain of `AND`s. Aliases of the form `t1`, `t2` must be free.
+pub(crate) fn write(
+    statement: &mut Statement,
+    tables: &Tables,
+    table: &Table,
+    alias: &str,
+    condition: &Condition,
+) -> String {
+    let mut sql = String::new();
+    let mut writer = Writer {
+        statement,
+        tables,
+        depth: 0,
+    };
+    writer.condition(&mut sql, table, alias, condition);
+    sql
+}
+
+/// Whether no row that fulfils the condition can lack a value in the field at `index`.
+pub(super) fn excludes_null(condition: &Condition, index: usize) -> bool {
+    let is_field = |field: &FieldAt| field.index == index && field.member.is_none();
+    match condition {
+        Condition::And(all) => all.iter().any(|one| excludes_null(one, index)),
+        Condition::Or(any) => {
+            !any.is_empty() && any.iter().all(|one| excludes_null(one, index))
+        }
+        Condition::Compare { field, op, .. } => is_field(field) && *op != Comparison::Ne,
+        Condition::Null { field, is_null } => is_field(field) && !is_null,
+        Condition::In { field, .. }
+        | Condition::Text { field, .. }
+        | Condition::List { field, .. } => is_field(field),
+        Condition::Has { index: own, .. } => *own == index,
+        _ => false,
+    }
+}
+
+/// Where a value lies among the values that a column can hold.
+///
+/// A value to compare with may be one that no column holds, or that cannot even be sent: a fraction
+/// for a whole number, a text with the NUL character, a day before PostgreSQL's first.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Place<'v> {
+    /// It is this value.
+    At(ValueRef<'v>),
+    /// It lies between this value and the next greater one.
+    Behind(ValueRef<'v>),
+    /// It is less than all of them.
+    BeforeAll,
+    /// It is greater than all of them.
+    AfterAll,
+    /// It is of a kind that has no order: all of them count as equal to it.
+    Unordered,
+    /// It is of another kind: not to be compared.
+    Elsewhere,
+}
+
+impl<'v> Place<'v> {
+    /// The place of `value`, which is not null, in a column of `kind`.
+    pub(super) fn of(kind: StorageKind, value: ValueRef<'v>) -> Self {
+        match (kind, value) {
+            (StorageKind::Text, ValueRef::Text(text)) => match text.find('\0') {
+                // Nothing that is stored has a NUL, and NUL is the least character: all that is
+                // greater than the part in front of it is greater than the whole.
+                Some(end) => Self::Behind(ValueRef::Text(text.get(..end).unwrap_or_default())),
+                None => Self::At(ValueRef::Text(text)),
+            },
+            (StorageKind::Integer, ValueRef::Decimal(number)) => Self::of_fraction(number),
+            (StorageKind::Decimal, ValueRef::Integer(number)) => {
+                Self::At(ValueRef::Decimal(Decimal::from(number)))
+            }
+            (StorageKind::Date, ValueRef::Date(day)) if Some(day) < first_day() => Self::BeforeAll,
+            (StorageKind::Timestamp, ValueRef::Timestamp(at)) => {
+                let whole = at.trunc_subsecs(6);
+                if Some(at.date_naive()) < first_day() {
+                    Self::BeforeAll
+                } else if whole == at {
+                    Self::At(ValueRef::Timestamp(at))
+                } else {
+                    Self::Behind(ValueRef::Timestamp(whole))
+                }
+            }
+            (StorageKind::List, ValueRef::List(_)) => Self::Unordered,
+            (StorageKind::Json, ValueRef::Json(json)) if has_nul(&json) => Self::Elsewhere,
+            (StorageKind::Integer, value @ ValueRef::Integer(_))
+            | (StorageKind::Decimal, value @ ValueRef::Decimal(_))
+            | (StorageKind::Boolean, value @ ValueRef::Boolean(_))
+            | (StorageKind::Date, value @ ValueRef::Date(_))
+            | (StorageKind::Uuid, value @ ValueRef::Uuid(_))
+            | (StorageKind::Json, value @ ValueRef::Json(_)) => Self::At(value),
+            _ => Self::Elsewhere,
+        }
+    }
+
+    /// The place of a decimal number among the whole numbers.
+    fn of_fraction(number: Decimal) -> Self {
+        let floor = number.floor();
+        match i64::try_from(floor) {
+            Ok(whole) if floor == number => Self::At(ValueRef::Integer(whole)),
+            Ok(whole) => Self::Behind(ValueRef::Integer(whole)),
+            Err(_) if number.is_sign_negative() => Self::BeforeAll,
+            Err(_) => Self::AfterAll,
+        }
+    }
+}
+
+/// The first day that PostgreSQL knows, and that of its first moment.
+fn first_day() -> Option<NaiveDate> {
+    NaiveDate::from_ymd_opt(-4713, 11, 24)
+}
+
+fn has_nul(json: &Json) -> bool {
+    match json {
+        Json::String(text) => text.contains('\0'),
+        Json::Array(items) => items.iter().any(has_nul),
+        Json::Object(members) => members
+            .iter()
+            .any(|(name, member)| name.contains('\0') || has_nul(member)),
+        _ => false,
+    }
+}
+
+/// The least text greater than every text that begins with `prefix`; `None` where there is none.
+fn behind_prefix(prefix: &str) -> Option<String> {
+    let mut text = prefix.to_owned();
+    while let Some(last) = text.pop() {
+        // The characters behind the last one of the first plane's lower half are its upper half:
+        // a range of `char` steps over the surrogates.
+        if let Some(next) = (last..=char::MAX).nth(1) {
+            text.push(next);
+            return Some(text);
+        }
+    }
+    None
+}
+
+/// An expression whose values are compared.
+struct Operand {
+    sql: String,
+    kind: StorageKind,
+}
+
+struct Writer<'s, 't> {
+    statement: &'s mut Statement,
+    tables: &'t Tables,
+    /// How many conditions over related records are around this one.
+    depth: usize,
+}
+
+impl Writer<'_, '_> {
+    fn condition(&mut self, sql: &mut String, table: &Table, alias: &str, condition: &Condition) {
+        match condition {
+            Condition::Compare { field, op, value } => {
+                self.compare_field(sql, table, alias, field, *op, value);
+            }
+            Condition::In { field, values } => self.one_of(sql, table, alias, field, values),
+            Condition::Null { field, is_null } => self.null(sql, table, alias, field, *is_null),
+            Condition::Text { field, op, folded } => {
+                self.text(sql, table, alias, field, *op, folded);
+            }
+            Condition::List { field, op, values } => {
+                self.list(sql, table, alias, field, *op, values);
+            }
+            Condition::Has {
+                index,
+                object,
+                condition,
+            } => self.has(sql, table, alias, *index, object, condition),
+            Condition::And(all) => self.join(sql, table, alias, all, "true", " AND "),
+            Condition::Or(all) => self.join(sql, table, alias, all, "false", " OR "),
+            Condition::Not(condition) => {
+                sql.push('(');
+                self.condition(sql, table, alias, condition);
+                sql.push_str(") IS NOT TRUE");
+            }
+            _ => {
+                self.statement.failed = Some("this kind of condition has no form in SQL".into());
+                sql.push_str("false");
+            }
+        }
+    }
+
+    fn join(
+        &mut self,
+        sql: &mut String,
+        table: &Table,
+        alias: &str,
+        all: &[Condition],
+        none: &str,
+        by: &str,
+    ) {
+        match all {
+            [] => sql.push_str(none),
+            [one] => self.condition(sql, table, alias, one),
+            [first, rest @ ..] => {
+                sql.push('(');
+                self.condition(sql, table, alias, first);
+                for one in rest {
+                    sql.push_str(by);
+                    self.condition(sql, table, alias, one);
+                }
+                sql.push(')');
+            }
+        }
+    }
+
+    fn compare_field(
+        &mut self,
+        sql: &mut String,
+        table: &Table,
+        alias: &str,
+        field: &FieldAt,
+        op: Comparison,
+        value: &Value,
+    ) {
+        let operand = match &field.member {
+            Some(member) => self.member(table, alias, field.index, member, value, is_ordered(op)),
+            None => self.operand(table, alias, field, value, is_ordered(op)),
+        };
+        match operand {
+            Some(operand) => self.compare(sql, &operand, op, value.as_ref()),
+            // The value differs from whatever is there.
+            None => sql.push_str(truth(op == Comparison::Ne)),
+        }
+    }
+
+    fn compare(
+        &mut self,
+        sql: &mut String,
+        operand: &Operand,
+        op: Comparison,
+        value: ValueRef<'_>,
+    ) {
+        let Operand { sql: own, kind } = operand;
+        let place = Place::of(*kind, value);
+        let (op, value) = match (place, op) {
+            (Place::At(value), Comparison::Ne) => (" IS DISTINCT FROM ", value),
+            (Place::At(value), Comparison::Eq) => (" = ", value),
+            (Place::At(value), Comparison::Lt) => (" < ", value),
+            (Place::At(value), Comparison::Le) => (" <= ", value),
+            (Place::At(value), Comparison::Gt) => (" > ", value),
+            (Place::At(value), Comparison::Ge) => (" >= ", value),
+            (Place::Behind(value), Comparison::Lt | Comparison::Le) => (" <= ", value),
+            (Place::Behind(value), Comparison::Gt | Comparison::Ge) => (" > ", value),
+            (Place::BeforeAll, Comparison::Gt | Comparison::Ge)
+            | (Place::AfterAll, Comparison::Lt | Comparison::Le)
+            | (Place::Unordered, Comparison::Eq | Comparison::Le | Comparison::Ge) => {
+                let _ = write!(sql, "{own} IS NOT NULL");
+                return;
+            }
+            (Place::Unordered, Comparison::Ne) => {
+                let _ = write!(sql, "{own} IS NULL");
+                return;
+            }
+            (_, op) => {
+                sql.push_str(truth(op == Comparison::Ne));
+                return;
+            }
+        };
+        if *kind == StorageKind::Json && !matches!(op, " = " | " IS DISTINCT FROM ") {
+            // Documents have no order.
+            sql.push_str("false");
+            return;
+        }
+        let argument = self.statement.value_argument(*kind, &value);
+        let _ = write!(sql, "{own}{op}{argument}");
+    }
+
+    fn one_of(
+        &mut self,
+        sql: &mut String,
+        table: &Table,
+        alias: &str,
+        field: &FieldAt,
+        values: &[Value],
+    ) {
+        // The values of a document's members may be of several kinds.
+        let mut alternatives = Vec::new();
+        let kinds: [fn(&Value) -> bool; 4] = [
+            |value| matches!(value, Value::Text(_)),
+            |value| matches!(value, Value::Integer(_) | Value::Decimal(_)),
+            |value| matches!(value, Value::Boolean(_)),
+            |value| {
+                !matches!(
+                    value,
+                    Value::Text(_) | Value::Integer(_) | Value::Decimal(_) | Value::Boolean(_)
+                )
+            },
+        ];
+        for is_kind in kinds {
+            let mut same = values.iter().filter(|value| is_kind(value)).peekable();
+            let Some(example) = same.peek().copied() else {
+                continue;
+            };
+            let operand = match &field.member {
+                Some(member) => self.member(table, alias, field.index, member, example, false),
+                None => self.operand(table, alias, field, example, false),
+            };
+            let Some(operand) = operand else {
+                continue;
+            };
+            if matches!(operand.kind, StorageKind::List | StorageKind::Json) {
+                for value in same {
+                    let mut one = String::new();
+                    self.compare(&mut one, &operand, Comparison::Eq, value.as_ref());
+                    alternatives.push(one);
+                }
+                continue;
+            }
+            let places = same.filter_map(|value| match Place::of(operand.kind, value.as_ref()) {
+                Place::At(value) => Some(value),
+                _ => None,
+            });
+            let argument = self.statement.array_argument(operand.kind, places);
+            alternatives.push(format!("{} = ANY({argument})", operand.sql));
+        }
+        match alternatives.as_slice() {
+            [] => sql.push_str("false"),
+            [one] => sql.push_str(one),
+            several => {
+                let _ = write!(sql, "({})", several.join(" OR "));
+            }
+        }
+    }
+
+    fn null(
+        &mut self,
+        sql: &mut String,
+        table: &Table,
+        alias: &str,
+        field: &FieldAt,
+        is_null: bool,
+    ) {
+        let Some(column) = table.column(field.index) else {
+            sql.push_str(truth(is_null));
+            return;
+        };
+        let own = format!("{alias}.{}", column.sql);
+        match &field.member {
+            None => {
+                let not = if is_null { "" } else { "NOT " };
+                let _ = write!(sql, "{own} IS {not}NULL");
+            }
+            Some(member) => match self.member_sql(&own, column, member) {
+                Some(path) => {
+                    let not = if is_null { "" } else { "NOT " };
+                    let _ = write!(
+                        sql,
+                        "coalesce(jsonb_typeof({path}), 'null') {not}IN ('null')"
+                    );
+                }
+                None => sql.push_str(truth(is_null)),
+            },
+        }
+    }
+
+    fn text(
+        &mut self,
+        sql: &mut String,
+        table: &Table,
+        alias: &str,
+        field: &FieldAt,
+        op: TextMatch,
+        folded: &str,
+    ) {
+        let Some(column) = table.column(field.index) else {
+            sql.push_str("false");
+            return;
+        };
+        // No stored text has a NUL.
+        if folded.contains('\0') {
+            sql.push_str("false");
+            return;
+        }
+        let raw = format!("{alias}.{}", column.sql);
+        let (own, is_column) = match (&field.member, column.kind) {
+            (Some(member), StorageKind::Json) => match self.member_text(&raw, column, member) {
+                Some(text) => (self.fold_case(&text), false),
+                None => {
+                    sql.push_str("false");
+                    return;
+                }
+            },
+            (None, StorageKind::Text) => match table.folded(field.index) {
+                Some(column) => (format!("{alias}.{}", column.sql), true),
+                None => (self.fold_case(&raw), false),
+            },
+            _ => {
+                sql.push_str("false");
+                return;
+            }
+        };
+        match (op, behind_prefix(folded)) {
+            // The whole range between the two, which an index can find.
+            (TextMatch::StartsWith, Some(behind)) if is_column => {
+                let from = self.statement.argument(folded);
+                let to = self.statement.argument(behind);
+                let _ = write!(sql, "({own} >= {from} AND {own} < {to})");
+            }
+            (TextMatch::StartsWith, _) => {
+                let argument = self.statement.argument(folded);
+                let _ = write!(sql, "starts_with({own}, {argument})");
+            }
+            (TextMatch::Contains, _) => {
+                let argument = self.statement.argument(folded);
+                let _ = write!(sql, "strpos({own}, {argument}) > 0");
+            }
+        }
+    }
+
+    fn list(
+        &mut self,
+        sql: &mut String,
+        table: &Table,
+        alias: &str,
+        field: &FieldAt,
+        op: ListMatch,
+        values: &[String],
+    ) {
+        let column = table
+            .column(field.index)
+            .filter(|column| column.kind == StorageKind::List && field.member.is_none());
+        let Some(column) = column else {
+            sql.push_str("false");
+            return;
+        };
+        // No stored entry has a NUL.
+        let possible: Vec<&str> = values
+            .iter()
+            .map(String::as_str)
+            .filter(|value| !value.contains('\0'))
+            .collect();
+        let operator = match op {
+            ListMatch::Any => "&&",
+            ListMatch::All if possible.len() < values.len() => {
+                sql.push_str("false");
+                return;
+            }
+            ListMatch::All => "@>",
+        };
+        let argument = self.statement.argument(possible);
+        let _ = write!(sql, "{alias}.{} {operator} {argument}", column.sql);
+    }
+
+    fn has(
+        &mut self,
+        sql: &mut String,
+        table: &Table,
+        alias: &str,
+        index: usize,
+        object: &ObjectRef,
+        condition: &Condition,
+    ) {
+        let reference = table
+            .column(index)
+            .filter(|column| column.kind == StorageKind::Uuid);
+        let Some(reference) = reference else {
+            sql.push_str("false");
+            return;
+        };
+        self.depth += 1;
+        let target = self.tables.of(object);
+        let related = format!("t{}", self.depth);
+        let own = self.statement.own(&target, &related);
+        let _ = write!(
+            sql,
+            "EXISTS (SELECT 1 FROM {} AS {related} WHERE {own} \
+             AND {related}.\"id\" = {alias}.{} AND {related}.\"deleted_at\" IS NULL AND ",
+            target.sql, reference.sql,
+        );
+        self.condition(sql, &target, &related, condition);
+        sql.push(')');
+        self.depth -= 1;
+    }
+
+    /// The expression that a field's value is compared in.
+    fn operand(
+        &mut self,
+        table: &Table,
+        alias: &str,
+        field: &FieldAt,
+        value: &Value,
+        is_ordered: bool,
+    ) -> Option<Operand> {
+        let column = table.column(field.index)?;
+        let raw = format!("{alias}.{}", column.sql);
+        let folds = field.ignore_case
+            && !is_ordered
+            && column.kind == StorageKind::Text
+            && matches!(value, Value::Text(_));
+        let sql = match table.folded(field.index) {
+            Some(folded) if folds => format!("{alias}.{}", folded.sql),
+            None if folds => self.fold_case(&raw),
+            _ => raw,
+        };
+        Some(Operand {
+            sql,
+            kind: column.kind,
+        })
+    }
+
+    /// The expression that a member of a document is compared in: null unless the member is of the
+    /// kind of `value`. `None` where it can't be.
+    fn member(
+        &mut self,
+        table: &Table,
+        alias: &str,
+        index: usize,
+        member: &str,
+        value: &Value,
+        is_ordered: bool,
+    ) -> Option<Operand> {
+        let column = table.column(index)?;
+        let own = format!("{alias}.{}", column.sql);
+        let (sql, kind) = match value {
+            Value::Text(_) => {
+                let text = self.member_text(&own, column, member)?;
+                (format!("({text}) COLLATE \"C\""), StorageKind::Text)
+            }
+            Value::Boolean(_) => {
+                let path = self.member_sql(&own, column, member)?;
+                (
+                    format!("(CASE WHEN jsonb_typeof({path}) = 'boolean' THEN ({path})::boolean END)"),
+                    StorageKind::Boolean,
+                )
+            }
+            Value::Integer(_) | Value::Decimal(_) => {
+                let path = self.member_sql(&own, column, member)?;
+                let number = format!("({path})::numeric");
+                // A number that is no `Decimal` has no order. It equals none either, untold.
+                let number = if is_ordered {
+                    format!(
+                        "CASE WHEN abs({number}) <= {} AND scale(trim_scale({number})) <= {} \
+                         THEN {number} END",
+                        Decimal::MAX,
+                        Decimal::MAX_SCALE,
+                    )
+                } else {
+                    number
+                };
+                (
+                    format!("(CASE WHEN jsonb_typeof({path}) = 'number' THEN {number} END)"),
+                    StorageKind::Decimal,
+                )
+            }
+            Value::Json(Json::Array(_) | Json::Object(_)) => {
+                let path = self.member_sql(&own, column, member)?;
+                (
+                    format!("(CASE WHEN jsonb_typeof({path}) IN ('array', 'object') THEN {path} END)"),
+                    StorageKind::Json,
+                )
+            }
+            _ => return None,
+        };
+        Some(Operand { sql, kind })
+    }
+
+    /// A member of a document as SQL; `None` where no document can have it.
+    fn member_sql(&mut self, own: &str, column: &Column, member: &str) -> Option<String> {
+        if column.kind != StorageKind::Json || member.contains('\0') {
+            return None;
+        }
+        let name = self.statement.argument(member);
+        Some(format!("({own} -> {name}::text)"))
+    }
+
+    /// A member of a document as SQL where it is a text, else null.
+    fn member_text(&mut self, own: &str, column: &Column, member: &str) -> Option<String> {
+        let path = self.member_sql(own, column, member)?;
+        Some(format!(
+            "CASE WHEN jsonb_typeof({path}) = 'string' THEN {path} #>> '{{}}' END"
+        ))
+    }
+
+    /// A text with its case folded, by the function of our schema.
+    fn fold_case(&self, text: &str) -> String {
+        format!("{}.fold_case({text})", quoted(self.tables.schema()))
+    }
+}
+
+const fn is_ordered(op: Comparison) -> bool {
+    !matches!(op, Comparison::Eq | Comparison::Ne)
+}
+
+const fn truth(value: bool) -> &'static str {
+    if value { "true" } else { "false" }
+}

@@ -1,0 +1,165 @@
+//! Every statement that the backend sends, generated from the schema.
+//!
+//! Names come from the schema and are quoted; values are bound; columns are listed. This is the
+//! only module whose text reaches the server.
+
+pub(crate) mod aggregate;
+pub(crate) mod condition;
+pub(crate) mod select;
+mod value;
+pub(crate) mod write;
+
+use crm_core::schema::{StorageKind, ValueRef};
+use crm_core::storage::Scope;
+use sqlx::PgConnection;
+use sqlx::postgres::{PgArguments, PgRow};
+
+use crate::layout::Table;
+use sqlx::{Arguments as _, Encode, Postgres, Type};
+
+/// A statement while it is written: its text, and the values bound in it.
+#[derive(Debug, Default)]
+pub(crate) struct Statement {
+    tenant: Option<String>,
+    is_platform: bool,
+    text: String,
+    arguments: PgArguments,
+    failed: Option<sqlx::error::BoxDynError>,
+}
+
+impl Statement {
+    /// A statement that begins with `text`.
+    pub(crate) fn new(text: &str) -> Self {
+        Self {
+            text: text.to_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// A statement whose first part, the CTE `scope`, tells the server whose rows may be seen, for
+    /// this transaction only. Everything that touches a table must depend on `scope.is_set`, so
+    /// that row-level security is asked after it is set.
+    ///
+    /// The text ends behind the CTE: more CTEs may follow after a comma.
+    pub(crate) fn scoped(scope: &Scope) -> Self {
+        let mut statement = Self::default();
+        match scope.tenant() {
+            Some(tenant) => {
+                let tenant = statement.argument(tenant.uuid());
+                statement.push(&format!(
+                    "WITH scope AS MATERIALIZED \
+                     (SELECT set_config('crm.tenant_id', {tenant}::text, true) IS NOT NULL AS is_set)"
+                ));
+                statement.tenant = Some(tenant);
+            }
+            None => {
+                statement.is_platform = true;
+                statement.push(
+                    "WITH scope AS MATERIALIZED \
+                     (SELECT set_config('crm.platform', 'on', true) IS NOT NULL AS is_set)",
+                );
+            }
+        }
+        statement
+    }
+
+    /// What every mention of a table must be accompanied by: the rows are those of the scope.
+    /// `alias` is the table's alias in the statement.
+    pub(crate) fn own(&self, table: &Table, alias: &str) -> String {
+        match &self.tenant {
+            Some(tenant) if table.has_tenant() => format!("{alias}.\"tenant_id\" = {tenant}"),
+            Some(tenant) => format!("{alias}.\"id\" = {tenant}"),
+            None => (self.is_platform && !table.has_tenant()).to_string(),
+        }
+    }
+
+    /// The placeholder of the tenant, in a tenant's scope.
+    pub(crate) fn tenant(&self) -> &str {
+        self.tenant.as_deref().unwrap_or("NULL::uuid")
+    }
+
+    /// Adds text that was made from the schema.
+    pub(crate) fn push(&mut self, text: &str) -> &mut Self {
+        self.text.push_str(text);
+        self
+    }
+
+    /// Binds a value and writes its placeholder.
+    pub(crate) fn bind<'q, T>(&mut self, value: T) -> &mut Self
+    where
+        T: Encode<'q, Postgres> + Type<Postgres>,
+    {
+        let placeholder = self.argument(value);
+        self.text.push_str(&placeholder);
+        self
+    }
+
+    /// Binds a value and returns its placeholder, to be written where it is needed.
+    pub(crate) fn argument<'q, T>(&mut self, value: T) -> String
+    where
+        T: Encode<'q, Postgres> + Type<Postgres>,
+    {
+        if let Err(error) = self.arguments.add(value) {
+            self.failed = Some(error);
+        }
+        format!("${}", self.arguments.len())
+    }
+
+    /// Binds a field's value, null included, with the type that its kind has, and writes its
+    /// placeholder.
+    pub(crate) fn bind_value(&mut self, kind: StorageKind, value: &ValueRef<'_>) -> &mut Self {
+        let placeholder = value::argument(self, kind, value);
+        self.text.push_str(&placeholder);
+        self
+    }
+
+    /// Like [`bind_value`](Self::bind_value), but returns the placeholder.
+    pub(crate) fn value_argument(&mut self, kind: StorageKind, value: &ValueRef<'_>) -> String {
+        value::argument(self, kind, value)
+    }
+
+    /// Binds the values of one column of many rows as an array, and returns what stands for the
+    /// array in SQL.
+    pub(crate) fn array_argument<'v>(
+        &mut self,
+        kind: StorageKind,
+        values: impl Iterator<Item = ValueRef<'v>>,
+    ) -> String {
+        value::array(self, kind, values)
+    }
+
+    /// The text so far.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Runs the statement and returns its rows.
+    ///
+    /// # Errors
+    /// What the server says; a value that has no form in PostgreSQL.
+    pub(crate) async fn fetch(
+        self,
+        connection: &mut PgConnection,
+    ) -> Result<Vec<PgRow>, sqlx::Error> {
+        let (text, arguments) = self.finish()?;
+        #[allow(
+            clippy::disallowed_types,
+            reason = "the one place where generated SQL is sent: names come from the schema, values are bound"
+        )]
+        let text = sqlx::AssertSqlSafe(text);
+        sqlx::query_with(text, arguments)
+            .fetch_all(connection)
+            .await
+    }
+
+    /// The text and the bound values.
+    ///
+    /// # Errors
+    /// A value that has no form in PostgreSQL.
+    pub(crate) fn finish(self) -> Result<(String, PgArguments), sqlx::Error> {
+        match self.failed {
+            Some(error) => Err(sqlx::Error::Encode(error)),
+            None => Ok((self.text, self.arguments)),
+        }
+    }
+}

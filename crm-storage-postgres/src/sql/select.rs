@@ -1,0 +1,300 @@
+//! Reading rows: by id, and as the answer to a query.
+//!
+//! ```text
+//! WITH scope AS MATERIALIZED (SELECT set_config(..) IS NOT NULL AS is_set)
+//! SELECT r.* FROM scope CROSS JOIN LATERAL (
+//!   SELECT c."id", .. FROM "crm"."contacts" AS c
+//!   WHERE scope.is_set AND c."tenant_id" = $1 AND ..
+//!   ORDER BY c."created_at" DESC, c."id" DESC LIMIT $n
+//! ) AS r
+//! ```
+//!
+//! The lateral subquery runs once for the one row of `scope`, so after the setting is made. `LIMIT`
+//! or `OFFSET 0` keeps the planner from dissolving it.
+//!
+//! # Positions
+//!
+//! Rows behind a position are found by row comparison, which an index answers at any depth:
+//! `(a, b) > ($1, $2)`. Where directions are mixed or values may be missing, the rows behind a
+//! position fall into parts that each are one range: those with the same first values that are
+//! behind in the next, and so on. Each part is its own select with its own order and limit.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use crm_core::query::Query;
+use crm_core::schema::{Row, StorageKind, Value, ValueRef};
+use crm_core::storage::Scope;
+use uuid::Uuid;
+
+use super::Statement;
+use super::condition::{self, Place, excludes_null};
+use crate::layout::{Column, Table, Tables};
+
+/// Whether the scope can see any row of the table.
+pub(super) fn is_visible(table: &Table, scope: &Scope) -> bool {
+    scope.tenant().is_some() || !table.has_tenant()
+}
+
+/// The rows with these ids, in any order and each once: see [`in_order`]. The columns are
+/// [`Table::field_columns`]. `None` where there can be none.
+pub(crate) fn get(table: &Table, scope: &Scope, ids: &[Uuid]) -> Option<Statement> {
+    if !is_visible(table, scope) {
+        return None;
+    }
+    let mut statement = Statement::scoped(scope);
+    let condition = match ids {
+        [] => return None,
+        [id] => format!("c.\"id\" = {}", statement.argument(*id)),
+        ids => format!("c.\"id\" = ANY({})", statement.argument(ids)),
+    };
+    statement.push(" SELECT r.* FROM scope CROSS JOIN LATERAL (");
+    let part = part(&statement, table, &condition, "", " OFFSET 0");
+    statement.push(&part).push(") AS r");
+    Some(statement)
+}
+
+/// The rows in the order of `ids`, one for each time an id is named.
+pub(crate) fn in_order(ids: &[Uuid], rows: Vec<Row>) -> Vec<Row> {
+    if ids.len() == 1 {
+        return rows;
+    }
+    let by_id: HashMap<Uuid, Row> = rows.into_iter().map(|row| (row.id(), row)).collect();
+    ids.iter().filter_map(|id| by_id.get(id).cloned()).collect()
+}
+
+/// The rows that answer a query, in its order. The columns are [`Table::field_columns`]. `None`
+/// where there can be none.
+pub(crate) fn select(
+    tables: &Tables,
+    table: &Table,
+    scope: &Scope,
+    query: &Query,
+) -> Option<Statement> {
+    if query.limit == 0 || !is_visible(table, scope) {
+        return None;
+    }
+    let mut statement = Statement::scoped(scope);
+    let condition = condition::write(&mut statement, tables, table, "c", &query.condition);
+    let behind = match &query.after {
+        None => vec![String::new()],
+        Some(position) => behind(&mut statement, &steps(table, query, position)),
+    };
+    if behind.is_empty() {
+        return None;
+    }
+    let end = match i64::try_from(query.limit) {
+        Ok(limit) => format!(" LIMIT {}", statement.argument(limit)),
+        Err(_) => " OFFSET 0".to_owned(),
+    };
+    statement.push(" SELECT r.* FROM scope CROSS JOIN LATERAL (");
+    let tail = format!("{}{end}", order_by(table, query, "c"));
+    if let [behind] = behind.as_slice() {
+        let part = part(&statement, table, &condition, behind, &tail);
+        statement.push(&part);
+    } else {
+        statement.push("SELECT u.* FROM (");
+        for (index, behind) in behind.iter().enumerate() {
+            let part = part(&statement, table, &condition, behind, &tail);
+            let union = if index > 0 { " UNION ALL " } else { "" };
+            statement.push(union).push("(").push(&part).push(")");
+        }
+        let tail = format!(") AS u{}{end}", order_by(table, query, "u"));
+        statement.push(&tail);
+    }
+    statement.push(") AS r");
+    Some(statement)
+}
+
+/// One select over the table.
+fn part(
+    statement: &Statement,
+    table: &Table,
+    condition: &str,
+    behind: &str,
+    tail: &str,
+) -> String {
+    let mut sql = String::from("SELECT ");
+    for (index, column) in table.field_columns().iter().enumerate() {
+        let comma = if index > 0 { ", " } else { "" };
+        let _ = write!(sql, "{comma}c.{}", column.sql);
+    }
+    let own = statement.own(table, "c");
+    let _ = write!(
+        sql,
+        " FROM {} AS c WHERE scope.is_set AND {own} AND {condition}{behind}{tail}",
+        table.sql
+    );
+    sql
+}
+
+/// Whether the values of a kind have an order; else there only are rows with and without a value.
+const fn is_ordered(kind: StorageKind) -> bool {
+    !matches!(kind, StorageKind::List | StorageKind::Json)
+}
+
+/// What a column is sorted by.
+fn sort_sql(column: &Column, alias: &str, is_ordered: bool) -> String {
+    if is_ordered {
+        format!("{alias}.{}", column.sql)
+    } else {
+        format!("({alias}.{} IS NULL)", column.sql)
+    }
+}
+
+/// The order of the query. No value comes after every value, as is PostgreSQL's way.
+fn order_by(table: &Table, query: &Query, alias: &str) -> String {
+    let mut sql = String::new();
+    for (place, key) in query.sort.iter().enumerate() {
+        let again = query
+            .sort
+            .iter()
+            .take(place)
+            .any(|before| before.index == key.index);
+        let Some(column) = table.column(key.index).filter(|_| !again) else {
+            continue;
+        };
+        sql.push_str(if sql.is_empty() { " ORDER BY " } else { ", " });
+        sql.push_str(&sort_sql(column, alias, is_ordered(column.kind)));
+        if key.descending {
+            sql.push_str(" DESC");
+        }
+    }
+    sql
+}
+
+/// A sort key and the position's value in it.
+#[derive(Debug, PartialEq)]
+struct Step<'v> {
+    sql: String,
+    kind: StorageKind,
+    descending: bool,
+    nullable: bool,
+    /// `None` where the position has no value.
+    place: Option<Place<'v>>,
+}
+
+fn steps<'v>(table: &Table, query: &Query, position: &'v [Value]) -> Vec<Step<'v>> {
+    let mut steps: Vec<Step<'v>> = Vec::with_capacity(query.sort.len());
+    for (key, value) in query.sort.iter().zip(position) {
+        let Some(column) = table.column(key.index) else {
+            continue;
+        };
+        let place = match value {
+            Value::Null => None,
+            value => Some(Place::of(column.kind, value.as_ref())),
+        };
+        let is_ordered = is_ordered(column.kind) && place != Some(Place::Elsewhere);
+        let mut step = Step {
+            sql: sort_sql(column, "c", is_ordered),
+            kind: column.kind,
+            descending: key.descending,
+            nullable: column.nullable && !excludes_null(&query.condition, key.index),
+            place,
+        };
+        if !is_ordered {
+            step.kind = StorageKind::Boolean;
+            step.nullable = false;
+            step.place = Some(Place::At(ValueRef::Boolean(value.is_null())));
+        }
+        // Rows that are equal in a key are equal in it when it comes again.
+        let again = steps
+            .iter()
+            .any(|before| before.sql == step.sql && before.place == step.place);
+        if !again {
+            steps.push(step);
+        }
+    }
+    steps
+}
+
+/// The rows behind a position, in parts that have no row in common; each begins with ` AND ` or is
+/// empty.
+fn behind(statement: &mut Statement, steps: &[Step<'_>]) -> Vec<String> {
+    let mut parts = Vec::new();
+    // The rows that are equal to the position in the steps so far.
+    let mut equal = String::new();
+    let mut rest = steps;
+    while let [first, others @ ..] = rest {
+        let Step {
+            sql,
+            kind,
+            descending,
+            nullable,
+            place,
+        } = first;
+        match place {
+            Some(Place::At(_)) => rest = run(statement, &mut parts, &mut equal, rest),
+            None => {
+                // In front of the rows without a value are, or behind them, all with one.
+                match (*descending, *nullable) {
+                    (true, true) => parts.push(format!("{equal} AND {sql} IS NOT NULL")),
+                    (true, false) => parts.push(equal.clone()),
+                    (false, _) => {}
+                }
+                if !nullable {
+                    return parts;
+                }
+                let _ = write!(equal, " AND {sql} IS NULL");
+                rest = others;
+            }
+            // No row is equal to the position in this step.
+            Some(place) => {
+                match (place, *descending) {
+                    (Place::Behind(value), _) => {
+                        let argument = statement.value_argument(*kind, value);
+                        let op = if *descending { "<=" } else { ">" };
+                        parts.push(format!("{equal} AND {sql} {op} {argument}"));
+                    }
+                    (Place::BeforeAll, false) | (Place::AfterAll, true) => {
+                        parts.push(format!("{equal} AND {sql} IS NOT NULL"));
+                    }
+                    _ => {}
+                }
+                if *nullable && !descending {
+                    parts.push(format!("{equal} AND {sql} IS NULL"));
+                }
+                return parts;
+            }
+        }
+    }
+    parts
+}
+
+/// The parts of the first steps that go in one direction; returns the steps behind them.
+fn run<'s, 'v>(
+    statement: &mut Statement,
+    parts: &mut Vec<String>,
+    equal: &mut String,
+    steps: &'s [Step<'v>],
+) -> &'s [Step<'v>] {
+    let descending = steps.first().is_some_and(|step| step.descending);
+    let mut keys = Vec::new();
+    let mut values = Vec::new();
+    let mut without = Vec::new();
+    let start = equal.clone();
+    for step in steps {
+        let Some(Place::At(value)) = &step.place else {
+            break;
+        };
+        if step.descending != descending {
+            break;
+        }
+        let argument = statement.value_argument(step.kind, value);
+        if step.nullable && !descending {
+            without.push(format!("{equal} AND {} IS NULL", step.sql));
+        }
+        let _ = write!(equal, " AND {} = {argument}", step.sql);
+        keys.push(step.sql.as_str());
+        values.push(argument);
+    }
+    let op = if descending { "<" } else { ">" };
+    let (keys_sql, values_sql) = (keys.join(", "), values.join(", "));
+    parts.push(if keys.len() == 1 {
+        format!("{start} AND {keys_sql} {op} {values_sql}")
+    } else {
+        format!("{start} AND ({keys_sql}) {op} ({values_sql})")
+    });
+    parts.append(&mut without);
+    steps.get(keys.len()..).unwrap_or_default()
+}

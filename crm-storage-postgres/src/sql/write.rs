@@ -1,0 +1,444 @@
+//! Commits and claims as statements.
+//!
+//! A commit is one statement. Its data-modifying CTEs do the work; the final select reads them in
+//! the order of the port's checks, and calls `refuse` where one did not touch as many rows as it
+//! should, which undoes everything:
+//!
+//! ```text
+//! WITH scope AS (the tenant's setting), c0 AS (SELECT .. FOR SHARE), c1 AS (UPDATE ..), c2 AS (INSERT ..)
+//! SELECT .. FROM scope CROSS JOIN LATERAL (
+//!   SELECT CASE WHEN (SELECT count(*) FROM c0) <> 1 THEN crm.refuse('conflict', ..)
+//!               WHEN .. END WHERE scope.is_set OFFSET 0)
+//! ```
+//!
+//! A CTE that changes data runs when it is first read, so the setting is there before any row is
+//! looked at, and versions are checked before anything is inserted.
+
+use std::fmt::Write as _;
+
+use crm_core::query::{SortKey, fold_case};
+use crm_core::schema::{FieldSet, Lifecycle, Row, StorageKind, ValueRef, system};
+use crm_core::storage::{Claim, Expectation, Scope};
+use uuid::Uuid;
+
+use super::Statement;
+use super::condition;
+use crate::layout::{Column, Table, Tables, quoted};
+
+/// SQLSTATE of a version that is not the expected one.
+pub(crate) const CONFLICT: &str = "CRM01";
+/// SQLSTATE of a reference that leads nowhere.
+pub(crate) const REFERENCE: &str = "CRM02";
+
+/// A commit while it is written.
+#[derive(Debug)]
+pub(crate) struct CommitStatement {
+    statement: Statement,
+    schema: String,
+    parts: usize,
+    /// The conditions under which the commit is refused, in the order of the checks.
+    refusals: Vec<String>,
+}
+
+impl CommitStatement {
+    /// Begins the statement.
+    pub(crate) fn new(tables: &Tables, scope: &Scope) -> Self {
+        Self {
+            statement: Statement::scoped(scope),
+            schema: quoted(tables.schema()),
+            parts: 0,
+            refusals: Vec::new(),
+        }
+    }
+
+    /// Begins a CTE and returns its name.
+    fn part(&mut self) -> String {
+        let name = format!("c{}", self.parts);
+        self.parts += 1;
+        let _ = write!(self.statement.text, ", {name} AS ");
+        name
+    }
+
+    /// Refuses the commit unless the CTE `part` has `rows` rows.
+    fn require(&mut self, part: &str, rows: usize, code: &str, detail: &str) {
+        let detail = self.statement.argument(detail);
+        self.refusals.push(format!(
+            "WHEN (SELECT count(*) FROM {part}) <> {rows} \
+             THEN {}.refuse('{code}', {detail})",
+            self.schema
+        ));
+    }
+
+    /// The rows of one object that were relied on are at these versions, and stay there until the
+    /// commit is over.
+    pub(crate) fn expect(&mut self, table: &Table, expected: &[&Expectation]) {
+        let part = self.part();
+        // Entries of logs do not change.
+        let lock = match table.object.lifecycle() {
+            Lifecycle::Full => " FOR SHARE OF t",
+            Lifecycle::Log => "",
+        };
+        let statement = &mut self.statement;
+        statement.push("MATERIALIZED (SELECT 1 FROM ");
+        if let [one] = expected {
+            let own = statement.own(table, "t");
+            let id = statement.argument(one.id);
+            let version = statement.argument(one.version);
+            let _ = write!(
+                statement.text,
+                "{} AS t WHERE {own} AND t.\"id\" = {id} AND t.\"version\" = {version}{lock})",
+                table.sql
+            );
+        } else {
+            let ids: Vec<Uuid> = expected.iter().map(|expected| expected.id).collect();
+            let versions: Vec<i64> = expected.iter().map(|expected| expected.version).collect();
+            let ids = statement.argument(ids);
+            let versions = statement.argument(versions);
+            let own = statement.own(table, "t");
+            let _ = write!(
+                statement.text,
+                "unnest({ids}, {versions}) AS v(id, version) JOIN {} AS t \
+                 ON {own} AND t.\"id\" = v.id AND t.\"version\" = v.version{lock})",
+                table.sql
+            );
+        }
+        self.require(&part, expected.len(), CONFLICT, table.object.name());
+    }
+
+    /// Inserts rows of one object.
+    pub(crate) fn insert(&mut self, table: &Table, rows: &[&Row]) {
+        let part = self.part();
+        let statement = &mut self.statement;
+        let _ = write!(statement.text, "(INSERT INTO {} (", table.sql);
+        if table.has_tenant() {
+            statement.push("\"tenant_id\", ");
+        }
+        push_list(&mut statement.text, &table.columns);
+        statement.push(")");
+        if let [row] = rows {
+            statement.push(" VALUES (");
+            if table.has_tenant() {
+                let tenant = statement.tenant().to_owned();
+                statement.push(&tenant).push(", ");
+            }
+            for (index, column) in table.columns.iter().enumerate() {
+                if index > 0 {
+                    statement.push(", ");
+                }
+                bind_column(statement, column, row);
+            }
+            statement.push(")");
+        } else {
+            statement.push(" SELECT ");
+            if table.has_tenant() {
+                let tenant = statement.tenant().to_owned();
+                statement.push(&tenant).push(", ");
+            }
+            let columns: Vec<&Column> = table.columns.iter().collect();
+            push_cells(&mut statement.text, &columns);
+            statement.push(" FROM ");
+            push_unnest(statement, &columns, rows, &[]);
+        }
+        statement.push(" RETURNING 1)");
+        // Nothing is left out: what cannot be inserted is an error of the server's.
+        self.refusals.push(format!(
+            "WHEN (SELECT count(*) FROM {part}) <> {} THEN {}.refuse('{CONFLICT}', '')",
+            rows.len(),
+            self.schema
+        ));
+    }
+
+    /// Updates rows of one object: pairs of the row as it was read and as it shall be. Columns that
+    /// no row changes are left out, unless rows were set aside before.
+    pub(crate) fn update(&mut self, table: &Table, rows: &[(&Row, &Row)], whole: bool) {
+        let mut changed = FieldSet::default();
+        for (before, after) in rows {
+            changed = changed.union(&after.differing(&***before));
+        }
+        for index in [
+            system::VERSION,
+            system::UPDATED_AT,
+            system::UPDATED_BY,
+            system::UPDATED_BY_ID,
+        ] {
+            changed.insert(index);
+        }
+        let columns: Vec<&Column> = table
+            .columns
+            .iter()
+            .filter(|column| whole || changed.contains(column.field))
+            .collect();
+        let part = self.part();
+        let statement = &mut self.statement;
+        let _ = write!(statement.text, "(UPDATE {} AS t SET ", table.sql);
+        if let [(before, after)] = rows {
+            for (index, column) in columns.iter().enumerate() {
+                if index > 0 {
+                    statement.push(", ");
+                }
+                statement.push(&column.sql).push(" = ");
+                bind_column(statement, column, after);
+            }
+            let own = statement.own(table, "t");
+            let id = statement.argument(after.id());
+            let version = statement.argument(before.version());
+            let _ = write!(
+                statement.text,
+                " WHERE {own} AND t.\"id\" = {id} AND t.\"version\" = {version} RETURNING 1)"
+            );
+        } else {
+            for (index, column) in columns.iter().enumerate() {
+                if index > 0 {
+                    statement.push(", ");
+                }
+                let _ = write!(statement.text, "{} = {}", column.sql, cell(column, index));
+            }
+            statement.push(" FROM ");
+            let afters: Vec<&Row> = rows.iter().map(|(_, after)| *after).collect();
+            let ids: Vec<Uuid> = afters.iter().map(|row| row.id()).collect();
+            let versions: Vec<i64> = rows.iter().map(|(before, _)| before.version()).collect();
+            let ids = statement.argument(ids);
+            let versions = statement.argument(versions);
+            push_unnest(
+                statement,
+                &columns,
+                &afters,
+                &[("row_id", &ids), ("row_version", &versions)],
+            );
+            let own = statement.own(table, "t");
+            let _ = write!(
+                statement.text,
+                " WHERE {own} AND t.\"id\" = v.row_id AND t.\"version\" = v.row_version \
+                 RETURNING 1)"
+            );
+        }
+        self.require(&part, rows.len(), CONFLICT, table.object.name());
+    }
+
+    /// Removes rows of one object.
+    pub(crate) fn delete(&mut self, table: &Table, rows: &[&Row]) {
+        let part = self.part();
+        let statement = &mut self.statement;
+        let own = statement.own(table, "t");
+        let ids: Vec<Uuid> = rows.iter().map(|row| row.id()).collect();
+        let versions: Vec<i64> = rows.iter().map(|row| row.version()).collect();
+        let ids = statement.argument(ids);
+        let versions = statement.argument(versions);
+        let _ = write!(
+            statement.text,
+            "(DELETE FROM {} AS t USING unnest({ids}, {versions}) AS v(id, version) \
+             WHERE {own} AND t.\"id\" = v.id AND t.\"version\" = v.version RETURNING 1)",
+            table.sql
+        );
+        self.require(&part, rows.len(), CONFLICT, table.object.name());
+    }
+
+    /// The references in one field lead to rows that are there, are not deleted, and stay so until
+    /// the commit is over.
+    pub(crate) fn reference(&mut self, target: &Table, ids: &[Uuid], object: &str, field: &str) {
+        let part = self.part();
+        let statement = &mut self.statement;
+        let own = statement.own(target, "t");
+        let bound = match ids {
+            [id] => format!("= {}", statement.argument(*id)),
+            many => format!("= ANY({})", statement.argument(many)),
+        };
+        let _ = write!(
+            statement.text,
+            "MATERIALIZED (SELECT 1 FROM {} AS t WHERE {own} AND t.\"id\" {bound} \
+             AND t.\"deleted_at\" IS NULL FOR KEY SHARE OF t)",
+            target.sql
+        );
+        self.require(&part, ids.len(), REFERENCE, &format!("{object}.{field}"));
+    }
+
+    /// The finished statement.
+    pub(crate) fn finish(mut self) -> Statement {
+        self.statement.push(
+            " SELECT r.refused FROM scope CROSS JOIN LATERAL (SELECT CASE ",
+        );
+        for refusal in &self.refusals {
+            self.statement.push(refusal).push(" ");
+        }
+        self.statement
+            .push("ELSE false END AS refused WHERE scope.is_set OFFSET 0) AS r");
+        self.statement
+    }
+}
+
+/// Takes the rows of one object out of the way of others' unique values, inside a transaction that
+/// puts them back: rows as they are stored, and the columns to change.
+pub(crate) fn release(
+    scope: &Scope,
+    table: &Table,
+    ids: &[Uuid],
+    assignments: &str,
+) -> Statement {
+    let mut statement = Statement::scoped(scope);
+    let own = statement.own(table, "t");
+    let ids = statement.argument(ids);
+    let _ = write!(
+        statement.text,
+        ", c0 AS (UPDATE {} AS t SET {assignments} WHERE {own} AND t.\"id\" = ANY({ids}) RETURNING 1) \
+         SELECT r.count FROM scope CROSS JOIN LATERAL \
+         (SELECT (SELECT count(*) FROM c0) AS count WHERE scope.is_set OFFSET 0) AS r",
+        table.sql
+    );
+    statement
+}
+
+/// The versions at which rows of one object are now.
+pub(crate) fn versions(scope: &Scope, table: &Table, ids: &[Uuid]) -> Statement {
+    let mut statement = Statement::scoped(scope);
+    let own = statement.own(table, "t");
+    let ids = statement.argument(ids);
+    let _ = write!(
+        statement.text,
+        " SELECT r.* FROM scope CROSS JOIN LATERAL \
+         (SELECT t.\"id\", t.\"version\", t.\"updated_at\" FROM {} AS t \
+          WHERE scope.is_set AND {own} AND t.\"id\" = ANY({ids}) OFFSET 0) AS r",
+        table.sql
+    );
+    statement
+}
+
+/// Takes rows for one worker and returns them, first the fields of each.
+pub(crate) fn claim(tables: &Tables, table: &Table, scope: &Scope, claim: &Claim) -> Statement {
+    let mut statement = Statement::scoped(scope);
+    statement.push(", picked AS MATERIALIZED (SELECT t.\"id\"");
+    let keys: Vec<(&SortKey, &Column)> = claim
+        .sort
+        .iter()
+        .filter_map(|key| Some((key, table.column(key.index)?)))
+        .collect();
+    for (index, (_, column)) in keys.iter().enumerate() {
+        let _ = write!(statement.text, ", t.{} AS s{index}", column.sql);
+    }
+    let own = statement.own(table, "t");
+    let _ = write!(statement.text, " FROM {} AS t WHERE {own} AND ", table.sql);
+    let condition = condition::write(&mut statement, tables, table, "t", &claim.condition);
+    statement.push(&condition).push(" ORDER BY ");
+    for (key, column) in &keys {
+        let _ = write!(statement.text, "t.{}{}, ", column.sql, direction(key));
+    }
+    let limit = i64::try_from(claim.limit).unwrap_or(i64::MAX);
+    statement.push("t.\"id\" LIMIT ").bind(limit);
+    let _ = write!(
+        statement.text,
+        " FOR UPDATE OF t SKIP LOCKED), taken AS (UPDATE {} AS t SET \
+         \"version\" = t.\"version\" + 1, \"updated_at\" = ",
+        table.sql
+    );
+    statement.bind(claim.stamp.at).push(", \"updated_by\" = ");
+    statement
+        .bind(claim.stamp.by.kind())
+        .push(", \"updated_by_id\" = ");
+    statement.bind(claim.stamp.by.id());
+    for (field, value) in &claim.assign {
+        for column in table.columns.iter().filter(|column| column.field == *field) {
+            statement.push(", ").push(&column.sql).push(" = ");
+            bind_cell(&mut statement, column, value.as_ref());
+        }
+    }
+    let own = statement.own(table, "t");
+    let _ = write!(
+        statement.text,
+        " FROM picked WHERE {own} AND t.\"id\" = picked.\"id\" RETURNING "
+    );
+    for (index, column) in table.field_columns().iter().enumerate() {
+        let comma = if index > 0 { ", " } else { "" };
+        let _ = write!(statement.text, "{comma}t.{}", column.sql);
+    }
+    for index in 0..keys.len() {
+        let _ = write!(statement.text, ", picked.s{index}");
+    }
+    statement.push(
+        ") SELECT r.* FROM scope CROSS JOIN LATERAL \
+         (SELECT taken.* FROM taken WHERE scope.is_set OFFSET 0) AS r ORDER BY ",
+    );
+    for (index, (key, _)) in keys.iter().enumerate() {
+        let _ = write!(statement.text, "r.s{index}{}, ", direction(key));
+    }
+    statement.push("r.\"id\"");
+    statement
+}
+
+const fn direction(key: &SortKey) -> &'static str {
+    if key.descending { " DESC" } else { "" }
+}
+
+/// The columns, listed.
+fn push_list(text: &mut String, columns: &[Column]) {
+    for (index, column) in columns.iter().enumerate() {
+        if index > 0 {
+            text.push_str(", ");
+        }
+        text.push_str(&column.sql);
+    }
+}
+
+/// The value that `row` has for a column, bound.
+fn bind_column(statement: &mut Statement, column: &Column, row: &Row) {
+    bind_cell(statement, column, row.value(column.field));
+}
+
+fn bind_cell(statement: &mut Statement, column: &Column, value: ValueRef<'_>) {
+    match value {
+        ValueRef::Text(text) if column.folded => {
+            statement.bind(fold_case(text));
+        }
+        value => {
+            statement.bind_value(column.kind, &value);
+        }
+    }
+}
+
+/// What stands for column number `index` of the unnested rows.
+fn cell(column: &Column, index: usize) -> String {
+    if column.kind == StorageKind::List {
+        format!("v.a{index}::text[]")
+    } else {
+        format!("v.a{index}")
+    }
+}
+
+fn push_cells(text: &mut String, columns: &[&Column]) {
+    for (index, column) in columns.iter().enumerate() {
+        if index > 0 {
+            text.push_str(", ");
+        }
+        text.push_str(&cell(column, index));
+    }
+}
+
+/// Many rows as arrays, one for each column: `unnest($1, $2) AS v(a0, a1)`. `first` are columns
+/// whose arrays are bound already.
+fn push_unnest(
+    statement: &mut Statement,
+    columns: &[&Column],
+    rows: &[&Row],
+    first: &[(&str, &str)],
+) {
+    let mut arrays: Vec<String> = first.iter().map(|(_, array)| (*array).to_owned()).collect();
+    let mut names: Vec<String> = first.iter().map(|(name, _)| (*name).to_owned()).collect();
+    for (index, column) in columns.iter().enumerate() {
+        let array = if column.folded {
+            let folded: Vec<Option<String>> = rows
+                .iter()
+                .map(|row| row.value(column.field).as_text().map(fold_case))
+                .collect();
+            statement.argument(folded)
+        } else {
+            let values = rows.iter().map(|row| row.value(column.field));
+            statement.array_argument(column.kind, values)
+        };
+        arrays.push(array);
+        names.push(format!("a{index}"));
+    }
+    let _ = write!(
+        statement.text,
+        "unnest({}) AS v({})",
+        arrays.join(", "),
+        names.join(", ")
+    );
+}

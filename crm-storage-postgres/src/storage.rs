@@ -1,0 +1,398 @@
+//! [`PostgresStorage`]: the port over a pool of connections.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use crm_core::query::{AggregateQuery, Group, Query};
+use crm_core::schema::{Entity, ObjectRef, Row, SYSTEM_FIELDS};
+use crm_core::storage::{ChangeSet, Claim, Committed, Scope, Storage, StorageError};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
+use sqlx::{PgPool, Postgres, Transaction};
+use uuid::Uuid;
+
+use crate::commit::{self, Failure, Plan};
+use crate::decode;
+use crate::error::{Fault, Refusal, is_connection_lost, read_error};
+use crate::layout::{Table, Tables};
+use crate::sql::{Statement, aggregate, select, write};
+
+/// How often a commit that lost against another transaction is sent again.
+const ATTEMPTS: u32 = 8;
+
+/// How long a call waits for a connection before it fails with [`StorageError::Unavailable`].
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Rows in PostgreSQL 15 or later. Cheap to clone.
+///
+/// Every call is one round trip: a `get`, a `select`, an `aggregate`, a `claim`, and a commit of
+/// any number of rows, with the tenant set for exactly that transaction. Only a commit in which one
+/// row takes over another's unique value takes a transaction of several statements.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use crm_storage_postgres::{Migrations, PostgresStorage};
+///
+/// let owner = sqlx::PgPool::connect("postgres://owner@localhost/app").await?;
+/// Migrations::new().run(&owner).await?;
+///
+/// let storage = PostgresStorage::connect("postgres://crm_app@localhost/app").await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct PostgresStorage {
+    pool: PgPool,
+    replica: Option<PgPool>,
+    tables: Arc<Tables>,
+}
+
+impl PostgresStorage {
+    /// Over a pool of the host's, with the tables in the schema `crm`.
+    #[must_use]
+    pub fn new(pool: PgPool) -> Self {
+        Self::builder().build(pool)
+    }
+
+    /// Connects with the settings that suit the storage best.
+    ///
+    /// # Errors
+    /// If the URL is not one, or the server cannot be reached.
+    pub async fn connect(url: &str) -> Result<Self, sqlx::Error> {
+        Self::builder().connect(url).await
+    }
+
+    /// Starts a storage with settings of its own.
+    #[must_use]
+    pub fn builder() -> PostgresStorageBuilder {
+        PostgresStorageBuilder::default()
+    }
+
+    /// The pool.
+    #[must_use]
+    pub const fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Writes a commit inside a transaction of the host's: both become visible together, or
+    /// neither.
+    ///
+    /// The transaction's own isolation level holds. After a refusal the transaction is as it was
+    /// before the call and may go on; a fault of the server ends it.
+    ///
+    /// [`UnitOfWork::prepare`](crm_core::UnitOfWork::prepare) gives the change set of a unit of
+    /// work, hooks and audit events included.
+    ///
+    /// # Errors
+    /// As [`Storage::commit`].
+    pub async fn commit_in(
+        &self,
+        transaction: &mut Transaction<'_, Postgres>,
+        scope: &Scope,
+        changes: &ChangeSet,
+    ) -> Result<Committed, StorageError> {
+        let plan = Plan::new(changes);
+        Ok(commit::run(transaction, &self.tables, scope, &plan, true).await?)
+    }
+
+    /// Runs a statement for reading; a connection that went stale in the pool is tried once more.
+    async fn read(
+        &self,
+        stale: bool,
+        statement: impl Fn() -> Option<Statement> + Send + Sync,
+    ) -> Result<Vec<PgRow>, StorageError> {
+        let pool = match &self.replica {
+            Some(replica) if stale => replica,
+            _ => &self.pool,
+        };
+        let mut spare = stale_connections(pool);
+        loop {
+            let Some(statement) = statement() else {
+                return Ok(Vec::new());
+            };
+            let result = match pool.acquire().await {
+                Ok(mut connection) => statement.fetch(&mut connection).await,
+                Err(error) => Err(error),
+            };
+            match result {
+                Ok(rows) => return Ok(rows),
+                Err(error) if spare > 0 && is_connection_lost(&error) => spare -= 1,
+                Err(error) => return Err(read_error(&error)),
+            }
+        }
+    }
+
+    fn decode(table: &Table, rows: &[PgRow]) -> Result<Vec<Row>, StorageError> {
+        rows.iter().map(|row| decode::row(table, row, 0)).collect()
+    }
+}
+
+impl fmt::Debug for PostgresStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The pool's options hold a password.
+        f.debug_struct("PostgresStorage")
+            .field("schema", &self.tables.schema())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Puts a [`PostgresStorage`] together.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct PostgresStorageBuilder {
+    schema: String,
+    objects: Vec<ObjectRef>,
+    statement_timeout: Option<Duration>,
+    max_connections: u32,
+    replica: Option<PgPool>,
+}
+
+impl Default for PostgresStorageBuilder {
+    fn default() -> Self {
+        Self {
+            schema: "crm".to_owned(),
+            objects: Vec::new(),
+            statement_timeout: None,
+            max_connections: 10,
+            replica: None,
+        }
+    }
+}
+
+impl PostgresStorageBuilder {
+    /// The database schema that holds the tables; `crm` if nothing is said.
+    pub fn schema(mut self, schema: impl Into<String>) -> Self {
+        self.schema = schema.into();
+        self
+    }
+
+    /// Makes an object of the host known before it is first used, so that others may refer to it.
+    pub fn object<E: Entity>(self) -> Self {
+        self.named_object(E::schema())
+    }
+
+    /// Makes an object without a Rust type known.
+    pub fn named_object(mut self, object: &ObjectRef) -> Self {
+        self.objects.push(object.clone());
+        self
+    }
+
+    /// How long the server works on one statement before it gives up with
+    /// [`StorageError::Unavailable`]. It is a parameter of new connections: behind a pooler that
+    /// refuses it, give it to the role instead: `ALTER ROLE crm_app SET statement_timeout = '5s'`.
+    pub const fn statement_timeout(mut self, timeout: Duration) -> Self {
+        self.statement_timeout = Some(timeout);
+        self
+    }
+
+    /// The most connections that [`connect`](Self::connect) opens; 10 if nothing is said.
+    pub const fn max_connections(mut self, connections: u32) -> Self {
+        self.max_connections = connections;
+        self
+    }
+
+    /// Serves the reads that may be stale from a standby (C-155). All others, and every read of a
+    /// unit of work, stay with the primary.
+    pub fn read_replica(mut self, pool: PgPool) -> Self {
+        self.replica = Some(pool);
+        self
+    }
+
+    /// Over a pool of the host's. Give it `test_before_acquire(false)`: the test costs a round trip
+    /// for every call, and a stale connection is replaced anyway.
+    #[must_use]
+    pub fn build(self, pool: PgPool) -> PostgresStorage {
+        if let Some(timeout) = self.statement_timeout {
+            let options = with_timeout(pool.connect_options().as_ref().clone(), timeout);
+            pool.set_connect_options(options);
+        }
+        let tables = Tables::new(&self.schema);
+        for object in crate::objects().iter().chain(&self.objects) {
+            tables.of(object);
+        }
+        PostgresStorage {
+            pool,
+            replica: self.replica,
+            tables: Arc::new(tables),
+        }
+    }
+
+    /// Connects to a server.
+    ///
+    /// # Errors
+    /// If the URL is not one, or the server cannot be reached.
+    pub async fn connect(self, url: &str) -> Result<PostgresStorage, sqlx::Error> {
+        let mut options: PgConnectOptions = url.parse()?;
+        if let Some(timeout) = self.statement_timeout {
+            options = with_timeout(options, timeout);
+        }
+        let pool = PgPoolOptions::new()
+            .max_connections(self.max_connections)
+            .test_before_acquire(false)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_with(options.application_name("crm-engine"))
+            .await?;
+        let built = Self {
+            statement_timeout: None,
+            ..self
+        };
+        Ok(built.build(pool))
+    }
+}
+
+fn with_timeout(options: PgConnectOptions, timeout: Duration) -> PgConnectOptions {
+    options.options([("statement_timeout", timeout.as_millis().to_string())])
+}
+
+#[async_trait]
+impl Storage for PostgresStorage {
+    async fn get(
+        &self,
+        scope: &Scope,
+        object: &ObjectRef,
+        ids: &[Uuid],
+    ) -> Result<Vec<Row>, StorageError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let table = self.tables.of(object);
+        let rows = self.read(false, || select::get(&table, scope, ids)).await?;
+        let rows = Self::decode(&table, &rows)?;
+        if ids.len() == 1 {
+            return Ok(rows);
+        }
+        let by_id: std::collections::HashMap<Uuid, Row> =
+            rows.into_iter().map(|row| (row.id(), row)).collect();
+        Ok(ids.iter().filter_map(|id| by_id.get(id).cloned()).collect())
+    }
+
+    async fn select(&self, scope: &Scope, query: &Query) -> Result<Vec<Row>, StorageError> {
+        let table = self.tables.of(&query.object);
+        let rows = self
+            .read(query.stale, || select::select(&self.tables, &table, scope, query))
+            .await?;
+        Self::decode(&table, &rows)
+    }
+
+    async fn aggregate(
+        &self,
+        scope: &Scope,
+        query: &AggregateQuery,
+    ) -> Result<Vec<Group>, StorageError> {
+        let table = self.tables.of(&query.object);
+        let rows = self
+            .read(query.stale, || {
+                aggregate::aggregate(&self.tables, &table, scope, query)
+            })
+            .await?;
+        aggregate::decode_groups(query, &rows)
+    }
+
+    async fn commit(&self, scope: &Scope, changes: &ChangeSet) -> Result<Committed, StorageError> {
+        let plan = Plan::new(changes);
+        let mut attempt = 1;
+        let mut spare = stale_connections(&self.pool);
+        // Whether an earlier attempt lost its connection and may have been applied after all.
+        let mut unsure = false;
+        loop {
+            let mut connection = match self.pool.acquire().await {
+                Ok(connection) => connection,
+                Err(error) => return Err(read_error(&error)),
+            };
+            let failure =
+                match commit::run(&mut connection, &self.tables, scope, &plan, false).await {
+                    Ok(committed) => return Ok(committed),
+                    Err(failure) => failure,
+                };
+            match failure {
+                Failure::Refused(error) => {
+                    // What stands in the way may be this very commit.
+                    if unsure
+                        && commit::is_applied(&mut connection, &self.tables, scope, &plan)
+                            .await
+                            .map_err(|error| read_error(&error))?
+                    {
+                        return Ok(Committed::new(changes.changes.len()));
+                    }
+                    return Err(error);
+                }
+                Failure::Server(error) => {
+                    if is_connection_lost(&error) && spare > 0 {
+                        unsure = true;
+                        spare -= 1;
+                        // Nobody else gets it.
+                        drop(connection.detach());
+                    } else if is_lost_race(&error) && attempt < ATTEMPTS {
+                        attempt += 1;
+                    } else {
+                        return Err(read_error(&error));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn claim(&self, scope: &Scope, claim: &Claim) -> Result<Vec<Row>, StorageError> {
+        if scope.tenant().is_none() || claim.limit == 0 {
+            return Ok(Vec::new());
+        }
+        check_assignments(claim)?;
+        let table = self.tables.of(&claim.object);
+        let mut attempt = 1;
+        loop {
+            let statement = write::claim(&self.tables, &table, scope, claim);
+            let result = match self.pool.acquire().await {
+                Ok(mut connection) => statement.fetch(&mut connection).await,
+                Err(error) => Err(error),
+            };
+            match result {
+                Ok(rows) => return Self::decode(&table, &rows),
+                // A claim whose answer was lost is not taken again: its rows come free in time.
+                Err(error) if is_lost_race(&error) && attempt < ATTEMPTS => attempt += 1,
+                Err(error) => return Err(read_error(&error)),
+            }
+        }
+    }
+}
+
+/// How often a call may meet a connection that broke while it lay in the pool, as after a restart
+/// of the server.
+fn stale_connections(pool: &PgPool) -> u32 {
+    pool.size().saturating_add(1)
+}
+
+/// Whether another transaction was in the way, so that the same statement may succeed now.
+fn is_lost_race(error: &sqlx::Error) -> bool {
+    match Refusal::of(error) {
+        Refusal::Fault(fault) => {
+            matches!(fault.fault(), Fault::Serialization | Fault::Deadlock)
+        }
+        _ => false,
+    }
+}
+
+/// Every assigned value fits its field.
+fn check_assignments(claim: &Claim) -> Result<(), StorageError> {
+    let fields = claim.object.fields();
+    let wrong: Vec<String> = claim
+        .assign
+        .iter()
+        .filter_map(|(index, value)| {
+            let field = fields.get(*index).filter(|_| *index >= SYSTEM_FIELDS)?;
+            let fits = if value.is_null() {
+                !field.required
+            } else {
+                field.field_type.check(&value.as_ref()).is_ok()
+            };
+            (!fits).then(|| field.name.to_string())
+        })
+        .collect();
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    Err(StorageError::Corrupt {
+        object: claim.object.name().to_owned(),
+        fields: wrong,
+    })
+}
