@@ -6,6 +6,9 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "common/backend.rs"]
+mod backend;
+
 use std::net::IpAddr;
 
 use crm_engine::audit::MASK;
@@ -14,7 +17,7 @@ use crm_engine::prelude::*;
 use crm_engine::schema::Value;
 
 async fn session() -> (Crm, Session, crm_engine::tenancy::Onboarded) {
-    let crm = Crm::in_memory();
+    let crm = Crm::builder(backend::storage(&[])).build();
     let acme = crm
         .onboard(Onboarding::new("Acme", "acme", "ada@acme.example"))
         .await

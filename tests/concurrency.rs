@@ -398,7 +398,7 @@ impl IdGenerator for KeptIds {
 async fn of_tenants_with_one_subdomain_one_comes_in() {
     for _ in 0..ROUNDS {
         let ids = Arc::new(KeptIds::default());
-        let crm = Crm::builder(crm_engine::MemoryStorage::new())
+        let crm = Crm::builder(common::backend::storage(&[]))
             .ids(ids.clone())
             .build();
         let calls = ["acme", "ACME", "Acme"]

@@ -6,11 +6,13 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "common/backend.rs"]
+mod backend;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use crm_engine::MemoryStorage;
 use crm_engine::engine::{CommitHook, ManualClock, SequentialIds, Write, WriteRule};
 use crm_engine::error::{Faults, RuleViolation, codes};
 use crm_engine::prelude::*;
@@ -55,7 +57,7 @@ impl CommitHook for Counter {
 #[tokio::test]
 async fn hosts_add_rules_and_hooks() {
     let commits = Arc::new(AtomicUsize::new(0));
-    let crm = Crm::builder(MemoryStorage::new())
+    let crm = Crm::builder(backend::storage(&[]))
         .rule(NoCompetitors)
         .hook(Counter(commits.clone()))
         .retries(3)
@@ -96,7 +98,7 @@ async fn hosts_add_rules_and_hooks() {
 async fn runs_are_repeatable() {
     async fn run() -> String {
         let clock = ManualClock::new("2026-01-31T09:00:00.123456Z".parse().unwrap());
-        let crm = Crm::builder(MemoryStorage::new())
+        let crm = Crm::builder(backend::storage(&[]))
             .clock(Arc::new(clock))
             .ids(Arc::new(SequentialIds::new(1)))
             .build();
@@ -127,7 +129,7 @@ async fn runs_are_repeatable() {
 /// What a caller sees of personal data in logs: nothing.
 #[tokio::test]
 async fn debug_output_and_errors_hold_no_personal_data() {
-    let crm = Crm::in_memory();
+    let crm = Crm::builder(backend::storage(&[])).build();
     let acme = crm
         .onboard(Onboarding::new("Acme", "acme", "ada@acme.example"))
         .await

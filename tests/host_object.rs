@@ -7,6 +7,9 @@
     reason = "a test says what went wrong by stopping"
 )]
 
+#[path = "common/backend.rs"]
+mod backend;
+
 use crm_engine::accounts::Account;
 use crm_engine::audit::{AuditExt, AuditKind};
 use crm_engine::query::{Aggregate, Find};
@@ -57,7 +60,7 @@ pub enum State {
 }
 
 async fn session() -> Session {
-    let crm = Crm::in_memory();
+    let crm = Crm::builder(backend::storage(&[Property::schema()])).build();
     let acme = crm
         .onboard(Onboarding::new("Acme", "acme", "ada@acme.example"))
         .await

@@ -14,7 +14,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use common::{assert_trail_tells, assert_trail_tells_every_record, rows_of};
-use crm_engine::MemoryStorage;
 use crm_engine::engine::{ManualClock, NamedRecords, Records, SequentialIds};
 use crm_engine::prelude::*;
 use crm_engine::query::Filter;
@@ -1400,7 +1399,7 @@ async fn read(place: &mut Place, world: &World, dice: &mut Dice) {
 /// One long run.
 async fn run_against_the_model(seed: u64) {
     let clock = Arc::new(ManualClock::new("2026-01-31T09:00:00Z".parse().unwrap()));
-    let crm = Crm::builder(MemoryStorage::new())
+    let crm = Crm::builder(common::backend::storage(&[common::Property::schema()]))
         .clock(clock.clone())
         .ids(Arc::new(SequentialIds::new(1)))
         .object::<common::Property>()

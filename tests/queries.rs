@@ -6,6 +6,9 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "common/backend.rs"]
+mod backend;
+
 use crm_engine::error::codes;
 use crm_engine::prelude::*;
 use crm_engine::query::QueryError;
@@ -13,7 +16,7 @@ use rust_decimal::Decimal;
 use serde_json::json;
 
 async fn world() -> (Session, crm_engine::tenancy::Onboarded) {
-    let crm = Crm::in_memory();
+    let crm = Crm::builder(backend::storage(&[])).build();
     let acme = crm
         .onboard(Onboarding::new("Acme", "acme", "ada@acme.example"))
         .await

@@ -6,10 +6,12 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "common/backend.rs"]
+mod backend;
+
 use std::sync::Arc;
 
 use chrono::{NaiveDate, TimeDelta};
-use crm_engine::MemoryStorage;
 use crm_engine::activities::ActivityLinks;
 use crm_engine::engine::ManualClock;
 use crm_engine::error::codes;
@@ -28,7 +30,7 @@ struct World {
 
 async fn world() -> World {
     let clock = Arc::new(ManualClock::new("2026-01-31T09:00:00Z".parse().unwrap()));
-    let crm = Crm::builder(MemoryStorage::new())
+    let crm = Crm::builder(backend::storage(&[]))
         .clock(clock.clone())
         .build();
     let onboarded = crm

@@ -179,6 +179,7 @@ impl Names {
 #[derive(Debug)]
 pub(crate) struct Ddl<'a> {
     names: &'a Names,
+    search_role: String,
     tables: Vec<Table>,
     /// The tables that may be referred to, by object.
     targets: HashMap<String, Table>,
@@ -195,12 +196,19 @@ impl<'a> Ddl<'a> {
         }
         let ddl = Self {
             names,
+            search_role: names.search_role(),
             tables: of.iter().map(|o| Table::of(&names.schema, o)).collect(),
             targets,
         };
         ddl.check_names()?;
         ddl.check_references()?;
         Ok(ddl)
+    }
+
+    /// Has the search functions belong to another role than that of the schema's name.
+    pub(crate) fn with_search_role(mut self, role: String) -> Self {
+        self.search_role = role;
+        self
     }
 
     /// All that the engine needs of a schema: roles, functions, tables, rights.
@@ -225,7 +233,7 @@ impl<'a> Ddl<'a> {
         for name in self.function_names().iter().rev() {
             let _ = writeln!(text, "DROP FUNCTION {}.{name};", quoted(&self.names.schema));
         }
-        for role in [&self.names.application_role, &self.names.search_role()] {
+        for role in [&self.names.application_role, &self.search_role] {
             let _ = write!(
                 text,
                 "\nREVOKE USAGE ON SCHEMA {} FROM {};",
@@ -241,7 +249,7 @@ impl<'a> Ddl<'a> {
     fn roles(&self) -> String {
         let schema = quoted(&self.names.schema);
         let application = quoted(&self.names.application_role);
-        let search = quoted(&self.names.search_role());
+        let search = quoted(&self.search_role);
         let mut text = format!(
             "-- The schema, unless it was made before, perhaps by somebody who may.\n\
              DO $do$\nBEGIN\n    IF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = {name}) THEN\n        \
@@ -250,15 +258,8 @@ impl<'a> Ddl<'a> {
              -- shared by all databases of a server: another may make them at the same time.\n",
             name = literal(&self.names.schema),
         );
-        for role in [&self.names.application_role, &self.names.search_role()] {
-            let _ = write!(
-                text,
-                "DO $do$\nBEGIN\n    IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = {}) THEN\n        \
-                 CREATE ROLE {} NOLOGIN;\n    END IF;\nEXCEPTION\n    \
-                 WHEN duplicate_object OR unique_violation THEN NULL;\nEND\n$do$;\n",
-                literal(role),
-                quoted(role),
-            );
+        for role in [&self.names.application_role, &self.search_role] {
+            text.push_str(&create_role(role));
         }
         let _ = write!(
             text,
@@ -299,7 +300,7 @@ impl<'a> Ddl<'a> {
     fn function_rights(&self) -> String {
         let schema = quoted(&self.names.schema);
         let application = quoted(&self.names.application_role);
-        let search = quoted(&self.names.search_role());
+        let search = quoted(&self.search_role);
         let mut text = String::from("-- Functions are everybody's until that is taken back.\n");
         for name in self.function_names() {
             let _ = write!(
@@ -324,7 +325,7 @@ impl<'a> Ddl<'a> {
                  REVOKE CREATE ON SCHEMA {schema} FROM {search};\n    \
                  IF NOT is_member THEN\n        REVOKE {search} FROM CURRENT_USER;\n    END IF;\n\
              END\n$do$;\n",
-            search_literal = literal(&self.names.search_role()),
+            search_literal = literal(&self.search_role),
         );
         text
     }
@@ -500,7 +501,7 @@ impl<'a> Ddl<'a> {
         );
         let searched = searched_columns(table);
         if !searched.is_empty() {
-            let search = quoted(&self.names.search_role());
+            let search = quoted(&self.search_role);
             let _ = write!(
                 text,
                 "CREATE POLICY {} ON {table} FOR SELECT TO {search} USING (true);\n\
@@ -624,6 +625,17 @@ impl<'a> Ddl<'a> {
         }
         Ok(())
     }
+}
+
+/// Makes a role unless it is there.
+pub(crate) fn create_role(name: &str) -> String {
+    format!(
+        "DO $do$\nBEGIN\n    IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = {}) THEN\n        \
+         CREATE ROLE {} NOLOGIN;\n    END IF;\nEXCEPTION\n    \
+         WHEN duplicate_object OR unique_violation THEN NULL;\nEND\n$do$;\n",
+        literal(name),
+        quoted(name),
+    )
 }
 
 /// The columns that the search functions need; empty if there is nothing to search.

@@ -78,8 +78,16 @@ fn meta(row: &PgRow, first: usize) -> Result<Meta, usize> {
         version: cell(system::VERSION)?
             .and_then(integer)
             .ok_or(system::VERSION)?,
-        created: stamp(system::CREATED_AT, system::CREATED_BY, system::CREATED_BY_ID)?,
-        updated: stamp(system::UPDATED_AT, system::UPDATED_BY, system::UPDATED_BY_ID)?,
+        created: stamp(
+            system::CREATED_AT,
+            system::CREATED_BY,
+            system::CREATED_BY_ID,
+        )?,
+        updated: stamp(
+            system::UPDATED_AT,
+            system::UPDATED_BY,
+            system::UPDATED_BY_ID,
+        )?,
         archived_at: moment(system::ARCHIVED_AT)?,
         deleted_at: moment(system::DELETED_AT)?,
     })
@@ -302,5 +310,190 @@ impl Digits {
         }
         (self.whole, self.scale, self.has_more) = (whole, scale, false);
         self.trimmed().exact()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use sqlx::postgres::PgArgumentBuffer;
+    use sqlx::types::Json;
+    use sqlx::{Encode, Postgres};
+
+    use super::*;
+
+    fn encoded<'q, T: Encode<'q, Postgres>>(value: T) -> Vec<u8> {
+        let mut buffer = PgArgumentBuffer::default();
+        let _ = value.encode(&mut buffer).unwrap();
+        buffer.to_vec()
+    }
+
+    /// The form in which the server sends a number: groups of digits from 10,000^weight down.
+    fn numeric(is_negative: bool, weight: i16, groups: &[u16]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        bytes.extend((groups.len() as u16).to_be_bytes());
+        bytes.extend(weight.to_be_bytes());
+        bytes.extend(if is_negative { [0x40, 0] } else { [0, 0] });
+        bytes.extend([0, 4]);
+        for group in groups {
+            bytes.extend(group.to_be_bytes());
+        }
+        bytes
+    }
+
+    fn exact(bytes: &[u8]) -> Option<String> {
+        Some(Digits::read(bytes)?.exact()?.to_string())
+    }
+
+    fn rounded(bytes: &[u8]) -> Option<String> {
+        Some(Digits::read(bytes)?.rounded()?.to_string())
+    }
+
+    #[test]
+    fn numbers_are_exact_and_normal() {
+        assert_eq!(exact(&numeric(false, 0, &[])).unwrap(), "0");
+        assert_eq!(exact(&numeric(false, 1, &[1])).unwrap(), "10000");
+        assert_eq!(exact(&numeric(true, 0, &[12, 3400])).unwrap(), "-12.34");
+        assert_eq!(exact(&numeric(false, -2, &[1])).unwrap(), "0.00000001");
+        assert_eq!(
+            exact(&numeric(
+                false,
+                7,
+                &[7, 9228, 1625, 1426, 4337, 5935, 4395, 335]
+            ))
+            .unwrap(),
+            Decimal::MAX.to_string()
+        );
+        let more = numeric(false, 7, &[7, 9228, 1625, 1426, 4337, 5935, 4395, 336]);
+        assert_eq!(exact(&more), None);
+        assert_eq!(exact(&numeric(false, i16::MAX, &[1])), None);
+        assert_eq!(exact(&numeric(false, i16::MIN, &[1])), None);
+        // Not a number, and infinity.
+        assert_eq!(exact(&[0, 0, 0, 0, 0xC0, 0, 0, 0]), None);
+        assert_eq!(exact(&[0, 0, 0, 0, 0xD0, 0, 0, 0]), None);
+    }
+
+    #[test]
+    fn sums_are_rounded_where_a_decimal_has_too_few_digits() {
+        // 28 digits in front of the point leave one decimal, half to even.
+        let whole = [1234, 5678, 9012, 3456, 7890, 1234, 5678];
+        let with = |more: &[u16]| numeric(true, 6, &[&whole[..], more].concat());
+        let text = "-1234567890123456789012345678";
+        assert_eq!(rounded(&with(&[4500])).unwrap(), format!("{text}.4"));
+        assert_eq!(rounded(&with(&[4500, 1])).unwrap(), format!("{text}.5"));
+        assert_eq!(
+            rounded(&with(&[4500, 0, 0, 0, 1])).unwrap(),
+            format!("{text}.5")
+        );
+        assert_eq!(rounded(&with(&[5500])).unwrap(), format!("{text}.6"));
+        assert_eq!(exact(&with(&[4500])), None);
+        let greatest = [7, 9228, 1625, 1426, 4337, 5935, 4395, 335];
+        let with = |more: u16| numeric(false, 7, &[&greatest[..], &[more]].concat());
+        assert_eq!(rounded(&with(4999)).unwrap(), Decimal::MAX.to_string());
+        assert_eq!(rounded(&with(5000)), None);
+        assert_eq!(
+            rounded(&numeric(false, 8, &[1, 0, 0, 0, 0, 0, 0, 0, 0])),
+            None
+        );
+    }
+
+    #[test]
+    fn damaged_bytes_are_told() {
+        for kind in [
+            StorageKind::Integer,
+            StorageKind::Decimal,
+            StorageKind::Boolean,
+            StorageKind::Date,
+            StorageKind::Timestamp,
+            StorageKind::Uuid,
+            StorageKind::List,
+            StorageKind::Json,
+        ] {
+            assert_eq!(parse(kind, &[9]), None, "{kind:?}");
+            assert_eq!(parse(kind, &[]), None, "{kind:?}");
+        }
+        assert_eq!(parse(StorageKind::Text, &[0xFF]), None);
+        // What PostgreSQL calls infinity.
+        assert_eq!(parse(StorageKind::Date, &i32::MAX.to_be_bytes()), None);
+        assert_eq!(parse(StorageKind::Timestamp, &i64::MAX.to_be_bytes()), None);
+        assert_eq!(parse(StorageKind::Timestamp, &i64::MIN.to_be_bytes()), None);
+    }
+
+    proptest! {
+        #[test]
+        fn decimals_come_back(mantissa: i128, scale in 0_u32..=28) {
+            let mantissa = mantissa % (1 << 96);
+            let number = Decimal::from_i128_with_scale(mantissa, scale);
+            let read = Digits::read(&encoded(number)).unwrap();
+            let exact = read.exact().unwrap();
+            prop_assert_eq!(exact, number);
+            prop_assert_eq!(exact.scale(), number.normalize().scale());
+            prop_assert_eq!(read.rounded(), Some(number));
+        }
+
+        #[test]
+        fn sums_are_those_of_the_text(
+            is_negative: bool,
+            first in 1_u16..10_000,
+            others in prop::collection::vec(0_u16..10_000, 0..14),
+            last in 1_u16..10_000,
+            weight in -3_i16..7,
+        ) {
+            let groups: Vec<u16> = [first].into_iter().chain(others).chain([last]).collect();
+            let mut text = if is_negative { "-".to_owned() } else { String::new() };
+            if weight < 0 {
+                text.push_str("0.");
+                text.push_str(&"0000".repeat((-1 - weight) as usize));
+            }
+            for place in 0..groups.len().max((weight + 1).max(0) as usize) {
+                if weight >= 0 && place == weight as usize + 1 {
+                    text.push('.');
+                }
+                text.push_str(&format!("{:04}", groups.get(place).copied().unwrap_or(0)));
+            }
+            let read = Digits::read(&numeric(is_negative, weight, &groups)).unwrap();
+            if let Ok(exact) = Decimal::from_str_exact(&text) {
+                prop_assert_eq!(read.exact(), Some(exact));
+                prop_assert_eq!(read.rounded(), Some(exact));
+            }
+        }
+
+        #[test]
+        fn days_moments_and_numbers_come_back(days in -719_162_i32..2_932_897, micros in -62_135_596_800_000_000_i64..253_402_300_800_000_000, number: i64, id: u128) {
+            let day = NaiveDate::from_num_days_from_ce_opt(days + 719_163).unwrap();
+            prop_assert_eq!(parse(StorageKind::Date, &encoded(day)), Some(day.into()));
+            let at = DateTime::from_timestamp_micros(micros).unwrap();
+            prop_assert_eq!(parse(StorageKind::Timestamp, &encoded(at)), Some(at.into()));
+            prop_assert_eq!(parse(StorageKind::Integer, &encoded(number)), Some(number.into()));
+            let id = Uuid::from_u128(id);
+            prop_assert_eq!(parse(StorageKind::Uuid, &encoded(id)), Some(id.into()));
+            prop_assert_eq!(parse(StorageKind::Boolean, &encoded(true)), Some(true.into()));
+        }
+
+        #[test]
+        fn texts_lists_and_documents_come_back(
+            text in ".{0,20}",
+            entries in prop::collection::vec(".{0,6}", 0..5),
+        ) {
+            prop_assert_eq!(
+                parse(StorageKind::Text, &encoded(text.as_str())),
+                Some(text.as_str().into())
+            );
+            prop_assert_eq!(
+                parse(StorageKind::List, &encoded(entries.clone())),
+                Some(entries.clone().into())
+            );
+            let json = serde_json::json!({ text: entries, "n": 1.5 });
+            prop_assert_eq!(
+                parse(StorageKind::Json, &encoded(Json(&json))),
+                Some(Value::Json(json))
+            );
+        }
+
+        #[test]
+        fn no_bytes_make_reading_panic(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+            let _ = list(&bytes);
+            let _ = Digits::read(&bytes).map(|digits| (digits.exact(), digits.rounded()));
+        }
     }
 }

@@ -14,5 +14,7 @@ mod storage;
 
 pub use error::{Fault, PostgresFault};
 pub use ddl::{SchemaError, ddl};
+pub use drift::{Drift, drift, lint};
 pub use migrate::{Migrations, objects};
+pub use partitions::ensure_partitions;
 pub use storage::{PostgresStorage, PostgresStorageBuilder};

@@ -13,6 +13,7 @@ use sqlx::{PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
 use crate::commit::{self, Failure, Plan};
+use crate::ddl::trusted;
 use crate::decode;
 use crate::error::{Fault, Refusal, is_connection_lost, read_error};
 use crate::layout::{Table, Tables};
@@ -94,6 +95,50 @@ impl PostgresStorage {
     ) -> Result<Committed, StorageError> {
         let plan = Plan::new(changes);
         Ok(commit::run(transaction, &self.tables, scope, &plan, true).await?)
+    }
+
+    /// The server's plan for a query, as `EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON)` gives it: to
+    /// find out why a query is slow. The query runs, on the primary; an empty list where nothing
+    /// would be sent.
+    ///
+    /// # Errors
+    /// As [`Storage::select`].
+    pub async fn explain(
+        &self,
+        scope: &Scope,
+        query: &Query,
+    ) -> Result<serde_json::Value, StorageError> {
+        let table = self.tables.of(&query.object);
+        self.plan(select::select(&self.tables, &table, scope, query))
+            .await
+    }
+
+    /// The server's plan for an aggregate: see [`explain`](Self::explain).
+    ///
+    /// # Errors
+    /// As [`Storage::aggregate`].
+    pub async fn explain_aggregate(
+        &self,
+        scope: &Scope,
+        query: &AggregateQuery,
+    ) -> Result<serde_json::Value, StorageError> {
+        let table = self.tables.of(&query.object);
+        self.plan(aggregate::aggregate(&self.tables, &table, scope, query))
+            .await
+    }
+
+    async fn plan(&self, statement: Option<Statement>) -> Result<serde_json::Value, StorageError> {
+        let Some(statement) = statement else {
+            return Ok(serde_json::Value::Array(Vec::new()));
+        };
+        let plan = async {
+            let (text, arguments) = statement.finish()?;
+            let text = trusted(format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {text}"));
+            sqlx::query_scalar_with(text, arguments)
+                .fetch_one(&self.pool)
+                .await
+        };
+        plan.await.map_err(|error| read_error(&error))
     }
 
     /// Runs a statement for reading; a connection that went stale in the pool is tried once more.

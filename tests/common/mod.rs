@@ -9,6 +9,8 @@
     reason = "helpers of tests, of which no test file needs all"
 )]
 
+pub(crate) mod backend;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crm_engine::prelude::*;
@@ -39,9 +41,9 @@ pub(crate) struct Property {
     pub(crate) price: Option<rust_decimal::Decimal>,
 }
 
-/// A CRM in memory that knows the host's object.
+/// A CRM that knows the host's object.
 pub(crate) fn crm() -> Crm {
-    Crm::builder(crm_engine::MemoryStorage::new())
+    Crm::builder(backend::storage(&[Property::schema()]))
         .object::<Property>()
         .build()
 }

@@ -40,6 +40,7 @@ mod error;
 mod scan;
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use uuid::Uuid;
@@ -107,4 +108,37 @@ pub trait Storage: Debug + Send + Sync + 'static {
     /// Takes rows for one worker: selects them, applies the claim's assignments and returns them
     /// as they are now. Two calls at the same time never return the same row.
     async fn claim(&self, scope: &Scope, claim: &Claim) -> Result<Vec<Row>, StorageError>;
+}
+
+/// A shared storage is a storage: what is chosen when a program starts needs no generics.
+#[async_trait]
+impl<S: Storage + ?Sized> Storage for Arc<S> {
+    async fn get(
+        &self,
+        scope: &Scope,
+        object: &ObjectRef,
+        ids: &[Uuid],
+    ) -> Result<Vec<Row>, StorageError> {
+        (**self).get(scope, object, ids).await
+    }
+
+    async fn select(&self, scope: &Scope, query: &Query) -> Result<Vec<Row>, StorageError> {
+        (**self).select(scope, query).await
+    }
+
+    async fn aggregate(
+        &self,
+        scope: &Scope,
+        query: &AggregateQuery,
+    ) -> Result<Vec<Group>, StorageError> {
+        (**self).aggregate(scope, query).await
+    }
+
+    async fn commit(&self, scope: &Scope, changes: &ChangeSet) -> Result<Committed, StorageError> {
+        (**self).commit(scope, changes).await
+    }
+
+    async fn claim(&self, scope: &Scope, claim: &Claim) -> Result<Vec<Row>, StorageError> {
+        (**self).claim(scope, claim).await
+    }
 }

@@ -1,4 +1,8 @@
 //! Counts and sums over groups of rows, computed by the server.
+//!
+//! Days, weeks and months of moments are the server's: its time zone database decides. It and the
+//! library's agree from 1970 to 2099; the server's tells some zones' older past differently, and
+//! knows summer times after 2099, which the library's does not.
 
 use crm_core::query::{AggregateQuery, CalendarUnit, Group, Grouping, Measure, QueryError};
 use crm_core::schema::{StorageKind, Value};
@@ -303,5 +307,39 @@ fn average(sum: Decimal, count: i64) -> Value {
     match sum.checked_div(Decimal::from(count)) {
         Some(quotient) => Value::Decimal(quotient.round_dp(AVERAGE_DECIMALS).normalize()),
         None => Value::Null,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{DateTime, Utc};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn names_that_the_server_takes_for_abbreviations_are_not_sent() {
+        for name in ["CET", "MET", "EET", "WET", "EST", "MST", "HST"] {
+            let zone: TimeZone = name.parse().unwrap();
+            assert_ne!(zone_name(&zone), name);
+        }
+        let prague: TimeZone = "Europe/Prague".parse().unwrap();
+        assert_eq!(zone_name(&prague), "Europe/Prague");
+    }
+
+    proptest! {
+        #[test]
+        fn another_name_of_a_zone_means_the_same(
+            name in prop::sample::select(vec!["CET", "MET", "EET", "WET", "EST", "MST", "HST"]),
+            seconds in 0_i64..4_000_000_000,
+        ) {
+            let zone: TimeZone = name.parse().unwrap();
+            let other: TimeZone = zone_name(&zone).parse().unwrap();
+            let at: DateTime<Utc> = DateTime::from_timestamp(seconds, 0).unwrap();
+            prop_assert_eq!(
+                at.with_timezone(&zone.tz()).naive_local(),
+                at.with_timezone(&other.tz()).naive_local()
+            );
+        }
     }
 }

@@ -107,13 +107,7 @@ pub(crate) fn select(
 }
 
 /// One select over the table.
-fn part(
-    statement: &Statement,
-    table: &Table,
-    condition: &str,
-    behind: &str,
-    tail: &str,
-) -> String {
+fn part(statement: &Statement, table: &Table, condition: &str, behind: &str, tail: &str) -> String {
     let mut sql = String::from("SELECT ");
     for (index, column) in table.field_columns().iter().enumerate() {
         let comma = if index > 0 { ", " } else { "" };
@@ -297,4 +291,120 @@ fn run<'s, 'v>(
     });
     parts.append(&mut without);
     steps.get(keys.len()..).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::NaiveDate;
+    use crm_core::Id;
+    use crm_core::query::{Comparison, Condition, FieldAt, SortKey};
+    use crm_core::schema::Entity as _;
+    use crm_core::storage::conformance::Specimen;
+
+    use super::*;
+
+    /// The parts behind a position of specimens, sorted by fields that may begin with `-`.
+    fn parts(condition: Condition, sort: &[&str], position: &[Value]) -> Vec<String> {
+        let tables = Tables::new("crm");
+        let object = Specimen::schema();
+        let sort = sort
+            .iter()
+            .map(|name| SortKey {
+                index: object.field_index(name.trim_start_matches('-')).unwrap(),
+                descending: name.starts_with('-'),
+            })
+            .collect();
+        let query = Query::new(object, condition).sort(sort);
+        let scope = Scope::Tenant(Id::new(Uuid::from_u128(42)));
+        let mut statement = Statement::scoped(&scope);
+        behind(&mut statement, &steps(&tables.of(object), &query, position))
+    }
+
+    fn id() -> Value {
+        Uuid::from_u128(7).into()
+    }
+
+    fn day() -> Value {
+        NaiveDate::from_ymd_opt(2026, 1, 31).unwrap().into()
+    }
+
+    #[test]
+    fn one_direction_without_nulls_is_one_range() {
+        assert_eq!(
+            parts(Condition::all(), &["-id"], &[id()]),
+            [" AND c.\"id\" < $2"]
+        );
+        assert_eq!(
+            parts(Condition::all(), &["name", "id"], &["x".into(), id()]),
+            [" AND (c.\"name\", c.\"id\") > ($2, $3)"]
+        );
+        // Rows without a value come first in a descending order.
+        assert_eq!(
+            parts(Condition::all(), &["-made_on", "-id"], &[day(), id()]),
+            [" AND (c.\"made_on\", c.\"id\") < ($2, $3)"]
+        );
+        let known = Condition::Compare {
+            field: FieldAt::new(Specimen::schema().field_index("made_on").unwrap()),
+            op: Comparison::Gt,
+            value: day(),
+        };
+        assert_eq!(
+            parts(known, &["made_on", "id"], &[day(), id()]),
+            [" AND (c.\"made_on\", c.\"id\") > ($2, $3)"]
+        );
+    }
+
+    #[test]
+    fn rows_without_a_value_are_a_part() {
+        assert_eq!(
+            parts(Condition::all(), &["made_on", "id"], &[day(), id()]),
+            [
+                " AND (c.\"made_on\", c.\"id\") > ($2, $3)",
+                " AND c.\"made_on\" IS NULL",
+            ]
+        );
+        assert_eq!(
+            parts(Condition::all(), &["made_on", "id"], &[Value::Null, id()]),
+            [" AND c.\"made_on\" IS NULL AND c.\"id\" > $2"]
+        );
+        assert_eq!(
+            parts(Condition::all(), &["-made_on", "-id"], &[Value::Null, id()]),
+            [
+                " AND c.\"made_on\" IS NOT NULL",
+                " AND c.\"made_on\" IS NULL AND c.\"id\" < $2",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_turn_of_direction_is_a_part() {
+        assert_eq!(
+            parts(Condition::all(), &["-name", "id"], &["x".into(), id()]),
+            [
+                " AND c.\"name\" < $2",
+                " AND c.\"name\" = $2 AND c.\"id\" > $3",
+            ]
+        );
+        // A key that comes again decides nothing.
+        assert_eq!(
+            parts(
+                Condition::all(),
+                &["-name", "name", "-id"],
+                &["x".into(), "x".into(), id()]
+            ),
+            [" AND (c.\"name\", c.\"id\") < ($2, $3)"]
+        );
+    }
+
+    #[test]
+    fn a_position_between_values_ends_the_search() {
+        assert_eq!(
+            parts(Condition::all(), &["name", "id"], &["a\0b".into(), id()]),
+            [" AND c.\"name\" > $2"]
+        );
+        assert_eq!(
+            parts(Condition::all(), &["-name", "-id"], &["a\0b".into(), id()]),
+            [" AND c.\"name\" <= $2"]
+        );
+    }
 }

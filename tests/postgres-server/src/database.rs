@@ -81,6 +81,72 @@ impl Database {
         Ok(database)
     }
 
+    /// A database that nobody else uses, made from the shared one of these objects. Waits: may be
+    /// called inside and outside of a runtime.
+    ///
+    /// It stays until the server goes, or until a later run finds it left alone.
+    ///
+    /// # Errors
+    /// If there is no server, or it refuses.
+    pub fn fresh(objects: &[ObjectRef]) -> Result<Self, BoxError> {
+        let objects = objects.to_vec();
+        let made = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            runtime.block_on(Self::copy_of_shared(&objects))
+        });
+        made.join().map_err(|_| "the making of a database failed")?
+    }
+
+    async fn copy_of_shared(objects: &[ObjectRef]) -> Result<Self, BoxError> {
+        let mut names: Vec<&str> = objects.iter().map(|object| object.name()).collect();
+        names.sort_unstable();
+        let template = Self::shared(&format!("template_{}", names.join("_")), objects).await?;
+        let template = template.owner.path().trim_start_matches('/').to_owned();
+        let server = Server::shared()?;
+        let mut maintenance = PgConnection::connect(server.url()).await?;
+        maintenance
+            .execute(sqlx::query("SELECT pg_advisory_lock(73042002)"))
+            .await?;
+        // Left behind by earlier runs: older than an hour and used by nobody.
+        let left: Vec<String> = sqlx::query_scalar(
+            "SELECT d.datname::text FROM pg_database d WHERE d.datname LIKE 'crm\\_fresh\\_%' \
+             AND split_part(d.datname, '_', 3)::bigint < extract(epoch FROM now()) - 3600 \
+             AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datname = d.datname) LIMIT 20",
+        )
+        .fetch_all(&mut maintenance)
+        .await?;
+        for name in left {
+            execute(&mut maintenance, &format!("DROP DATABASE IF EXISTS \"{name}\"")).await?;
+        }
+        let name: String = sqlx::query_scalar(
+            "SELECT 'crm_fresh_' || extract(epoch FROM now())::bigint || '_' || \
+             replace(gen_random_uuid()::text, '-', '')",
+        )
+        .fetch_one(&mut maintenance)
+        .await?;
+        execute(
+            &mut maintenance,
+            &format!("CREATE DATABASE \"{name}\" TEMPLATE \"{template}\""),
+        )
+        .await?;
+        maintenance.close().await?;
+        Self::of(server, &name)
+    }
+
+    /// A pool of the application role that connects when it is first used. Needs a runtime.
+    ///
+    /// # Errors
+    /// If the URL is not one.
+    pub fn lazy_pool(&self, connections: u32) -> Result<PgPool, BoxError> {
+        let options = PgConnectOptions::from_str(self.application_url())?;
+        Ok(PgPoolOptions::new()
+            .max_connections(connections)
+            .test_before_acquire(false)
+            .connect_lazy_with(options))
+    }
+
     fn of(server: &Server, name: &str) -> Result<Self, BoxError> {
         let owner = Url::parse(&server.url_of(name, None))?;
         let mut application = owner.clone();
