@@ -1,16 +1,32 @@
 //! A tenant, an account, a contact and a deal; a mistake; and who did what.
 //!
 //! `cargo run --example quickstart` needs nothing else: everything is kept in memory.
+//! `cargo run --example quickstart -- --postgres URL` keeps it in a database.
 
+use crm_engine::postgres::Migrations;
 use crm_engine::prelude::*;
+
+/// The CRM, and a subdomain that is free there.
+async fn open() -> Result<(Crm, String), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().as_deref() != Some("--postgres") {
+        return Ok((Crm::in_memory(), "acme".to_owned()));
+    }
+    let url = arguments.next().ok_or("--postgres needs a URL")?;
+    let pool = sqlx::PgPool::connect(&url).await?;
+    Migrations::new().run(&pool).await?;
+    let crm = Crm::postgres(pool);
+    let unused = crm.ids().next(crm.clock().now()).simple().to_string();
+    Ok((crm, format!("acme-{unused}")))
+}
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let crm = Crm::in_memory();
+    let (crm, subdomain) = open().await?;
 
     // A new tenant comes with a first user, a default pipeline and settings.
     let acme = crm
-        .onboard(Onboarding::new("Acme", "acme", "ada@acme.example"))
+        .onboard(Onboarding::new("Acme", &subdomain, "ada@acme.example"))
         .await?;
     let session = crm.session(acme.tenant, Actor::User(acme.admin));
 

@@ -93,7 +93,7 @@ pub struct FieldChange {
     pub new: Option<Value>,
 }
 
-/// The changed fields of one event, in the order of the schema.
+/// The changed fields of one event, by name.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Changes(Vec<FieldChange>);
 
@@ -145,7 +145,9 @@ impl Changes {
 }
 
 impl From<Vec<FieldChange>> for Changes {
-    fn from(changes: Vec<FieldChange>) -> Self {
+    fn from(mut changes: Vec<FieldChange>) -> Self {
+        // Documents come back from backends in orders of their own.
+        changes.sort_unstable_by(|a, b| a.field.cmp(&b.field));
         Self(changes)
     }
 }
@@ -191,6 +193,6 @@ impl FieldValue for Changes {
                 new: sides.remove("new").map(Value::from_json),
             })
         });
-        changes.collect::<Result<_, _>>().map(Self)
+        changes.collect::<Result<Vec<_>, _>>().map(Self::from)
     }
 }

@@ -130,8 +130,7 @@ pub(crate) struct PartialIndex {
     pub(crate) predicate: &'static str,
 }
 
-const OPEN_ACTIVITIES: &str =
-    "\"status\" IN ('planned', 'in_progress') AND \"deleted_at\" IS NULL";
+const OPEN_ACTIVITIES: &str = "\"status\" IN ('planned', 'in_progress') AND \"deleted_at\" IS NULL";
 
 /// The partial indexes beyond those that the objects declare (C-131, C-139).
 ///

@@ -12,8 +12,8 @@ use crm_core::leads::Lead;
 use crm_core::pipelines::{Pipeline, PipelineStage};
 use crm_core::schema::{Entity as _, ObjectRef};
 use crm_core::tenancy::{Tenant, TenantConfiguration};
-use sqlx::PgPool;
-use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::migrate::{Migrate as _, MigrateError, Migration, MigrationType, Migrator};
+use sqlx::{PgConnection, PgPool};
 
 use crate::ddl::{Names, SchemaError, trusted};
 use crate::layout::{literal, quoted};
@@ -187,7 +187,7 @@ impl Migrations {
         } else {
             self.migrator()?
         };
-        migrator.run(&mut *connection).await?;
+        up(&migrator, &mut connection).await?;
         connection.close().await?;
         Ok(())
     }
@@ -214,7 +214,7 @@ impl Migrations {
         .await?;
         if let Some(newest) = newest {
             let migrator = self.without_schema()?;
-            migrator.undo(&mut *connection, newest - 1).await?;
+            down(&migrator, &mut connection, newest - 1).await?;
         }
         connection.close().await?;
         Ok(())
@@ -229,18 +229,50 @@ impl Migrations {
         connection.close_on_drop();
         if self.has_schema(&mut connection).await? {
             let migrator = self.without_schema()?;
-            migrator.undo(&mut *connection, version).await?;
+            down(&migrator, &mut connection, version).await?;
         }
         connection.close().await?;
         Ok(())
     }
 
-    async fn has_schema(&self, connection: &mut sqlx::PgConnection) -> Result<bool, sqlx::Error> {
+    async fn has_schema(&self, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
         sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1)")
             .bind(&self.schema)
             .fetch_one(connection)
             .await
     }
+}
+
+/// As `Migrator::run`, whose future can't move between threads when it has a connection.
+async fn up(migrator: &Migrator, connection: &mut PgConnection) -> Result<(), MigrateError> {
+    migrator.run_direct(None, connection, false).await
+}
+
+/// As `Migrator::undo`, for the same reason.
+async fn down(
+    migrator: &Migrator,
+    connection: &mut PgConnection,
+    target: i64,
+) -> Result<(), MigrateError> {
+    let table = &*migrator.table_name;
+    connection.lock().await?;
+    connection.ensure_migrations_table(table).await?;
+    if let Some(version) = connection.dirty_version(table).await? {
+        return Err(MigrateError::Dirty(version));
+    }
+    for applied in connection.list_applied_migrations(table).await?.iter().rev() {
+        if applied.version <= target {
+            break;
+        }
+        let step = migrator
+            .iter()
+            .find(|step| {
+                step.version == applied.version && step.migration_type.is_down_migration()
+            })
+            .ok_or(MigrateError::VersionMissing(applied.version))?;
+        connection.revert(table, step).await?;
+    }
+    connection.unlock().await
 }
 
 /// The text of a migration with the names that the host chose in place of those that it is
@@ -298,8 +330,14 @@ mod tests {
         let objects = objects();
         let ddl = Ddl::new(&names, &objects).unwrap();
         [
-            ("0001_objects.up.sql", format!("{HEADER}{}", ddl.everything())),
-            ("0001_objects.down.sql", format!("{HEADER}{}", ddl.nothing())),
+            (
+                "0001_objects.up.sql",
+                format!("{HEADER}{}", ddl.everything()),
+            ),
+            (
+                "0001_objects.down.sql",
+                format!("{HEADER}{}", ddl.nothing()),
+            ),
         ]
     }
 

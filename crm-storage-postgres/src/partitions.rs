@@ -139,8 +139,8 @@ impl Partition<'_> {
         let default = table(&default_partition(PARTITIONED));
         let partition = table(&self.name());
         let columns = columns.join(", ");
-        let [first, end] =
-            [self.first, self.end].map(|day| literal(&day.format("%Y-%m-%d 00:00:00+00").to_string()));
+        let [first, end] = [self.first, self.end]
+            .map(|day| literal(&day.format("%Y-%m-%d 00:00:00+00").to_string()));
         let mut text = format!(
             "CREATE TABLE {partition} (LIKE {parent} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED);\n\
              LOCK TABLE {default} IN ACCESS EXCLUSIVE MODE;\n\

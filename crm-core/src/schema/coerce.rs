@@ -122,13 +122,13 @@ impl FieldType {
                 _ => return Err(wrong_type("a UUID")),
             },
             StorageKind::List => Value::List(coerce_list(value)?),
-            StorageKind::Json => Value::Json(match value {
+            StorageKind::Json => Value::Json(with_plain_numbers(match value {
                 Value::Json(json) => json,
                 // A number of a document stays a number.
                 Value::Decimal(number) => serde_json::from_str(&number.to_string())
                     .unwrap_or_else(|_| number.to_string().into()),
                 other => other.to_json(),
-            }),
+            })),
         };
         self.check(&value.as_ref())?;
         Ok(value)
@@ -307,6 +307,47 @@ fn check_list(entries: &[String]) -> Result<(), Fault> {
         check_length(entry, LIST_ENTRY_LENGTH as u32)?;
     }
     Ok(())
+}
+
+/// The document with every number in the form that also comes back from a backend that keeps
+/// numbers as decimals: a whole number that fits one is an integer once its floating-point form
+/// would need an exponent, and there is no negative zero.
+fn with_plain_numbers(mut json: serde_json::Value) -> serde_json::Value {
+    fn visit(json: &mut serde_json::Value) {
+        match json {
+            serde_json::Value::Number(number) => {
+                if let Some(plain) = plain_number(number) {
+                    *number = plain;
+                }
+            }
+            serde_json::Value::Array(items) => items.iter_mut().for_each(visit),
+            serde_json::Value::Object(members) => members.values_mut().for_each(visit),
+            _ => {}
+        }
+    }
+    visit(&mut json);
+    json
+}
+
+fn plain_number(number: &serde_json::Number) -> Option<serde_json::Number> {
+    /// From here on, floating-point numbers are written with an exponent.
+    const EXPONENT: f64 = 1e16;
+    if !number.is_f64() {
+        return None;
+    }
+    let float = number.as_f64()?;
+    if float == 0.0 && float.is_sign_negative() {
+        return serde_json::Number::from_f64(0.0);
+    }
+    if float.abs() < EXPONENT || float.fract() != 0.0 {
+        return None;
+    }
+    let whole = rust_decimal::prelude::FromPrimitive::from_f64(float)
+        .map(|decimal: Decimal| decimal.trunc())?;
+    i64::try_from(whole)
+        .map(Into::into)
+        .or_else(|_| u64::try_from(whole).map(Into::into))
+        .ok()
 }
 
 fn check_json(json: &serde_json::Value) -> Result<(), Fault> {
