@@ -36,7 +36,8 @@ GRANT USAGE ON SCHEMA "crm" TO "crm_search";
 --
 -- Texts of ASCII letters take the short way. The others need a locale that knows all letters: ICU
 -- is there whatever the locale of the database. The letters in the second case are younger than
--- the ICU of many servers. Not STRICT: only so the planner can put the body in place of the call.
+-- the ICU of many servers; what still may differ is a final sigma beside a letter that the server
+-- does not know. Not STRICT: only so the planner can put the body in place of the call.
 CREATE FUNCTION "crm".fold_case(text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
 AS $function$

@@ -181,7 +181,11 @@ impl<'a> Plan<'a> {
     ///
     /// # Errors
     /// An object that the storage does not know; values that cannot change hands.
-    fn statements(&self, tables: &Tables, scope: &Scope) -> Result<Vec<Statement>, StorageError> {
+    pub(crate) fn statements(
+        &self,
+        tables: &Tables,
+        scope: &Scope,
+    ) -> Result<Vec<Statement>, StorageError> {
         let mut statements = Vec::with_capacity(1);
         let releases = self.releases();
         for release in &releases {
@@ -251,9 +255,10 @@ impl<'a> Plan<'a> {
             .expects
             .iter()
             .map(|expected| (&expected.object, expected.id, expected.version));
-        let changed = self.changes.changes.iter().filter_map(|change| {
-            Some((change.object(), change.id(), change.before()?.version()))
-        });
+        let changed =
+            self.changes.changes.iter().filter_map(|change| {
+                Some((change.object(), change.id(), change.before()?.version()))
+            });
         expected.chain(changed)
     }
 }
@@ -282,9 +287,7 @@ pub(crate) async fn run(
     if plan.changes.changes.is_empty() && plan.changes.expects.is_empty() {
         return Ok(Committed::default());
     }
-    let statements = plan
-        .statements(tables, scope)
-        .map_err(Failure::Refused)?;
+    let statements = plan.statements(tables, scope).map_err(Failure::Refused)?;
     let result = if plan.broken.is_some() {
         // Only an older fault may come first: see below.
         Ok(())
@@ -402,15 +405,16 @@ pub(crate) async fn is_applied(
             .chain(changed.deletes.iter().copied())
             .map(|row| row.id())
             .collect();
-        let rows = write::versions(scope, &table, &ids).fetch(connection).await?;
+        let rows = write::versions(scope, &table, &ids)
+            .fetch(connection)
+            .await?;
         let mut stored = HashMap::new();
         for row in rows {
             stored.insert(row.try_get::<Uuid, _>(0)?, stamp_of(&row)?);
         }
         let removed = |row: &&Row| !stored.contains_key(&row.id());
-        let written = |row: &Row| {
-            stored.get(&row.id()) == Some(&(row.version(), row.meta().updated.at))
-        };
+        let written =
+            |row: &Row| stored.get(&row.id()) == Some(&(row.version(), row.meta().updated.at));
         if !changed.deletes.iter().all(removed) || !afters.clone().all(written) {
             return Ok(false);
         }

@@ -262,7 +262,8 @@ pub(crate) fn read_error(error: &sqlx::Error) -> StorageError {
 pub(crate) fn is_connection_lost(error: &sqlx::Error) -> bool {
     match Refusal::of(error) {
         Refusal::Fault(fault) => {
-            matches!(fault.fault, Fault::Connection) && !matches!(error, sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed)
+            matches!(fault.fault, Fault::Connection)
+                && !matches!(error, sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed)
                 || matches!(&*fault.code, "57P01" | "57P02" | "57P05")
         }
         _ => false,

@@ -2,19 +2,19 @@
 #![allow(dead_code, reason = "WIP")]
 
 mod commit;
-mod decode;
-mod error;
 mod ddl;
+mod decode;
 mod drift;
+mod error;
 mod layout;
 mod migrate;
 mod partitions;
 mod sql;
 mod storage;
 
-pub use error::{Fault, PostgresFault};
 pub use ddl::{SchemaError, ddl};
 pub use drift::{Drift, drift, lint};
+pub use error::{Fault, PostgresFault};
 pub use migrate::{Migrations, objects};
 pub use partitions::ensure_partitions;
 pub use storage::{PostgresStorage, PostgresStorageBuilder};

@@ -260,15 +260,18 @@ async fn down(
     if let Some(version) = connection.dirty_version(table).await? {
         return Err(MigrateError::Dirty(version));
     }
-    for applied in connection.list_applied_migrations(table).await?.iter().rev() {
+    for applied in connection
+        .list_applied_migrations(table)
+        .await?
+        .iter()
+        .rev()
+    {
         if applied.version <= target {
             break;
         }
         let step = migrator
             .iter()
-            .find(|step| {
-                step.version == applied.version && step.migration_type.is_down_migration()
-            })
+            .find(|step| step.version == applied.version && step.migration_type.is_down_migration())
             .ok_or(MigrateError::VersionMissing(applied.version))?;
         connection.revert(table, step).await?;
     }

@@ -315,7 +315,9 @@ impl Storage for PostgresStorage {
     async fn select(&self, scope: &Scope, query: &Query) -> Result<Vec<Row>, StorageError> {
         let table = self.tables.of(&query.object);
         let rows = self
-            .read(query.stale, || select::select(&self.tables, &table, scope, query))
+            .read(query.stale, || {
+                select::select(&self.tables, &table, scope, query)
+            })
             .await?;
         Self::decode(&table, &rows)
     }

@@ -590,27 +590,6 @@ async fn every_change_by_hand_is_found() {
             "a.attgenerated = '' AND a.atttypid = 'varchar'::regtype",
         ),
         (
-            columns,
-            format!(
-                "{} || quote_ident(a.attname) || ' TYPE varchar(9999) COLLATE \"C\"'",
-                alter("ALTER COLUMN '")
-            ),
-            "'column ' || a.attname",
-            // The type of what another column is generated from can't be changed.
-            "a.atttypid = 'varchar'::regtype AND NOT EXISTS (SELECT FROM pg_depend AS d \
-             WHERE d.refobjid = c.oid AND d.refobjsubid = a.attnum AND d.classid = 'pg_attrdef'::regclass)",
-        ),
-        (
-            columns,
-            format!(
-                "{} || quote_ident(a.attname) || ' TYPE ' || format_type(a.atttypid, a.atttypmod) || ' COLLATE \"POSIX\"'",
-                alter("ALTER COLUMN '")
-            ),
-            "'column ' || a.attname",
-            "a.attcollation <> 0 AND NOT EXISTS (SELECT FROM pg_depend AS d \
-             WHERE d.refobjid = c.oid AND d.refobjsubid = a.attnum AND d.classid = 'pg_attrdef'::regclass)",
-        ),
-        (
             "pg_class AS c",
             alter("ADD COLUMN extra integer'"),
             "'column extra'",
@@ -705,7 +684,7 @@ async fn every_change_by_hand_is_found() {
         )
         .await;
     }
-    // These take others with them.
+    // These take others with them, or have them written in another way.
     for (from, statement, what, condition) in [
         (
             columns,
@@ -733,6 +712,27 @@ async fn every_change_by_hand_is_found() {
             ),
             "'column ' || a.attname",
             "a.attgenerated <> ''",
+        ),
+        (
+            columns,
+            format!(
+                "{} || quote_ident(a.attname) || ' TYPE varchar(9999) COLLATE \"C\"'",
+                alter("ALTER COLUMN '")
+            ),
+            "'column ' || a.attname",
+            // The type of what another column is generated from can't be changed.
+            "a.atttypid = 'varchar'::regtype AND NOT EXISTS (SELECT FROM pg_depend AS d \
+             WHERE d.refobjid = c.oid AND d.refobjsubid = a.attnum AND d.classid = 'pg_attrdef'::regclass)",
+        ),
+        (
+            columns,
+            format!(
+                "{} || quote_ident(a.attname) || ' TYPE ' || format_type(a.atttypid, a.atttypmod) || ' COLLATE \"POSIX\"'",
+                alter("ALTER COLUMN '")
+            ),
+            "'column ' || a.attname",
+            "a.attcollation <> 0 AND NOT EXISTS (SELECT FROM pg_depend AS d \
+             WHERE d.refobjid = c.oid AND d.refobjsubid = a.attnum AND d.classid = 'pg_attrdef'::regclass)",
         ),
     ] {
         parts += found_exactly(
@@ -1681,7 +1681,15 @@ async fn case_is_folded_as_the_library_folds_it() {
             .fetch_all(&mut *connection)
             .await
             .unwrap();
-            differing.extend(wrong);
+            // Which sigma ends a word depends on its neighbours, and servers may not know the letters
+            // that are younger than they are.
+            let old = |text: &str| {
+                text.chars()
+                    .all(|c| matches!(c as u32, 0..=0x294 | 0x296..=0x52F | 0x1F00..=0x206F))
+            };
+            differing.extend(wrong.into_iter().filter(|(text, here, folded)| {
+                old(text) || here.replace('ς', "σ") != folded.replace('ς', "σ")
+            }));
         }
         println!(
             "{} texts, {} differ in {locale}",

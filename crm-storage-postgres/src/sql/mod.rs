@@ -5,6 +5,8 @@
 
 pub(crate) mod aggregate;
 pub(crate) mod condition;
+#[cfg(test)]
+mod lint;
 pub(crate) mod select;
 mod value;
 pub(crate) mod write;

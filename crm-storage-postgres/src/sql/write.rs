@@ -254,9 +254,8 @@ impl CommitStatement {
 
     /// The finished statement.
     pub(crate) fn finish(mut self) -> Statement {
-        self.statement.push(
-            " SELECT r.refused FROM scope CROSS JOIN LATERAL (SELECT CASE ",
-        );
+        self.statement
+            .push(" SELECT r.refused FROM scope CROSS JOIN LATERAL (SELECT CASE ");
         for refusal in &self.refusals {
             self.statement.push(refusal).push(" ");
         }
@@ -268,12 +267,7 @@ impl CommitStatement {
 
 /// Takes the rows of one object out of the way of others' unique values, inside a transaction that
 /// puts them back: rows as they are stored, and the columns to change.
-pub(crate) fn release(
-    scope: &Scope,
-    table: &Table,
-    ids: &[Uuid],
-    assignments: &str,
-) -> Statement {
+pub(crate) fn release(scope: &Scope, table: &Table, ids: &[Uuid], assignments: &str) -> Statement {
     let mut statement = Statement::scoped(scope);
     let own = statement.own(table, "t");
     let ids = statement.argument(ids);
