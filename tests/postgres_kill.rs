@@ -399,7 +399,7 @@ async fn a_server_that_is_killed_in_mid_commit_loses_and_doubles_nothing() {
         .max_connections(u32::try_from(WRITERS).unwrap())
         .test_before_acquire(false)
         // Longer than a restart takes, most of the time: then calls just take longer.
-        .acquire_timeout(Duration::from_secs(3))
+        .acquire_timeout(Duration::from_secs(1))
         .connect_with(options)
         .await
         .unwrap();

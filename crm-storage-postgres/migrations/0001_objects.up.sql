@@ -223,8 +223,8 @@ CREATE TABLE "crm"."tenants" (
 );
 CREATE UNIQUE INDEX "tenants_subdomain_folded_key" ON "crm"."tenants" ("subdomain_folded") WHERE "deleted_at" IS NULL;
 CREATE UNIQUE INDEX "tenants_custom_domain_folded_key" ON "crm"."tenants" ("custom_domain_folded") WHERE "deleted_at" IS NULL;
-CREATE INDEX "tenants_created_at_idx" ON "crm"."tenants" ("created_at");
-CREATE INDEX "tenants_updated_at_idx" ON "crm"."tenants" ("updated_at");
+CREATE INDEX "tenants_created_at_id_idx" ON "crm"."tenants" ("created_at", "id");
+CREATE INDEX "tenants_updated_at_id_idx" ON "crm"."tenants" ("updated_at", "id");
 ALTER TABLE "crm"."tenants" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY "tenant_isolation" ON "crm"."tenants"
     USING ("id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid OR current_setting('crm.platform', true) = 'on')
@@ -255,8 +255,8 @@ CREATE TABLE "crm"."tenant_configurations" (
     CONSTRAINT "tenant_configurations_category_check" CHECK ("category" IN ('general', 'security', 'integrations', 'notifications', 'branding', 'features', 'limits', 'ui_customization', 'business_rules', 'workflow_automation'))
 );
 CREATE UNIQUE INDEX "tenant_configurations_category_key_key" ON "crm"."tenant_configurations" ("tenant_id", "category", "key") WHERE "deleted_at" IS NULL;
-CREATE INDEX "tenant_configurations_created_at_idx" ON "crm"."tenant_configurations" ("tenant_id", "created_at");
-CREATE INDEX "tenant_configurations_updated_at_idx" ON "crm"."tenant_configurations" ("tenant_id", "updated_at");
+CREATE INDEX "tenant_configurations_created_at_id_idx" ON "crm"."tenant_configurations" ("tenant_id", "created_at", "id");
+CREATE INDEX "tenant_configurations_updated_at_id_idx" ON "crm"."tenant_configurations" ("tenant_id", "updated_at", "id");
 ALTER TABLE "crm"."tenant_configurations" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY "tenant_isolation" ON "crm"."tenant_configurations"
     USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
@@ -331,8 +331,8 @@ CREATE TABLE "crm"."users" (
 CREATE UNIQUE INDEX "users_email_folded_key" ON "crm"."users" ("tenant_id", "email_folded") WHERE "deleted_at" IS NULL;
 CREATE UNIQUE INDEX "users_username_folded_key" ON "crm"."users" ("tenant_id", "username_folded") WHERE "deleted_at" IS NULL;
 CREATE UNIQUE INDEX "users_employee_id_key" ON "crm"."users" ("tenant_id", "employee_id") WHERE "deleted_at" IS NULL;
-CREATE INDEX "users_created_at_idx" ON "crm"."users" ("tenant_id", "created_at");
-CREATE INDEX "users_updated_at_idx" ON "crm"."users" ("tenant_id", "updated_at");
+CREATE INDEX "users_created_at_id_idx" ON "crm"."users" ("tenant_id", "created_at", "id");
+CREATE INDEX "users_updated_at_id_idx" ON "crm"."users" ("tenant_id", "updated_at", "id");
 CREATE INDEX "users_last_name_idx" ON "crm"."users" ("tenant_id", "last_name");
 CREATE INDEX "users_manager_id_idx" ON "crm"."users" ("tenant_id", "manager_id");
 CREATE INDEX "users_status_idx" ON "crm"."users" ("tenant_id", "status");
@@ -373,8 +373,8 @@ CREATE TABLE "crm"."teams" (
     CONSTRAINT "teams_team_type_check" CHECK ("team_type" IN ('functional', 'project', 'cross_functional', 'temporary'))
 );
 CREATE UNIQUE INDEX "teams_name_key" ON "crm"."teams" ("tenant_id", "name") WHERE "deleted_at" IS NULL;
-CREATE INDEX "teams_created_at_idx" ON "crm"."teams" ("tenant_id", "created_at");
-CREATE INDEX "teams_updated_at_idx" ON "crm"."teams" ("tenant_id", "updated_at");
+CREATE INDEX "teams_created_at_id_idx" ON "crm"."teams" ("tenant_id", "created_at", "id");
+CREATE INDEX "teams_updated_at_id_idx" ON "crm"."teams" ("tenant_id", "updated_at", "id");
 CREATE INDEX "teams_parent_team_id_idx" ON "crm"."teams" ("tenant_id", "parent_team_id");
 CREATE INDEX "teams_manager_id_idx" ON "crm"."teams" ("tenant_id", "manager_id");
 CREATE INDEX "teams_search_vector_idx" ON "crm"."teams" USING gin ("search_vector");
@@ -411,8 +411,8 @@ CREATE TABLE "crm"."team_members" (
 );
 CREATE UNIQUE INDEX "team_members_team_id_user_id_key" ON "crm"."team_members" ("tenant_id", "team_id", "user_id") WHERE "deleted_at" IS NULL;
 CREATE INDEX "team_members_user_id_idx" ON "crm"."team_members" ("tenant_id", "user_id");
-CREATE INDEX "team_members_created_at_idx" ON "crm"."team_members" ("tenant_id", "created_at");
-CREATE INDEX "team_members_updated_at_idx" ON "crm"."team_members" ("tenant_id", "updated_at");
+CREATE INDEX "team_members_created_at_id_idx" ON "crm"."team_members" ("tenant_id", "created_at", "id");
+CREATE INDEX "team_members_updated_at_id_idx" ON "crm"."team_members" ("tenant_id", "updated_at", "id");
 CREATE INDEX "team_members_team_id_idx" ON "crm"."team_members" ("tenant_id", "team_id");
 ALTER TABLE "crm"."team_members" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY "tenant_isolation" ON "crm"."team_members"
@@ -491,8 +491,8 @@ CREATE TABLE "crm"."accounts" (
 CREATE UNIQUE INDEX "accounts_account_number_key" ON "crm"."accounts" ("tenant_id", "account_number") WHERE "deleted_at" IS NULL;
 CREATE INDEX "accounts_owner_id_status_idx" ON "crm"."accounts" ("tenant_id", "owner_id", "status");
 CREATE INDEX "accounts_name_idx" ON "crm"."accounts" ("tenant_id", "name");
-CREATE INDEX "accounts_created_at_idx" ON "crm"."accounts" ("tenant_id", "created_at");
-CREATE INDEX "accounts_updated_at_idx" ON "crm"."accounts" ("tenant_id", "updated_at");
+CREATE INDEX "accounts_created_at_id_idx" ON "crm"."accounts" ("tenant_id", "created_at", "id");
+CREATE INDEX "accounts_updated_at_id_idx" ON "crm"."accounts" ("tenant_id", "updated_at", "id");
 CREATE INDEX "accounts_account_type_idx" ON "crm"."accounts" ("tenant_id", "account_type");
 CREATE INDEX "accounts_industry_idx" ON "crm"."accounts" ("tenant_id", "industry");
 CREATE INDEX "accounts_parent_account_id_idx" ON "crm"."accounts" ("tenant_id", "parent_account_id");
@@ -500,7 +500,7 @@ CREATE INDEX "accounts_email_folded_idx" ON "crm"."accounts" ("tenant_id", "emai
 CREATE INDEX "accounts_territory_id_idx" ON "crm"."accounts" ("tenant_id", "territory_id");
 CREATE INDEX "accounts_account_manager_id_idx" ON "crm"."accounts" ("tenant_id", "account_manager_id");
 CREATE INDEX "accounts_health_score_idx" ON "crm"."accounts" ("tenant_id", "health_score");
-CREATE INDEX "accounts_last_activity_at_idx" ON "crm"."accounts" ("tenant_id", "last_activity_at");
+CREATE INDEX "accounts_last_activity_at_id_idx" ON "crm"."accounts" ("tenant_id", "last_activity_at", "id");
 CREATE INDEX "accounts_tags_idx" ON "crm"."accounts" USING gin ("tags");
 CREATE INDEX "accounts_search_vector_idx" ON "crm"."accounts" USING gin ("search_vector");
 ALTER TABLE "crm"."accounts" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
@@ -579,14 +579,14 @@ CREATE TABLE "crm"."contacts" (
     CONSTRAINT "contacts_won_deal_count_check" CHECK ("won_deal_count" BETWEEN 0 AND 2147483647)
 );
 CREATE UNIQUE INDEX "contacts_email_folded_key" ON "crm"."contacts" ("tenant_id", "email_folded") WHERE "deleted_at" IS NULL;
-CREATE INDEX "contacts_owner_id_created_at_idx" ON "crm"."contacts" ("tenant_id", "owner_id", "created_at");
+CREATE INDEX "contacts_owner_id_created_at_id_idx" ON "crm"."contacts" ("tenant_id", "owner_id", "created_at", "id");
 CREATE INDEX "contacts_account_id_status_idx" ON "crm"."contacts" ("tenant_id", "account_id", "status");
-CREATE INDEX "contacts_created_at_idx" ON "crm"."contacts" ("tenant_id", "created_at");
-CREATE INDEX "contacts_updated_at_idx" ON "crm"."contacts" ("tenant_id", "updated_at");
+CREATE INDEX "contacts_created_at_id_idx" ON "crm"."contacts" ("tenant_id", "created_at", "id");
+CREATE INDEX "contacts_updated_at_id_idx" ON "crm"."contacts" ("tenant_id", "updated_at", "id");
 CREATE INDEX "contacts_last_name_idx" ON "crm"."contacts" ("tenant_id", "last_name");
 CREATE INDEX "contacts_lead_source_idx" ON "crm"."contacts" ("tenant_id", "lead_source");
 CREATE INDEX "contacts_status_idx" ON "crm"."contacts" ("tenant_id", "status");
-CREATE INDEX "contacts_last_activity_at_idx" ON "crm"."contacts" ("tenant_id", "last_activity_at");
+CREATE INDEX "contacts_last_activity_at_id_idx" ON "crm"."contacts" ("tenant_id", "last_activity_at", "id");
 CREATE INDEX "contacts_tags_idx" ON "crm"."contacts" USING gin ("tags");
 CREATE INDEX "contacts_search_vector_idx" ON "crm"."contacts" USING gin ("search_vector");
 CREATE INDEX "contacts_phone_e164_if_set_idx" ON "crm"."contacts" ("tenant_id", "phone_e164") WHERE "phone_e164" IS NOT NULL;
@@ -633,8 +633,8 @@ CREATE TABLE "crm"."pipelines" (
 );
 CREATE UNIQUE INDEX "pipelines_name_key" ON "crm"."pipelines" ("tenant_id", "name") WHERE "deleted_at" IS NULL;
 CREATE UNIQUE INDEX "pipelines_is_default_if_is_default_key" ON "crm"."pipelines" ("tenant_id", "is_default") WHERE "deleted_at" IS NULL AND "is_default";
-CREATE INDEX "pipelines_created_at_idx" ON "crm"."pipelines" ("tenant_id", "created_at");
-CREATE INDEX "pipelines_updated_at_idx" ON "crm"."pipelines" ("tenant_id", "updated_at");
+CREATE INDEX "pipelines_created_at_id_idx" ON "crm"."pipelines" ("tenant_id", "created_at", "id");
+CREATE INDEX "pipelines_updated_at_id_idx" ON "crm"."pipelines" ("tenant_id", "updated_at", "id");
 CREATE INDEX "pipelines_search_vector_idx" ON "crm"."pipelines" USING gin ("search_vector");
 ALTER TABLE "crm"."pipelines" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY "tenant_isolation" ON "crm"."pipelines"
@@ -677,8 +677,8 @@ CREATE TABLE "crm"."pipeline_stages" (
 );
 CREATE UNIQUE INDEX "pipeline_stages_pipeline_id_name_key" ON "crm"."pipeline_stages" ("tenant_id", "pipeline_id", "name") WHERE "deleted_at" IS NULL;
 CREATE UNIQUE INDEX "pipeline_stages_pipeline_id_stage_order_key" ON "crm"."pipeline_stages" ("tenant_id", "pipeline_id", "stage_order") WHERE "deleted_at" IS NULL;
-CREATE INDEX "pipeline_stages_created_at_idx" ON "crm"."pipeline_stages" ("tenant_id", "created_at");
-CREATE INDEX "pipeline_stages_updated_at_idx" ON "crm"."pipeline_stages" ("tenant_id", "updated_at");
+CREATE INDEX "pipeline_stages_created_at_id_idx" ON "crm"."pipeline_stages" ("tenant_id", "created_at", "id");
+CREATE INDEX "pipeline_stages_updated_at_id_idx" ON "crm"."pipeline_stages" ("tenant_id", "updated_at", "id");
 CREATE INDEX "pipeline_stages_pipeline_id_idx" ON "crm"."pipeline_stages" ("tenant_id", "pipeline_id");
 CREATE INDEX "pipeline_stages_required_fields_idx" ON "crm"."pipeline_stages" USING gin ("required_fields");
 ALTER TABLE "crm"."pipeline_stages" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
@@ -725,6 +725,7 @@ CREATE TABLE "crm"."deals" (
     "stage_entered_at" timestamptz,
     "custom_fields" jsonb NOT NULL,
     "tags" text[] COLLATE "C" NOT NULL,
+    "amount_rounded" double precision,
     "search_vector" tsvector GENERATED ALWAYS AS (
         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE coalesce("name", '') END), 'A')
         ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("description") <> length("description") THEN "crm".search_text("description") ELSE coalesce("description", '') END), 'B')
@@ -743,10 +744,10 @@ CREATE TABLE "crm"."deals" (
 CREATE INDEX "deals_owner_id_status_idx" ON "crm"."deals" ("tenant_id", "owner_id", "status");
 CREATE INDEX "deals_pipeline_id_stage_id_idx" ON "crm"."deals" ("tenant_id", "pipeline_id", "stage_id");
 CREATE INDEX "deals_status_expected_close_date_idx" ON "crm"."deals" ("tenant_id", "status", "expected_close_date");
-CREATE INDEX "deals_created_at_idx" ON "crm"."deals" ("tenant_id", "created_at");
-CREATE INDEX "deals_updated_at_idx" ON "crm"."deals" ("tenant_id", "updated_at");
+CREATE INDEX "deals_created_at_id_idx" ON "crm"."deals" ("tenant_id", "created_at", "id");
+CREATE INDEX "deals_updated_at_id_idx" ON "crm"."deals" ("tenant_id", "updated_at", "id");
 CREATE INDEX "deals_stage_id_idx" ON "crm"."deals" ("tenant_id", "stage_id");
-CREATE INDEX "deals_amount_idx" ON "crm"."deals" ("tenant_id", "amount");
+CREATE INDEX "deals_amount_rounded_idx" ON "crm"."deals" ("tenant_id", "amount_rounded");
 CREATE INDEX "deals_expected_close_date_idx" ON "crm"."deals" ("tenant_id", "expected_close_date");
 CREATE INDEX "deals_actual_close_date_idx" ON "crm"."deals" ("tenant_id", "actual_close_date");
 CREATE INDEX "deals_lead_source_idx" ON "crm"."deals" ("tenant_id", "lead_source");
@@ -792,8 +793,8 @@ CREATE TABLE "crm"."deal_stage_history" (
     CONSTRAINT "deal_stage_history_from_probability_check" CHECK ("from_probability" BETWEEN 0 AND 100),
     CONSTRAINT "deal_stage_history_seconds_in_stage_check" CHECK ("seconds_in_stage" >= 0)
 );
-CREATE INDEX "deal_stage_history_created_at_idx" ON "crm"."deal_stage_history" ("tenant_id", "created_at");
-CREATE INDEX "deal_stage_history_updated_at_idx" ON "crm"."deal_stage_history" ("tenant_id", "updated_at");
+CREATE INDEX "deal_stage_history_created_at_id_idx" ON "crm"."deal_stage_history" ("tenant_id", "created_at", "id");
+CREATE INDEX "deal_stage_history_updated_at_id_idx" ON "crm"."deal_stage_history" ("tenant_id", "updated_at", "id");
 CREATE INDEX "deal_stage_history_deal_id_idx" ON "crm"."deal_stage_history" ("tenant_id", "deal_id");
 ALTER TABLE "crm"."deal_stage_history" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY "tenant_isolation" ON "crm"."deal_stage_history"
@@ -884,8 +885,8 @@ CREATE TABLE "crm"."leads" (
 );
 CREATE INDEX "leads_owner_id_status_idx" ON "crm"."leads" ("tenant_id", "owner_id", "status");
 CREATE INDEX "leads_status_lead_score_idx" ON "crm"."leads" ("tenant_id", "status", "lead_score");
-CREATE INDEX "leads_created_at_idx" ON "crm"."leads" ("tenant_id", "created_at");
-CREATE INDEX "leads_updated_at_idx" ON "crm"."leads" ("tenant_id", "updated_at");
+CREATE INDEX "leads_created_at_id_idx" ON "crm"."leads" ("tenant_id", "created_at", "id");
+CREATE INDEX "leads_updated_at_id_idx" ON "crm"."leads" ("tenant_id", "updated_at", "id");
 CREATE INDEX "leads_last_name_idx" ON "crm"."leads" ("tenant_id", "last_name");
 CREATE INDEX "leads_company_idx" ON "crm"."leads" ("tenant_id", "company");
 CREATE INDEX "leads_email_folded_idx" ON "crm"."leads" ("tenant_id", "email_folded");
@@ -897,7 +898,7 @@ CREATE INDEX "leads_lead_score_idx" ON "crm"."leads" ("tenant_id", "lead_score")
 CREATE INDEX "leads_converted_contact_id_idx" ON "crm"."leads" ("tenant_id", "converted_contact_id");
 CREATE INDEX "leads_converted_account_id_idx" ON "crm"."leads" ("tenant_id", "converted_account_id");
 CREATE INDEX "leads_converted_deal_id_idx" ON "crm"."leads" ("tenant_id", "converted_deal_id");
-CREATE INDEX "leads_last_activity_at_idx" ON "crm"."leads" ("tenant_id", "last_activity_at");
+CREATE INDEX "leads_last_activity_at_id_idx" ON "crm"."leads" ("tenant_id", "last_activity_at", "id");
 CREATE INDEX "leads_pain_points_idx" ON "crm"."leads" USING gin ("pain_points");
 CREATE INDEX "leads_interests_idx" ON "crm"."leads" USING gin ("interests");
 CREATE INDEX "leads_tags_idx" ON "crm"."leads" USING gin ("tags");
@@ -964,18 +965,18 @@ CREATE TABLE "crm"."activities" (
     CONSTRAINT "activities_duration_minutes_check" CHECK ("duration_minutes" BETWEEN 1 AND 2147483647),
     CONSTRAINT "activities_reminder_minutes_check" CHECK ("reminder_minutes" BETWEEN 0 AND 2147483647)
 );
-CREATE INDEX "activities_assigned_to_due_date_idx" ON "crm"."activities" ("tenant_id", "assigned_to", "due_date");
+CREATE INDEX "activities_assigned_to_due_date_id_idx" ON "crm"."activities" ("tenant_id", "assigned_to", "due_date", "id");
 CREATE INDEX "activities_owner_id_status_idx" ON "crm"."activities" ("tenant_id", "owner_id", "status");
-CREATE INDEX "activities_created_at_idx" ON "crm"."activities" ("tenant_id", "created_at");
-CREATE INDEX "activities_updated_at_idx" ON "crm"."activities" ("tenant_id", "updated_at");
+CREATE INDEX "activities_created_at_id_idx" ON "crm"."activities" ("tenant_id", "created_at", "id");
+CREATE INDEX "activities_updated_at_id_idx" ON "crm"."activities" ("tenant_id", "updated_at", "id");
 CREATE INDEX "activities_activity_type_idx" ON "crm"."activities" ("tenant_id", "activity_type");
 CREATE INDEX "activities_account_id_idx" ON "crm"."activities" ("tenant_id", "account_id");
 CREATE INDEX "activities_contact_id_idx" ON "crm"."activities" ("tenant_id", "contact_id");
 CREATE INDEX "activities_deal_id_idx" ON "crm"."activities" ("tenant_id", "deal_id");
 CREATE INDEX "activities_lead_id_idx" ON "crm"."activities" ("tenant_id", "lead_id");
 CREATE INDEX "activities_status_idx" ON "crm"."activities" ("tenant_id", "status");
-CREATE INDEX "activities_scheduled_at_idx" ON "crm"."activities" ("tenant_id", "scheduled_at");
-CREATE INDEX "activities_due_date_idx" ON "crm"."activities" ("tenant_id", "due_date");
+CREATE INDEX "activities_scheduled_at_id_idx" ON "crm"."activities" ("tenant_id", "scheduled_at", "id");
+CREATE INDEX "activities_due_date_id_idx" ON "crm"."activities" ("tenant_id", "due_date", "id");
 CREATE INDEX "activities_tags_idx" ON "crm"."activities" USING gin ("tags");
 CREATE INDEX "activities_search_vector_idx" ON "crm"."activities" USING gin ("search_vector");
 CREATE INDEX "activities_assigned_to_due_date_if_open_idx" ON "crm"."activities" ("tenant_id", "assigned_to", "due_date") WHERE "status" IN ('planned', 'in_progress') AND "deleted_at" IS NULL;
@@ -1022,10 +1023,10 @@ CREATE TABLE "crm"."audit_events" (
     CONSTRAINT "audit_events_record_version_check" CHECK ("record_version" >= 1)
 ) PARTITION BY RANGE ("created_at");
 CREATE INDEX "audit_events_record_id_record_version_idx" ON "crm"."audit_events" ("tenant_id", "record_id", "record_version");
-CREATE INDEX "audit_events_created_by_id_created_at_idx" ON "crm"."audit_events" ("tenant_id", "created_by_id", "created_at");
+CREATE INDEX "audit_events_created_by_id_created_at_id_idx" ON "crm"."audit_events" ("tenant_id", "created_by_id", "created_at", "id");
 CREATE INDEX "audit_events_commit_id_idx" ON "crm"."audit_events" ("tenant_id", "commit_id");
-CREATE INDEX "audit_events_created_at_idx" ON "crm"."audit_events" ("tenant_id", "created_at");
-CREATE INDEX "audit_events_updated_at_idx" ON "crm"."audit_events" ("tenant_id", "updated_at");
+CREATE INDEX "audit_events_created_at_id_idx" ON "crm"."audit_events" ("tenant_id", "created_at", "id");
+CREATE INDEX "audit_events_updated_at_id_idx" ON "crm"."audit_events" ("tenant_id", "updated_at", "id");
 CREATE INDEX "audit_events_id_idx" ON "crm"."audit_events" ("tenant_id", "id");
 ALTER TABLE "crm"."audit_events" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY "tenant_isolation" ON "crm"."audit_events"
@@ -1034,6 +1035,24 @@ CREATE POLICY "tenant_isolation" ON "crm"."audit_events"
 GRANT SELECT, INSERT ON "crm"."audit_events" TO "crm_app";
 CREATE TABLE "crm"."audit_events_default" PARTITION OF "crm"."audit_events" DEFAULT;
 ALTER TABLE "crm"."audit_events_default" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE "crm"."member_values" (
+    "tenant_id" uuid NOT NULL,
+    "object" varchar(100) COLLATE "C" NOT NULL,
+    "path" varchar(255) COLLATE "C" NOT NULL,
+    "record_id" uuid NOT NULL,
+    "text_value" text COLLATE "C",
+    "number_value" double precision,
+    "boolean_value" boolean,
+    CONSTRAINT "member_values_pkey" PRIMARY KEY ("tenant_id", "object", "path", "record_id")
+);
+CREATE INDEX "member_values_object_path_text_value_record_id_idx" ON "crm"."member_values" ("tenant_id", "object", "path", "text_value", "record_id");
+CREATE INDEX "member_values_object_path_number_value_record_id_idx" ON "crm"."member_values" ("tenant_id", "object", "path", "number_value", "record_id");
+ALTER TABLE "crm"."member_values" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."member_values"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."member_values" TO "crm_app";
 
 ALTER TABLE "crm"."users" ADD CONSTRAINT "users_manager_id_fkey"
     FOREIGN KEY ("tenant_id", "manager_id") REFERENCES "crm"."users" ("tenant_id", "id");

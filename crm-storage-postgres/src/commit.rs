@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crm_core::schema::{ObjectRef, Row, Value, system};
+use crm_core::schema::{Lifecycle, ObjectRef, Row, Value, system};
 use crm_core::storage::{
     Change, ChangeSet, Committed, Expectation, Scope, StorageError, check_references, unique_value,
 };
@@ -10,9 +10,10 @@ use sqlx::postgres::PgRow;
 use sqlx::{Acquire as _, PgConnection, Row as _};
 use uuid::Uuid;
 
-use crate::error::{Refusal, is_constraint, read_error};
+use crate::error::{Constraint, Refusal, read_error};
 use crate::layout::{Table, Tables, quoted};
 use crate::sql::Statement;
+use crate::sql::members::MemberRows;
 use crate::sql::write::{self, CommitStatement};
 
 /// The changes of one object.
@@ -228,6 +229,23 @@ impl<'a> Plan<'a> {
                 commit.insert(&tables.of(&changed.object), &changed.inserts);
             }
         }
+        let mut members = MemberRows::default();
+        for changed in &self.objects {
+            let table = tables.of(&changed.object);
+            if table.members.is_empty() {
+                continue;
+            }
+            for (before, after) in &changed.updates {
+                members.change(&table, Some(before), Some(after));
+            }
+            for before in &changed.deletes {
+                members.change(&table, Some(before), None);
+            }
+            for row in &changed.inserts {
+                members.change(&table, None, Some(row));
+            }
+        }
+        commit.members(&tables.members(), &members);
         for referring in &self.references {
             let target = tables.named(&referring.target).ok_or_else(|| {
                 failed("a reference leads to an object that the storage was not told of")
@@ -386,14 +404,21 @@ async fn find_conflict(
         .map(|(object, id, _)| conflict(object, id)))
 }
 
-/// Whether every row of the commit is stored exactly as this commit writes it.
+/// Whether a commit that was sent before, and whose answer was lost, was applied; `None` where what
+/// is stored now cannot tell, because others have changed it since.
 pub(crate) async fn is_applied(
     connection: &mut PgConnection,
     tables: &Tables,
     scope: &Scope,
     plan: &Plan<'_>,
-) -> Result<bool, sqlx::Error> {
-    for changed in &plan.objects {
+) -> Result<Option<bool>, sqlx::Error> {
+    // Entries of logs, such as audit events, never change: they tell for certain.
+    let has_entries = |changed: &&Changed<'_>| {
+        changed.object.lifecycle() == Lifecycle::Log && !changed.inserts.is_empty()
+    };
+    let log = plan.objects.iter().find(has_entries);
+    let (mut unknown, mut any) = (false, false);
+    for changed in log.map_or(&*plan.objects, std::slice::from_ref) {
         let table = tables.of(&changed.object);
         let afters = changed
             .inserts
@@ -412,14 +437,30 @@ pub(crate) async fn is_applied(
         for row in rows {
             stored.insert(row.try_get::<Uuid, _>(0)?, stamp_of(&row)?);
         }
-        let removed = |row: &&Row| !stored.contains_key(&row.id());
-        let written =
-            |row: &Row| stored.get(&row.id()) == Some(&(row.version(), row.meta().updated.at));
-        if !changed.deletes.iter().all(removed) || !afters.clone().all(written) {
-            return Ok(false);
+        for row in afters {
+            let written = (row.version(), row.meta().updated.at);
+            match stored.get(&row.id()) {
+                Some(found) if *found == written => any = true,
+                Some((version, _)) if *version > row.version() => unknown = true,
+                // Updated, and removed since.
+                None if row.version() > 1 => unknown = true,
+                _ => return Ok(Some(false)),
+            }
+        }
+        if changed
+            .deletes
+            .iter()
+            .any(|row| stored.contains_key(&row.id()))
+        {
+            return Ok(Some(false));
         }
     }
-    Ok(!plan.objects.is_empty())
+    // A commit is applied whole or not at all: one row of it proves all.
+    Ok(if unknown && !any {
+        None
+    } else {
+        Some(!plan.objects.is_empty())
+    })
 }
 
 fn stamp_of(row: &PgRow) -> Result<(i64, chrono::DateTime<chrono::Utc>), sqlx::Error> {
@@ -450,7 +491,7 @@ fn explain(tables: &Tables, plan: &Plan<'_>, refusal: Refusal) -> StorageError {
             // Partitions have names of their own.
             plan.objects
                 .iter()
-                .find(|changed| name.starts_with(changed.object.table()))
+                .find(|changed| name.is_of(changed.object.table()))
                 .map_or_else(
                     || failed("a unique index refused the row"),
                     |changed| StorageError::Duplicate {
@@ -461,10 +502,7 @@ fn explain(tables: &Tables, plan: &Plan<'_>, refusal: Refusal) -> StorageError {
         }
         Refusal::ForeignKey(name) => {
             for table in tables.all() {
-                let found = table
-                    .foreign_keys
-                    .iter()
-                    .find(|key| is_constraint(&name, &key.name));
+                let found = table.foreign_keys.iter().find(|key| name.is(&key.name));
                 let Some(key) = found else { continue };
                 let field = table.object.field_name(key.field).to_owned();
                 let removed = plan.objects.iter().any(|changed| {
@@ -489,15 +527,15 @@ fn explain(tables: &Tables, plan: &Plan<'_>, refusal: Refusal) -> StorageError {
     }
 }
 
-fn duplicate(table: &Table, constraint: &str) -> Option<StorageError> {
+fn duplicate(table: &Table, constraint: &Constraint) -> Option<StorageError> {
     let object = &table.object;
     let unique = table
         .uniques
         .iter()
-        .find(|unique| is_constraint(constraint, &unique.name));
+        .find(|unique| constraint.is(&unique.name));
     let fields = match unique {
         Some(unique) => object.names(&object.unique_keys().get(unique.key)?.fields),
-        None if is_constraint(constraint, &table.primary_key_name()) => vec!["id".to_owned()],
+        None if constraint.is(&table.primary_key_name()) => vec!["id".to_owned()],
         None => return None,
     };
     Some(StorageError::Duplicate {

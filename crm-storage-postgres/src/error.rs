@@ -147,9 +147,9 @@ pub(crate) enum Refusal {
     /// A reference leads nowhere; `object.field`.
     Reference(String),
     /// A unique index has the values already.
-    Unique(String),
+    Unique(Constraint),
     /// A foreign key.
-    ForeignKey(String),
+    ForeignKey(Constraint),
     /// Anything else.
     Fault(PostgresFault),
 }
@@ -167,8 +167,8 @@ impl Refusal {
             super::sql::write::REFERENCE => {
                 Self::Reference(error.detail().unwrap_or_default().to_owned())
             }
-            "23505" => Self::Unique(constraint(error)),
-            "23503" => Self::ForeignKey(constraint(error)),
+            "23505" => Self::Unique(Constraint::of(error)),
+            "23503" => Self::ForeignKey(Constraint::of(error)),
             code => Self::Fault(PostgresFault {
                 fault: fault(code),
                 code: code.to_owned(),
@@ -180,23 +180,49 @@ impl Refusal {
     }
 }
 
-/// The constraint's name: as the server tells it, or as it stands in the message.
-fn constraint(error: &PgDatabaseError) -> String {
-    if let Some(name) = error.constraint() {
-        return name.to_owned();
+/// The constraint that refused a row: its name as the server tells it, or else every word of the
+/// message that may be it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Constraint(Vec<String>);
+
+impl Constraint {
+    fn of(error: &PgDatabaseError) -> Self {
+        match error.constraint() {
+            Some(name) => Self(vec![name.to_owned()]),
+            None => Self::in_message(error.message()),
+        }
     }
-    // The last quoted word, whatever the language of the message: "duplicate key value violates
-    // unique constraint "contacts_email_key"".
-    error
-        .message()
-        .rsplit('"')
-        .nth(1)
-        .unwrap_or_default()
-        .to_owned()
+
+    /// Servers that pass on what another one said may leave the name in the message only. Which
+    /// quotes it stands in, and where, depends on the language.
+    fn in_message(message: &str) -> Self {
+        let is_of_names = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let words = message.split(|c| !is_of_names(c));
+        // The names of all constraints are made of several words.
+        Self(
+            words
+                .filter(|word| word.contains('_'))
+                .map(str::to_owned)
+                .collect(),
+        )
+    }
+
+    /// Whether it is the one called `name`: a distributed table adds a number.
+    pub(crate) fn is(&self, name: &str) -> bool {
+        self.0.iter().any(|found| is_constraint(found, name))
+    }
+
+    /// Whether its name begins with that of the table, as those of partitions do.
+    pub(crate) fn is_of(&self, table: &str) -> bool {
+        let begins = |found: &String| {
+            let rest = found.strip_prefix(table);
+            rest.is_some_and(|rest| rest.starts_with('_'))
+        };
+        self.0.iter().any(begins)
+    }
 }
 
-/// Whether the constraint that the server names is `name`: a distributed table adds a number.
-pub(crate) fn is_constraint(found: &str, name: &str) -> bool {
+fn is_constraint(found: &str, name: &str) -> bool {
     match found.strip_prefix(name) {
         Some("") => true,
         Some(rest) => rest
@@ -276,4 +302,73 @@ pub(crate) fn overflow(field: &str) -> StorageError {
         field: field.to_owned(),
     }
     .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_constraint_is_found_in_a_message_of_any_language() {
+        let key = "contacts_email_folded_key";
+        for message in [
+            "duplicate key value violates unique constraint \"contacts_email_folded_key\"",
+            "duplicate key value violates unique constraint \"contacts_email_folded_key_102008\"",
+            "doppelter Schlüsselwert verletzt Unique-Constraint »contacts_email_folded_key«",
+            "la valeur d'une clé dupliquée rompt la contrainte unique « contacts_email_folded_key »",
+            "重复键违反唯一约束\"contacts_email_folded_key\"",
+        ] {
+            let found = Constraint::in_message(message);
+            assert!(found.is(key), "{message}");
+            assert!(found.is_of("contacts"), "{message}");
+            assert!(!found.is("contacts_email_key"), "{message}");
+            assert!(!found.is_of("contact"), "{message}");
+        }
+        // The constraint is not what stands last.
+        let found = Constraint::in_message(
+            "Aktualisieren oder Löschen in Tabelle »accounts« verletzt Fremdschlüssel-Constraint \
+             »contacts_account_id_fkey_102010« von Tabelle »contacts_102009«",
+        );
+        assert!(found.is("contacts_account_id_fkey"));
+    }
+
+    #[test]
+    fn only_a_number_may_follow_the_name_of_a_constraint() {
+        assert!(is_constraint("deals_pkey", "deals_pkey"));
+        assert!(is_constraint("deals_pkey_102008", "deals_pkey"));
+        for other in [
+            "deals_pkey_",
+            "deals_pkey_1a",
+            "deals_pkey1",
+            "deals_pke",
+            "x_deals_pkey",
+        ] {
+            assert!(!is_constraint(other, "deals_pkey"), "{other}");
+        }
+    }
+
+    #[test]
+    fn what_may_pass_is_retryable_and_what_cannot_is_not() {
+        for (code, expected, retryable) in [
+            ("40001", Fault::Serialization, true),
+            ("40P01", Fault::Deadlock, true),
+            ("55P03", Fault::LockTimeout, true),
+            ("57014", Fault::StatementTimeout, true),
+            ("25006", Fault::ReadOnly, true),
+            ("53100", Fault::ResourcesExhausted, true),
+            ("53200", Fault::ResourcesExhausted, true),
+            ("53300", Fault::ServerNotReady, true),
+            ("57P01", Fault::ServerNotReady, true),
+            ("57P03", Fault::ServerNotReady, true),
+            ("08006", Fault::Connection, true),
+            ("42P01", Fault::NotMigrated, false),
+            ("42501", Fault::NotPermitted, false),
+            ("23514", Fault::Constraint, false),
+            ("22001", Fault::Constraint, false),
+            ("XX000", Fault::Other, false),
+        ] {
+            assert_eq!(fault(code), expected, "{code}");
+            assert_eq!(expected.is_retryable(), retryable, "{code}");
+        }
+    }
 }

@@ -4,10 +4,10 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use crm_core::schema::{
-    FieldSchema, FieldType, Lifecycle, ObjectRef, ObjectScope, StorageKind, system,
+    FieldSchema, FieldType, Lifecycle, ObjectRef, ObjectSchema, ObjectScope, StorageKind, system,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -62,6 +62,21 @@ fn shortened(name: String) -> String {
     format!("{}_{fingerprint}", name.get(..end).unwrap_or_default())
 }
 
+/// What a column holds of its field's values. All but the values themselves are worked out by the
+/// library, so that all backends agree, and can be looked up under row-level security, where an
+/// index serves only operators that are leakproof: those of `text` and `double precision` are, those
+/// of `numeric`, and functions such as `lower()`, are not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Holds {
+    /// The value itself.
+    Value,
+    /// The text with its case folded.
+    Folded,
+    /// The decimal number as the nearest floating-point number: what narrows a search down, before
+    /// the number itself decides.
+    Rounded,
+}
+
 /// A column of a table besides `tenant_id` and the search vector.
 #[derive(Clone, Debug)]
 pub(crate) struct Column {
@@ -71,9 +86,8 @@ pub(crate) struct Column {
     pub(crate) sql: String,
     /// The field whose values it holds, by its place in the schema.
     pub(crate) field: usize,
-    /// Whether it holds the field's text with its case folded (by the library, so that all backends
-    /// agree) rather than the value itself.
-    pub(crate) folded: bool,
+    /// What it holds of the field's values.
+    pub(crate) holds: Holds,
     /// How the values are held.
     pub(crate) kind: StorageKind,
     /// The column's type, with its collation.
@@ -211,7 +225,7 @@ pub(crate) struct Table {
     pub(crate) name: String,
     /// The table with its schema, as it stands in SQL.
     pub(crate) sql: String,
-    /// One column for each field, in the schema's order, then the folded ones.
+    /// One column for each field, in the schema's order, then those derived from them.
     pub(crate) columns: Vec<Column>,
     /// The unique keys.
     pub(crate) uniques: Vec<Unique>,
@@ -221,8 +235,31 @@ pub(crate) struct Table {
     pub(crate) foreign_keys: Vec<ForeignKey>,
     /// The CHECKs.
     pub(crate) checks: Vec<Check>,
-    /// For each field, the place of its folded column.
-    folded: Vec<Option<usize>>,
+    /// The members of documents that have derived rows.
+    pub(crate) members: Vec<Member>,
+    /// For each field, the place of the column derived from it.
+    derived: Vec<Option<usize>>,
+}
+
+/// A member of a document that records are found by: an indexed custom field. Its values have rows
+/// of their own in the table [`MEMBERS`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Member {
+    /// The JSON field, by its place in the schema.
+    pub(crate) field: usize,
+    /// The member's name.
+    pub(crate) name: String,
+    /// Both: `custom_fields.tier`.
+    pub(crate) path: String,
+}
+
+/// The table of the values of indexed members (C-038, C-164).
+pub(crate) const MEMBERS: &str = "member_values";
+
+/// What stands for that table among the objects: it has no fields besides the table's own columns.
+pub(crate) fn members_object() -> &'static ObjectRef {
+    static OBJECT: OnceLock<ObjectRef> = OnceLock::new();
+    OBJECT.get_or_init(|| ObjectSchema::builder("member_value", MEMBERS).build())
 }
 
 /// The name of the table whose rows are partitioned by month.
@@ -249,27 +286,46 @@ impl Table {
                 name: field.name.to_string(),
                 sql: quoted(&field.name),
                 field: index,
-                folded: false,
+                holds: Holds::Value,
                 kind: field.storage_kind(),
                 sql_type: sql_type(&field.field_type),
                 nullable: !field.required,
             })
             .collect();
-        let mut folded = vec![None; columns.len()];
+        let mut derived = vec![None; columns.len()];
         for (index, field) in object.fields().iter().enumerate() {
             if field.ignore_case && field.storage_kind() == StorageKind::Text {
                 let name = format!("{}_folded", field.name);
-                if let Some(slot) = folded.get_mut(index) {
+                if let Some(slot) = derived.get_mut(index) {
                     *slot = Some(columns.len());
                 }
                 columns.push(Column {
                     sql: quoted(&name),
                     name,
                     field: index,
-                    folded: true,
+                    holds: Holds::Folded,
                     kind: StorageKind::Text,
                     // Folding may lengthen a text.
                     sql_type: "text COLLATE \"C\"".to_owned(),
+                    nullable: !field.required,
+                });
+            }
+            let is_indexed = object
+                .indexes()
+                .iter()
+                .any(|other| other.fields.contains(&index));
+            if is_indexed && field.storage_kind() == StorageKind::Decimal {
+                let name = format!("{}_rounded", field.name);
+                if let Some(slot) = derived.get_mut(index) {
+                    *slot = Some(columns.len());
+                }
+                columns.push(Column {
+                    sql: quoted(&name),
+                    name,
+                    field: index,
+                    holds: Holds::Rounded,
+                    kind: StorageKind::Decimal,
+                    sql_type: "double precision".to_owned(),
                     nullable: !field.required,
                 });
             }
@@ -283,13 +339,66 @@ impl Table {
             indexes: Vec::new(),
             foreign_keys: Vec::new(),
             checks: Vec::new(),
-            folded,
+            members: Vec::new(),
+            derived,
         };
+        if object == members_object() {
+            table.be_members();
+            return table;
+        }
         table.add_uniques();
         table.add_indexes();
         table.add_foreign_keys();
         table.add_checks();
         table
+    }
+
+    /// The columns and indexes of the table [`MEMBERS`].
+    fn be_members(&mut self) {
+        let column = |name: &str, kind, sql_type: &str, nullable| Column {
+            name: name.to_owned(),
+            sql: quoted(name),
+            field: 0,
+            holds: Holds::Value,
+            kind,
+            sql_type: sql_type.to_owned(),
+            nullable,
+        };
+        self.columns = vec![
+            column(
+                "object",
+                StorageKind::Text,
+                "varchar(100) COLLATE \"C\"",
+                false,
+            ),
+            column(
+                "path",
+                StorageKind::Text,
+                "varchar(255) COLLATE \"C\"",
+                false,
+            ),
+            column("record_id", StorageKind::Uuid, "uuid", false),
+            column("text_value", StorageKind::Text, "text COLLATE \"C\"", true),
+            column(
+                "number_value",
+                StorageKind::Decimal,
+                "double precision",
+                true,
+            ),
+            column("boolean_value", StorageKind::Boolean, "boolean", true),
+        ];
+        self.derived = Vec::new();
+        for value in ["text_value", "number_value"] {
+            let columns = ["object", "path", value, "record_id"];
+            self.push_index(columns.map(str::to_owned).to_vec(), Method::Btree);
+        }
+    }
+
+    /// The rows of an indexed member, if it is one.
+    pub(crate) fn member(&self, field: usize, name: &str) -> Option<&Member> {
+        self.members
+            .iter()
+            .find(|member| member.field == field && member.name == name)
     }
 
     /// Whether the rows belong to tenants; else the rows are the tenants.
@@ -309,12 +418,25 @@ impl Table {
 
     /// The column of a field.
     pub(crate) fn column(&self, field: usize) -> Option<&Column> {
-        self.columns.get(field).filter(|column| !column.folded)
+        self.columns
+            .get(field)
+            .filter(|column| column.holds == Holds::Value)
     }
 
     /// The column that holds a field's text with its case folded.
     pub(crate) fn folded(&self, field: usize) -> Option<&Column> {
-        self.columns.get((*self.folded.get(field)?)?)
+        self.derived(field)
+            .filter(|column| column.holds == Holds::Folded)
+    }
+
+    /// The column that holds a field's number rounded.
+    pub(crate) fn rounded(&self, field: usize) -> Option<&Column> {
+        self.derived(field)
+            .filter(|column| column.holds == Holds::Rounded)
+    }
+
+    fn derived(&self, field: usize) -> Option<&Column> {
+        self.columns.get((*self.derived.get(field)?)?)
     }
 
     /// The columns that hold the fields, in the schema's order: what a select lists.
@@ -326,7 +448,9 @@ impl Table {
 
     /// The primary key's columns.
     pub(crate) fn primary_key(&self) -> Vec<&'static str> {
-        if self.is_partitioned() {
+        if self.name == MEMBERS {
+            vec![TENANT, "object", "path", "record_id"]
+        } else if self.is_partitioned() {
             vec![TENANT, "created_at", "id"]
         } else if self.has_tenant() {
             vec![TENANT, "id"]
@@ -347,7 +471,7 @@ impl Table {
                 .fields
                 .iter()
                 .map(|field| {
-                    self.folded
+                    self.derived
                         .get(*field)
                         .copied()
                         .flatten()
@@ -381,11 +505,19 @@ impl Table {
     fn add_indexes(&mut self) {
         let object = self.object.clone();
         for index in object.indexes() {
-            let columns: Vec<String> = index
+            let columns: Vec<&Column> = index
                 .fields
                 .iter()
-                .filter_map(|field| self.folded(*field).or_else(|| self.column(*field)))
+                .filter_map(|field| self.derived(*field).or_else(|| self.column(*field)))
+                .collect();
+            // What one import writes has one moment: pages by time go on by id.
+            let by_time = columns
+                .last()
+                .is_some_and(|column| column.kind == StorageKind::Timestamp);
+            let columns: Vec<String> = columns
+                .iter()
                 .map(|column| column.name.clone())
+                .chain(by_time.then(|| "id".to_owned()))
                 .collect();
             let is_list = index.fields.first().is_some_and(|field| {
                 self.column(*field)
@@ -527,6 +659,8 @@ fn check(field: &FieldSchema, index: usize, column: &str) -> Option<String> {
 #[derive(Debug)]
 pub(crate) struct Tables {
     schema: String,
+    /// The paths of the indexed members, by object.
+    members: HashMap<String, Vec<String>>,
     known: RwLock<HashMap<String, Arc<Table>>>,
 }
 
@@ -535,8 +669,25 @@ impl Tables {
     pub(crate) fn new(schema: &str) -> Self {
         Self {
             schema: schema.to_owned(),
+            members: HashMap::new(),
             known: RwLock::default(),
         }
+    }
+
+    /// Keeps derived rows of these members: pairs of an object and a path.
+    pub(crate) fn with_members(mut self, members: &[(String, String)]) -> Self {
+        for (object, path) in members {
+            let paths = self.members.entry(object.clone()).or_default();
+            if !paths.contains(path) {
+                paths.push(path.clone());
+            }
+        }
+        self
+    }
+
+    /// The table of the values of indexed members.
+    pub(crate) fn members(&self) -> Arc<Table> {
+        self.of(members_object())
     }
 
     /// The database schema's name.
@@ -553,7 +704,23 @@ impl Tables {
             return table.clone();
         }
         drop(known);
-        let table = Arc::new(Table::of(&self.schema, object));
+        let mut table = Table::of(&self.schema, object);
+        for path in self.members.get(object.name()).into_iter().flatten() {
+            let (field, name) = path.split_once('.').unwrap_or((path, ""));
+            let field = object.field_index(field).filter(|index| {
+                table
+                    .column(*index)
+                    .is_some_and(|column| column.kind == StorageKind::Json)
+            });
+            if let Some(field) = field {
+                table.members.push(Member {
+                    field,
+                    name: name.to_owned(),
+                    path: path.clone(),
+                });
+            }
+        }
+        let table = Arc::new(table);
         self.known
             .write()
             .unwrap_or_else(PoisonError::into_inner)

@@ -126,4 +126,9 @@ SELECT format('%s() runs with the rights of %s and has no search path of its own
 FROM functions AS f
 WHERE f.prosecdef AND NOT EXISTS (
     SELECT FROM unnest(f.proconfig) AS c WHERE c LIKE 'search_path=pg_catalog, pg_temp%')
+UNION ALL
+SELECT format('%s() runs with the rights of %s, for whom row-level security does not hold',
+    f.proname, r.rolname)
+FROM functions AS f JOIN pg_roles AS r ON r.oid = f.proowner
+WHERE f.prosecdef AND (r.rolsuper OR r.rolbypassrls)
 ORDER BY 1

@@ -79,8 +79,9 @@ pub fn objects() -> Vec<ObjectRef> {
 /// GRANT crm_app TO shop;
 /// ```
 ///
-/// Run them as the user that shall own the tables; it needs to be allowed to make schemas, and
-/// roles unless they are there. Running them again does nothing, and several may run them at the
+/// Run them as the user that shall own the tables; it needs to be allowed to make schemas, unless
+/// the schema is there and its own, and to make roles, unless both are there and it is a member of
+/// the second, `crm_search`. Running them again does nothing, and several may run them at the
 /// same time: they wait for each other with a lock of the session, so connect to the server itself
 /// or to a pooler in session mode. The table that tells what ran is `_migrations` in the schema; a
 /// host's own is left alone.
@@ -330,7 +331,8 @@ mod tests {
     /// The newest migration, as the schemas say it now.
     fn current() -> [(&'static str, String); 2] {
         let names = Names::new(SCHEMA, APPLICATION_ROLE).unwrap();
-        let objects = objects();
+        let mut objects = objects();
+        objects.push(crate::layout::members_object().clone());
         let ddl = Ddl::new(&names, &objects).unwrap();
         [
             (

@@ -15,7 +15,8 @@ use crate::layout::{PARTITIONED, literal, quoted};
 /// there, in the transaction that makes it.
 ///
 /// Months in UTC. Calling it again, or from several places at once, does nothing more. While it
-/// makes a partition, no events are written to the default one.
+/// makes a partition, events that would go to the default one wait; one of that very month is then
+/// refused once (`23514`), so make partitions before their month begins.
 ///
 /// # Errors
 /// The database's; a month past the end of the calendar.

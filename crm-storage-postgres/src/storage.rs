@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use crm_core::query::{AggregateQuery, Group, Query};
-use crm_core::schema::{Entity, ObjectRef, Row, SYSTEM_FIELDS};
+use crm_core::query::{AggregateQuery, Condition, Group, Query};
+use crm_core::schema::{Entity, ObjectRef, Row, SYSTEM_FIELDS, Value};
 use crm_core::storage::{ChangeSet, Claim, Committed, Scope, Storage, StorageError};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::{PgPool, Postgres, Transaction};
@@ -15,8 +15,9 @@ use uuid::Uuid;
 use crate::commit::{self, Failure, Plan};
 use crate::ddl::trusted;
 use crate::decode;
-use crate::error::{Fault, Refusal, is_connection_lost, read_error};
+use crate::error::{Fault, PostgresFault, Refusal, is_connection_lost, read_error};
 use crate::layout::{Table, Tables};
+use crate::sql::members::MemberRows;
 use crate::sql::{Statement, aggregate, select, write};
 
 /// How often a commit that lost against another transaction is sent again.
@@ -141,6 +142,46 @@ impl PostgresStorage {
         plan.await.map_err(|error| read_error(&error))
     }
 
+    /// Makes the index of an object's indexed members whole for one tenant, and returns how many
+    /// records it went through: after a member was added to those that
+    /// [`index_member`](PostgresStorageBuilder::index_member) names. Others may write meanwhile.
+    ///
+    /// # Errors
+    /// Those of reads and commits. What was done so far stays; call it again.
+    pub async fn rebuild_members(
+        &self,
+        scope: &Scope,
+        object: &ObjectRef,
+    ) -> Result<u64, StorageError> {
+        const BATCH: usize = 1_000;
+        let table = self.tables.of(object);
+        let mut query = Query::new(object, Condition::all()).limit(BATCH);
+        let mut count = 0;
+        loop {
+            let failed = |error: sqlx::Error| read_error(&error);
+            let mut transaction = self.pool.begin().await.map_err(failed)?;
+            let Some(statement) = select::locked(&self.tables, &table, scope, &query) else {
+                return Ok(count);
+            };
+            let rows = statement.fetch(&mut transaction).await.map_err(failed)?;
+            let rows = Self::decode(&table, &rows)?;
+            let mut members = MemberRows::default();
+            for row in &rows {
+                members.renew(&table, row);
+            }
+            write::member_rows(&self.tables, scope, &members)
+                .fetch(&mut transaction)
+                .await
+                .map_err(failed)?;
+            transaction.commit().await.map_err(failed)?;
+            count += rows.len() as u64;
+            let Some(last) = rows.last().filter(|_| rows.len() == BATCH) else {
+                return Ok(count);
+            };
+            query.after = Some(vec![Value::Uuid(last.id())]);
+        }
+    }
+
     /// Runs a statement for reading; a connection that went stale in the pool is tried once more.
     async fn read(
         &self,
@@ -188,6 +229,7 @@ impl fmt::Debug for PostgresStorage {
 pub struct PostgresStorageBuilder {
     schema: String,
     objects: Vec<ObjectRef>,
+    members: Vec<(String, String)>,
     statement_timeout: Option<Duration>,
     max_connections: u32,
     replica: Option<PgPool>,
@@ -198,6 +240,7 @@ impl Default for PostgresStorageBuilder {
         Self {
             schema: "crm".to_owned(),
             objects: Vec::new(),
+            members: Vec::new(),
             statement_timeout: None,
             max_connections: 10,
             replica: None,
@@ -220,6 +263,18 @@ impl PostgresStorageBuilder {
     /// Makes an object without a Rust type known.
     pub fn named_object(mut self, object: &ObjectRef) -> Self {
         self.objects.push(object.clone());
+        self
+    }
+
+    /// Keeps an index on a member of a document, such as a custom field: `("contact",
+    /// "custom_fields.tier")`. Comparisons of it (`eq`, `in`, `lt` ...) find records by that index
+    /// at any number of records (C-038, C-095).
+    ///
+    /// Every process that writes to the database has to name the same members. For a member that is
+    /// named later than its first values,
+    /// [`PostgresStorage::rebuild_members`] makes the index whole.
+    pub fn index_member(mut self, object: impl Into<String>, path: impl Into<String>) -> Self {
+        self.members.push((object.into(), path.into()));
         self
     }
 
@@ -252,7 +307,7 @@ impl PostgresStorageBuilder {
             let options = with_timeout(pool.connect_options().as_ref().clone(), timeout);
             pool.set_connect_options(options);
         }
-        let tables = Tables::new(&self.schema);
+        let tables = Tables::new(&self.schema).with_members(&self.members);
         for object in crate::objects().iter().chain(&self.objects) {
             tables.of(object);
         }
@@ -355,14 +410,17 @@ impl Storage for PostgresStorage {
             match failure {
                 Failure::Refused(error) => {
                     // What stands in the way may be this very commit.
-                    if unsure
-                        && commit::is_applied(&mut connection, &self.tables, scope, &plan)
-                            .await
-                            .map_err(|error| read_error(&error))?
-                    {
-                        return Ok(Committed::new(changes.changes.len()));
+                    if !unsure {
+                        return Err(error);
                     }
-                    return Err(error);
+                    let applied =
+                        commit::is_applied(&mut connection, &self.tables, scope, &plan).await;
+                    return match applied.map_err(|error| read_error(&error))? {
+                        Some(true) => Ok(Committed::new(changes.changes.len())),
+                        Some(false) => Err(error),
+                        // A refusal would say that nothing was written.
+                        None => Err(PostgresFault::new(Fault::Connection, "").into()),
+                    };
                 }
                 Failure::Server(error) => {
                     if is_connection_lost(&error) && spare > 0 {
@@ -387,6 +445,7 @@ impl Storage for PostgresStorage {
         check_assignments(claim)?;
         let table = self.tables.of(&claim.object);
         let mut attempt = 1;
+        let mut spare = stale_connections(&self.pool);
         loop {
             let statement = write::claim(&self.tables, &table, scope, claim);
             let result = match self.pool.acquire().await {
@@ -395,8 +454,9 @@ impl Storage for PostgresStorage {
             };
             match result {
                 Ok(rows) => return Self::decode(&table, &rows),
-                // A claim whose answer was lost is not taken again: its rows come free in time.
                 Err(error) if is_lost_race(&error) && attempt < ATTEMPTS => attempt += 1,
+                // Rows of a claim whose answer was lost come free in time; this one takes others.
+                Err(error) if is_connection_lost(&error) && spare > 0 => spare -= 1,
                 Err(error) => return Err(read_error(&error)),
             }
         }

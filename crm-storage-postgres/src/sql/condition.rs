@@ -13,6 +13,8 @@ use rust_decimal::Decimal;
 use serde_json::Value as Json;
 
 use super::Statement;
+use super::members;
+use super::value::rounded;
 use crate::layout::{Column, Table, Tables, quoted};
 
 /// The SQL of `condition` over the rows of `table`, which the statement calls `alias`. It can stand
@@ -232,7 +234,10 @@ impl Writer<'_, '_> {
             None => self.operand(table, alias, field, value, is_ordered(op)),
         };
         match operand {
-            Some(operand) => self.compare(sql, &operand, op, value.as_ref()),
+            Some(operand) => {
+                self.narrow(sql, table, alias, field, op, std::slice::from_ref(value));
+                self.compare(sql, &operand, op, value.as_ref());
+            }
             // The value differs from whatever is there.
             None => sql.push_str(truth(op == Comparison::Ne)),
         }
@@ -288,6 +293,7 @@ impl Writer<'_, '_> {
         field: &FieldAt,
         values: &[Value],
     ) {
+        self.narrow(sql, table, alias, field, Comparison::Eq, values);
         // The values of a document's members may be of several kinds.
         let mut alternatives = Vec::new();
         let kinds: [fn(&Value) -> bool; 4] = [
@@ -335,6 +341,56 @@ impl Writer<'_, '_> {
                 let _ = write!(sql, "({})", several.join(" OR "));
             }
         }
+    }
+
+    /// Where the field's own operators cannot use an index under row-level security, adds what can
+    /// and what follows from the comparison: the comparison itself decides.
+    fn narrow(
+        &mut self,
+        sql: &mut String,
+        table: &Table,
+        alias: &str,
+        field: &FieldAt,
+        op: Comparison,
+        values: &[Value],
+    ) {
+        if let Some(name) = &field.member {
+            if let Some(member) = table.member(field.index, name) {
+                let narrowed = members::narrowed(
+                    self.statement,
+                    self.tables,
+                    table,
+                    alias,
+                    member,
+                    op,
+                    values,
+                );
+                sql.push_str(&narrowed);
+            }
+            return;
+        }
+        if op == Comparison::Ne {
+            return;
+        }
+        let Some(column) = table.rounded(field.index) else {
+            return;
+        };
+        let rounded: Option<Vec<f64>> = values
+            .iter()
+            .map(|value| value.as_ref().as_decimal().map(rounded))
+            .collect();
+        let Some(rounded) = rounded else { return };
+        let own = format!("{alias}.{}", column.sql);
+        let _ = match (op, rounded.as_slice()) {
+            (Comparison::Lt | Comparison::Le, [one]) => {
+                write!(sql, "{own} <= {} AND ", self.statement.argument(*one))
+            }
+            (Comparison::Gt | Comparison::Ge, [one]) => {
+                write!(sql, "{own} >= {} AND ", self.statement.argument(*one))
+            }
+            (_, [one]) => write!(sql, "{own} = {} AND ", self.statement.argument(*one)),
+            (_, many) => write!(sql, "{own} = ANY({}) AND ", self.statement.argument(many)),
+        };
     }
 
     fn null(

@@ -7,6 +7,7 @@ pub(crate) mod aggregate;
 pub(crate) mod condition;
 #[cfg(test)]
 mod lint;
+pub(crate) mod members;
 pub(crate) mod select;
 mod value;
 pub(crate) mod write;

@@ -29,6 +29,7 @@ use uuid::Uuid;
 
 use super::Statement;
 use super::condition::{self, Place, excludes_null};
+use super::value::rounded;
 use crate::layout::{Column, Table, Tables};
 
 /// Whether the scope can see any row of the table.
@@ -106,6 +107,20 @@ pub(crate) fn select(
     Some(statement)
 }
 
+/// Like [`select`], with the rows kept from changing until the transaction is over. For queries in
+/// the order of ids.
+pub(crate) fn locked(
+    tables: &Tables,
+    table: &Table,
+    scope: &Scope,
+    query: &Query,
+) -> Option<Statement> {
+    let mut statement = select(tables, table, scope, query)?;
+    let end = statement.text.strip_suffix(") AS r")?;
+    statement.text = format!("{end} FOR SHARE OF c) AS r");
+    Some(statement)
+}
+
 /// One select over the table.
 fn part(statement: &Statement, table: &Table, condition: &str, behind: &str, tail: &str) -> String {
     let mut sql = String::from("SELECT ");
@@ -148,11 +163,16 @@ fn order_by(table: &Table, query: &Query, alias: &str) -> String {
         let Some(column) = table.column(key.index).filter(|_| !again) else {
             continue;
         };
+        let direction = if key.descending { " DESC" } else { "" };
         sql.push_str(if sql.is_empty() { " ORDER BY " } else { ", " });
-        sql.push_str(&sort_sql(column, alias, is_ordered(column.kind)));
-        if key.descending {
-            sql.push_str(" DESC");
+        // The index is over the rounded numbers, which have the same order.
+        if alias == "c"
+            && let Some(rounded) = table.rounded(key.index)
+        {
+            let _ = write!(sql, "c.{}{direction}, ", rounded.sql);
         }
+        sql.push_str(&sort_sql(column, alias, is_ordered(column.kind)));
+        sql.push_str(direction);
     }
     sql
 }
@@ -166,6 +186,8 @@ struct Step<'v> {
     nullable: bool,
     /// `None` where the position has no value.
     place: Option<Place<'v>>,
+    /// The column by whose index the step is found, where it is not its own.
+    rounded: Option<String>,
 }
 
 fn steps<'v>(table: &Table, query: &Query, position: &'v [Value]) -> Vec<Step<'v>> {
@@ -185,6 +207,9 @@ fn steps<'v>(table: &Table, query: &Query, position: &'v [Value]) -> Vec<Step<'v
             descending: key.descending,
             nullable: column.nullable && !excludes_null(&query.condition, key.index),
             place,
+            rounded: table
+                .rounded(key.index)
+                .map(|column| format!("c.{}", column.sql)),
         };
         if !is_ordered {
             step.kind = StorageKind::Boolean;
@@ -216,6 +241,7 @@ fn behind(statement: &mut Statement, steps: &[Step<'_>]) -> Vec<String> {
             descending,
             nullable,
             place,
+            ..
         } = first;
         match place {
             Some(Place::At(_)) => rest = run(statement, &mut parts, &mut equal, rest),
@@ -283,6 +309,16 @@ fn run<'s, 'v>(
         values.push(argument);
     }
     let op = if descending { "<" } else { ">" };
+    // What follows from the comparison, and can use an index.
+    let narrowed = steps.first().and_then(|step| {
+        let Some(Place::At(ValueRef::Decimal(number))) = &step.place else {
+            return None;
+        };
+        let column = step.rounded.as_ref()?;
+        let argument = statement.argument(rounded(*number));
+        Some(format!(" AND {column} {op}= {argument}"))
+    });
+    let start = format!("{start}{}", narrowed.unwrap_or_default());
     let (keys_sql, values_sql) = (keys.join(", "), values.join(", "));
     parts.push(if keys.len() == 1 {
         format!("{start} AND {keys_sql} {op} {values_sql}")

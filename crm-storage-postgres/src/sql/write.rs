@@ -23,7 +23,9 @@ use uuid::Uuid;
 
 use super::Statement;
 use super::condition;
-use crate::layout::{Column, Table, Tables, quoted};
+use super::members::MemberRows;
+use super::value::rounded;
+use crate::layout::{Column, Holds, Table, Tables, quoted};
 
 /// SQLSTATE of a version that is not the expected one.
 pub(crate) const CONFLICT: &str = "CRM01";
@@ -233,6 +235,17 @@ impl CommitStatement {
         self.require(&part, rows.len(), CONFLICT, table.object.name());
     }
 
+    /// Writes and removes the derived rows of indexed members.
+    pub(crate) fn members(&mut self, members: &Table, rows: &MemberRows) {
+        for cte in rows.ctes(&mut self.statement, members) {
+            let part = self.part();
+            self.statement.push(&cte);
+            // Read, so that it runs here and not when everything else is done.
+            self.refusals
+                .push(format!("WHEN (SELECT count(*) FROM {part}) < 0 THEN NULL"));
+        }
+    }
+
     /// The references in one field lead to rows that are there, are not deleted, and stay so until
     /// the commit is over.
     pub(crate) fn reference(&mut self, target: &Table, ids: &[Uuid], object: &str, field: &str) {
@@ -377,14 +390,11 @@ fn bind_column(statement: &mut Statement, column: &Column, row: &Row) {
 }
 
 fn bind_cell(statement: &mut Statement, column: &Column, value: ValueRef<'_>) {
-    match value {
-        ValueRef::Text(text) if column.folded => {
-            statement.bind(fold_case(text));
-        }
-        value => {
-            statement.bind_value(column.kind, &value);
-        }
-    }
+    match column.holds {
+        Holds::Value => statement.bind_value(column.kind, &value),
+        Holds::Folded => statement.bind(value.as_text().map(fold_case)),
+        Holds::Rounded => statement.bind(value.as_decimal().map(rounded)),
+    };
 }
 
 /// What stands for column number `index` of the unnested rows.
@@ -416,15 +426,20 @@ fn push_unnest(
     let mut arrays: Vec<String> = first.iter().map(|(_, array)| (*array).to_owned()).collect();
     let mut names: Vec<String> = first.iter().map(|(name, _)| (*name).to_owned()).collect();
     for (index, column) in columns.iter().enumerate() {
-        let array = if column.folded {
-            let folded: Vec<Option<String>> = rows
-                .iter()
-                .map(|row| row.value(column.field).as_text().map(fold_case))
-                .collect();
-            statement.argument(folded)
-        } else {
-            let values = rows.iter().map(|row| row.value(column.field));
-            statement.array_argument(column.kind, values)
+        let values = rows.iter().map(|row| row.value(column.field));
+        let array = match column.holds {
+            Holds::Value => statement.array_argument(column.kind, values),
+            Holds::Folded => {
+                let folded: Vec<Option<String>> =
+                    values.map(|value| value.as_text().map(fold_case)).collect();
+                statement.argument(folded)
+            }
+            Holds::Rounded => {
+                let rounded: Vec<Option<f64>> = values
+                    .map(|value| value.as_decimal().map(rounded))
+                    .collect();
+                statement.argument(rounded)
+            }
         };
         arrays.push(array);
         names.push(format!("a{index}"));
@@ -435,4 +450,11 @@ fn push_unnest(
         arrays.join(", "),
         names.join(", ")
     );
+}
+
+/// Writes derived rows and nothing else.
+pub(crate) fn member_rows(tables: &Tables, scope: &Scope, rows: &MemberRows) -> Statement {
+    let mut commit = CommitStatement::new(tables, scope);
+    commit.members(&tables.members(), rows);
+    commit.finish()
 }

@@ -63,7 +63,7 @@ INSERT INTO crm.accounts (tenant_id, id, version, created_at, created_by, update
     deleted_at, name, account_type, industry, parent_account_id, email, email_folded, social_profiles,
     territory_id, owner_id, account_manager_id, status, priority, health_score, last_activity_at,
     custom_fields, tags)
-SELECT pg_temp.tenant(n), pg_temp.key('05', n), 1, pg_temp.at(n), 'user', pg_temp.at(n + 500), 'user',
+SELECT pg_temp.tenant(n), pg_temp.key('05', n), 1, pg_temp.at(n), 'system', pg_temp.at(n + 500), 'system',
     CASE WHEN pg_temp.pick(n, 1, 30) = 0 THEN pg_temp.at(n + 400) END,
     pg_temp.word(n, 2, 4000) || ' Ltd',
     CASE WHEN pg_temp.pick(n, 3, 100) = 0 THEN 'competitor' ELSE 'customer' END,
@@ -79,19 +79,22 @@ FROM generate_series(0, 11999) AS n;
 -- Every fiftieth is of an import, all of one moment.
 ANALYZE;
 INSERT INTO crm.contacts (tenant_id, id, version, created_at, created_by, updated_at, updated_by,
-    deleted_at, first_name, last_name, account_id, email, email_folded, phone_e164, mobile_e164, company,
+    deleted_at, first_name, last_name, account_id, email, email_folded, phone, phone_e164, mobile,
+    mobile_e164, company,
     social_profiles, lead_source, preferred_contact_method, do_not_call, do_not_email, email_opt_out,
     timezone, language, status, lead_score, deal_count, total_deal_value, won_deal_count,
     won_deal_value, last_activity_at, owner_id, custom_fields, tags)
 SELECT pg_temp.tenant(n), pg_temp.key('01', n), 1, 
-    CASE WHEN n BETWEEN 60000 AND 75999 THEN pg_temp.at(60000) ELSE pg_temp.at(n) END, 'user',
-    pg_temp.at(n + 500), 'user',
+    CASE WHEN n BETWEEN 60000 AND 75999 THEN pg_temp.at(60000) ELSE pg_temp.at(n) END, 'system',
+    pg_temp.at(n + 500), 'system',
     CASE WHEN pg_temp.pick(n, 1, 30) = 0 THEN pg_temp.at(n + 400) END,
     pg_temp.word(n, 2, 500), CASE WHEN pg_temp.pick(n, 3, 20) > 0 THEN pg_temp.word(n, 4, 2000) END,
     CASE WHEN pg_temp.pick(n, 5, 4) > 0 THEN pg_temp.other('05', n, 6, 12000) END,
     'P' || n || '@Mail.example', 'p' || n || '@mail.example',
-    CASE WHEN pg_temp.pick(n, 7, 3) = 0 THEN '+49' || 1000000 + n END,
-    CASE WHEN pg_temp.pick(n, 8, 3) = 0 THEN '+49' || 5000000 + n END,
+    CASE WHEN pg_temp.pick(n, 7, 3) = 0 THEN '+4930' || 1000000 + n END,
+    CASE WHEN pg_temp.pick(n, 7, 3) = 0 THEN '+4930' || 1000000 + n END,
+    CASE WHEN pg_temp.pick(n, 8, 3) = 0 THEN '+49151' || 15000000 + n END,
+    CASE WHEN pg_temp.pick(n, 8, 3) = 0 THEN '+49151' || 15000000 + n END,
     'Company ' || pg_temp.pick(n, 9, 3000), '{}',
     CASE WHEN pg_temp.pick(n, 10, 200) = 0 THEN 'fair' ELSE 'web' END, 'email', false, false, false,
     'UTC', 'en', CASE WHEN pg_temp.pick(n, 11, 1000) = 0 THEN 'deceased' WHEN pg_temp.pick(n, 11, 20) = 1 THEN 'inactive' ELSE 'active' END,
@@ -103,12 +106,13 @@ FROM generate_series(0, 129999) AS n;
 
 ANALYZE;
 INSERT INTO crm.deals (tenant_id, id, version, created_at, created_by, updated_at, updated_by,
-    deleted_at, name, pipeline_id, stage_id, amount, currency, status, win_probability,
+    deleted_at, name, pipeline_id, stage_id, amount, amount_rounded, currency, status, win_probability,
     expected_close_date, actual_close_date, lead_source, account_id, contact_id, owner_id, team_id,
     priority, custom_fields, tags)
-SELECT pg_temp.tenant(n), pg_temp.key('08', n), 1, pg_temp.at(n), 'user', pg_temp.at(n + 500), 'user',
+SELECT pg_temp.tenant(n), pg_temp.key('08', n), 1, pg_temp.at(n), 'system', pg_temp.at(n + 500), 'system',
     CASE WHEN pg_temp.pick(n, 1, 30) = 0 THEN pg_temp.at(n + 400) END, 'Deal ' || n,
     pg_temp.key('03', n % 160), pg_temp.key('04', n % 160 + 160 * pg_temp.pick(n, 2, 6)),
+    CASE WHEN pg_temp.pick(n, 3, 10) > 0 THEN pg_temp.pick(n, 4, 1000000) END,
     CASE WHEN pg_temp.pick(n, 3, 10) > 0 THEN pg_temp.pick(n, 4, 1000000) END, 'EUR',
     CASE pg_temp.pick(n, 5, 10) WHEN 0 THEN 'open' WHEN 1 THEN 'open' WHEN 2 THEN 'lost' ELSE 'won' END, 20,
     CASE WHEN pg_temp.pick(n, 6, 5) > 1 THEN date '2025-01-01' + pg_temp.pick(n, 7, 700)::integer END,
@@ -121,15 +125,16 @@ FROM generate_series(0, 89999) AS n;
 
 ANALYZE;
 INSERT INTO crm.leads (tenant_id, id, version, created_at, created_by, updated_at, updated_by,
-    deleted_at, first_name, last_name, company, email, email_folded, phone_e164, industry, lead_source,
+    deleted_at, first_name, last_name, company, email, email_folded, phone, phone_e164, industry, lead_source,
     campaign_id, status, qualification_status, interest_level, lead_score, decision_maker, pain_points,
     interests, owner_id, converted_at, converted_contact_id, converted_account_id, converted_deal_id,
     last_activity_at, custom_fields, tags)
-SELECT pg_temp.tenant(n), pg_temp.key('09', n), 1, pg_temp.at(n), 'user', pg_temp.at(n + 500), 'user',
+SELECT pg_temp.tenant(n), pg_temp.key('09', n), 1, pg_temp.at(n), 'system', pg_temp.at(n + 500), 'system',
     CASE WHEN pg_temp.pick(n, 1, 30) = 0 THEN pg_temp.at(n + 400) END,
     pg_temp.word(n, 2, 500), pg_temp.word(n, 4, 2000), 'Company ' || pg_temp.pick(n, 5, 3000),
     'L' || n || '@Mail.example', 'l' || n || '@mail.example',
-    CASE WHEN pg_temp.pick(n, 7, 3) = 0 THEN '+49' || 1000000 + n END, 'industry ' || pg_temp.pick(n, 8, 40),
+    CASE WHEN pg_temp.pick(n, 7, 3) = 0 THEN '+4930' || 1000000 + n END,
+    CASE WHEN pg_temp.pick(n, 7, 3) = 0 THEN '+4930' || 1000000 + n END, 'industry ' || pg_temp.pick(n, 8, 40),
     CASE WHEN pg_temp.pick(n, 9, 200) = 0 THEN 'fair' ELSE 'web' END,
     pg_temp.other('0a', n, 10, 16000),
     CASE WHEN is_converted THEN 'converted' WHEN pg_temp.pick(n, 11, 50) = 0 THEN 'qualified'
@@ -148,7 +153,7 @@ ANALYZE;
 INSERT INTO crm.activities (tenant_id, id, version, created_at, created_by, updated_at, updated_by,
     deleted_at, activity_type, subject, account_id, contact_id, deal_id, lead_id, owner_id, assigned_to,
     status, priority, scheduled_at, due_date, is_all_day, follow_up_required, custom_fields, tags)
-SELECT pg_temp.tenant(n), pg_temp.key('0b', n), 1, pg_temp.at(n), 'user', pg_temp.at(n + 500), 'user',
+SELECT pg_temp.tenant(n), pg_temp.key('0b', n), 1, pg_temp.at(n), 'system', pg_temp.at(n + 500), 'system',
     CASE WHEN pg_temp.pick(n, 1, 30) = 0 THEN pg_temp.at(n + 400) END,
     CASE pg_temp.pick(n, 2, 100) WHEN 0 THEN 'demo' WHEN 1 THEN 'meeting' ELSE 'call' END, 'Call ' || n,
     CASE WHEN pg_temp.pick(n, 3, 2) = 0 THEN pg_temp.other('05', n, 4, 12000) END,
@@ -163,7 +168,7 @@ FROM generate_series(0, 39999) AS n;
 
 INSERT INTO crm.deal_stage_history (tenant_id, id, version, created_at, created_by, updated_at, updated_by,
     deal_id, to_stage_id, to_stage, to_probability)
-SELECT pg_temp.tenant(n), pg_temp.key('0c', n), 1, pg_temp.at(n), 'user', pg_temp.at(n), 'user',
+SELECT pg_temp.tenant(n), pg_temp.key('0c', n), 1, pg_temp.at(n), 'system', pg_temp.at(n), 'system',
     pg_temp.other('08', n, 1, 89920), pg_temp.key('04', n % 160), 'Stage 0', 10
 FROM generate_series(0, 9999) AS n;
 
