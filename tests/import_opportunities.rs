@@ -1,5 +1,6 @@
 //! The example that imports a sales history: on the whole data set, whose figures were computed
-//! independently, and on small files with every kind of dirt and every kind of bad row.
+//! independently, and on small files with every kind of dirt and every kind of bad row; once, twice,
+//! and stopped in the middle.
 //!
 //! The data set is looked for in `$CRM_DATA_DIR/crm-sales-opportunities`.
 
@@ -12,10 +13,19 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use async_trait::async_trait;
+use crm_engine::query::{AggregateQuery, Group, Query};
+use crm_engine::schema::{ObjectRef, Row};
+use crm_engine::storage::{ChangeSet, Claim, Committed, Scope, Storage, StorageError};
 use indicatif::ProgressBar;
 use serde_json::{Value as Json, json};
+use uuid::Uuid;
 
+#[path = "common/backend.rs"]
+mod backend;
 #[allow(
     dead_code,
     reason = "its arguments and its printing are not tested here"
@@ -68,14 +78,81 @@ impl Folder {
     }
 
     async fn failure(&self) -> String {
-        let outcome = example::run(self.temporary.path(), &ProgressBar::hidden()).await;
-        outcome.unwrap_err().to_string()
+        try_import(&target(), self.temporary.path())
+            .await
+            .unwrap_err()
     }
 }
 
+fn target() -> example::Target {
+    example::Target::over(backend::storage(&[]))
+}
+
 async fn import(folder: &Path) -> Json {
-    let report = example::run(folder, &ProgressBar::hidden()).await.unwrap();
-    serde_json::to_value(report).unwrap()
+    import_into(&target(), folder).await
+}
+
+async fn import_into(target: &example::Target, folder: &Path) -> Json {
+    try_import(target, folder).await.unwrap()
+}
+
+async fn try_import(target: &example::Target, folder: &Path) -> Result<Json, String> {
+    match example::run(target, folder, &ProgressBar::hidden()).await {
+        Ok(report) => Ok(serde_json::to_value(report).unwrap()),
+        Err(failure) => Err(failure.to_string()),
+    }
+}
+
+/// A report without what it says of the import: what it says of the sales.
+fn figures(report: &Json) -> Json {
+    let mut report = report.clone();
+    let members = report.as_object_mut().unwrap();
+    members.remove("created").unwrap();
+    members.remove("already_there").unwrap();
+    report
+}
+
+/// A storage that takes one commit and refuses all after it, until it is told to go on: the process
+/// ends between two commits.
+#[derive(Debug)]
+struct Stopping {
+    storage: Arc<dyn Storage>,
+    is_spent: AtomicBool,
+}
+
+#[async_trait]
+impl Storage for Stopping {
+    async fn get(
+        &self,
+        scope: &Scope,
+        object: &ObjectRef,
+        ids: &[Uuid],
+    ) -> Result<Vec<Row>, StorageError> {
+        self.storage.get(scope, object, ids).await
+    }
+
+    async fn select(&self, scope: &Scope, query: &Query) -> Result<Vec<Row>, StorageError> {
+        self.storage.select(scope, query).await
+    }
+
+    async fn aggregate(
+        &self,
+        scope: &Scope,
+        query: &AggregateQuery,
+    ) -> Result<Vec<Group>, StorageError> {
+        self.storage.aggregate(scope, query).await
+    }
+
+    async fn commit(&self, scope: &Scope, changes: &ChangeSet) -> Result<Committed, StorageError> {
+        if self.is_spent.swap(true, Ordering::SeqCst) {
+            return Err(StorageError::Unavailable("stopped".into()));
+        }
+        self.storage.commit(scope, changes).await
+    }
+
+    async fn claim(&self, scope: &Scope, claim: &Claim) -> Result<Vec<Row>, StorageError> {
+        self.storage.claim(scope, claim).await
+    }
 }
 
 /// The reasons in a report, by the row's key or, where that could not be read, its line.
@@ -132,6 +209,105 @@ async fn every_figure_equals_the_reference() {
             assert_eq!(ours[name], *figures, "{part}: {name}");
         }
     }
+}
+
+/// Deals in all stages, one without its account, and staff and accounts with faults.
+fn mixed_folder() -> Folder {
+    let long = "x".repeat(300);
+    let folder = Folder::with_opportunities(&format!(
+        "O1,Ann Lee,GTXPro,Globex,Won,2017-01-02,2017-04-05,4800\n\
+         O2,Mei-Mei Johns,MG Special,Initech,Lost,2017-01-03,2017-01-13,0\n\
+         O3,Ann Lee,MG Special,,Engaging,2017-01-03,,\n\
+         O4,Ann Lee,MG Special,Rene\u{301},Prospecting,,,\n\
+         O5,Ann Lee,GTX Pro,Hooli,Won,2017-03-31,2017-03-31,5000\n\
+         O6,Ann Lee,MG Special,{long},Prospecting,,,\n"
+    ));
+    folder.write(
+        "accounts.csv",
+        format!(
+            "{ACCOUNTS}{long},retail,,,,,\nSnake,retail,,,,,Snake\nRene\u{301},retail,,,,,Globex\n"
+        ),
+    );
+    folder.write("sales_teams.csv", format!("{AGENTS}Self,Self,East\n"));
+    folder
+}
+
+#[tokio::test]
+async fn importing_twice_doubles_nothing() {
+    let (folder, target) = (mixed_folder(), target());
+    let path = folder.temporary.path();
+    let first = import_into(&target, path).await;
+    assert_eq!(
+        first["created"],
+        json!({
+            "account": 5, "deal": 5, "deal_stage_change": 12, "pipeline": 1, "pipeline_stage": 4,
+            "team": 2, "team_member": 5, "tenant": 1, "user": 4,
+        })
+    );
+    assert_eq!(first["already_there"], json!({}));
+
+    let second = import_into(&target, path).await;
+    assert_eq!(second["created"], json!({}));
+    assert_eq!(second["already_there"], first["created"]);
+    assert_eq!(figures(&second), figures(&first));
+}
+
+#[tokio::test]
+async fn an_import_that_stops_at_every_commit_is_completed() {
+    let folder = mixed_folder();
+    let whole = folder.import().await;
+
+    let stopping = Arc::new(Stopping {
+        storage: backend::storage(&[]),
+        is_spent: AtomicBool::new(false),
+    });
+    let target = example::Target::over(stopping.clone());
+    let mut stops = 0;
+    let report = loop {
+        match try_import(&target, folder.temporary.path()).await {
+            Ok(report) => break report,
+            Err(failure) => assert!(failure.contains("not available"), "{failure}"),
+        }
+        stops += 1;
+        assert!(stops < 100, "no run gets further than the one before");
+        stopping.is_spent.store(false, Ordering::SeqCst);
+    };
+    assert!(
+        stops > 10,
+        "tenant, pipeline, staff, accounts, and each day"
+    );
+    assert_eq!(figures(&report), figures(&whole));
+}
+
+#[tokio::test]
+async fn newer_files_bring_the_rest() {
+    let folder = Folder::with_opportunities(
+        "O1,Ann Lee,MG Special,Globex,Engaging,2017-01-02,,\n\
+         O2,Ann Lee,MG Special,Globex,Prospecting,,,\n",
+    );
+    let target = target();
+    import_into(&target, folder.temporary.path()).await;
+    folder.write(
+        "sales_pipeline.csv",
+        format!(
+            "{OPPORTUNITIES}\
+             O1,Ann Lee,MG Special,Globex,Won,2017-01-02,2017-02-02,50\n\
+             O2,Ann Lee,MG Special,Globex,Prospecting,,,\n\
+             O3,Mei-Mei Johns,MG Special,Initech,Lost,2017-02-01,2017-02-03,0\n"
+        ),
+    );
+    let report = import_into(&target, folder.temporary.path()).await;
+    assert_eq!(
+        report["created"],
+        json!({"deal": 1, "deal_stage_change": 4})
+    );
+    assert_eq!(report["already_there"]["deal"], 2);
+    assert_eq!(
+        report["stages"],
+        json!({"prospecting": 1, "engaging": 0, "won": 1, "lost": 1})
+    );
+    assert_eq!(report["won_value"], 50);
+    assert_eq!(report["total"]["cycle_days_sum_won"], 31);
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ use tokio::sync::{Notify, RwLock};
 use uuid::Uuid;
 
 const WRITERS: usize = 8;
-const KILLS: usize = 24;
+const KILLS: usize = 20;
 
 /// The longest that anything is waited for before the test gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -76,7 +76,7 @@ impl Field {
     }
 
     /// Waits until `reached` says so.
-    async fn until(&self, what: &str, reached: impl Fn(&Self) -> bool) {
+    async fn until(&self, what: &str, reached: impl Fn(&Self) -> bool + Send + Sync) {
         let wait = async {
             loop {
                 let notified = self.progress.notified();
@@ -277,12 +277,15 @@ impl Books {
         .unwrap();
         let mut events: BTreeMap<_, Vec<Event>> = BTreeMap::new();
         for row in &rows {
-            events.entry((row.get(0), row.get(1))).or_default().push(Event {
-                commit: row.get(2),
-                kind: row.get(3),
-                version: row.get(4),
-                note: row.get(5),
-            });
+            events
+                .entry((row.get(0), row.get(1)))
+                .or_default()
+                .push(Event {
+                    commit: row.get(2),
+                    kind: row.get(3),
+                    version: row.get(4),
+                    note: row.get(5),
+                });
         }
         owner.close().await.unwrap();
         Self { records, events }
@@ -306,7 +309,11 @@ impl Books {
                 let last = events.last().map(|event| event.kind.as_str());
                 assert_eq!(last, Some("purge"), "{record:?} has events and no record");
                 let versions: BTreeSet<i64> = events.iter().map(|event| event.version).collect();
-                assert_eq!(versions.len(), events.len(), "an event of {record:?} is doubled");
+                assert_eq!(
+                    versions.len(),
+                    events.len(),
+                    "an event of {record:?} is doubled"
+                );
             }
         }
     }
@@ -342,11 +349,20 @@ impl Books {
         }
         for (token, events) in &noted {
             let commits: BTreeSet<Uuid> = events.iter().map(|event| event.commit).collect();
-            assert_eq!(events.len(), 1, "{token} was applied more than once: {commits:?}");
+            assert_eq!(
+                events.len(),
+                1,
+                "{token} was applied more than once: {commits:?}"
+            );
         }
         for told in acknowledged {
             match told {
-                Acknowledged::Written { object, id, version, token } => {
+                Acknowledged::Written {
+                    object,
+                    id,
+                    version,
+                    token,
+                } => {
                     let record = ((*object).to_owned(), *id);
                     let events = self.events.get(&record);
                     let there = match self.records.get(&record) {
@@ -372,7 +388,10 @@ impl Books {
                 }
                 Acknowledged::Deleted { id } => {
                     let stored = self.records.get(&("account".to_owned(), *id));
-                    assert!(stored.is_some_and(|stored| stored.is_deleted), "{told:?} is lost");
+                    assert!(
+                        stored.is_some_and(|stored| stored.is_deleted),
+                        "{told:?} is lost"
+                    );
                 }
                 Acknowledged::Purged { id } => {
                     let stored = self.records.get(&("account".to_owned(), *id));
@@ -445,8 +464,8 @@ async fn a_server_that_is_killed_in_mid_commit_loses_and_doubles_nothing() {
                 .await
                 .unwrap()
                 .unwrap();
-            // Every fourth time it stays away for longer than callers want to wait.
-            if kill % 4 == 3 {
+            // Every tenth time it stays away for longer than callers want to wait.
+            if kill % 10 == 4 {
                 let refused = field.refused.load(Ordering::SeqCst);
                 field
                     .until("an error of a writer", |field| {
@@ -486,5 +505,5 @@ async fn a_server_that_is_killed_in_mid_commit_loses_and_doubles_nothing() {
     let told = field.count.load(Ordering::SeqCst);
     let refused = field.refused.load(Ordering::SeqCst);
     println!("{KILLS} kills, {told} operations acknowledged, {refused} refused");
-    assert!(refused >= KILLS / 4);
+    assert!(refused >= KILLS / 10);
 }

@@ -10,7 +10,7 @@
 
 use crm_core::query::Query;
 use crm_core::schema::{ObjectRef, ObjectScope, Row, UniqueKey, ValueRef};
-use crm_core::storage::{Change, ChangeSet, Claim, Committed, Scope, StorageError};
+use crm_core::storage::{Change, ChangeSet, Claim, Committed, Scope, StorageError, Unreferenced};
 use smallvec::SmallVec;
 use uuid::Uuid;
 
@@ -167,7 +167,8 @@ impl<'a> Checks<'a> {
         self.new_ids()?;
         self.unique_keys()?;
         self.references()?;
-        self.removed()
+        self.removed()?;
+        self.unreferenced()
     }
 
     /// What was relied on and what is changed is as it was read.
@@ -350,6 +351,65 @@ impl<'a> Checks<'a> {
         Ok(())
     }
 
+    /// Of the rows that are not deleted, none refers to one that the change set says is not
+    /// referred to any more, with all changes applied.
+    fn unreferenced(&self) -> Result<(), StorageError> {
+        let unreferenced = &self.changes.unreferenced;
+        if unreferenced.is_empty() {
+            return Ok(());
+        }
+        if let Some(wanted) = unreferenced.iter().find(|wanted| self.is_held(wanted)) {
+            return Err(still_referred_to(wanted));
+        }
+        let mut by_id: Vec<&Unreferenced> = unreferenced.iter().collect();
+        by_id.sort_unstable_by_key(|wanted| wanted.id);
+        for step in &self.steps {
+            let Some(after) = step.change.after().filter(|after| !after.is_deleted()) else {
+                continue;
+            };
+            for field in step.object().references() {
+                let Some(id) = after.value(*field).as_uuid() else {
+                    continue;
+                };
+                let start = by_id.partition_point(|wanted| wanted.id < id);
+                let same_id = by_id
+                    .iter()
+                    .skip(start)
+                    .take_while(|wanted| wanted.id == id);
+                for wanted in same_id {
+                    if wanted.field == *field && wanted.object == *step.object() {
+                        return Err(still_referred_to(wanted));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a stored row that stays as it is, and is not deleted, refers to the row.
+    fn is_held(&self, wanted: &Unreferenced) -> bool {
+        let object = &wanted.object;
+        let Some(table) = self.view.table(object) else {
+            return false;
+        };
+        let target = target_of(object, wanted.field);
+        let mut references = table.layout().references().iter();
+        // Without an index there is no row yet that has the reference.
+        let Some(map) = references
+            .find(|own| own.field == wanted.field && own.target == target)
+            .and_then(|own| table.map(own.index))
+        else {
+            return false;
+        };
+        let mut key = Key::default();
+        key.push(&ValueRef::Uuid(wanted.id));
+        let holds = |row: &Row| {
+            let is_visible = self.view.only(object).is_none_or(|only| only == row.id());
+            is_visible && !row.is_deleted() && self.by_name(object.name(), row.id()).is_none()
+        };
+        KeyRange::of(key).of_map(map).any(|entry| holds(&entry.row))
+    }
+
     /// The steps that write a row with this id, of any object.
     fn with_id(&self, id: Uuid) -> impl Iterator<Item = (usize, &Step<'a>)> {
         let start = self.by_id.partition_point(|(other, _)| *other < id);
@@ -414,6 +474,13 @@ fn conflict(object: &ObjectRef, id: Uuid) -> StorageError {
     StorageError::Conflict {
         object: object.name().to_owned(),
         id,
+    }
+}
+
+fn still_referred_to(wanted: &Unreferenced) -> StorageError {
+    StorageError::Conflict {
+        object: target_of(&wanted.object, wanted.field).to_owned(),
+        id: wanted.id,
     }
 }
 

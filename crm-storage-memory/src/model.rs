@@ -7,14 +7,15 @@ use crm_core::schema::{
     FieldSchema, FieldType, Meta, ObjectRef, ObjectSchema, OnDelete, Row, Value,
 };
 use crm_core::storage::{
-    Change, ChangeSet, Expectation, Scope, StorageError, Violations, check_references, unique_value,
+    Change, ChangeSet, Expectation, Scope, StorageError, Unreferenced, Violations,
+    check_references, unique_value,
 };
 use crm_core::{Actor, Id, Stamp};
 use proptest::prelude::*;
 use uuid::Uuid;
 
 use crate::commit::commit;
-use crate::index::unique_prefix;
+use crate::index::{target_of, unique_prefix};
 use crate::space::{Spaces, View};
 
 const SCOPE: Scope = Scope::Tenant(Id::new(Uuid::from_u128(99)));
@@ -214,7 +215,31 @@ impl Model {
                 });
             }
         }
+        let unreferenced = self.unreferenced(dice, &changes);
         ChangeSet::new(Uuid::nil(), DateTime::UNIX_EPOCH, changes, expects)
+            .with_unreferenced(unreferenced)
+    }
+
+    /// What is said of rows that are deleted, and now and then of any row.
+    fn unreferenced(&self, dice: &mut Dice, changes: &[Change]) -> Vec<Unreferenced> {
+        let mut unreferenced = Vec::new();
+        for change in changes {
+            let is_deleted = change.after().is_some_and(|after| after.is_deleted());
+            if !dice.one_in(if is_deleted { 2 } else { 60 }) {
+                continue;
+            }
+            let object = &self.parts[usize::from(dice.one_in(2))];
+            for field in object.references() {
+                if target_of(object, *field) == change.object().name() {
+                    unreferenced.push(Unreferenced {
+                        object: object.clone(),
+                        field: *field,
+                        id: change.id(),
+                    });
+                }
+            }
+        }
+        unreferenced
     }
 }
 

@@ -17,6 +17,7 @@ DROP TABLE
     "crm"."tenant_configurations",
     "crm"."tenants";
 
+DROP FUNCTION "crm".referred;
 DROP FUNCTION "crm".refuse;
 DROP FUNCTION "crm".tagged;
 DROP FUNCTION "crm".search;

@@ -135,14 +135,18 @@ END
 $function$;
 
 -- The records of a table whose list in `column_name` holds any or all of `tags`, deleted ones too:
--- whether those count is the caller's to say. Array operators are not leakproof; see `search`.
+-- whether those count is the caller's to say. NULL if there are more than `max_results`: then it
+-- costs less to look at the rows in their order. Array operators are not leakproof; see `search`.
 CREATE FUNCTION "crm".tagged(
-    tenant uuid, object_table text, column_name text, tags text[], match_all boolean
+    tenant uuid, object_table text, column_name text, tags text[], match_all boolean,
+    max_results integer
 )
-    RETURNS SETOF uuid
-    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER ROWS 100
+    RETURNS uuid[]
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $function$
+DECLARE
+    ids uuid[];
 BEGIN
     IF tenant IS NULL
         OR tenant IS DISTINCT FROM NULLIF(current_setting('crm.tenant_id', true), '')::uuid THEN
@@ -158,10 +162,12 @@ BEGIN
     ) THEN
         RAISE EXCEPTION 'no such list of tags' USING ERRCODE = 'undefined_column';
     END IF;
-    RETURN QUERY EXECUTE format(
-        'SELECT t.id FROM %I.%I AS t WHERE t.tenant_id = $1 AND t.%I %s $2',
+    EXECUTE format(
+        'SELECT coalesce(array_agg(hit.id), ''{}'') FROM ('
+        'SELECT t.id FROM %I.%I AS t WHERE t.tenant_id = $1 AND t.%I %s $2 LIMIT $3 + 1) AS hit',
         'crm', object_table, column_name, CASE WHEN match_all THEN '@>' ELSE '&&' END)
-        USING tenant, tags;
+        INTO ids USING tenant, tags, greatest(max_results, 0)::bigint;
+    RETURN CASE WHEN cardinality(ids) <= max_results THEN ids END;
 END
 $function$;
 
@@ -172,6 +178,26 @@ CREATE FUNCTION "crm".refuse(code text, detail text) RETURNS boolean
 AS $function$
 BEGIN
     RAISE EXCEPTION 'refused' USING ERRCODE = code, DETAIL = detail;
+END
+$function$;
+
+-- The first of these rows that a row which is not deleted refers to. VOLATILE, so it looks with a
+-- snapshot of its own: it sees what others committed while the statement waited for their locks.
+CREATE FUNCTION "crm".referred(
+    tenant uuid, object_table text, reference text, ids uuid[]
+) RETURNS uuid
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    found_id uuid;
+BEGIN
+    EXECUTE format(
+        'SELECT t.%1$I FROM %2$I.%3$I AS t WHERE t.tenant_id = $1 AND t.%1$I = ANY($2) '
+        'AND t.deleted_at IS NULL LIMIT 1',
+        reference, 'crm', object_table)
+        INTO found_id USING tenant, ids;
+    RETURN found_id;
 END
 $function$;
 
@@ -227,8 +253,10 @@ CREATE INDEX "tenants_created_at_id_idx" ON "crm"."tenants" ("created_at", "id")
 CREATE INDEX "tenants_updated_at_id_idx" ON "crm"."tenants" ("updated_at", "id");
 ALTER TABLE "crm"."tenants" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY "tenant_isolation" ON "crm"."tenants"
-    USING ("id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid OR current_setting('crm.platform', true) = 'on')
+    USING ("id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
     WITH CHECK ("id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+CREATE POLICY "platform" ON "crm"."tenants" FOR SELECT
+    USING (current_setting('crm.platform', true) = 'on');
 GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."tenants" TO "crm_app";
 
 CREATE TABLE "crm"."tenant_configurations" (
@@ -333,7 +361,7 @@ CREATE UNIQUE INDEX "users_username_folded_key" ON "crm"."users" ("tenant_id", "
 CREATE UNIQUE INDEX "users_employee_id_key" ON "crm"."users" ("tenant_id", "employee_id") WHERE "deleted_at" IS NULL;
 CREATE INDEX "users_created_at_id_idx" ON "crm"."users" ("tenant_id", "created_at", "id");
 CREATE INDEX "users_updated_at_id_idx" ON "crm"."users" ("tenant_id", "updated_at", "id");
-CREATE INDEX "users_last_name_idx" ON "crm"."users" ("tenant_id", "last_name");
+CREATE INDEX "users_last_name_id_idx" ON "crm"."users" ("tenant_id", "last_name", "id");
 CREATE INDEX "users_manager_id_idx" ON "crm"."users" ("tenant_id", "manager_id");
 CREATE INDEX "users_status_idx" ON "crm"."users" ("tenant_id", "status");
 CREATE INDEX "users_search_vector_idx" ON "crm"."users" USING gin ("search_vector");
@@ -490,16 +518,16 @@ CREATE TABLE "crm"."accounts" (
 );
 CREATE UNIQUE INDEX "accounts_account_number_key" ON "crm"."accounts" ("tenant_id", "account_number") WHERE "deleted_at" IS NULL;
 CREATE INDEX "accounts_owner_id_status_idx" ON "crm"."accounts" ("tenant_id", "owner_id", "status");
-CREATE INDEX "accounts_name_idx" ON "crm"."accounts" ("tenant_id", "name");
+CREATE INDEX "accounts_name_id_idx" ON "crm"."accounts" ("tenant_id", "name", "id");
 CREATE INDEX "accounts_created_at_id_idx" ON "crm"."accounts" ("tenant_id", "created_at", "id");
 CREATE INDEX "accounts_updated_at_id_idx" ON "crm"."accounts" ("tenant_id", "updated_at", "id");
 CREATE INDEX "accounts_account_type_idx" ON "crm"."accounts" ("tenant_id", "account_type");
-CREATE INDEX "accounts_industry_idx" ON "crm"."accounts" ("tenant_id", "industry");
+CREATE INDEX "accounts_industry_id_idx" ON "crm"."accounts" ("tenant_id", "industry", "id");
 CREATE INDEX "accounts_parent_account_id_idx" ON "crm"."accounts" ("tenant_id", "parent_account_id");
 CREATE INDEX "accounts_email_folded_idx" ON "crm"."accounts" ("tenant_id", "email_folded");
 CREATE INDEX "accounts_territory_id_idx" ON "crm"."accounts" ("tenant_id", "territory_id");
 CREATE INDEX "accounts_account_manager_id_idx" ON "crm"."accounts" ("tenant_id", "account_manager_id");
-CREATE INDEX "accounts_health_score_idx" ON "crm"."accounts" ("tenant_id", "health_score");
+CREATE INDEX "accounts_health_score_id_idx" ON "crm"."accounts" ("tenant_id", "health_score", "id");
 CREATE INDEX "accounts_last_activity_at_id_idx" ON "crm"."accounts" ("tenant_id", "last_activity_at", "id");
 CREATE INDEX "accounts_tags_idx" ON "crm"."accounts" USING gin ("tags");
 CREATE INDEX "accounts_search_vector_idx" ON "crm"."accounts" USING gin ("search_vector");
@@ -583,14 +611,16 @@ CREATE INDEX "contacts_owner_id_created_at_id_idx" ON "crm"."contacts" ("tenant_
 CREATE INDEX "contacts_account_id_status_idx" ON "crm"."contacts" ("tenant_id", "account_id", "status");
 CREATE INDEX "contacts_created_at_id_idx" ON "crm"."contacts" ("tenant_id", "created_at", "id");
 CREATE INDEX "contacts_updated_at_id_idx" ON "crm"."contacts" ("tenant_id", "updated_at", "id");
-CREATE INDEX "contacts_last_name_idx" ON "crm"."contacts" ("tenant_id", "last_name");
-CREATE INDEX "contacts_lead_source_idx" ON "crm"."contacts" ("tenant_id", "lead_source");
+CREATE INDEX "contacts_last_name_id_idx" ON "crm"."contacts" ("tenant_id", "last_name", "id");
+CREATE INDEX "contacts_lead_source_id_idx" ON "crm"."contacts" ("tenant_id", "lead_source", "id");
 CREATE INDEX "contacts_status_idx" ON "crm"."contacts" ("tenant_id", "status");
 CREATE INDEX "contacts_last_activity_at_id_idx" ON "crm"."contacts" ("tenant_id", "last_activity_at", "id");
 CREATE INDEX "contacts_tags_idx" ON "crm"."contacts" USING gin ("tags");
 CREATE INDEX "contacts_search_vector_idx" ON "crm"."contacts" USING gin ("search_vector");
 CREATE INDEX "contacts_phone_e164_if_set_idx" ON "crm"."contacts" ("tenant_id", "phone_e164") WHERE "phone_e164" IS NOT NULL;
 CREATE INDEX "contacts_mobile_e164_if_set_idx" ON "crm"."contacts" ("tenant_id", "mobile_e164") WHERE "mobile_e164" IS NOT NULL;
+CREATE INDEX "contacts_company_if_set_idx" ON "crm"."contacts" ("tenant_id", "company") WHERE "company" IS NOT NULL;
+CREATE INDEX "contacts_lead_score_id_if_scored_idx" ON "crm"."contacts" ("tenant_id", "lead_score", "id") WHERE "lead_score" > 0;
 ALTER TABLE "crm"."contacts" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY "tenant_isolation" ON "crm"."contacts"
     USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
@@ -743,14 +773,14 @@ CREATE TABLE "crm"."deals" (
 );
 CREATE INDEX "deals_owner_id_status_idx" ON "crm"."deals" ("tenant_id", "owner_id", "status");
 CREATE INDEX "deals_pipeline_id_stage_id_idx" ON "crm"."deals" ("tenant_id", "pipeline_id", "stage_id");
-CREATE INDEX "deals_status_expected_close_date_idx" ON "crm"."deals" ("tenant_id", "status", "expected_close_date");
+CREATE INDEX "deals_status_expected_close_date_id_idx" ON "crm"."deals" ("tenant_id", "status", "expected_close_date", "id");
 CREATE INDEX "deals_created_at_id_idx" ON "crm"."deals" ("tenant_id", "created_at", "id");
 CREATE INDEX "deals_updated_at_id_idx" ON "crm"."deals" ("tenant_id", "updated_at", "id");
 CREATE INDEX "deals_stage_id_idx" ON "crm"."deals" ("tenant_id", "stage_id");
-CREATE INDEX "deals_amount_rounded_idx" ON "crm"."deals" ("tenant_id", "amount_rounded");
-CREATE INDEX "deals_expected_close_date_idx" ON "crm"."deals" ("tenant_id", "expected_close_date");
-CREATE INDEX "deals_actual_close_date_idx" ON "crm"."deals" ("tenant_id", "actual_close_date");
-CREATE INDEX "deals_lead_source_idx" ON "crm"."deals" ("tenant_id", "lead_source");
+CREATE INDEX "deals_amount_rounded_amount_id_idx" ON "crm"."deals" ("tenant_id", "amount_rounded", "amount", "id");
+CREATE INDEX "deals_expected_close_date_id_idx" ON "crm"."deals" ("tenant_id", "expected_close_date", "id");
+CREATE INDEX "deals_actual_close_date_id_idx" ON "crm"."deals" ("tenant_id", "actual_close_date", "id");
+CREATE INDEX "deals_lead_source_id_idx" ON "crm"."deals" ("tenant_id", "lead_source", "id");
 CREATE INDEX "deals_account_id_idx" ON "crm"."deals" ("tenant_id", "account_id");
 CREATE INDEX "deals_contact_id_idx" ON "crm"."deals" ("tenant_id", "contact_id");
 CREATE INDEX "deals_team_id_idx" ON "crm"."deals" ("tenant_id", "team_id");
@@ -884,17 +914,17 @@ CREATE TABLE "crm"."leads" (
     CONSTRAINT "leads_lead_score_check" CHECK ("lead_score" BETWEEN 0 AND 100)
 );
 CREATE INDEX "leads_owner_id_status_idx" ON "crm"."leads" ("tenant_id", "owner_id", "status");
-CREATE INDEX "leads_status_lead_score_idx" ON "crm"."leads" ("tenant_id", "status", "lead_score");
+CREATE INDEX "leads_status_lead_score_id_idx" ON "crm"."leads" ("tenant_id", "status", "lead_score", "id");
 CREATE INDEX "leads_created_at_id_idx" ON "crm"."leads" ("tenant_id", "created_at", "id");
 CREATE INDEX "leads_updated_at_id_idx" ON "crm"."leads" ("tenant_id", "updated_at", "id");
-CREATE INDEX "leads_last_name_idx" ON "crm"."leads" ("tenant_id", "last_name");
-CREATE INDEX "leads_company_idx" ON "crm"."leads" ("tenant_id", "company");
+CREATE INDEX "leads_last_name_id_idx" ON "crm"."leads" ("tenant_id", "last_name", "id");
+CREATE INDEX "leads_company_id_idx" ON "crm"."leads" ("tenant_id", "company", "id");
 CREATE INDEX "leads_email_folded_idx" ON "crm"."leads" ("tenant_id", "email_folded");
-CREATE INDEX "leads_industry_idx" ON "crm"."leads" ("tenant_id", "industry");
-CREATE INDEX "leads_lead_source_idx" ON "crm"."leads" ("tenant_id", "lead_source");
+CREATE INDEX "leads_industry_id_idx" ON "crm"."leads" ("tenant_id", "industry", "id");
+CREATE INDEX "leads_lead_source_id_idx" ON "crm"."leads" ("tenant_id", "lead_source", "id");
 CREATE INDEX "leads_campaign_id_idx" ON "crm"."leads" ("tenant_id", "campaign_id");
 CREATE INDEX "leads_qualification_status_idx" ON "crm"."leads" ("tenant_id", "qualification_status");
-CREATE INDEX "leads_lead_score_idx" ON "crm"."leads" ("tenant_id", "lead_score");
+CREATE INDEX "leads_lead_score_id_idx" ON "crm"."leads" ("tenant_id", "lead_score", "id");
 CREATE INDEX "leads_converted_contact_id_idx" ON "crm"."leads" ("tenant_id", "converted_contact_id");
 CREATE INDEX "leads_converted_account_id_idx" ON "crm"."leads" ("tenant_id", "converted_account_id");
 CREATE INDEX "leads_converted_deal_id_idx" ON "crm"."leads" ("tenant_id", "converted_deal_id");
@@ -1022,7 +1052,7 @@ CREATE TABLE "crm"."audit_events" (
     CONSTRAINT "audit_events_category_check" CHECK ("category" IN ('data_change', 'configuration', 'authorization')),
     CONSTRAINT "audit_events_record_version_check" CHECK ("record_version" >= 1)
 ) PARTITION BY RANGE ("created_at");
-CREATE INDEX "audit_events_record_id_record_version_idx" ON "crm"."audit_events" ("tenant_id", "record_id", "record_version");
+CREATE INDEX "audit_events_record_id_record_version_id_idx" ON "crm"."audit_events" ("tenant_id", "record_id", "record_version", "id");
 CREATE INDEX "audit_events_created_by_id_created_at_id_idx" ON "crm"."audit_events" ("tenant_id", "created_by_id", "created_at", "id");
 CREATE INDEX "audit_events_commit_id_idx" ON "crm"."audit_events" ("tenant_id", "commit_id");
 CREATE INDEX "audit_events_created_at_id_idx" ON "crm"."audit_events" ("tenant_id", "created_at", "id");
@@ -1121,6 +1151,8 @@ REVOKE ALL ON FUNCTION "crm".tagged FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION "crm".tagged TO "crm_app";
 REVOKE ALL ON FUNCTION "crm".refuse FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION "crm".refuse TO "crm_app";
+REVOKE ALL ON FUNCTION "crm".referred FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION "crm".referred TO "crm_app";
 GRANT EXECUTE ON FUNCTION "crm".search_text TO "crm_search";
 
 -- To give a function away one must belong to the role that gets it, and that role must be

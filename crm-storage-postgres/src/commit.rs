@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crm_core::schema::{Lifecycle, ObjectRef, Row, Value, system};
+use crm_core::schema::{Lifecycle, ObjectRef, ObjectScope, Row, Value, system};
 use crm_core::storage::{
     Change, ChangeSet, Committed, Expectation, Scope, StorageError, check_references, unique_value,
 };
@@ -43,6 +43,31 @@ struct Referring {
     field: usize,
     target: String,
     ids: Vec<Uuid>,
+}
+
+/// Rows that nothing may refer to in one field.
+#[derive(Debug)]
+struct Unwanted<'a> {
+    object: &'a ObjectRef,
+    field: usize,
+    target: &'a str,
+    ids: Vec<Uuid>,
+}
+
+/// The rows that nothing may refer to, each once, by their object.
+fn held<'a>(unreferenced: &[Unwanted<'a>]) -> Vec<(&'a str, Vec<Uuid>)> {
+    let mut held: Vec<(&str, Vec<Uuid>)> = Vec::new();
+    for wanted in unreferenced {
+        match held.iter_mut().find(|(object, _)| *object == wanted.target) {
+            Some((_, ids)) => ids.extend(&wanted.ids),
+            None => held.push((wanted.target, wanted.ids.clone())),
+        }
+    }
+    for (_, ids) in &mut held {
+        ids.sort_unstable();
+        ids.dedup();
+    }
+    held
 }
 
 /// Rows that must give up a unique value before others take it.
@@ -88,6 +113,17 @@ impl<'a> Plan<'a> {
         };
         plan.sort_references();
         plan
+    }
+
+    /// A row of the platform that is not the tenant's own: nobody but its tenant adds it.
+    fn foreign(&self, scope: &Scope) -> Option<StorageError> {
+        let tenant = scope.tenant()?.uuid();
+        self.changes.changes.iter().find_map(|change| {
+            let is_foreign = matches!(change, Change::Insert { .. })
+                && change.object().scope() == ObjectScope::Platform
+                && change.id() != tenant;
+            is_foreign.then(|| conflict(change.object(), change.id()))
+        })
     }
 
     /// Sets apart the references that rows of the same commit answer.
@@ -212,6 +248,12 @@ impl<'a> Plan<'a> {
             expected.dedup();
             commit.expect(&tables.of(object), expected);
         }
+        let unreferenced = self.unreferenced();
+        for (object, ids) in held(&unreferenced) {
+            if let Some(table) = tables.named(object) {
+                commit.hold(&table, &ids);
+            }
+        }
         for changed in &self.objects {
             let table = tables.of(&changed.object);
             if !changed.updates.is_empty() {
@@ -246,19 +288,50 @@ impl<'a> Plan<'a> {
             }
         }
         commit.members(&tables.members(), &members);
-        for referring in &self.references {
+        for (number, referring) in self.references.iter().enumerate() {
             let target = tables.named(&referring.target).ok_or_else(|| {
                 failed("a reference leads to an object that the storage was not told of")
             })?;
-            commit.reference(
-                &target,
-                &referring.ids,
-                referring.object.name(),
-                referring.object.field_name(referring.field),
+            commit.reference(&target, &referring.ids, number);
+        }
+        for wanted in &unreferenced {
+            commit.unreferenced(
+                &tables.of(wanted.object),
+                wanted.object.field_name(wanted.field),
+                &wanted.ids,
+                wanted.target,
             );
         }
         statements.push(commit.finish());
         Ok(statements)
+    }
+
+    /// What nothing may refer to, by the field that might.
+    fn unreferenced(&self) -> Vec<Unwanted<'_>> {
+        let mut all: Vec<Unwanted<'_>> = Vec::new();
+        for wanted in &self.changes.unreferenced {
+            let reference = wanted
+                .object
+                .fields()
+                .get(wanted.field)
+                .and_then(|field| field.reference());
+            let Some((target, _)) = reference else {
+                continue;
+            };
+            let same = |other: &&mut Unwanted<'_>| {
+                *other.object == wanted.object && other.field == wanted.field
+            };
+            match all.iter_mut().find(same) {
+                Some(other) => other.ids.push(wanted.id),
+                None => all.push(Unwanted {
+                    object: &wanted.object,
+                    field: wanted.field,
+                    target,
+                    ids: vec![wanted.id],
+                }),
+            }
+        }
+        all
     }
 
     /// How many rows the commit writes.
@@ -302,10 +375,14 @@ pub(crate) async fn run(
             None => Ok(Committed::default()),
         };
     }
-    if plan.changes.changes.is_empty() && plan.changes.expects.is_empty() {
+    let changes = plan.changes;
+    if changes.changes.is_empty() && changes.expects.is_empty() && changes.unreferenced.is_empty() {
         return Ok(Committed::default());
     }
     let statements = plan.statements(tables, scope).map_err(Failure::Refused)?;
+    if let Some(error) = plan.foreign(scope) {
+        return Err(Failure::Refused(error));
+    }
     let result = if plan.broken.is_some() {
         // Only an older fault may come first: see below.
         Ok(())
@@ -475,11 +552,24 @@ fn explain(tables: &Tables, plan: &Plan<'_>, refusal: Refusal) -> StorageError {
             .next()
             .map(|(object, id, _)| conflict(object, id))
             .unwrap_or_else(|| failed("a commit was refused without a reason")),
-        Refusal::Reference(path) => {
-            let (object, field) = path.split_once('.').unwrap_or((&path, ""));
-            StorageError::Reference {
+        Refusal::Referred(row) => match row.rsplit_once(' ') {
+            Some((object, id)) => StorageError::Conflict {
                 object: object.to_owned(),
-                field: field.to_owned(),
+                id: id.parse().unwrap_or_default(),
+            },
+            None => failed("a commit was refused without a reason"),
+        },
+        Refusal::Reference(number) => {
+            let referring = number
+                .parse()
+                .ok()
+                .and_then(|n: usize| plan.references.get(n));
+            match referring {
+                Some(referring) => StorageError::Reference {
+                    object: referring.object.name().to_owned(),
+                    field: referring.object.field_name(referring.field).to_owned(),
+                },
+                None => failed("a commit was refused without a reason"),
             }
         }
         Refusal::Unique(name) => {

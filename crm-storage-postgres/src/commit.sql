@@ -7,3 +7,23 @@ BEGIN
     RAISE EXCEPTION 'refused' USING ERRCODE = code, DETAIL = detail;
 END
 $function$;
+
+-- The first of these rows that a row which is not deleted refers to. VOLATILE, so it looks with a
+-- snapshot of its own: it sees what others committed while the statement waited for their locks.
+CREATE FUNCTION {schema}.referred(
+    tenant uuid, object_table text, reference text, ids uuid[]
+) RETURNS uuid
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    found_id uuid;
+BEGIN
+    EXECUTE format(
+        'SELECT t.%1$I FROM %2$I.%3$I AS t WHERE t.tenant_id = $1 AND t.%1$I = ANY($2) '
+        'AND t.deleted_at IS NULL LIMIT 1',
+        reference, {schema_literal}, object_table)
+        INTO found_id USING tenant, ids;
+    RETURN found_id;
+END
+$function$;

@@ -20,6 +20,9 @@ const FUNCTIONS: &str = include_str!("functions.sql");
 /// The functions that commits call.
 const COMMIT_FUNCTIONS: &str = include_str!("commit.sql");
 
+/// The policy by which all tenants are seen where the transaction says so.
+const PLATFORM_POLICY: &str = "platform";
+
 /// The policy that keeps a tenant's rows from all others.
 const TENANT_POLICY: &str = "tenant_isolation";
 
@@ -212,6 +215,7 @@ impl<'a> Ddl<'a> {
     }
 
     /// All that the engine needs of a schema: roles, functions, tables, rights.
+    #[cfg(test)]
     pub(crate) fn everything(&self) -> String {
         [
             self.roles(),
@@ -224,6 +228,7 @@ impl<'a> Ddl<'a> {
 
     /// What undoes [`everything`](Self::everything), but for the roles, which other databases of
     /// the server may use.
+    #[cfg(test)]
     pub(crate) fn nothing(&self) -> String {
         let mut text = String::new();
         let tables: Vec<&str> = self.tables.iter().rev().map(|t| t.sql.as_str()).collect();
@@ -246,6 +251,7 @@ impl<'a> Ddl<'a> {
     }
 
     /// The roles and the schema.
+    #[cfg(test)]
     fn roles(&self) -> String {
         let schema = quoted(&self.names.schema);
         let application = quoted(&self.names.application_role);
@@ -297,6 +303,7 @@ impl<'a> Ddl<'a> {
     }
 
     /// Who may call the functions, and whose the search functions are.
+    #[cfg(test)]
     fn function_rights(&self) -> String {
         let schema = quoted(&self.names.schema);
         let application = quoted(&self.names.application_role);
@@ -482,9 +489,11 @@ impl<'a> Ddl<'a> {
             let own = format!("{} = {TENANT_SETTING}", quoted("id"));
             writeln!(
                 text,
-                "CREATE POLICY {policy} ON {}\n    USING ({own} OR current_setting('crm.platform', true) = 'on')\n    \
-                 WITH CHECK ({own});",
-                table.sql
+                "CREATE POLICY {policy} ON {table}\n    USING ({own})\n    WITH CHECK ({own});\n\
+                 CREATE POLICY {platform} ON {table} FOR SELECT\n    \
+                 USING (current_setting('crm.platform', true) = 'on');",
+                platform = quoted(PLATFORM_POLICY),
+                table = table.sql
             )
         };
         // What happened is written once: not even the application can change or remove it.
@@ -560,7 +569,10 @@ impl<'a> Ddl<'a> {
                 name: name.to_owned(),
                 reason,
             };
-            check_name(&table.name).map_err(|reason| reserved(&table.name, reason))?;
+            let names = object.fields().iter().map(|field| &*field.name);
+            for name in [object.name(), object.table()].into_iter().chain(names) {
+                check_name(name).map_err(|reason| reserved(name, reason))?;
+            }
             take(object, &table.name)?;
             if table.is_partitioned() {
                 take(object, &default_partition(&table.name))?;

@@ -5,7 +5,6 @@
 
 use std::fmt;
 
-use crm_core::query::QueryError;
 use crm_core::storage::StorageError;
 use sqlx::postgres::PgDatabaseError;
 
@@ -144,8 +143,10 @@ impl std::error::Error for PostgresFault {}
 pub(crate) enum Refusal {
     /// A version is not the expected one.
     Conflict,
-    /// A reference leads nowhere; `object.field`.
+    /// A reference leads nowhere; its number in the commit.
     Reference(String),
+    /// A deleted row is referred to; `object id`.
+    Referred(String),
     /// A unique index has the values already.
     Unique(Constraint),
     /// A foreign key.
@@ -166,6 +167,9 @@ impl Refusal {
             super::sql::write::CONFLICT => Self::Conflict,
             super::sql::write::REFERENCE => {
                 Self::Reference(error.detail().unwrap_or_default().to_owned())
+            }
+            super::sql::write::REFERRED => {
+                Self::Referred(error.detail().unwrap_or_default().to_owned())
             }
             "23505" => Self::Unique(Constraint::of(error)),
             "23503" => Self::ForeignKey(Constraint::of(error)),
@@ -294,14 +298,6 @@ pub(crate) fn is_connection_lost(error: &sqlx::Error) -> bool {
         }
         _ => false,
     }
-}
-
-/// An overflow of a sum.
-pub(crate) fn overflow(field: &str) -> StorageError {
-    QueryError::Overflow {
-        field: field.to_owned(),
-    }
-    .into()
 }
 
 #[cfg(test)]

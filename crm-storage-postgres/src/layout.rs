@@ -188,6 +188,20 @@ pub(crate) const PARTIAL_INDEXES: &[PartialIndex] = &[
         rows: "set",
         predicate: "\"mobile_e164\" IS NOT NULL",
     },
+    // Contacts are also known by the name of a company that is no account.
+    PartialIndex {
+        object: "contact",
+        columns: &["company"],
+        rows: "set",
+        predicate: "\"company\" IS NOT NULL",
+    },
+    // The best contacts: few have a score.
+    PartialIndex {
+        object: "contact",
+        columns: &["lead_score", "id"],
+        rows: "scored",
+        predicate: "\"lead_score\" > 0",
+    },
     PartialIndex {
         object: "lead",
         columns: &["phone_e164"],
@@ -277,14 +291,16 @@ pub(crate) const TRANSACTION: &str = "transaction_id";
 impl Table {
     /// Works out the table of `object` in the database schema `schema`.
     pub(crate) fn of(schema: &str, object: &ObjectRef) -> Self {
-        let name = object.table().to_owned();
+        // A name that PostgreSQL would cut leads to no table, rather than to another's: the DDL
+        // refuses such names.
+        let name = shortened(object.table().to_owned());
         let mut columns: Vec<Column> = object
             .fields()
             .iter()
             .enumerate()
             .map(|(index, field)| Column {
                 name: field.name.to_string(),
-                sql: quoted(&field.name),
+                sql: quoted(&shortened(field.name.to_string())),
                 field: index,
                 holds: Holds::Value,
                 kind: field.storage_kind(),
@@ -510,15 +526,21 @@ impl Table {
                 .iter()
                 .filter_map(|field| self.derived(*field).or_else(|| self.column(*field)))
                 .collect();
-            // What one import writes has one moment: pages by time go on by id.
-            let by_time = columns
+            let pages = columns
                 .last()
-                .is_some_and(|column| column.kind == StorageKind::Timestamp);
-            let columns: Vec<String> = columns
-                .iter()
-                .map(|column| column.name.clone())
-                .chain(by_time.then(|| "id".to_owned()))
-                .collect();
+                .is_some_and(|column| is_paged(&object, column));
+            let mut columns: Vec<String> =
+                columns.iter().map(|column| column.name.clone()).collect();
+            if pages {
+                // The number itself, where the index is over the rounded one.
+                let last = index.fields.last().copied().unwrap_or_default();
+                if self.rounded(last).is_some()
+                    && let Some(column) = self.column(last)
+                {
+                    columns.push(column.name.clone());
+                }
+                columns.push("id".to_owned());
+            }
             let is_list = index.fields.first().is_some_and(|field| {
                 self.column(*field)
                     .is_some_and(|column| column.kind == StorageKind::List)
@@ -602,6 +624,26 @@ impl Table {
 
 fn has_columns(object: &ObjectRef, columns: &[&str]) -> bool {
     columns.iter().all(|column| object.field(column).is_some())
+}
+
+/// Whether lists are paged in the order of an index that ends in this column. Such an index goes on
+/// by id: an import gives thousands of records one moment, and without the id all rows of one value,
+/// or all without a value, would be sorted for each page. What only tells kinds of records apart, a
+/// reference, a picklist or a flag, is no order to page in.
+fn is_paged(object: &ObjectRef, column: &Column) -> bool {
+    let Some(field) = object.fields().get(column.field) else {
+        return false;
+    };
+    match column.kind {
+        StorageKind::Timestamp
+        | StorageKind::Date
+        | StorageKind::Integer
+        | StorageKind::Decimal => true,
+        StorageKind::Text => {
+            column.holds == Holds::Value && matches!(field.field_type, FieldType::Text { .. })
+        }
+        _ => false,
+    }
 }
 
 /// The column type of a field type.

@@ -1,5 +1,88 @@
-//! The PostgreSQL backend of the CRM engine.
-#![allow(dead_code, reason = "WIP")]
+//! The PostgreSQL backend of the CRM engine, for PostgreSQL 15 and later.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use crm_core::Engine;
+//! use crm_storage_postgres::{Migrations, PostgresStorage};
+//!
+//! // Once, when the program is deployed: as the owner of the tables.
+//! let owner = sqlx::PgPool::connect("postgres://owner@localhost/app").await?;
+//! Migrations::new().run(&owner).await?;
+//!
+//! // From then on: as the application role, which row-level security binds.
+//! let storage = PostgresStorage::connect("postgres://app@localhost/app").await?;
+//! let engine = Engine::builder(storage).build();
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! - **The same meaning as every other backend.** It passes the same public conformance suite; random
+//!   work is done on it and in memory and compared after each step.
+//! - **Two belts around each tenant.** Every statement names the tenant as a bound value, beside each
+//!   table. Below that, every table has forced row-level security, and keys and references that begin
+//!   with the tenant: without a tenant there are no rows, and no reference leads to another tenant.
+//! - **One round trip for each call.** A commit is one statement: the tenant's setting, the versions
+//!   that it relies on, the records, the audit events and the references are written and checked
+//!   together, or nothing is. So is a read. [`PostgresStorage::commit_in`] joins a transaction of the
+//!   host.
+//! - **Columns with types.** Every field has a column, every key an index, every option list a CHECK.
+//!   All of it follows from the schema, the DDL of a host's own objects too ([`ddl`]); [`drift`] tells
+//!   where a database differs.
+//!
+//! # Roles
+//!
+//! [`Migrations`] make the role `crm_app` without a login. Give its rights to the role that the
+//! program signs in with, which must not own the tables, be a superuser or have `BYPASSRLS`, since
+//! those see all tenants:
+//!
+//! ```sql
+//! CREATE ROLE app LOGIN PASSWORD '..';
+//! GRANT crm_app TO app;
+//! ```
+//!
+//! The role may insert audit events and read them, not change or remove them.
+//!
+//! # Poolers
+//!
+//! Nothing relies on the state of a session: the tenant is set for one transaction, there are no
+//! temporary tables, no session locks and no `LISTEN`. So the backend works behind a pooler in
+//! transaction mode:
+//!
+//! | pooler | what it needs |
+//! |---|---|
+//! | PgBouncer | version 1.21 or later, `max_prepared_statements` above 0 (its default is 0 before 1.24, 200 since); older ones cannot hold prepared statements |
+//! | others in transaction mode | support for prepared statements of the protocol; in session mode nothing |
+//!
+//! A direct connection, or a pool in session mode, is needed by [`Migrations`], whose lock belongs to
+//! a session, and by [`drift`] and [`lint`]. PgBouncer refuses the start-up option by which
+//! [`PostgresStorageBuilder::statement_timeout`] works, unless `ignore_startup_parameters = options`
+//! drops it: give the timeout to the role instead (`ALTER ROLE app SET statement_timeout = '5s'`).
+//!
+//! # What an index can do
+//!
+//! Under row-level security only operators that PostgreSQL holds for leakproof use an index. Those on
+//! texts, times, ids and whole numbers are; those on `numeric`, arrays, documents and full text are
+//! not, and neither are `lower()` and `LIKE`. Therefore:
+//!
+//! - texts that ignore case have a second column with the case folded;
+//! - indexed amounts have a second column with the number rounded, which narrows a search down;
+//! - lists and full text are looked up by functions that belong to a role of their own and first
+//!   compare the tenant (`tagged`, `search`);
+//! - members of documents, such as custom fields, are found by rows of their own where
+//!   [`PostgresStorageBuilder::index_member`] names them.
+//!
+//! # Upkeep
+//!
+//! Audit events are partitioned by month. Call [`ensure_partitions`] from time to time, once a day
+//! say: events of a month without a partition lie in a default partition until it has one.
+//!
+//! # Faults
+//!
+//! A fault of the server or the network is a [`StorageError::Unavailable`
+//! ](crm_core::storage::StorageError::Unavailable) where the same call may succeed later, else
+//! [`Failed`](crm_core::storage::StorageError::Failed); its source is a [`PostgresFault`]. No message
+//! repeats a value. Deadlocks and serialization failures are run again here. A commit whose
+//! connection broke is sent again and found out: it is applied once, or not at all.
 
 mod commit;
 mod ddl;
@@ -17,4 +100,4 @@ pub use drift::{Drift, drift, lint};
 pub use error::{Fault, PostgresFault};
 pub use migrate::{Migrations, objects};
 pub use partitions::ensure_partitions;
-pub use storage::{PostgresStorage, PostgresStorageBuilder};
+pub use storage::{PostgresStorage, PostgresStorageBuilder, SearchHit};

@@ -1506,7 +1506,7 @@ async fn tags_are_found_by_any_and_by_all() {
         (vec![], false, vec![]),
     ] {
         let mut ids: Vec<Uuid> =
-            sqlx::query_scalar("SELECT * FROM crm.tagged($1, 'contacts', 'tags', $2, $3)")
+            sqlx::query_scalar("SELECT unnest(crm.tagged($1, 'contacts', 'tags', $2, $3, 1000))")
                 .bind(ACME)
                 .bind(&tags)
                 .bind(all)
@@ -1545,11 +1545,11 @@ async fn the_search_functions_refuse_other_tenants_tables_and_roles() {
             "42501",
         ),
         (
-            format!("SELECT * FROM crm.tagged('{other}', 'contacts', 'tags', '{{a}}', true)"),
+            format!("SELECT * FROM crm.tagged('{other}', 'contacts', 'tags', '{{a}}', true, 1000)"),
             "42501",
         ),
         (
-            "SELECT * FROM crm.tagged(NULL, 'contacts', 'tags', '{a}', true)".to_owned(),
+            "SELECT * FROM crm.tagged(NULL, 'contacts', 'tags', '{a}', true, 1000)".to_owned(),
             "42501",
         ),
         (
@@ -1569,15 +1569,17 @@ async fn the_search_functions_refuse_other_tenants_tables_and_roles() {
             "42P01",
         ),
         (
-            format!("SELECT * FROM crm.tagged('{own}', 'contacts', 'email', '{{a}}', true)"),
+            format!("SELECT * FROM crm.tagged('{own}', 'contacts', 'email', '{{a}}', true, 1000)"),
             "42703",
         ),
         (
-            format!("SELECT * FROM crm.tagged('{own}', 'contacts', 'tags || x', '{{a}}', true)"),
+            format!(
+                "SELECT * FROM crm.tagged('{own}', 'contacts', 'tags || x', '{{a}}', true, 1000)"
+            ),
             "42703",
         ),
         (
-            format!("SELECT * FROM crm.tagged('{own}', 'pg_class', 'relacl', '{{a}}', true)"),
+            format!("SELECT * FROM crm.tagged('{own}', 'pg_class', 'relacl', '{{a}}', true, 1000)"),
             "42703",
         ),
     ] {

@@ -61,6 +61,13 @@ pub(crate) struct Opportunity {
     pub(crate) journey: Journey,
 }
 
+impl Opportunity {
+    /// What the source calls it.
+    pub(crate) fn id(&self) -> &str {
+        &self.line.row.opportunity_id
+    }
+}
+
 /// How far an opportunity came, with exactly the dates that this takes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Journey {

@@ -1,33 +1,41 @@
-//! Writes what was cleaned into the CRM, each step at the time at which it happened.
+//! Writes what was cleaned into the CRM: tenant, pipeline, staff and accounts here, the deals at
+//! [`deals`](super::deals). Tenant, pipeline, staff and accounts are one commit each.
 //!
-//! ```text
-//!  the day before the first    tenant, pipeline, staff, accounts      one commit for each
-//!  each day of the source      09:00  new deals enter Prospecting     one commit for all of them
-//!                              12:00  deals move to Engaging          one commit for all of them
-//!                              12:00  deals are won or lost           one commit for all of them
-//! ```
+//! What is there already is found by what the source calls it, and stays as it is:
 //!
-//! A unit of work has one time, so what happened together is one unit of work. The stage history
-//! then tells how long each deal was in each stage, and the audit trail tells every step. When a
-//! deal entered Prospecting the source does not say: here it is the morning of the day on which it
-//! moved on, or the source's last day if it never did.
+//! | record                           | is found again by                               |
+//! |----------------------------------|-------------------------------------------------|
+//! | tenant                           | its subdomain                                   |
+//! | pipeline, stage, team, account   | its name                                        |
+//! | user                             | the e-mail address                              |
+//! | member of a team                 | team and user                                   |
+//! | deal                             | the opportunity's id, in a custom field         |
+//! | step of a deal                   | the stage in which the deal is                  |
+//!
+//! So a second import of the same files writes nothing, and one of newer files, or after an import
+//! that was stopped, does the rest.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use chrono::{Days, NaiveDate, NaiveTime};
-use crm_engine::MemoryStorage;
-use crm_engine::engine::{Clock, ManualClock};
 use crm_engine::prelude::*;
+use crm_engine::query::MAX_LIMIT;
+use crm_engine::schema::Value;
 use indicatif::ProgressBar;
-use serde_json::json;
 
-use super::Failure;
-use super::clean::{Agent, Cleaned, Company, Journey, Opportunity, Product};
-use super::read::{AgentRow, CsvRow, Line, OpportunityRow, Rejected};
+use super::clean::{Agent, Cleaned, Company};
+use super::deals::{Deals, Diary};
+use super::read::{AgentRow, CsvRow, Line, Rejected};
+use super::{Failure, Target};
 
-const MORNING: NaiveTime = NaiveTime::from_hms_opt(9, 0, 0).unwrap();
-const NOON: NaiveTime = NaiveTime::from_hms_opt(12, 0, 0).unwrap();
+const SUBDOMAIN: &str = "hardware-sales";
+const PIPELINE: &str = "Opportunities";
+const STAGES: [(&str, u8, StageType); 4] = [
+    ("Prospecting", 10, StageType::Open),
+    ("Engaging", 50, StageType::Open),
+    ("Won", 100, StageType::ClosedWon),
+    ("Lost", 0, StageType::ClosedLost),
+];
 
 /// The tenant as the import left it.
 #[derive(Debug)]
@@ -36,7 +44,7 @@ pub(crate) struct Imported {
     pub(crate) stages: Stages,
     /// The names of the products, with which deals are tagged.
     pub(crate) products: Vec<String>,
-    pub(crate) rejected: Vec<Rejected>,
+    pub(crate) log: Log,
 }
 
 /// The stages of the pipeline.
@@ -49,132 +57,178 @@ pub(crate) struct Stages {
     pub(crate) lost: Id<PipelineStage>,
 }
 
-pub(crate) async fn import(cleaned: Cleaned, bar: &ProgressBar) -> Result<Imported, Failure> {
+pub(crate) async fn import(
+    target: &Target,
+    cleaned: Cleaned,
+    bar: &ProgressBar,
+) -> Result<Imported, Failure> {
     let Cleaned {
         companies,
         products,
         agents,
         opportunities,
-        mut rejected,
-    } = cleaned;
-    let diary = Diary::of(&opportunities);
-    let clock = Arc::new(ManualClock::new(diary.eve().and_time(MORNING).and_utc()));
-    let crm = Crm::builder(MemoryStorage::new())
-        .clock(clock.clone())
-        .build();
-    let onboarding = Onboarding::new("Hardware Sales", "hardware-sales", "admin@example.com");
-    let tenant = crm.onboard(onboarding).await?.tenant;
-    // The audit trail says of everything below that this import did it.
-    let session = crm.session(tenant, Actor::Import(crm.ids().next(clock.now())));
-
-    let stages = create_pipeline(&session).await?;
-    let staff = create_staff(&session, agents, &mut rejected).await?;
-    let accounts = create_accounts(&session, companies, &mut rejected).await?;
-
-    bar.set_length(diary.steps());
-    let mut deals = Deals {
-        session,
-        stages,
-        staff,
-        accounts,
-        ids: HashMap::new(),
         rejected,
+    } = cleaned;
+    let mut log = Log {
+        rejected,
+        ..Log::default()
     };
-    for (day, steps) in &diary.days {
-        clock.set(day.and_time(MORNING).and_utc());
-        deals.enter(&steps.entering).await?;
-        clock.set(day.and_time(NOON).and_utc());
-        deals.engage(&steps.engaging).await?;
-        deals.close(&steps.closing).await?;
-        bar.inc(steps.count());
-    }
-    bar.finish_and_clear();
+    let diary = Diary::of(&opportunities);
+    target.clock.set(diary.eve());
+    let session = open_tenant(&target.crm, &mut log).await?;
+    let stages = create_pipeline(&session, &mut log).await?;
+    let staff = create_staff(&session, agents, &mut log).await?;
+    let accounts = create_accounts(&session, companies, &mut log).await?;
+
+    let deals = Deals::new(session.clone(), stages, staff, accounts, log);
+    let log = deals.import(&diary, &target.clock, bar).await?;
     let products = products.into_iter().map(|product| product.name).collect();
     Ok(Imported {
-        session: deals.session,
+        session,
         stages,
         products,
-        rejected: deals.rejected,
+        log,
     })
 }
 
-/// What happens on which day.
-#[derive(Debug)]
-struct Diary<'a> {
-    days: BTreeMap<NaiveDate, Steps<'a>>,
-}
-
+/// What the import did.
 #[derive(Debug, Default)]
-struct Steps<'a> {
-    entering: Vec<&'a Opportunity>,
-    engaging: Vec<&'a Opportunity>,
-    closing: Vec<&'a Opportunity>,
+pub(crate) struct Log {
+    /// How many records of each object it created.
+    pub(crate) created: BTreeMap<&'static str, u64>,
+    /// How many it would have created, but found.
+    pub(crate) already_there: BTreeMap<&'static str, u64>,
+    pub(crate) rejected: Vec<Rejected>,
 }
 
-impl Steps<'_> {
-    const fn count(&self) -> u64 {
-        (self.entering.len() + self.engaging.len() + self.closing.len()) as u64
+impl Log {
+    pub(crate) fn created<E: Entity>(&mut self) {
+        *self.created.entry(E::schema().name()).or_default() += 1;
     }
-}
 
-impl<'a> Diary<'a> {
-    fn of(opportunities: &'a [Opportunity]) -> Self {
-        let dates = |o: &Opportunity| [o.journey.engaged(), o.journey.closed()];
-        let last_day = opportunities
-            .iter()
-            .flat_map(dates)
-            .flatten()
-            .max()
-            .unwrap_or_default();
-        let mut days: BTreeMap<NaiveDate, Steps<'a>> = BTreeMap::new();
-        for opportunity in opportunities {
-            let engaged = opportunity.journey.engaged();
-            days.entry(engaged.unwrap_or(last_day))
-                .or_default()
-                .entering
-                .push(opportunity);
-            if let Some(day) = engaged {
-                days.entry(day).or_default().engaging.push(opportunity);
+    pub(crate) fn found<E: Entity>(&mut self) {
+        *self.already_there.entry(E::schema().name()).or_default() += 1;
+    }
+
+    /// Notes what the engine refuses because of the row, and goes on; any other failure ends the
+    /// import.
+    pub(crate) fn keep<T, R: CsvRow>(
+        &mut self,
+        outcome: Result<T>,
+        line: &Line<R>,
+        consequence: &str,
+    ) -> Result<Option<T>> {
+        match outcome {
+            Ok(value) => Ok(Some(value)),
+            Err(error @ (Error::Validation(_) | Error::Rule(_))) => {
+                let reason = format!("{consequence}: {error}");
+                self.rejected.push(line.reject(reason));
+                Ok(None)
             }
-            if let Some(day) = opportunity.journey.closed() {
-                days.entry(day).or_default().closing.push(opportunity);
-            }
+            Err(error) => Err(error),
         }
-        Self { days }
     }
 
-    /// The day before the first one, on which the tenant comes in.
-    fn eve(&self) -> NaiveDate {
-        let first = self.days.keys().next().copied().unwrap_or_default();
-        first.checked_sub_days(Days::new(1)).unwrap_or(first)
+    pub(crate) fn append(&mut self, other: Self) {
+        for (object, count) in other.created {
+            *self.created.entry(object).or_default() += count;
+        }
+        for (object, count) in other.already_there {
+            *self.already_there.entry(object).or_default() += count;
+        }
+        self.rejected.extend(other.rejected);
     }
+}
 
-    fn steps(&self) -> u64 {
-        self.days.values().map(Steps::count).sum()
+/// Every record that a request finds, page by page.
+pub(crate) async fn all<E: Entity>(
+    session: &Session,
+    mut find: Find<E>,
+) -> Result<Vec<Arc<Record<E>>>> {
+    find = find.limit(MAX_LIMIT);
+    let mut records = Vec::new();
+    loop {
+        let page = session.records::<E>().find(find.clone()).await?;
+        records.extend(page.items);
+        match page.next {
+            Some(next) => find = find.after(next),
+            None => return Ok(records),
+        }
     }
+}
+
+/// The records in which `field` is one of these texts: one question for a thousand of them.
+pub(crate) async fn find_by<E: Entity>(
+    session: &Session,
+    field: &'static str,
+    texts: impl IntoIterator<Item = &str> + Send,
+) -> Result<Vec<Arc<Record<E>>>> {
+    let texts: HashSet<&str> = texts.into_iter().collect();
+    let values: Vec<Value> = texts.into_iter().map(Value::from).collect();
+    let mut records = Vec::new();
+    for values in values.chunks(Filter::MAX_VALUES) {
+        let one_of = Filter::In {
+            field: field.into(),
+            values: values.to_vec(),
+        };
+        // What was put out of the way is there as well.
+        let find = Find::new().filter_by_name(one_of).with_archived();
+        records.extend(all(session, find).await?);
+    }
+    Ok(records)
+}
+
+async fn open_tenant(crm: &Crm, log: &mut Log) -> Result<Session> {
+    let tenant = match crm.tenant_by_subdomain(SUBDOMAIN).await {
+        Ok(tenant) => {
+            log.found::<Tenant>();
+            tenant.id
+        }
+        Err(Error::NotFound { .. }) => {
+            let onboarding = Onboarding::new("Hardware Sales", SUBDOMAIN, "admin@example.com");
+            log.created::<Tenant>();
+            crm.onboard(onboarding).await?.tenant
+        }
+        Err(error) => return Err(error),
+    };
+    // The audit trail says of everything below that this import did it.
+    let import = crm.ids().next(crm.clock().now());
+    Ok(crm.session(tenant, Actor::Import(import)))
 }
 
 /// The tenant has a pipeline from onboarding; this one takes its place as the default.
-async fn create_pipeline(session: &Session) -> Result<Stages, Failure> {
+async fn create_pipeline(session: &Session, log: &mut Log) -> Result<Stages, Failure> {
     let mut work = session.begin();
-    let pipeline = Pipeline {
-        is_default: true,
-        ..Pipeline::new("Opportunities")
+    let known = find_by::<Pipeline>(session, "name", [PIPELINE]).await?;
+    let pipeline = match known.first() {
+        Some(pipeline) => {
+            log.found::<Pipeline>();
+            pipeline.id
+        }
+        None => {
+            let pipeline = Pipeline {
+                is_default: true,
+                ..Pipeline::new(PIPELINE)
+            };
+            log.created::<Pipeline>();
+            work.pipelines().create(pipeline).await?.id
+        }
     };
-    let pipeline = work.pipelines().create(pipeline).await?.id;
+    let known = work.pipelines().stages(pipeline).await?;
     let mut stages = Vec::new();
-    for (name, probability, stage_type) in [
-        ("Prospecting", 10, StageType::Open),
-        ("Engaging", 50, StageType::Open),
-        ("Won", 100, StageType::ClosedWon),
-        ("Lost", 0, StageType::ClosedLost),
-    ] {
+    for (name, probability, stage_type) in STAGES {
+        if let Some(stage) = known.iter().find(|stage| stage.name == name) {
+            log.found::<PipelineStage>();
+            stages.push(stage.id);
+            continue;
+        }
         let stage = PipelineStage {
             default_probability: Percent::from_whole(probability)?,
             stage_type,
             // `add_stage` puts each stage behind the others.
             ..PipelineStage::new(pipeline, name, 1_u32)
         };
+        log.created::<PipelineStage>();
         stages.push(work.pipelines().add_stage(stage).await?.id);
     }
     work.commit().await?;
@@ -191,15 +245,15 @@ async fn create_pipeline(session: &Session) -> Result<Stages, Failure> {
 }
 
 /// Who sells where, by the sales agent's name.
-type Staff = HashMap<String, (Id<User>, Id<Team>)>;
+pub(crate) type Staff = HashMap<String, (Id<User>, Id<Team>)>;
 
 /// The agents, the managers whom they report to, and a team for each region.
 async fn create_staff(
     session: &Session,
     agents: Vec<Agent>,
-    rejected: &mut Vec<Rejected>,
+    log: &mut Log,
 ) -> Result<Staff, Failure> {
-    let mut office = Office::new(session);
+    let mut office = Office::open(session, &agents, log).await?;
     let mut staff = Staff::new();
     for Agent {
         line,
@@ -216,47 +270,71 @@ async fn create_staff(
         let agent = office.user(sales_agent, email, "Sales agent").await?;
         let team = office.team(regional_office).await?;
         let mut users = office.work.users();
+        // Whoever has a manager keeps that one.
         let reports = users
-            .update(agent, |user| user.manager_id = Some(leader))
+            .update(agent, |user| {
+                user.manager_id.get_or_insert(leader);
+            })
             .await;
-        keep(reports, &line, "the agent has no manager", rejected)?;
         office
-            .work
-            .teams()
-            .add_member(team, leader, TeamRole::Lead)
-            .await?;
-        office
-            .work
-            .teams()
-            .add_member(team, agent, TeamRole::Member)
-            .await?;
+            .log
+            .keep(reports, &line, "the agent has no manager")?;
+        office.join(team, leader, TeamRole::Lead).await?;
+        office.join(team, agent, TeamRole::Member).await?;
         staff.insert(sales_agent.clone(), (agent, team));
     }
     office.work.commit().await?;
     Ok(staff)
 }
 
-/// Creates each user and each team once.
+/// Creates each user, team and membership once.
 #[derive(Debug)]
-struct Office {
+struct Office<'a> {
     work: UnitOfWork,
+    log: &'a mut Log,
     users: HashMap<String, Id<User>>,
     teams: HashMap<String, Id<Team>>,
+    members: HashSet<(Id<Team>, Id<User>)>,
+    joined: HashSet<(Id<Team>, Id<User>)>,
 }
 
-impl Office {
-    fn new(session: &Session) -> Self {
-        Self {
+impl<'a> Office<'a> {
+    async fn open(session: &Session, agents: &[Agent], log: &'a mut Log) -> Result<Self> {
+        let emails = agents
+            .iter()
+            .flat_map(|agent| [agent.email.as_str(), agent.manager_email.as_str()]);
+        let regions = agents
+            .iter()
+            .map(|agent| agent.line.row.regional_office.as_str());
+        let users = find_by::<User>(session, "email", emails).await?;
+        let teams = find_by::<Team>(session, "name", regions).await?;
+        let members = all::<TeamMember>(session, Find::new().with_archived()).await?;
+        users.iter().for_each(|_| log.found::<User>());
+        teams.iter().for_each(|_| log.found::<Team>());
+        Ok(Self {
             work: session.begin(),
-            users: HashMap::new(),
-            teams: HashMap::new(),
-        }
+            log,
+            users: users
+                .iter()
+                .map(|user| (user.email.as_str().to_owned(), user.id))
+                .collect(),
+            teams: teams
+                .iter()
+                .map(|team| (team.name.clone(), team.id))
+                .collect(),
+            members: members
+                .iter()
+                .map(|member| (member.team_id, member.user_id))
+                .collect(),
+            joined: HashSet::new(),
+        })
     }
 
     async fn user(&mut self, name: &str, email: EmailAddress, job: &str) -> Result<Id<User>> {
-        if let Some(user) = self.users.get(name) {
+        if let Some(user) = self.users.get(email.as_str()) {
             return Ok(*user);
         }
+        let address = email.as_str().to_owned();
         let user = User {
             name: PersonName::split(name),
             display_name: Some(name.to_owned()),
@@ -264,7 +342,8 @@ impl Office {
             ..User::new(email)
         };
         let user = self.work.users().create(user).await?.id;
-        self.users.insert(name.to_owned(), user);
+        self.log.created::<User>();
+        self.users.insert(address, user);
         Ok(user)
     }
 
@@ -273,8 +352,22 @@ impl Office {
             return Ok(*team);
         }
         let team = self.work.teams().create(Team::new(region)).await?.id;
+        self.log.created::<Team>();
         self.teams.insert(region.to_owned(), team);
         Ok(team)
+    }
+
+    async fn join(&mut self, team: Id<Team>, user: Id<User>, role: TeamRole) -> Result<()> {
+        if !self.joined.insert((team, user)) {
+            return Ok(());
+        }
+        if self.members.contains(&(team, user)) {
+            self.log.found::<TeamMember>();
+            return Ok(());
+        }
+        self.work.teams().add_member(team, user, role).await?;
+        self.log.created::<TeamMember>();
+        Ok(())
     }
 }
 
@@ -282,14 +375,27 @@ impl Office {
 async fn create_accounts(
     session: &Session,
     companies: Vec<Company>,
-    rejected: &mut Vec<Rejected>,
+    log: &mut Log,
 ) -> Result<HashMap<String, Id<Account>>, Failure> {
+    let names = companies
+        .iter()
+        .map(|company| company.line.row.account.as_str());
+    let known = find_by::<Account>(session, "name", names).await?;
+    let mut accounts: HashMap<String, Id<Account>> = known
+        .iter()
+        .map(|account| (account.name.clone(), account.id))
+        .collect();
     let mut work = session.begin();
-    let mut accounts = HashMap::new();
     for company in &companies {
+        let name = &company.line.row.account;
+        if accounts.contains_key(name) {
+            log.found::<Account>();
+            continue;
+        }
         let created = work.accounts().create(account(company)).await;
-        if let Some(account) = keep(created, &company.line, "not taken over", rejected)? {
-            accounts.insert(company.line.row.account.clone(), account.id);
+        if let Some(account) = log.keep(created, &company.line, "not taken over")? {
+            log.created::<Account>();
+            accounts.insert(name.clone(), account.id);
         }
     }
     for Company { line, .. } in &companies {
@@ -297,12 +403,19 @@ async fn create_accounts(
         let Some(child) = child.filter(|_| !parent.is_empty()) else {
             continue;
         };
-        let Some(parent) = accounts.get(parent) else {
-            rejected.push(line.reject("the account has no parent: unknown `subsidiary_of`"));
+        let Some(parent) = accounts.get(parent).copied() else {
+            let reason = "the account has no parent: unknown `subsidiary_of`";
+            log.rejected.push(line.reject(reason));
             continue;
         };
-        let linked = work.accounts().set_parent(*child, Some(*parent)).await;
-        keep(linked, line, "the account has no parent", rejected)?;
+        // An account that has a parent keeps it.
+        let linked = work
+            .accounts()
+            .update(*child, |account| {
+                account.parent_account_id.get_or_insert(parent);
+            })
+            .await;
+        log.keep(linked, line, "the account has no parent")?;
     }
     work.commit().await?;
     Ok(accounts)
@@ -322,123 +435,5 @@ fn account(company: &Company) -> Account {
         employee_count: company.employee_count,
         billing_address: company.country.map(|_| office),
         ..Account::new(&row.account)
-    }
-}
-
-/// The deals, which go their way day by day.
-#[derive(Debug)]
-struct Deals {
-    session: Session,
-    stages: Stages,
-    staff: Staff,
-    accounts: HashMap<String, Id<Account>>,
-    /// By the source's id of the opportunity.
-    ids: HashMap<String, Id<Deal>>,
-    rejected: Vec<Rejected>,
-}
-
-impl Deals {
-    async fn enter(&mut self, opportunities: &[&Opportunity]) -> Result<(), Failure> {
-        let mut work = self.session.begin();
-        for Opportunity { line, product, .. } in opportunities {
-            let Some(deal) = self.deal(&line.row, product) else {
-                self.rejected
-                    .push(line.reject("its account was not taken over"));
-                continue;
-            };
-            let created = work.deals().create(deal).await;
-            if let Some(deal) = keep(created, line, "not taken over", &mut self.rejected)? {
-                self.ids.insert(line.row.opportunity_id.clone(), deal.id);
-            }
-        }
-        work.commit().await?;
-        Ok(())
-    }
-
-    /// The deal as it enters the pipeline, worth the list price until a better figure is known.
-    fn deal(&self, row: &OpportunityRow, product: &Product) -> Option<Deal> {
-        let (owner, team) = *self.staff.get(&row.sales_agent)?;
-        let (name, account) = match row.account.as_str() {
-            "" => (product.name.clone(), None),
-            account => (
-                format!("{} for {account}", product.name),
-                Some(*self.accounts.get(account)?),
-            ),
-        };
-        Some(Deal {
-            stage_id: Some(self.stages.prospecting),
-            amount: Some(product.list_price),
-            currency: Currency::USD,
-            account_id: account,
-            owner_id: Some(owner),
-            team_id: Some(team),
-            tags: vec![product.name.clone(), product.series.clone()],
-            custom_fields: json!({"opportunity_id": row.opportunity_id}),
-            ..Deal::new(name, self.stages.pipeline)
-        })
-    }
-
-    async fn engage(&mut self, opportunities: &[&Opportunity]) -> Result<(), Failure> {
-        let mut work = self.session.begin();
-        for Opportunity { line, .. } in opportunities {
-            if let Some(deal) = self.ids.get(&line.row.opportunity_id) {
-                let moved = work.deals().move_to(*deal, self.stages.engaging).await;
-                keep(
-                    moved,
-                    line,
-                    "the deal stays in Prospecting",
-                    &mut self.rejected,
-                )?;
-            }
-        }
-        work.commit().await?;
-        Ok(())
-    }
-
-    async fn close(&mut self, opportunities: &[&Opportunity]) -> Result<(), Failure> {
-        let mut work = self.session.begin();
-        for Opportunity { line, journey, .. } in opportunities {
-            let Some(deal) = self.ids.get(&line.row.opportunity_id).copied() else {
-                continue;
-            };
-            let mut deals = work.deals();
-            let closed = match *journey {
-                // Stage and price in one step; the rules of a move hold for every write.
-                Journey::Won { value, .. } => {
-                    let won = self.stages.won;
-                    let win = move |deal: &mut Deal| {
-                        deal.amount = Some(value);
-                        deal.stage_id = Some(won);
-                    };
-                    deals.update(deal, win).await
-                }
-                _ => deals.move_to(deal, self.stages.lost).await,
-            };
-            keep(
-                closed,
-                line,
-                "the deal stays in Engaging",
-                &mut self.rejected,
-            )?;
-        }
-        work.commit().await?;
-        Ok(())
-    }
-}
-
-/// Notes what the engine refuses because of the row, and goes on; any other failure ends the import.
-fn keep<T, R: CsvRow>(
-    outcome: Result<T>,
-    line: &Line<R>,
-    consequence: &str,
-    rejected: &mut Vec<Rejected>,
-) -> Result<Option<T>> {
-    match outcome {
-        Ok(value) => Ok(Some(value)),
-        Err(error @ (Error::Validation(_) | Error::Rule(_))) => {
-            rejected.push(line.reject(format!("{consequence}: {error}")));
-            Ok(None)
-        }
-        Err(error) => Err(error),
     }
 }

@@ -1,7 +1,7 @@
 //! Imports a sales history from four CSV files and reports on it.
 //!
 //! ```text
-//! cargo run --release --example import_opportunities -- FOLDER [--json]
+//! cargo run --release --example import_opportunities -- FOLDER [--postgres URL] [--json]
 //! ```
 //!
 //! The folder holds `accounts.csv`, `products.csv`, `sales_teams.csv` and `sales_pipeline.csv` of the
@@ -10,16 +10,22 @@
 //! ```text
 //!  read      text, as it is written
 //!  clean     values; the table at its top says what is corrected and what is refused
-//!  import    tenant, pipeline, users, teams, accounts; each deal moves through the stages at the
-//!            time at which it did, because the import sets the clock
+//!  import    tenant, pipeline, users, teams, accounts
+//!  deals     each deal moves through the stages at the time at which it did, because the import
+//!            sets the clock
 //!  report    the engine's aggregates: funnel, win rate, value by quarter, agent and account
 //!  print     the report as text
 //! ```
+//!
+//! Everything is kept in memory, or with `--postgres` in a database. There the program may run again,
+//! also after it was stopped in the middle: it creates only what is missing, and the report says how
+//! many records were there already.
 //!
 //! With `--json` standard output holds one object and nothing else. Progress goes to standard error,
 //! and only to a terminal.
 
 mod clean;
+mod deals;
 mod import;
 mod print;
 mod read;
@@ -29,7 +35,13 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use chrono::DateTime;
+use crm_engine::engine::ManualClock;
+use crm_engine::postgres::Migrations;
+use crm_engine::storage::Storage;
+use crm_engine::{Crm, MemoryStorage, PostgresStorage};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use clean::Cleaned;
@@ -38,15 +50,15 @@ pub(crate) use report::Report;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-const USAGE: &str = "usage: import_opportunities FOLDER [--json]";
+const USAGE: &str = "usage: import_opportunities FOLDER [--postgres URL] [--json]";
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Some((folder, json)) = arguments(std::env::args_os().skip(1)) else {
+    let Some(arguments) = Arguments::parse(std::env::args_os().skip(1)) else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
-    match import_and_print(&folder, json).await {
+    match import_and_print(&arguments).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("import failed: {failure}");
@@ -55,23 +67,43 @@ async fn main() -> ExitCode {
     }
 }
 
-fn arguments(arguments: impl Iterator<Item = OsString>) -> Option<(PathBuf, bool)> {
-    let (flags, folders): (Vec<_>, Vec<_>) =
-        arguments.partition(|argument| argument.as_encoded_bytes().starts_with(b"--"));
-    let [folder] = folders.as_slice() else {
-        return None;
-    };
-    let known = flags.iter().all(|flag| flag == "--json");
-    known.then(|| (PathBuf::from(folder), !flags.is_empty()))
+#[derive(Default)]
+struct Arguments {
+    folder: PathBuf,
+    postgres: Option<String>,
+    json: bool,
 }
 
-async fn import_and_print(folder: &Path, json: bool) -> Result<(), Failure> {
-    let bar = if json {
+impl Arguments {
+    fn parse(mut arguments: impl Iterator<Item = OsString>) -> Option<Self> {
+        let mut parsed = Self::default();
+        while let Some(argument) = arguments.next() {
+            match argument.to_str() {
+                Some("--json") => parsed.json = true,
+                Some("--postgres") => parsed.postgres = Some(arguments.next()?.into_string().ok()?),
+                Some(unknown) if unknown.starts_with("--") => return None,
+                _ if parsed.folder.as_os_str().is_empty() => parsed.folder = argument.into(),
+                _ => return None,
+            }
+        }
+        (!parsed.folder.as_os_str().is_empty()).then_some(parsed)
+    }
+}
+
+async fn import_and_print(arguments: &Arguments) -> Result<(), Failure> {
+    let bar = if arguments.json {
         ProgressBar::hidden()
     } else {
         progress_bar()?
     };
-    match print(&run(folder, &bar).await?, json) {
+    let target = match &arguments.postgres {
+        Some(url) => Target::postgres(url).await?,
+        None => Target::over(MemoryStorage::new()),
+    };
+    match print(
+        &run(&target, &arguments.folder, &bar).await?,
+        arguments.json,
+    ) {
         // Whoever reads has seen enough, such as `head`.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         outcome => Ok(outcome?),
@@ -93,9 +125,37 @@ fn progress_bar() -> Result<ProgressBar, Failure> {
     Ok(ProgressBar::new(0).with_style(style))
 }
 
+/// A CRM whose clock the import sets.
+pub(crate) struct Target {
+    crm: Crm,
+    clock: Arc<ManualClock>,
+}
+
+impl Target {
+    pub(crate) fn over(storage: impl Storage) -> Self {
+        let clock = Arc::new(ManualClock::new(DateTime::UNIX_EPOCH));
+        let crm = Crm::builder(storage).clock(clock.clone()).build();
+        Self { crm, clock }
+    }
+
+    async fn postgres(url: &str) -> Result<Self, Failure> {
+        let storage = PostgresStorage::builder()
+            // By it a deal is found again, however many there are.
+            .index_member("deal", deals::OPPORTUNITY_ID)
+            .connect(url)
+            .await?;
+        Migrations::new().run(storage.pool()).await?;
+        Ok(Self::over(storage))
+    }
+}
+
 /// The whole program but for its arguments and its output.
-pub(crate) async fn run(folder: &Path, bar: &ProgressBar) -> Result<Report, Failure> {
+pub(crate) async fn run(
+    target: &Target,
+    folder: &Path,
+    bar: &ProgressBar,
+) -> Result<Report, Failure> {
     let cleaned = Cleaned::from_files(Files::read(folder)?);
-    let imported = import::import(cleaned, bar).await?;
+    let imported = import::import(target, cleaned, bar).await?;
     Ok(report::report(imported).await?)
 }

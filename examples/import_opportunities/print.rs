@@ -8,6 +8,8 @@ use super::report::{Figures, Report};
 
 impl Report {
     pub(crate) fn print(&self, out: &mut impl Write) -> io::Result<()> {
+        print_counts(out, "Created", &self.created)?;
+        print_counts(out, "There already", &self.already_there)?;
         self.print_rejected(out)?;
         self.print_funnel(out)?;
         self.print_quarters(out)?;
@@ -62,6 +64,21 @@ impl Report {
             writeln!(out, "{quarter:<24}{won:>8}{lost:>8}{value:>14}")?;
         }
         Ok(())
+    }
+}
+
+fn print_counts(
+    out: &mut impl Write,
+    title: &str,
+    counts: &BTreeMap<&'static str, u64>,
+) -> io::Result<()> {
+    let counts: Vec<String> = counts
+        .iter()
+        .map(|(object, count)| format!("{object} {count}"))
+        .collect();
+    match counts.as_slice() {
+        [] => writeln!(out, "{title}: nothing."),
+        counts => writeln!(out, "{title}: {}.", counts.join(", ")),
     }
 }
 

@@ -1,7 +1,9 @@
-//! The four CSV files, row by row, exactly as they are written.
+//! The four CSV files, row by row, as they are written. Only letters are composed (Unicode form C),
+//! as the engine keeps them: by their names records are found again.
 
 use std::path::Path;
 
+use crm_engine::value::{NonBlankText, TextValue};
 use csv::{ErrorKind, ReaderBuilder, StringRecord, Trim};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -145,10 +147,15 @@ fn read_file<R: CsvRow>(
 
 fn line<R: CsvRow>(record: &StringRecord, header: &StringRecord) -> Result<Line<R>, Failure> {
     let number = record.position().map_or(0, csv::Position::line);
+    let record: StringRecord = record.iter().map(composed).collect();
     Ok(Line {
         number,
         row: record.deserialize(Some(header))?,
     })
+}
+
+fn composed(cell: &str) -> String {
+    NonBlankText::parse(cell).map_or_else(|_| cell.to_owned(), |text| text.as_str().to_owned())
 }
 
 /// What is wrong with a row that has no columns to look at. An unreadable file stays an error.

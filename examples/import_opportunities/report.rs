@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, HashMap};
 
 use chrono::Datelike;
 use crm_engine::prelude::*;
-use crm_engine::query::{Group, MAX_LIMIT, Where};
+use crm_engine::query::{Group, Where};
 use crm_engine::schema::{FieldOf, ValueRef};
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-use super::import::{Imported, Stages};
+use super::import::{Imported, Log, Stages, all};
 use super::read::Rejected;
 
 const SECONDS_A_DAY: u64 = 86_400;
@@ -35,6 +35,10 @@ pub(crate) struct Report {
     pub(crate) by_region: BTreeMap<String, Figures>,
     /// By the name in the catalogue, however the source wrote it.
     pub(crate) by_product_fixed: BTreeMap<String, Figures>,
+    /// How many records of each object this import created.
+    pub(crate) created: BTreeMap<&'static str, u64>,
+    /// How many it found, from an import before.
+    pub(crate) already_there: BTreeMap<&'static str, u64>,
     pub(crate) rejected: Vec<Rejected>,
 }
 
@@ -149,8 +153,13 @@ pub(crate) async fn report(imported: Imported) -> Result<Report> {
         session,
         stages,
         products,
-        rejected,
+        log,
     } = imported;
+    let Log {
+        created,
+        already_there,
+        rejected,
+    } = log;
     let questions = Questions {
         session: &session,
         stages,
@@ -171,27 +180,22 @@ pub(crate) async fn report(imported: Imported) -> Result<Report> {
         by_region: questions.by(Deal::TEAM_ID, &regions).await?,
         by_product_fixed: questions.by_tag(&products).await?,
         total,
+        created,
+        already_there,
         rejected,
     })
 }
 
-/// What each record is called, over all pages.
+/// What each record is called.
 async fn names<E: Entity>(
     session: &Session,
     name: fn(&E) -> Option<String>,
 ) -> Result<HashMap<Uuid, String>> {
-    let mut names = HashMap::new();
-    let mut find = Find::<E>::new().limit(MAX_LIMIT);
-    loop {
-        let page = session.records::<E>().find(find.clone()).await?;
-        for record in page.items {
-            names.insert(record.id.uuid(), name(&record.data).unwrap_or_default());
-        }
-        match page.next {
-            Some(next) => find = find.after(next),
-            None => return Ok(names),
-        }
-    }
+    let records = all(session, Find::<E>::new()).await?;
+    Ok(records
+        .iter()
+        .map(|record| (record.id.uuid(), name(&record.data).unwrap_or_default()))
+        .collect())
 }
 
 /// Asks the engine.

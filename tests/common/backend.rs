@@ -21,9 +21,11 @@ pub(crate) fn storage(objects: &[&ObjectRef]) -> Arc<dyn Storage> {
                 Ok(pool) => pool,
                 Err(error) => panic!("the tests need PostgreSQL: {error}"),
             };
-            let builder = objects.iter().fold(PostgresStorage::builder(), |builder, object| {
-                builder.named_object(object)
-            });
+            let builder = objects
+                .iter()
+                .fold(PostgresStorage::builder(), |builder, object| {
+                    builder.named_object(object)
+                });
             Arc::new(builder.build(pool))
         }
         Ok(other) => panic!("CRM_TEST_STORAGE is {other}: it may be memory or postgres"),

@@ -4,9 +4,12 @@ use uuid::Uuid;
 
 use super::UnitOfWork;
 use super::work::{forbidden, not_found};
-use crate::error::{Error, Faults, Result, RuleViolation};
+use crate::error::{Error, Faults, FieldError, Result, RuleViolation};
 use crate::query::{Condition, Query};
-use crate::schema::{Lifecycle, Meta, ObjectRef, ObjectScope, OnDelete, Row, SYSTEM_FIELDS, Value};
+use crate::schema::{
+    Lifecycle, Meta, ObjectRef, ObjectScope, OnDelete, Row, SYSTEM_FIELDS, Value, ValueRef,
+};
+use crate::storage::{Change, ChangeSet, Unreferenced};
 
 impl UnitOfWork {
     /// Deletes a record so that it can be restored.
@@ -120,6 +123,31 @@ impl UnitOfWork {
         Ok(())
     }
 
+    /// What nothing may refer to any more when the commit is written: each record that it deletes.
+    ///
+    /// Whatever refers to it was found and dealt with above; a record that appeared since was not,
+    /// and makes the commit a conflict. Logs stay as they are.
+    pub(super) fn unreferenced(&self) -> Vec<Unreferenced> {
+        let is_live = |row: Option<&Row>| row.is_some_and(|row| !row.is_deleted());
+        let mut unreferenced = Vec::new();
+        for change in self.staged() {
+            let is_kept = change.after().is_some_and(|row| row.is_deleted());
+            if !is_kept || !is_live(change.before()) {
+                continue;
+            }
+            for (object, field, _) in self.referring(change.object()) {
+                if object.lifecycle() != Lifecycle::Log {
+                    unreferenced.push(Unreferenced {
+                        object,
+                        field,
+                        id: change.id(),
+                    });
+                }
+            }
+        }
+        unreferenced
+    }
+
     fn referring(&self, object: &ObjectRef) -> Vec<(ObjectRef, usize, OnDelete)> {
         self.session()
             .engine()
@@ -151,6 +179,26 @@ impl UnitOfWork {
         ))
         .await
     }
+}
+
+/// The references to deleted records that the change set itself leaves behind, such as one that was
+/// emptied by the deletion and then written again: no other attempt at the commit would fare better.
+pub(super) fn kept_references(changes: &ChangeSet) -> Vec<FieldError> {
+    let mut kept = Vec::new();
+    for after in changes.changes.iter().filter_map(Change::after) {
+        if after.is_deleted() {
+            continue;
+        }
+        for wanted in &changes.unreferenced {
+            let refers = after.value(wanted.field) == ValueRef::Uuid(wanted.id);
+            if refers && wanted.object == *after.object() {
+                kept.push(FieldError::missing_record(
+                    wanted.object.field_name(wanted.field),
+                ));
+            }
+        }
+    }
+    kept
 }
 
 /// The deletion is refused because of a reference.

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use tracing::Instrument;
 use uuid::Uuid;
 
+use super::delete::kept_references;
 use super::{Records, Session, Workspace, Write};
 use crate::error::{Error, Faults, FieldError, Result, codes};
 use crate::record::{Record, Stamp};
@@ -479,7 +480,8 @@ impl UnitOfWork {
             self.commit.at,
             changes,
             std::mem::take(&mut self.expects),
-        ))
+        )
+        .with_unreferenced(self.unreferenced()))
     }
 
     pub(super) async fn finish(&mut self) -> Result<Commit> {
@@ -511,17 +513,11 @@ impl UnitOfWork {
         match error {
             StorageError::Reference { .. } => {
                 // All of them, not only the first that the storage found.
-                match self.missing_references(changes).await {
-                    Ok(missing) if !missing.is_empty() => {
-                        let mut faults = Faults::default();
-                        missing.into_iter().for_each(|fault| faults.push(fault));
-                        faults
-                            .into_result()
-                            .err()
-                            .map_or_else(|| error.into(), Error::from)
-                    }
-                    _ => error.into(),
-                }
+                let missing = self.missing_references(changes).await;
+                missing_records(missing.unwrap_or_default()).unwrap_or_else(|| error.into())
+            }
+            StorageError::Conflict { .. } => {
+                missing_records(kept_references(changes)).unwrap_or_else(|| error.into())
             }
             StorageError::Duplicate { object, fields }
                 if self
@@ -538,6 +534,13 @@ impl UnitOfWork {
             other => other.into(),
         }
     }
+}
+
+/// The references that lead nowhere as one error, if there are any.
+fn missing_records(missing: Vec<FieldError>) -> Option<Error> {
+    let mut faults = Faults::default();
+    missing.into_iter().for_each(|fault| faults.push(fault));
+    faults.into_result().err().map(Error::from)
 }
 
 /// Checks the fields of a write: all of a new record, the changed ones of another.

@@ -677,9 +677,7 @@ impl Sum {
                 let amount = row.value(*amount).as_decimal();
                 let percent = row.value(*percent).as_decimal();
                 if let (Some(amount), Some(percent)) = (amount, percent) {
-                    let weighted = amount
-                        .checked_mul(percent)
-                        .map(|n| n / Decimal::ONE_HUNDRED);
+                    let weighted = amount.checked_mul(percent / Decimal::ONE_HUNDRED);
                     return self.plus(weighted);
                 }
             }

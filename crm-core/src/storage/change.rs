@@ -19,7 +19,11 @@ use crate::schema::{ObjectRef, Row, Value};
 /// 4. every reference that was inserted or changed leads to a row of the same tenant that is not
 ///    deleted, with all changes applied, else [`Reference`](super::StorageError::Reference);
 /// 5. nothing refers to a removed row, with all changes applied, else
-///    [`Referenced`](super::StorageError::Referenced).
+///    [`Referenced`](super::StorageError::Referenced);
+/// 6. what [`Unreferenced`] says of deleted rows: with all changes applied, no row that is not
+///    deleted refers to one of them in the field named, else
+///    [`Conflict`](super::StorageError::Conflict) with the object that the reference leads to and
+///    the id of the row that is referred to.
 ///
 /// [`check_references`](super::check_references) and [`unique_value`](super::unique_value) say
 /// exactly what counts.
@@ -34,6 +38,8 @@ pub struct ChangeSet {
     pub changes: Vec<Change>,
     /// What was relied on besides the changed rows.
     pub expects: Vec<Expectation>,
+    /// What nothing may refer to any more.
+    pub unreferenced: Vec<Unreferenced>,
 }
 
 impl ChangeSet {
@@ -50,7 +56,15 @@ impl ChangeSet {
             at,
             changes,
             expects,
+            unreferenced: Vec::new(),
         }
+    }
+
+    /// The same commit with what nothing may refer to any more.
+    #[must_use]
+    pub fn with_unreferenced(mut self, unreferenced: Vec<Unreferenced>) -> Self {
+        self.unreferenced = unreferenced;
+        self
     }
 }
 
@@ -128,6 +142,43 @@ pub struct Expectation {
     pub version: i64,
 }
 
+/// That nothing refers to a row any more that the commit deletes so that it can be restored.
+///
+/// Whoever deletes a row reads which rows refer to it, and deletes them too, empties their
+/// references or gives up. A row that another commit inserts, restores or points there between that
+/// read and the commit was not read. So the commit names each reference by which there may be such
+/// a row, and is a conflict if there is one; then it is decided again. The other order needs
+/// nothing: a reference to a row that is deleted already is refused as it is made.
+///
+/// What counts are the rows of the tenant that are not deleted, archived ones too, as they are with
+/// all changes of the commit applied. It is not asked of logs: their entries are never deleted so
+/// that they can be restored, and a deletion leaves them as they are.
+///
+/// ```
+/// use crm_core::storage::{ChangeSet, Unreferenced};
+/// use crm_core::{accounts::Account, contacts::Contact, schema::Entity};
+///
+/// /// Lets the commit fail if contacts of the account appeared meanwhile.
+/// fn without_contacts(changes: ChangeSet, account: crm_core::Id<Account>) -> ChangeSet {
+///     let contacts = Contact::schema();
+///     let unreferenced = contacts.field_index("account_id").map(|field| Unreferenced {
+///         object: contacts.clone(),
+///         field,
+///         id: account.uuid(),
+///     });
+///     changes.with_unreferenced(unreferenced.into_iter().collect())
+/// }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreferenced {
+    /// The object whose rows might refer to it.
+    pub object: ObjectRef,
+    /// The reference, by its place in the schema.
+    pub field: usize,
+    /// The row that must not be referred to: one that the commit deletes.
+    pub id: Uuid,
+}
+
 /// A request of one worker for rows that no other worker gets.
 ///
 /// The assignments must make the row stop fulfilling the condition, as setting `claimed_until` to a
@@ -144,8 +195,9 @@ pub struct Claim {
     pub sort: Vec<SortKey>,
     /// The most rows.
     pub limit: usize,
-    /// What to write into each row: fields by their place in the schema, none of them the system's
-    /// and none of them in a unique key.
+    /// What to write into each row: fields by their place in the schema, none of them the system's,
+    /// none of them in a unique key, and none that is right only together with others, such as one
+    /// form of a telephone number.
     pub assign: Vec<(usize, Value)>,
     /// When and by whom; becomes the rows' `updated`, and their version rises by one.
     pub stamp: Stamp,

@@ -10,7 +10,8 @@ use crate::query::QueryError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StorageError {
-    /// A row is not at the version that the change set names, or is gone.
+    /// A row is not at the version that the change set names, or is gone; or a row that it deletes
+    /// is referred to, against what the change set says.
     #[error("the {object} is not at the expected version")]
     Conflict {
         /// The object.

@@ -45,7 +45,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-pub use change::{Change, ChangeSet, Claim, Committed, Expectation};
+pub use change::{Change, ChangeSet, Claim, Committed, Expectation, Unreferenced};
 pub use error::StorageError;
 pub use scan::{Violations, check_references, scan, scan_aggregate, unique_value};
 

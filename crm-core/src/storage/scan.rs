@@ -1,6 +1,6 @@
 //! What every backend means, written over rows that are at hand.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use uuid::Uuid;
 
@@ -109,7 +109,7 @@ pub fn check_references(changes: &ChangeSet) -> Vec<(ObjectRef, usize, String, U
     wanted
 }
 
-/// Finds what in a change set contradicts rows that are at hand: the five checks of
+/// Finds what in a change set contradicts rows that are at hand: the six checks of
 /// [`ChangeSet`], for backends that can look at all rows of a tenant.
 #[derive(Debug)]
 pub struct Violations<'a> {
@@ -158,7 +158,8 @@ impl<'a> Violations<'a> {
                 });
             }
         }
-        self.check_removed(all, objects)
+        self.check_removed(all, objects)?;
+        self.check_unreferenced(get, all)
     }
 
     fn check_versions(&self, get: &dyn Fn(&str, Uuid) -> Option<Row>) -> Result<(), StorageError> {
@@ -271,6 +272,55 @@ impl<'a> Violations<'a> {
                         }
                     }
                 }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_unreferenced(
+        &self,
+        get: &dyn Fn(&str, Uuid) -> Option<Row>,
+        all: &dyn Fn(&str) -> Vec<Row>,
+    ) -> Result<(), StorageError> {
+        // Each object is looked through once for each of its references, however many rows are
+        // deleted.
+        let mut wanted: BTreeMap<(&str, usize), (&ObjectRef, HashSet<Uuid>)> = BTreeMap::new();
+        for one in &self.changes.unreferenced {
+            let (_, ids) = wanted
+                .entry((one.object.name(), one.field))
+                .or_insert_with(|| (&one.object, HashSet::new()));
+            ids.insert(one.id);
+        }
+        for ((name, index), (object, ids)) in wanted {
+            let reference = object
+                .fields()
+                .get(index)
+                .and_then(|field| field.reference());
+            let Some((target, _)) = reference else {
+                continue;
+            };
+            let stored = all(name);
+            let refers_to = |row: &Row| {
+                let id = row.value(index).as_uuid().filter(|_| !row.is_deleted());
+                id.filter(|id| ids.contains(id))
+            };
+            let unchanged = stored.iter().filter_map(|row| {
+                let is_changed = self.by_row.contains_key(&(name, row.id()));
+                let id = refers_to(row).filter(|_| !is_changed)?;
+                // The platform's rows stand beside those of other tenants, which do not count.
+                get(name, row.id()).map(|_| id)
+            });
+            let changed = self
+                .changes
+                .changes
+                .iter()
+                .filter(|change| change.object() == object)
+                .filter_map(|change| refers_to(change.after()?));
+            if let Some(id) = unchanged.chain(changed).next() {
+                return Err(StorageError::Conflict {
+                    object: target.to_owned(),
+                    id,
+                });
             }
         }
         Ok(())

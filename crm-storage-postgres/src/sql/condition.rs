@@ -36,6 +36,44 @@ pub(crate) fn write(
     sql
 }
 
+/// How many tagged records are looked up one by one rather than met in the order of a list.
+const FEW: i32 = 1_000;
+
+/// Where all rows of the condition must have some entries in a list, adds the CTE `few` with the ids
+/// of those rows, or null if they are many: the operators on lists use no index under row-level
+/// security, a function does.
+pub(super) fn few_tagged(
+    statement: &mut Statement,
+    tables: &Tables,
+    table: &Table,
+    condition: &Condition,
+) -> bool {
+    let lists = condition.conjuncts().iter().find_map(|one| match one {
+        Condition::List { field, op, values } if field.member.is_none() && !values.is_empty() => {
+            let column = table.column(field.index)?;
+            let is_list = column.kind == StorageKind::List && table.has_tenant();
+            let has_nul = values.iter().any(|value| value.contains('\0'));
+            (is_list && !has_nul).then_some((column, *op, values))
+        }
+        _ => None,
+    });
+    let Some((column, op, values)) = lists else {
+        return false;
+    };
+    let name = statement.argument(table.name.as_str());
+    let column = statement.argument(column.name.as_str());
+    let values = statement.argument(values);
+    let is_all = statement.argument(op == ListMatch::All);
+    let tenant = statement.tenant().to_owned();
+    let _ = write!(
+        statement.text,
+        ", few AS MATERIALIZED (SELECT {}.tagged({tenant}, {name}, {column}, {values}, {is_all}, {FEW}) \
+         AS ids FROM scope WHERE scope.is_set)",
+        quoted(tables.schema())
+    );
+    true
+}
+
 /// Whether no row that fulfils the condition can lack a value in the field at `index`.
 pub(super) fn excludes_null(condition: &Condition, index: usize) -> bool {
     let is_field = |field: &FieldAt| field.index == index && field.member.is_none();

@@ -31,14 +31,6 @@ pub(crate) struct Statement {
 }
 
 impl Statement {
-    /// A statement that begins with `text`.
-    pub(crate) fn new(text: &str) -> Self {
-        Self {
-            text: text.to_owned(),
-            ..Self::default()
-        }
-    }
-
     /// A statement whose first part, the CTE `scope`, tells the server whose rows may be seen, for
     /// this transaction only. Everything that touches a table must depend on `scope.is_set`, so
     /// that row-level security is asked after it is set.
@@ -132,6 +124,7 @@ impl Statement {
     }
 
     /// The text so far.
+    #[cfg(test)]
     pub(crate) fn text(&self) -> &str {
         &self.text
     }

@@ -30,7 +30,7 @@ use uuid::Uuid;
 use super::Statement;
 use super::condition::{self, Place, excludes_null};
 use super::value::rounded;
-use crate::layout::{Column, Table, Tables};
+use crate::layout::{Column, Table, Tables, quoted};
 
 /// Whether the scope can see any row of the table.
 pub(super) fn is_visible(table: &Table, scope: &Scope) -> bool {
@@ -84,11 +84,33 @@ pub(crate) fn select(
     if behind.is_empty() {
         return None;
     }
+    // Rows with some tags: by their ids if they are few, else in their order.
+    let few = condition::few_tagged(&mut statement, tables, table, &query.condition);
+    let variants: &[&str] = if few {
+        &[
+            " AND few.ids IS NOT NULL AND c.\"id\" = ANY(few.ids)",
+            " AND few.ids IS NULL",
+        ]
+    } else {
+        &[""]
+    };
+    let behind: Vec<String> = behind
+        .iter()
+        .flat_map(|behind| {
+            variants
+                .iter()
+                .map(move |variant| format!("{behind}{variant}"))
+        })
+        .collect();
     let end = match i64::try_from(query.limit) {
         Ok(limit) => format!(" LIMIT {}", statement.argument(limit)),
         Err(_) => " OFFSET 0".to_owned(),
     };
-    statement.push(" SELECT r.* FROM scope CROSS JOIN LATERAL (");
+    let few = if few { " CROSS JOIN few" } else { "" };
+    statement
+        .push(" SELECT r.* FROM scope")
+        .push(few)
+        .push(" CROSS JOIN LATERAL (");
     let tail = format!("{}{end}", order_by(table, query, "c"));
     if let [behind] = behind.as_slice() {
         let part = part(&statement, table, &condition, behind, &tail);
@@ -118,6 +140,32 @@ pub(crate) fn locked(
     let mut statement = select(tables, table, scope, query)?;
     let end = statement.text.strip_suffix(") AS r")?;
     statement.text = format!("{end} FOR SHARE OF c) AS r");
+    Some(statement)
+}
+
+/// The records that a text is found in, the best first: id and rank.
+pub(crate) fn search(
+    tables: &Tables,
+    table: &Table,
+    scope: &Scope,
+    text: &str,
+    limit: usize,
+) -> Option<Statement> {
+    if scope.tenant().is_none() || !table.is_searchable() || text.contains('\0') {
+        return None;
+    }
+    let mut statement = Statement::scoped(scope);
+    let tenant = statement.tenant().to_owned();
+    let name = statement.argument(table.name.as_str());
+    let text = statement.argument(text);
+    let limit = statement.argument(i32::try_from(limit).unwrap_or(i32::MAX));
+    let sql = format!(
+        " SELECT r.* FROM scope CROSS JOIN LATERAL \
+         (SELECT s.id, s.rank FROM {}.search({tenant}, {name}, {text}, {limit}) AS s \
+         WHERE scope.is_set OFFSET 0) AS r ORDER BY r.rank DESC, r.id",
+        quoted(tables.schema())
+    );
+    statement.push(&sql);
     Some(statement)
 }
 
@@ -190,6 +238,16 @@ struct Step<'v> {
     rounded: Option<String>,
 }
 
+impl Step<'_> {
+    /// There is no value, in the column of the index either.
+    fn is_null(&self) -> String {
+        match &self.rounded {
+            Some(rounded) => format!(" AND {} IS NULL AND {rounded} IS NULL", self.sql),
+            None => format!(" AND {} IS NULL", self.sql),
+        }
+    }
+}
+
 fn steps<'v>(table: &Table, query: &Query, position: &'v [Value]) -> Vec<Step<'v>> {
     let mut steps: Vec<Step<'v>> = Vec::with_capacity(query.sort.len());
     for (key, value) in query.sort.iter().zip(position) {
@@ -255,7 +313,7 @@ fn behind(statement: &mut Statement, steps: &[Step<'_>]) -> Vec<String> {
                 if !nullable {
                     return parts;
                 }
-                let _ = write!(equal, " AND {sql} IS NULL");
+                equal.push_str(&first.is_null());
                 rest = others;
             }
             // No row is equal to the position in this step.
@@ -272,7 +330,7 @@ fn behind(statement: &mut Statement, steps: &[Step<'_>]) -> Vec<String> {
                     _ => {}
                 }
                 if *nullable && !descending {
-                    parts.push(format!("{equal} AND {sql} IS NULL"));
+                    parts.push(format!("{equal}{}", first.is_null()));
                 }
                 return parts;
             }
@@ -302,7 +360,7 @@ fn run<'s, 'v>(
         }
         let argument = statement.value_argument(step.kind, value);
         if step.nullable && !descending {
-            without.push(format!("{equal} AND {} IS NULL", step.sql));
+            without.push(format!("{equal}{}", step.is_null()));
         }
         let _ = write!(equal, " AND {} = {argument}", step.sql);
         keys.push(step.sql.as_str());

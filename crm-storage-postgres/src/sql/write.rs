@@ -16,7 +16,7 @@
 
 use std::fmt::Write as _;
 
-use crm_core::query::{SortKey, fold_case};
+use crm_core::query::{Condition, Query, SortKey, fold_case};
 use crm_core::schema::{FieldSet, Lifecycle, Row, StorageKind, ValueRef, system};
 use crm_core::storage::{Claim, Expectation, Scope};
 use uuid::Uuid;
@@ -31,6 +31,9 @@ use crate::layout::{Column, Holds, Table, Tables, quoted};
 pub(crate) const CONFLICT: &str = "CRM01";
 /// SQLSTATE of a reference that leads nowhere.
 pub(crate) const REFERENCE: &str = "CRM02";
+
+/// SQLSTATE of a row that something refers to although it is deleted.
+pub(crate) const REFERRED: &str = "CRM03";
 
 /// A commit while it is written.
 #[derive(Debug)]
@@ -235,6 +238,46 @@ impl CommitStatement {
         self.require(&part, rows.len(), CONFLICT, table.object.name());
     }
 
+    /// Waits until nobody refers to these rows anew: whoever does holds them until its end. To be
+    /// called before they are changed.
+    pub(crate) fn hold(&mut self, table: &Table, ids: &[Uuid]) {
+        let part = self.part();
+        let statement = &mut self.statement;
+        let own = statement.own(table, "t");
+        let ids = statement.argument(ids);
+        let _ = write!(
+            statement.text,
+            "MATERIALIZED (SELECT 1 FROM {} AS t WHERE {own} AND t.\"id\" = ANY({ids}) FOR UPDATE OF t)",
+            table.sql
+        );
+        self.refusals
+            .push(format!("WHEN (SELECT count(*) FROM {part}) < 0 THEN NULL"));
+    }
+
+    /// No row that is not deleted refers to these rows in one of its fields.
+    pub(crate) fn unreferenced(
+        &mut self,
+        referring: &Table,
+        field: &str,
+        ids: &[Uuid],
+        object: &str,
+    ) {
+        let tenant = self.statement.tenant().to_owned();
+        let table = self.statement.argument(referring.name.as_str());
+        let field = self.statement.argument(field);
+        let ids = self.statement.argument(ids);
+        let object = self.statement.argument(object);
+        let referred = format!(
+            "{}.referred({tenant}, {table}, {field}, {ids})",
+            self.schema
+        );
+        self.refusals.push(format!(
+            "WHEN {referred} IS NOT NULL \
+             THEN {}.refuse('{REFERRED}', {object} || ' ' || {referred}::text)",
+            self.schema
+        ));
+    }
+
     /// Writes and removes the derived rows of indexed members.
     pub(crate) fn members(&mut self, members: &Table, rows: &MemberRows) {
         for cte in rows.ctes(&mut self.statement, members) {
@@ -248,7 +291,8 @@ impl CommitStatement {
 
     /// The references in one field lead to rows that are there, are not deleted, and stay so until
     /// the commit is over.
-    pub(crate) fn reference(&mut self, target: &Table, ids: &[Uuid], object: &str, field: &str) {
+    /// `number` tells which it was if one is not.
+    pub(crate) fn reference(&mut self, target: &Table, ids: &[Uuid], number: usize) {
         let part = self.part();
         let statement = &mut self.statement;
         let own = statement.own(target, "t");
@@ -262,7 +306,7 @@ impl CommitStatement {
              AND t.\"deleted_at\" IS NULL FOR KEY SHARE OF t)",
             target.sql
         );
-        self.require(&part, ids.len(), REFERENCE, &format!("{object}.{field}"));
+        self.require(&part, ids.len(), REFERENCE, &number.to_string());
     }
 
     /// The finished statement.
@@ -313,8 +357,11 @@ pub(crate) fn versions(scope: &Scope, table: &Table, ids: &[Uuid]) -> Statement 
 pub(crate) fn claim(tables: &Tables, table: &Table, scope: &Scope, claim: &Claim) -> Statement {
     let mut statement = Statement::scoped(scope);
     statement.push(", picked AS MATERIALIZED (SELECT t.\"id\"");
-    let keys: Vec<(&SortKey, &Column)> = claim
-        .sort
+    // Ties are broken as a query breaks them.
+    let sort = Query::new(&claim.object, Condition::all())
+        .sort(claim.sort.clone())
+        .sort;
+    let keys: Vec<(&SortKey, &Column)> = sort
         .iter()
         .filter_map(|key| Some((key, table.column(key.index)?)))
         .collect();
@@ -325,11 +372,13 @@ pub(crate) fn claim(tables: &Tables, table: &Table, scope: &Scope, claim: &Claim
     let _ = write!(statement.text, " FROM {} AS t WHERE {own} AND ", table.sql);
     let condition = condition::write(&mut statement, tables, table, "t", &claim.condition);
     statement.push(&condition).push(" ORDER BY ");
-    for (key, column) in &keys {
-        let _ = write!(statement.text, "t.{}{}, ", column.sql, direction(key));
-    }
+    let order: Vec<String> = keys
+        .iter()
+        .map(|(key, column)| format!("t.{}{}", column.sql, direction(key)))
+        .collect();
+    statement.push(&order.join(", "));
     let limit = i64::try_from(claim.limit).unwrap_or(i64::MAX);
-    statement.push("t.\"id\" LIMIT ").bind(limit);
+    statement.push(" LIMIT ").bind(limit);
     let _ = write!(
         statement.text,
         " FOR UPDATE OF t SKIP LOCKED), taken AS (UPDATE {} AS t SET \
@@ -363,10 +412,12 @@ pub(crate) fn claim(tables: &Tables, table: &Table, scope: &Scope, claim: &Claim
         ") SELECT r.* FROM scope CROSS JOIN LATERAL \
          (SELECT taken.* FROM taken WHERE scope.is_set OFFSET 0) AS r ORDER BY ",
     );
-    for (index, (key, _)) in keys.iter().enumerate() {
-        let _ = write!(statement.text, "r.s{index}{}, ", direction(key));
-    }
-    statement.push("r.\"id\"");
+    let order: Vec<String> = keys
+        .iter()
+        .enumerate()
+        .map(|(index, (key, _))| format!("r.s{index}{}", direction(key)))
+        .collect();
+    statement.push(&order.join(", "));
     statement
 }
 

@@ -1,5 +1,8 @@
 CREATE FUNCTION pg_temp.pick(n bigint, salt bigint, count bigint) RETURNS bigint
     LANGUAGE sql IMMUTABLE AS 'SELECT (hashint8extended(n, salt) & 1073741823) % count';
+-- Rows of several tenants. A number tells all of a row: what is picked of it with one salt has
+-- nothing to do with what is picked with another.
+
 -- Five of eight rows are one tenant's, two tenants have an eighth each, and twenty share the last.
 CREATE FUNCTION pg_temp.tenant(n bigint) RETURNS uuid
     LANGUAGE sql IMMUTABLE AS $$
@@ -76,7 +79,7 @@ SELECT pg_temp.tenant(n), pg_temp.key('05', n), 1, pg_temp.at(n), 'system', pg_t
     ARRAY['tag' || pg_temp.pick(n, 13, 5), 'rare' || pg_temp.pick(n, 14, 1000)]
 FROM generate_series(0, 11999) AS n;
 
--- Every fiftieth is of an import, all of one moment.
+-- One in eight is of an import, all of one moment.
 ANALYZE;
 INSERT INTO crm.contacts (tenant_id, id, version, created_at, created_by, updated_at, updated_by,
     deleted_at, first_name, last_name, account_id, email, email_folded, phone, phone_e164, mobile,
@@ -84,7 +87,7 @@ INSERT INTO crm.contacts (tenant_id, id, version, created_at, created_by, update
     social_profiles, lead_source, preferred_contact_method, do_not_call, do_not_email, email_opt_out,
     timezone, language, status, lead_score, deal_count, total_deal_value, won_deal_count,
     won_deal_value, last_activity_at, owner_id, custom_fields, tags)
-SELECT pg_temp.tenant(n), pg_temp.key('01', n), 1, 
+SELECT pg_temp.tenant(n), pg_temp.key('01', n), 1,
     CASE WHEN n BETWEEN 60000 AND 75999 THEN pg_temp.at(60000) ELSE pg_temp.at(n) END, 'system',
     pg_temp.at(n + 500), 'system',
     CASE WHEN pg_temp.pick(n, 1, 30) = 0 THEN pg_temp.at(n + 400) END,

@@ -1,15 +1,18 @@
 //! Many workers at once: no write is lost, and no rule is broken by two that cannot see each other.
 
+use super::deletions::no_references_to;
 use super::fixtures::bare;
 use super::harness::{
-    Bench, expectation, insertion, next, purge, record, replacement, row, row_with, update,
+    Bench, deletion, expectation, insertion, next, place, purge, record, replacement, row,
+    row_with, update,
 };
 use super::objects::{Chore, Part, Specimen};
 use super::runtime::yield_now;
 use super::{BoxFuture, Failure, Harness, Outcome, ensure, ensure_eq};
 use crate::Id;
-use crate::schema::{Entity, Row};
-use crate::storage::{Change, Committed, StorageError};
+use crate::query::{Condition, Query};
+use crate::schema::{Entity, Row, Value};
+use crate::storage::{Change, Committed, StorageError, Unreferenced};
 
 type Worker<T> = BoxFuture<'static, Outcome<T>>;
 
@@ -242,6 +245,137 @@ pub(super) async fn concurrency_reference_and_removal(h: &Harness) -> Outcome {
         let targets = bench.get(target.object(), &[target.id()]).await?.len();
         let parts = bench.get(part.object(), &[part.id()]).await?.len();
         ensure_eq!(parts, targets, "parts and targets left after round {round}");
+    }
+    Ok(())
+}
+
+pub(super) async fn concurrency_reference_and_deletion(h: &Harness) -> Outcome {
+    // The same, where the row is kept: never do both succeed.
+    let bench = h.bench();
+    for round in 0..40 {
+        let (target, other) = (row(bare("Target")), row(bare("Other")));
+        let moved = row(Part::new(Id::<Specimen>::new(other.id())));
+        bench.insert([target.clone(), other, moved.clone()]).await?;
+        // A reference comes with a new row, or a row is pointed there.
+        let refers = if round % 2 == 0 {
+            insertion(row(Part::new(Id::<Specimen>::new(target.id()))))
+        } else {
+            update::<Part>(&moved, |data| data.specimen_id = Id::new(target.id()))?
+        };
+        let asked = no_references_to(target.id())?;
+        let attempt = |change: Change, asked: Vec<Unreferenced>| -> Worker<bool> {
+            let bench = bench.clone();
+            Box::pin(async move {
+                match bench.commit_leaving(vec![change], asked).await {
+                    Err(StorageError::Reference { .. }) => Ok(false),
+                    came => unless_conflict(came),
+                }
+            })
+        };
+        let tasks = vec![
+            attempt(refers, Vec::new()),
+            attempt(deletion(&target), asked),
+        ];
+        let succeeded = bench.workers(tasks).await?;
+        ensure!(
+            succeeded.iter().filter(|won| **won).count() <= 1,
+            "expected a reference or a deletion to succeed in round {round}; both did"
+        );
+        let is_deleted = bench.again(&target).await?.is_deleted();
+        let left = live_parts_of(&bench, &target).await?.len();
+        ensure!(
+            !is_deleted || left == 0,
+            "expected no live part to refer to a deleted row after round {round}; {left} do"
+        );
+    }
+    Ok(())
+}
+
+/// The parts that refer to a specimen and are not deleted.
+async fn live_parts_of(bench: &Bench, specimen: &Row) -> Outcome<Vec<Row>> {
+    let field = place(Part::schema(), "specimen_id")?;
+    let refers = Condition::equals(field, Value::Uuid(specimen.id()));
+    let query = Query::new(Part::schema(), refers.and(Condition::not_deleted()));
+    bench.select(&query).await
+}
+
+/// Deletes a specimen with whatever refers to it, as often as others come in between.
+async fn delete_family(bench: &Bench, target: &Row) -> Outcome {
+    for _ in 1..=2_000 {
+        let stored = bench.again(target).await?;
+        let mut changes = vec![deletion(&stored)];
+        changes.extend(live_parts_of(bench, target).await?.iter().map(deletion));
+        yield_now().await;
+        let came = bench
+            .commit_leaving(changes, no_references_to(target.id())?)
+            .await;
+        if unless_conflict(came)? {
+            return Ok(());
+        }
+    }
+    Err(Failure::new(
+        "expected one of 2,000 attempts at a deletion to be free of conflicts",
+    ))
+}
+
+/// Inserts parts of a specimen until it is deleted.
+async fn insert_parts(bench: &Bench, target: &Row, most: usize) -> Outcome<Vec<Row>> {
+    let mut inserted = Vec::new();
+    while inserted.len() < most {
+        let part = row(Part::new(Id::<Specimen>::new(target.id())));
+        match bench.commit(vec![insertion(part.clone())]).await {
+            Ok(_) => inserted.push(part),
+            Err(StorageError::Reference { .. }) => break,
+            Err(error) if error.is_retryable() => {}
+            Err(error) => return Err(error.into()),
+        }
+        yield_now().await;
+    }
+    Ok(inserted)
+}
+
+pub(super) async fn concurrency_references_and_deletions(h: &Harness) -> Outcome {
+    // Many refer to rows that are deleted meanwhile with all that refers to them.
+    let bench = h.bench();
+    for round in 0..12 {
+        let targets = [row(bare("Target")), row(bare("Target"))];
+        bench.insert(targets.clone()).await?;
+        let mut tasks: Vec<Worker<Vec<Row>>> = Vec::new();
+        for target in &targets {
+            for _ in 0..3 {
+                let (bench, target) = (bench.clone(), target.clone());
+                tasks.push(Box::pin(
+                    async move { insert_parts(&bench, &target, 12).await },
+                ));
+            }
+            let (bench, target) = (bench.clone(), target.clone());
+            tasks.push(Box::pin(async move {
+                delete_family(&bench, &target).await?;
+                Ok(Vec::new())
+            }));
+        }
+        let inserted = bench.workers(tasks).await?.concat();
+        for target in &targets {
+            let stored = bench.again(target).await?;
+            ensure!(
+                stored.is_deleted(),
+                "expected the targets of round {round} to be deleted"
+            );
+            let left = live_parts_of(&bench, target).await?.len();
+            ensure_eq!(
+                left,
+                0,
+                "how many live parts refer to a deleted row after round {round}"
+            );
+        }
+        // What was inserted was deleted by the way, and not lost.
+        for part in &inserted {
+            let stored = bench.again(part).await?;
+            ensure!(
+                stored.is_deleted() && stored.version() == 2,
+                "expected each part of round {round} to be deleted once"
+            );
+        }
     }
     Ok(())
 }

@@ -18,7 +18,9 @@ use crate::Id;
 use crate::query::{Condition, Filter, Query};
 use crate::record::{Actor, Record, Stamp};
 use crate::schema::{Entity, Meta, ObjectRef, Row, Value};
-use crate::storage::{Change, ChangeSet, Committed, Expectation, Scope, Storage, StorageError};
+use crate::storage::{
+    Change, ChangeSet, Committed, Expectation, Scope, Storage, StorageError, Unreferenced,
+};
 use crate::tenancy::Tenant;
 
 /// The storage under test, and how to run workers beside each other.
@@ -104,7 +106,26 @@ impl Bench {
         changes: Vec<Change>,
         expects: Vec<Expectation>,
     ) -> Result<Committed, StorageError> {
+        self.commit_all(changes, expects, Vec::new()).await
+    }
+
+    /// A commit that leaves nothing behind which refers to these rows.
+    pub(super) async fn commit_leaving(
+        &self,
+        changes: Vec<Change>,
+        unreferenced: Vec<Unreferenced>,
+    ) -> Result<Committed, StorageError> {
+        self.commit_all(changes, Vec::new(), unreferenced).await
+    }
+
+    pub(super) async fn commit_all(
+        &self,
+        changes: Vec<Change>,
+        expects: Vec<Expectation>,
+        unreferenced: Vec<Unreferenced>,
+    ) -> Result<Committed, StorageError> {
         let changes = ChangeSet::new(new_id(), now(), changes, expects);
+        let changes = changes.with_unreferenced(unreferenced);
         self.storage().commit(&self.scope, &changes).await
     }
 
@@ -326,6 +347,15 @@ pub(super) fn expectation(row: &Row) -> Expectation {
         id: row.id(),
         version: row.version(),
     }
+}
+
+/// That no row of `object` refers to the row with this id by `field`.
+pub(super) fn unreferenced(object: &ObjectRef, field: &str, id: Uuid) -> Outcome<Unreferenced> {
+    Ok(Unreferenced {
+        object: object.clone(),
+        field: place(object, field)?,
+        id,
+    })
 }
 
 pub(super) fn ids(rows: &[Row]) -> Vec<Uuid> {

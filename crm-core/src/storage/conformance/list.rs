@@ -106,6 +106,17 @@ macro_rules! __conformance_list {
                 references_one_left_behind
                 references_chain
             }
+            references in deletions {
+                references_deletion_beside_live_ones
+                references_deletion_beside_others_rows
+                references_deletion_beside_deleted_ones
+                references_deletion_with_its_own_changes
+                references_deletion_with_new_ones
+                references_deletion_of_families
+                references_deletion_of_one_of_many
+                references_deletion_after_stale_versions
+                references_deletion_per_tenant
+            }
             filters in filters {
                 filters_compare_texts
                 filters_compare_integers
@@ -197,6 +208,8 @@ macro_rules! __conformance_list {
                 concurrency_same_unique_value
                 concurrency_same_id
                 concurrency_reference_and_removal
+                concurrency_reference_and_deletion
+                concurrency_references_and_deletions
                 concurrency_crossing_orders
                 concurrency_rows_apart
             }

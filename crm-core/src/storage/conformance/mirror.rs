@@ -11,7 +11,7 @@ use super::harness::record;
 use super::objects::{Part, Specimen};
 use crate::Id;
 use crate::schema::{Entity, ObjectRef, Row};
-use crate::storage::{Change, Committed, Expectation, StorageError};
+use crate::storage::{Change, Committed, Expectation, StorageError, Unreferenced};
 
 pub(super) type Rows = BTreeMap<Uuid, Row>;
 
@@ -72,6 +72,7 @@ impl Model {
         &self,
         changes: &[Change],
         expects: &[Expectation],
+        unreferenced: &[Unreferenced],
     ) -> Outcome<BTreeSet<Answer>> {
         let mut answers = BTreeSet::new();
         let at = |object: &ObjectRef, id: Uuid| self.rows(object).get(&id).map(|row| row.version());
@@ -100,6 +101,11 @@ impl Model {
                 }
                 Some(row) => after.part_faults(change.before(), row, &mut answers)?,
                 None => after.left_behind(change, &mut answers)?,
+            }
+        }
+        for wanted in unreferenced {
+            if after.is_referred_to(wanted.id)? {
+                answers.insert("conflict".into());
             }
         }
         if answers.is_empty() {
@@ -179,6 +185,23 @@ impl Model {
             answers.insert("reference part copy_of_id".into());
         }
         Ok(())
+    }
+
+    /// Whether a row that is not deleted refers to a specimen.
+    fn is_referred_to(&self, specimen: Uuid) -> Outcome<bool> {
+        let id = Some(Id::new(specimen));
+        for row in self.specimens.values().filter(|row| !row.is_deleted()) {
+            if record::<Specimen>(row)?.parent_id == id {
+                return Ok(true);
+            }
+        }
+        for row in self.parts.values().filter(|row| !row.is_deleted()) {
+            let part = record::<Part>(row)?;
+            if Some(part.specimen_id) == id || part.copy_of_id == id || part.owner_id == id {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Who refers to a row that is removed.

@@ -44,7 +44,7 @@
 //! | `crud` | what is written comes back: every kind of field, stamps, order of ids |
 //! | `versions` | stale writes, expectations, ids that are taken |
 //! | `unique` | unique keys: case, nulls, deleted rows, conditions, swaps |
-//! | `references` | targets that are missing, deleted, of the same commit; removals |
+//! | `references` | targets that are missing, deleted, of the same commit; removals and deletions |
 //! | `filters` | every operator over every kind of field, with and without a value |
 //! | `sorting` | order, ties, and walks by position |
 //! | `aggregates` | counts, sums, averages, groups, calendars |
@@ -68,6 +68,7 @@ mod calendar;
 mod claims;
 mod concurrency;
 mod crud;
+mod deletions;
 mod expect;
 mod failure;
 mod filters;

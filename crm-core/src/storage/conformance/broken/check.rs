@@ -23,9 +23,10 @@ impl Checks {
     pub(super) const UNIQUE: Self = Self(8);
     pub(super) const REFERENCES: Self = Self(16);
     const REMOVALS: Self = Self(32);
+    pub(super) const UNREFERENCED: Self = Self(64);
 
     pub(super) const fn all() -> Self {
-        Self(63)
+        Self(127)
     }
 
     pub(super) const fn without(self, other: Self) -> Self {
@@ -55,6 +56,9 @@ impl Checker<'_> {
         if early && checks.has(Checks::UNIQUE) {
             self.unique()?;
         }
+        if self.is(Defect::ReportsUnreferencedFirst) && checks.has(Checks::UNREFERENCED) {
+            self.unreferenced()?;
+        }
         if checks.has(Checks::EXPECTATIONS) {
             self.expectations()?;
         }
@@ -71,7 +75,10 @@ impl Checker<'_> {
             self.references()?;
         }
         if checks.has(Checks::REMOVALS) {
-            self.removals()
+            self.removals()?;
+        }
+        if checks.has(Checks::UNREFERENCED) {
+            self.unreferenced()
         } else {
             Ok(())
         }
@@ -382,6 +389,79 @@ impl Checker<'_> {
             }
         }
         Ok(())
+    }
+
+    fn unreferenced(&self) -> Result<(), StorageError> {
+        if self.is(Defect::IgnoresUnreferenced) {
+            return Ok(());
+        }
+        let most = if self.is(Defect::UnreferencedLooksOnce) {
+            1
+        } else {
+            usize::MAX
+        };
+        let mut wanted = Vec::new();
+        for one in &self.changes.unreferenced {
+            let named = one.object.fields().get(one.field);
+            let Some((target, _)) = named.and_then(|field| field.reference()) else {
+                continue;
+            };
+            wanted.push((one, target));
+        }
+        let ids: Vec<Uuid> = wanted.iter().map(|(one, _)| one.id).collect();
+        wanted.retain(|(one, _)| most > 1 || ids.first() == Some(&one.id));
+        for (one, target) in wanted {
+            let object = &one.object;
+            let refers = |row: &Row| {
+                let by = |index: &usize| row.value(*index) == ValueRef::Uuid(one.id);
+                by(&one.field)
+                    || self.is(Defect::UnreferencedByAnyField) && object.references().iter().any(by)
+            };
+            let counts = |row: &Row| match self.defect {
+                Defect::UnreferencedCountsDeleted => true,
+                Defect::UnreferencedSkipsArchived => row.is_active(),
+                _ => !row.is_deleted(),
+            };
+            if self
+                .rows_that_may_refer(object)
+                .iter()
+                .any(|row| counts(row) && refers(row))
+            {
+                let name = if self.is(Defect::UnreferencedNamesReferring) {
+                    object.name()
+                } else {
+                    target
+                };
+                return Err(StorageError::Conflict {
+                    object: name.to_owned(),
+                    id: one.id,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows of an object that may refer to deleted ones.
+    fn rows_that_may_refer(&self, object: &ObjectRef) -> Vec<Row> {
+        let mut rows = match self.defect {
+            Defect::UnreferencedAsStored => self.state.visible(self.scope, object),
+            _ => self.rows_after(object, &self.changes.changes),
+        };
+        match self.defect {
+            Defect::UnreferencedByOthersOnly => rows.retain(|row| {
+                let own = |change: &Change| change.object() == object && change.id() == row.id();
+                !self.changes.changes.iter().any(own)
+            }),
+            Defect::UnreferencedOverTenants => {
+                let everywhere = self.state.everywhere().map(|(_, row)| row);
+                let others = everywhere.filter(|row| {
+                    row.object() == object && self.stored(object, row.id()).is_none()
+                });
+                rows.extend(others.cloned());
+            }
+            _ => {}
+        }
+        rows
     }
 }
 

@@ -154,6 +154,26 @@ defects! {
         DeletedDoNotRefer,
         /// Removes row by row, so that a family cannot go at once.
         RemovesRowByRow,
+        /// Does not look whether anything refers to a deleted row.
+        IgnoresUnreferenced,
+        /// Looks at rows as they are stored, not as the commit leaves them.
+        UnreferencedAsStored,
+        /// Looks only at rows that the commit does not write.
+        UnreferencedByOthersOnly,
+        /// Looks at all fields that lead to the object, asked for or not.
+        UnreferencedByAnyField,
+        /// Counts deleted rows that refer to a deleted one.
+        UnreferencedCountsDeleted,
+        /// Does not count archived rows that refer to a deleted one.
+        UnreferencedSkipsArchived,
+        /// Counts rows of every tenant that refer to a deleted one.
+        UnreferencedOverTenants,
+        /// Looks at the first of the deleted rows.
+        UnreferencedLooksOnce,
+        /// Names the object that refers, not the one that is referred to.
+        UnreferencedNamesReferring,
+        /// Looks at what refers to deleted rows before anything else.
+        ReportsUnreferencedFirst,
     }
     "filters" {
         /// Takes `not` for unknown where a value is missing, as SQL does.
@@ -306,6 +326,8 @@ defects! {
         ChecksIdsApart,
         /// Checks references before it takes the lock.
         ChecksReferencesApart,
+        /// Looks at what refers to deleted rows before it takes the lock.
+        ChecksUnreferencedApart,
         /// Takes every commit beside another for a conflict.
         ConflictsWithoutReason,
     }

@@ -341,6 +341,9 @@ impl BrokenStorage {
             Defect::ChecksUniqueApart => (Checks::UNIQUE, all.without(Checks::UNIQUE)),
             Defect::ChecksIdsApart => (Checks::IDS, all.without(Checks::IDS)),
             Defect::ChecksReferencesApart => (Checks::REFERENCES, all.without(Checks::REFERENCES)),
+            Defect::ChecksUnreferencedApart => {
+                (Checks::UNREFERENCED, all.without(Checks::UNREFERENCED))
+            }
             Defect::ChecksVersionsLate => (Checks::NONE, all.without(Checks::VERSIONS)),
             _ => (Checks::NONE, all),
         }

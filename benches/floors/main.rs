@@ -1,0 +1,35 @@
+//! What the engine costs over the least that would do the same work by hand.
+//!
+//! `cargo bench --bench floors -- --quick` prints one line for each bench; `benches/README.md`
+//! tells what they mean.
+#![allow(missing_docs, reason = "a program: nothing here is an interface")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a measurement that cannot be set up has to stop"
+)]
+
+mod measure;
+mod memory;
+mod office;
+#[cfg(feature = "postgres")]
+mod plain;
+#[cfg(feature = "postgres")]
+mod postgres;
+
+use measure::Options;
+
+fn main() {
+    let options = Options::read();
+    #[cfg(feature = "postgres")]
+    let postgres = postgres::Benches::open(&options);
+    options.run("mem_create", memory::mem_create);
+    options.run("mem_update", memory::mem_update);
+    options.run("mem_get", memory::mem_get);
+    options.run("mem_page", memory::mem_page);
+    options.run("audit_diff", memory::audit_diff);
+    #[cfg(feature = "postgres")]
+    if let Some(postgres) = postgres {
+        postgres.run(&options);
+    }
+}
