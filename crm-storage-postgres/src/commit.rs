@@ -16,6 +16,10 @@ use crate::sql::Statement;
 use crate::sql::members::MemberRows;
 use crate::sql::write::{self, CommitStatement};
 
+/// How many rows of a large commit one statement inserts: more rows make a statement that takes more
+/// memory and not less time for each.
+const BATCH: usize = 1_000;
+
 /// The changes of one object.
 #[derive(Debug)]
 struct Changed<'a> {
@@ -266,9 +270,28 @@ impl<'a> Plan<'a> {
                 commit.delete(&table, &changed.deletes);
             }
         }
-        for changed in &self.objects {
-            if !changed.inserts.is_empty() {
-                commit.insert(&tables.of(&changed.object), &changed.inserts);
+        let inserts = self.insert_order();
+        let bulk = self.changes.changes.len() > 2 * BATCH && inserts.is_some();
+        let inserts = inserts.unwrap_or_else(|| self.objects.iter().collect());
+        if bulk {
+            // References first, so that a foreign key which fails later is that of a removal.
+            self.check_references(&mut commit, tables)?;
+        }
+        for changed in inserts {
+            let table = tables.of(&changed.object);
+            if !bulk {
+                if !changed.inserts.is_empty() {
+                    commit.insert(&table, &changed.inserts);
+                }
+                continue;
+            }
+            for rows in changed.inserts.chunks(BATCH) {
+                let next = CommitStatement::new(tables, scope);
+                let full = std::mem::replace(&mut commit, next);
+                if !full.is_empty() {
+                    statements.push(full.finish());
+                }
+                commit.insert(&table, rows);
             }
         }
         let mut members = MemberRows::default();
@@ -288,11 +311,8 @@ impl<'a> Plan<'a> {
             }
         }
         commit.members(&tables.members(), &members);
-        for (number, referring) in self.references.iter().enumerate() {
-            let target = tables.named(&referring.target).ok_or_else(|| {
-                failed("a reference leads to an object that the storage was not told of")
-            })?;
-            commit.reference(&target, &referring.ids, number);
+        if !bulk {
+            self.check_references(&mut commit, tables)?;
         }
         for wanted in &unreferenced {
             commit.unreferenced(
@@ -304,6 +324,47 @@ impl<'a> Plan<'a> {
         }
         statements.push(commit.finish());
         Ok(statements)
+    }
+
+    /// Adds the checks of the references.
+    fn check_references(
+        &self,
+        commit: &mut CommitStatement,
+        tables: &Tables,
+    ) -> Result<(), StorageError> {
+        for (number, referring) in self.references.iter().enumerate() {
+            let target = tables.named(&referring.target).ok_or_else(|| {
+                failed("a reference leads to an object that the storage was not told of")
+            })?;
+            commit.reference(&target, &referring.ids, number);
+        }
+        Ok(())
+    }
+
+    /// The objects in an order in which their rows can be inserted batch by batch: what is referred
+    /// to comes first. `None` where there is no such order, or where rows of one object refer to
+    /// each other.
+    fn insert_order(&self) -> Option<Vec<&Changed<'_>>> {
+        let mut order: Vec<&Changed<'_>> = Vec::with_capacity(self.objects.len());
+        let mut waiting: Vec<&Changed<'_>> = self.objects.iter().collect();
+        while !waiting.is_empty() {
+            let waits = |changed: &Changed<'_>| {
+                changed.object.references().iter().any(|field| {
+                    let reference = changed.object.fields().get(*field);
+                    let target = reference.and_then(|field| field.reference());
+                    target.is_some_and(|(target, _)| {
+                        waiting
+                            .iter()
+                            .any(|other| other.object.name() == target && !other.inserts.is_empty())
+                    })
+                })
+            };
+            let place = waiting
+                .iter()
+                .position(|changed| changed.inserts.is_empty() || !waits(changed))?;
+            order.push(waiting.remove(place));
+        }
+        Some(order)
     }
 
     /// What nothing may refer to, by the field that might.

@@ -570,8 +570,13 @@ impl<'a> Ddl<'a> {
                 reason,
             };
             let names = object.fields().iter().map(|field| &*field.name);
-            for name in [object.name(), object.table()].into_iter().chain(names) {
+            for name in names.chain([object.table()]) {
                 check_name(name).map_err(|reason| reserved(name, reason))?;
+            }
+            // It is bound as a value, wherever it is needed.
+            if object.name().contains('\0') {
+                let reason = "it has a character that can't stand in it";
+                return Err(reserved(object.name(), reason));
             }
             take(object, &table.name)?;
             if table.is_partitioned() {

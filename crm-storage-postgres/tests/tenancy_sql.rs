@@ -863,7 +863,9 @@ async fn functions_with_more_rights_are_not_led_astray() {
             Err(DENIED.to_owned()),
         ),
         (
-            format!("SELECT FROM crm.tagged('{own}', 'contacts', 'tags', '{{x}}', false, 1000)"),
+            format!(
+                "SELECT FROM unnest(crm.tagged('{own}', 'contacts', 'tags', '{{x}}', false, 1000))"
+            ),
             Ok(0),
         ),
         (
@@ -874,7 +876,8 @@ async fn functions_with_more_rights_are_not_led_astray() {
         assert_eq!(scene.attempt(&call, None).await, expected, "{call}");
     }
     // The rows are those of the table, not of its shadow.
-    let call = format!("SELECT FROM crm.tagged('{own}', 'contacts', 'tags', '{{}}', true, 1000)");
+    let call =
+        format!("SELECT FROM unnest(crm.tagged('{own}', 'contacts', 'tags', '{{}}', true, 1000))");
     run(&mut scene.application, "DELETE FROM pg_temp.contacts").await;
     assert_eq!(scene.attempt(&call, None).await, Ok(1));
 }

@@ -164,7 +164,8 @@ impl<'a, E: Entity> Records<'a, E> {
     pub async fn count(&self, find: impl Into<Find<E>>) -> Result<u64> {
         let session = self.workspace.session();
         let bound = find.into().bind(E::schema(), session.engine().registry())?;
-        let query = AggregateQuery::count(E::schema(), bound.query.condition);
+        let mut query = AggregateQuery::count(E::schema(), bound.query.condition);
+        query.stale = bound.query.stale;
         let groups = self.workspace.aggregate(&query).await?;
         Ok(groups.first().map_or(0, |group| group.count(0)))
     }

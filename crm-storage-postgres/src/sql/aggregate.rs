@@ -41,16 +41,32 @@ pub(crate) fn aggregate(
         push_measure(&mut statement, &mut columns, table, measure);
     }
     let condition = condition::write(&mut statement, tables, table, "c", &query.condition);
-    statement.push(" SELECT r.* FROM scope CROSS JOIN LATERAL (SELECT ");
+    let few = condition::few_tagged(&mut statement, tables, table, &query.condition);
+    let join = if few { " CROSS JOIN few" } else { "" };
+    statement
+        .push(" SELECT r.* FROM scope")
+        .push(join)
+        .push(" CROSS JOIN LATERAL (SELECT ");
     for (index, column) in columns.iter().enumerate() {
         let comma = if index > 0 { ", " } else { "" };
         statement.push(&format!("{comma}{column} AS a{index}"));
     }
     let own = statement.own(table, "c");
-    statement.push(&format!(
-        " FROM {} AS c WHERE scope.is_set AND {own} AND {condition}",
-        table.sql
-    ));
+    if few {
+        // One of the two is not even begun; see `few_tagged`.
+        statement.push(&format!(
+            " FROM (SELECT c.* FROM {table} AS c WHERE scope.is_set AND {own} AND {condition} \
+             AND few.ids IS NOT NULL AND c.\"id\" = ANY(few.ids) \
+             UNION ALL SELECT c.* FROM {table} AS c WHERE scope.is_set AND {own} AND {condition} \
+             AND few.ids IS NULL) AS c",
+            table = table.sql
+        ));
+    } else {
+        statement.push(&format!(
+            " FROM {} AS c WHERE scope.is_set AND {own} AND {condition}",
+            table.sql
+        ));
+    }
     if !query.groups.is_empty() {
         // The keys are the columns behind the first.
         let keys: Vec<String> = (0..query.groups.len())

@@ -12,6 +12,8 @@ pub(crate) mod select;
 mod value;
 pub(crate) mod write;
 
+use std::fmt::Write as _;
+
 use crm_core::schema::{StorageKind, ValueRef};
 use crm_core::storage::Scope;
 use sqlx::PgConnection;
@@ -37,7 +39,11 @@ impl Statement {
     ///
     /// The text ends behind the CTE: more CTEs may follow after a comma.
     pub(crate) fn scoped(scope: &Scope) -> Self {
-        let mut statement = Self::default();
+        let mut statement = Self {
+            text: String::with_capacity(4_096),
+            ..Self::default()
+        };
+        statement.arguments.reserve(96, 2_048);
         match scope.tenant() {
             Some(tenant) => {
                 let tenant = statement.argument(tenant.uuid());
@@ -84,9 +90,24 @@ impl Statement {
     where
         T: Encode<'q, Postgres> + Type<Postgres>,
     {
-        let placeholder = self.argument(value);
-        self.text.push_str(&placeholder);
+        self.add(value);
+        self.push_last();
         self
+    }
+
+    /// Binds a value without writing anything.
+    fn add<'q, T>(&mut self, value: T)
+    where
+        T: Encode<'q, Postgres> + Type<Postgres>,
+    {
+        if let Err(error) = self.arguments.add(value) {
+            self.failed = Some(error);
+        }
+    }
+
+    /// Writes the placeholder of the value that was bound last.
+    fn push_last(&mut self) {
+        let _ = write!(self.text, "${}", self.arguments.len());
     }
 
     /// Binds a value and returns its placeholder, to be written where it is needed.
@@ -94,23 +115,22 @@ impl Statement {
     where
         T: Encode<'q, Postgres> + Type<Postgres>,
     {
-        if let Err(error) = self.arguments.add(value) {
-            self.failed = Some(error);
-        }
+        self.add(value);
         format!("${}", self.arguments.len())
     }
 
     /// Binds a field's value, null included, with the type that its kind has, and writes its
     /// placeholder.
     pub(crate) fn bind_value(&mut self, kind: StorageKind, value: &ValueRef<'_>) -> &mut Self {
-        let placeholder = value::argument(self, kind, value);
-        self.text.push_str(&placeholder);
+        value::add(self, kind, value);
+        self.push_last();
         self
     }
 
     /// Like [`bind_value`](Self::bind_value), but returns the placeholder.
     pub(crate) fn value_argument(&mut self, kind: StorageKind, value: &ValueRef<'_>) -> String {
-        value::argument(self, kind, value)
+        value::add(self, kind, value);
+        format!("${}", self.arguments.len())
     }
 
     /// Binds the values of one column of many rows as an array, and returns what stands for the

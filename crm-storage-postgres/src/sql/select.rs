@@ -78,52 +78,63 @@ pub(crate) fn select(
     let mut statement = Statement::scoped(scope);
     let condition = condition::write(&mut statement, tables, table, "c", &query.condition);
     let behind = match &query.after {
-        None => vec![String::new()],
+        None => Behind::everything(),
         Some(position) => behind(&mut statement, &steps(table, query, position)),
     };
+    let in_order = behind.in_order;
+    let behind = behind.into_parts();
     if behind.is_empty() {
         return None;
     }
     // Rows with some tags: by their ids if they are few, else in their order.
     let few = condition::few_tagged(&mut statement, tables, table, &query.condition);
-    let variants: &[&str] = if few {
-        &[
-            " AND few.ids IS NOT NULL AND c.\"id\" = ANY(few.ids)",
-            " AND few.ids IS NULL",
-        ]
-    } else {
-        &[""]
-    };
-    let behind: Vec<String> = behind
-        .iter()
-        .flat_map(|behind| {
-            variants
-                .iter()
-                .map(move |variant| format!("{behind}{variant}"))
-        })
-        .collect();
     let end = match i64::try_from(query.limit) {
         Ok(limit) => format!(" LIMIT {}", statement.argument(limit)),
         Err(_) => " OFFSET 0".to_owned(),
     };
-    let few = if few { " CROSS JOIN few" } else { "" };
+    let tail = format!("{}{end}", order_by(table, query, "c"));
+    let mut parts = Vec::with_capacity(behind.len());
+    for behind in &behind {
+        if !few {
+            parts.push(part(&statement, table, &condition, behind, &tail));
+            continue;
+        }
+        let by_id = format!("{behind} AND few.ids IS NOT NULL AND c.\"id\" = ANY(few.ids)");
+        // Found by their ids and then sorted, whatever index has the order.
+        let by_id = part(&statement, table, &condition, &by_id, " OFFSET 0");
+        let order = order_by(table, query, "f");
+        parts.push(format!("SELECT f.* FROM ({by_id}) AS f{order}{end}"));
+        let in_order = format!("{behind} AND few.ids IS NULL");
+        parts.push(part(&statement, table, &condition, &in_order, &tail));
+    }
     statement
         .push(" SELECT r.* FROM scope")
-        .push(few)
+        .push(if few { " CROSS JOIN few" } else { "" })
         .push(" CROSS JOIN LATERAL (");
-    let tail = format!("{}{end}", order_by(table, query, "c"));
-    if let [behind] = behind.as_slice() {
-        let part = part(&statement, table, &condition, behind, &tail);
-        statement.push(&part);
+    if let [part] = parts.as_slice() {
+        statement.push(part);
     } else {
-        statement.push("SELECT u.* FROM (");
-        for (index, behind) in behind.iter().enumerate() {
-            let part = part(&statement, table, &condition, behind, &tail);
-            let union = if index > 0 { " UNION ALL " } else { "" };
-            statement.push(union).push("(").push(&part).push(")");
+        if in_order {
+            statement.push("SELECT v.* FROM (");
         }
-        let tail = format!(") AS u{}{end}", order_by(table, query, "u"));
+        statement.push("SELECT u.* FROM (");
+        for (index, part) in parts.iter().enumerate() {
+            let union = if index > 0 { " UNION ALL " } else { "" };
+            statement.push(union).push("(").push(part).push(")");
+        }
+        // Parts that follow each other are read one after the other, the next only if the page is
+        // not full; others are merged.
+        let order = order_by(table, query, "u");
+        let tail = if in_order {
+            format!(") AS u{end}")
+        } else {
+            format!(") AS u{order}{end}")
+        };
         statement.push(&tail);
+        if in_order {
+            let order = order_by(table, query, "v");
+            statement.push(&format!(") AS v{order}"));
+        }
     }
     statement.push(") AS r");
     Some(statement)
@@ -285,10 +296,44 @@ fn steps<'v>(table: &Table, query: &Query, position: &'v [Value]) -> Vec<Step<'v
     steps
 }
 
+/// The parts of the rows behind a position.
+#[derive(Debug)]
+struct Behind {
+    /// The parts that begin at each step, or run of steps, the first step first. What is equal to
+    /// the position in more steps comes before what is not: the last group's rows come first.
+    groups: Vec<Vec<String>>,
+    /// Whether no part's rows come between the rows of another.
+    in_order: bool,
+}
+
+impl Default for Behind {
+    fn default() -> Self {
+        Self {
+            groups: Vec::new(),
+            in_order: true,
+        }
+    }
+}
+
+impl Behind {
+    /// There is no position.
+    fn everything() -> Self {
+        Self {
+            groups: vec![vec![String::new()]],
+            in_order: true,
+        }
+    }
+
+    /// The parts, in the order of their rows where they have one.
+    fn into_parts(self) -> Vec<String> {
+        self.groups.into_iter().rev().flatten().collect()
+    }
+}
+
 /// The rows behind a position, in parts that have no row in common; each begins with ` AND ` or is
 /// empty.
-fn behind(statement: &mut Statement, steps: &[Step<'_>]) -> Vec<String> {
-    let mut parts = Vec::new();
+fn behind(statement: &mut Statement, steps: &[Step<'_>]) -> Behind {
+    let mut behind = Behind::default();
     // The rows that are equal to the position in the steps so far.
     let mut equal = String::new();
     let mut rest = steps;
@@ -302,22 +347,23 @@ fn behind(statement: &mut Statement, steps: &[Step<'_>]) -> Vec<String> {
             ..
         } = first;
         match place {
-            Some(Place::At(_)) => rest = run(statement, &mut parts, &mut equal, rest),
+            Some(Place::At(_)) => rest = run(statement, &mut behind, &mut equal, rest),
             None => {
                 // In front of the rows without a value are, or behind them, all with one.
-                match (*descending, *nullable) {
-                    (true, true) => parts.push(format!("{equal} AND {sql} IS NOT NULL")),
-                    (true, false) => parts.push(equal.clone()),
-                    (false, _) => {}
-                }
+                behind.groups.push(match (*descending, *nullable) {
+                    (true, true) => vec![format!("{equal} AND {sql} IS NOT NULL")],
+                    (true, false) => vec![equal.clone()],
+                    (false, _) => Vec::new(),
+                });
                 if !nullable {
-                    return parts;
+                    return behind;
                 }
                 equal.push_str(&first.is_null());
                 rest = others;
             }
             // No row is equal to the position in this step.
             Some(place) => {
+                let mut parts = Vec::new();
                 match (place, *descending) {
                     (Place::Behind(value), _) => {
                         let argument = statement.value_argument(*kind, value);
@@ -332,17 +378,18 @@ fn behind(statement: &mut Statement, steps: &[Step<'_>]) -> Vec<String> {
                 if *nullable && !descending {
                     parts.push(format!("{equal}{}", first.is_null()));
                 }
-                return parts;
+                behind.groups.push(parts);
+                return behind;
             }
         }
     }
-    parts
+    behind
 }
 
 /// The parts of the first steps that go in one direction; returns the steps behind them.
 fn run<'s, 'v>(
     statement: &mut Statement,
-    parts: &mut Vec<String>,
+    behind: &mut Behind,
     equal: &mut String,
     steps: &'s [Step<'v>],
 ) -> &'s [Step<'v>] {
@@ -360,6 +407,8 @@ fn run<'s, 'v>(
         }
         let argument = statement.value_argument(step.kind, value);
         if step.nullable && !descending {
+            // Rows without a value in a later key come in between.
+            behind.in_order &= keys.is_empty();
             without.push(format!("{equal}{}", step.is_null()));
         }
         let _ = write!(equal, " AND {} = {argument}", step.sql);
@@ -378,12 +427,13 @@ fn run<'s, 'v>(
     });
     let start = format!("{start}{}", narrowed.unwrap_or_default());
     let (keys_sql, values_sql) = (keys.join(", "), values.join(", "));
-    parts.push(if keys.len() == 1 {
+    let mut parts = vec![if keys.len() == 1 {
         format!("{start} AND {keys_sql} {op} {values_sql}")
     } else {
         format!("{start} AND ({keys_sql}) {op} ({values_sql})")
-    });
+    }];
     parts.append(&mut without);
+    behind.groups.push(parts);
     steps.get(keys.len()..).unwrap_or_default()
 }
 
@@ -412,6 +462,8 @@ mod tests {
         let scope = Scope::Tenant(Id::new(Uuid::from_u128(42)));
         let mut statement = Statement::scoped(&scope);
         behind(&mut statement, &steps(&tables.of(object), &query, position))
+            .groups
+            .concat()
     }
 
     fn id() -> Value {

@@ -16,30 +16,26 @@ use uuid::Uuid;
 use super::Statement;
 
 /// Binds one value with the type of its kind.
-pub(super) fn argument(
-    statement: &mut Statement,
-    kind: StorageKind,
-    value: &ValueRef<'_>,
-) -> String {
+pub(super) fn add(statement: &mut Statement, kind: StorageKind, value: &ValueRef<'_>) {
     match (kind, value) {
-        (_, ValueRef::Text(text)) => statement.argument(*text),
-        (_, ValueRef::Boolean(value)) => statement.argument(*value),
-        (_, ValueRef::Integer(number)) => statement.argument(*number),
-        (_, ValueRef::Decimal(number)) => statement.argument(*number),
-        (_, ValueRef::Date(day)) => statement.argument(*day),
-        (_, ValueRef::Timestamp(at)) => statement.argument(*at),
-        (_, ValueRef::Uuid(id)) => statement.argument(*id),
-        (_, ValueRef::List(entries)) => statement.argument(*entries),
-        (_, ValueRef::Json(json)) => statement.argument(Jsonb(Cow::Borrowed(&**json))),
-        (StorageKind::Text, ValueRef::Null) => statement.argument(None::<&str>),
-        (StorageKind::Boolean, ValueRef::Null) => statement.argument(None::<bool>),
-        (StorageKind::Integer, ValueRef::Null) => statement.argument(None::<i64>),
-        (StorageKind::Decimal, ValueRef::Null) => statement.argument(None::<Decimal>),
-        (StorageKind::Date, ValueRef::Null) => statement.argument(None::<NaiveDate>),
-        (StorageKind::Timestamp, ValueRef::Null) => statement.argument(None::<DateTime<Utc>>),
-        (StorageKind::Uuid, ValueRef::Null) => statement.argument(None::<Uuid>),
-        (StorageKind::List, ValueRef::Null) => statement.argument(None::<Vec<String>>),
-        (StorageKind::Json, ValueRef::Null) => statement.argument(None::<Json<()>>),
+        (_, ValueRef::Text(text)) => statement.add(*text),
+        (_, ValueRef::Boolean(value)) => statement.add(*value),
+        (_, ValueRef::Integer(number)) => statement.add(*number),
+        (_, ValueRef::Decimal(number)) => statement.add(*number),
+        (_, ValueRef::Date(day)) => statement.add(*day),
+        (_, ValueRef::Timestamp(at)) => statement.add(*at),
+        (_, ValueRef::Uuid(id)) => statement.add(*id),
+        (_, ValueRef::List(entries)) => statement.add(*entries),
+        (_, ValueRef::Json(json)) => statement.add(Jsonb(Cow::Borrowed(&**json))),
+        (StorageKind::Text, ValueRef::Null) => statement.add(None::<&str>),
+        (StorageKind::Boolean, ValueRef::Null) => statement.add(None::<bool>),
+        (StorageKind::Integer, ValueRef::Null) => statement.add(None::<i64>),
+        (StorageKind::Decimal, ValueRef::Null) => statement.add(None::<Decimal>),
+        (StorageKind::Date, ValueRef::Null) => statement.add(None::<NaiveDate>),
+        (StorageKind::Timestamp, ValueRef::Null) => statement.add(None::<DateTime<Utc>>),
+        (StorageKind::Uuid, ValueRef::Null) => statement.add(None::<Uuid>),
+        (StorageKind::List, ValueRef::Null) => statement.add(None::<Vec<String>>),
+        (StorageKind::Json, ValueRef::Null) => statement.add(None::<Json<()>>),
     }
 }
 

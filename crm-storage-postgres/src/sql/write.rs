@@ -103,7 +103,8 @@ impl CommitStatement {
             let _ = write!(
                 statement.text,
                 "unnest({ids}, {versions}) AS v(id, version) JOIN {} AS t \
-                 ON {own} AND t.\"id\" = v.id AND t.\"version\" = v.version{lock})",
+                 ON {own} AND t.\"id\" = ANY({ids}) AND t.\"id\" = v.id \
+                 AND t.\"version\" = v.version{lock})",
                 table.sql
             );
         }
@@ -213,8 +214,8 @@ impl CommitStatement {
             let own = statement.own(table, "t");
             let _ = write!(
                 statement.text,
-                " WHERE {own} AND t.\"id\" = v.row_id AND t.\"version\" = v.row_version \
-                 RETURNING 1)"
+                " WHERE {own} AND t.\"id\" = ANY({ids}) AND t.\"id\" = v.row_id \
+                 AND t.\"version\" = v.row_version RETURNING 1)"
             );
         }
         self.require(&part, rows.len(), CONFLICT, table.object.name());
@@ -232,7 +233,8 @@ impl CommitStatement {
         let _ = write!(
             statement.text,
             "(DELETE FROM {} AS t USING unnest({ids}, {versions}) AS v(id, version) \
-             WHERE {own} AND t.\"id\" = v.id AND t.\"version\" = v.version RETURNING 1)",
+             WHERE {own} AND t.\"id\" = ANY({ids}) AND t.\"id\" = v.id \
+             AND t.\"version\" = v.version RETURNING 1)",
             table.sql
         );
         self.require(&part, rows.len(), CONFLICT, table.object.name());
@@ -293,13 +295,23 @@ impl CommitStatement {
     /// the commit is over.
     /// `number` tells which it was if one is not.
     pub(crate) fn reference(&mut self, target: &Table, ids: &[Uuid], number: usize) {
+        if let [id] = ids {
+            let statement = &mut self.statement;
+            let own = statement.own(target, "t");
+            let id = statement.argument(*id);
+            let detail = statement.argument(number.to_string());
+            self.refusals.push(format!(
+                "WHEN NOT EXISTS (SELECT 1 FROM {} AS t WHERE {own} AND t.\"id\" = {id} \
+                 AND t.\"deleted_at\" IS NULL FOR KEY SHARE OF t) \
+                 THEN {}.refuse('{REFERENCE}', {detail})",
+                target.sql, self.schema
+            ));
+            return;
+        }
         let part = self.part();
         let statement = &mut self.statement;
         let own = statement.own(target, "t");
-        let bound = match ids {
-            [id] => format!("= {}", statement.argument(*id)),
-            many => format!("= ANY({})", statement.argument(many)),
-        };
+        let bound = format!("= ANY({})", statement.argument(ids));
         let _ = write!(
             statement.text,
             "MATERIALIZED (SELECT 1 FROM {} AS t WHERE {own} AND t.\"id\" {bound} \
@@ -307,6 +319,11 @@ impl CommitStatement {
             target.sql
         );
         self.require(&part, ids.len(), REFERENCE, &number.to_string());
+    }
+
+    /// Whether there is nothing to do yet.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.refusals.is_empty()
     }
 
     /// The finished statement.

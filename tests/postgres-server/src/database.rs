@@ -43,8 +43,9 @@ impl Database {
         let database = Self::of(server, &name)?;
         let mut maintenance = PgConnection::connect(server.url()).await?;
         // One process after the other; the lock goes with the connection.
-        maintenance
-            .execute(sqlx::query("SELECT pg_advisory_lock(73042001)"))
+        sqlx::query("SELECT pg_advisory_lock(73042001, hashtext($1))")
+            .bind(&name)
+            .execute(&mut maintenance)
             .await?;
         let exists: bool =
             sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
@@ -53,7 +54,11 @@ impl Database {
                 .await?;
         if !exists {
             let draft = format!("{name}_draft");
-            execute(&mut maintenance, &format!("DROP DATABASE IF EXISTS \"{draft}\"")).await?;
+            execute(
+                &mut maintenance,
+                &format!("DROP DATABASE IF EXISTS \"{draft}\""),
+            )
+            .await?;
             execute(&mut maintenance, &format!("CREATE DATABASE \"{draft}\"")).await?;
             Self::of(server, &draft)?.prepare(&extra).await?;
             // It has its name once it is whole.
@@ -102,7 +107,8 @@ impl Database {
     async fn copy_of_shared(objects: &[ObjectRef]) -> Result<Self, BoxError> {
         let mut names: Vec<&str> = objects.iter().map(|object| object.name()).collect();
         names.sort_unstable();
-        let template = Self::shared(&format!("template_{}", names.join("_")), objects).await?;
+        let names = fingerprint(names.join(" ").as_bytes().iter());
+        let template = Self::shared(&format!("template_{names:016x}"), objects).await?;
         let template = template.owner.path().trim_start_matches('/').to_owned();
         let server = Server::shared()?;
         let mut maintenance = PgConnection::connect(server.url()).await?;
@@ -118,7 +124,11 @@ impl Database {
         .fetch_all(&mut maintenance)
         .await?;
         for name in left {
-            execute(&mut maintenance, &format!("DROP DATABASE IF EXISTS \"{name}\"")).await?;
+            execute(
+                &mut maintenance,
+                &format!("DROP DATABASE IF EXISTS \"{name}\""),
+            )
+            .await?;
         }
         let name: String = sqlx::query_scalar(
             "SELECT 'crm_fresh_' || extract(epoch FROM now())::bigint || '_' || \
@@ -151,7 +161,9 @@ impl Database {
         let owner = Url::parse(&server.url_of(name, None))?;
         let mut application = owner.clone();
         let refused = "DATABASE_URL cannot hold a user";
-        application.set_username(APPLICATION).map_err(|()| refused)?;
+        application
+            .set_username(APPLICATION)
+            .map_err(|()| refused)?;
         application
             .set_password(Some(APPLICATION))
             .map_err(|()| refused)?;
@@ -193,8 +205,8 @@ impl Database {
     /// # Errors
     /// If the server refuses.
     pub async fn pool(&self, connections: u32) -> Result<PgPool, BoxError> {
-        let options = PgConnectOptions::from_str(self.application_url())?
-            .disable_statement_logging();
+        let options =
+            PgConnectOptions::from_str(self.application_url())?.disable_statement_logging();
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .test_before_acquire(false)
