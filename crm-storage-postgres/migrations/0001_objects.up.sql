@@ -933,7 +933,7 @@ CREATE INDEX "leads_pain_points_idx" ON "crm"."leads" USING gin ("pain_points");
 CREATE INDEX "leads_interests_idx" ON "crm"."leads" USING gin ("interests");
 CREATE INDEX "leads_tags_idx" ON "crm"."leads" USING gin ("tags");
 CREATE INDEX "leads_search_vector_idx" ON "crm"."leads" USING gin ("search_vector");
-CREATE INDEX "leads_lead_score_if_unconverted_idx" ON "crm"."leads" ("tenant_id", "lead_score") WHERE "converted_at" IS NULL AND "deleted_at" IS NULL;
+CREATE INDEX "leads_lead_score_id_if_unconverted_idx" ON "crm"."leads" ("tenant_id", "lead_score", "id") WHERE "converted_at" IS NULL AND "deleted_at" IS NULL;
 CREATE INDEX "leads_phone_e164_if_set_idx" ON "crm"."leads" ("tenant_id", "phone_e164") WHERE "phone_e164" IS NOT NULL;
 ALTER TABLE "crm"."leads" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY "tenant_isolation" ON "crm"."leads"
@@ -1009,8 +1009,8 @@ CREATE INDEX "activities_scheduled_at_id_idx" ON "crm"."activities" ("tenant_id"
 CREATE INDEX "activities_due_date_id_idx" ON "crm"."activities" ("tenant_id", "due_date", "id");
 CREATE INDEX "activities_tags_idx" ON "crm"."activities" USING gin ("tags");
 CREATE INDEX "activities_search_vector_idx" ON "crm"."activities" USING gin ("search_vector");
-CREATE INDEX "activities_assigned_to_due_date_if_open_idx" ON "crm"."activities" ("tenant_id", "assigned_to", "due_date") WHERE "status" IN ('planned', 'in_progress') AND "deleted_at" IS NULL;
-CREATE INDEX "activities_due_date_if_open_idx" ON "crm"."activities" ("tenant_id", "due_date") WHERE "status" IN ('planned', 'in_progress') AND "deleted_at" IS NULL;
+CREATE INDEX "activities_assigned_to_due_date_id_if_open_idx" ON "crm"."activities" ("tenant_id", "assigned_to", "due_date", "id") WHERE "status" IN ('planned', 'in_progress') AND "deleted_at" IS NULL;
+CREATE INDEX "activities_due_date_id_if_open_idx" ON "crm"."activities" ("tenant_id", "due_date", "id") WHERE "status" IN ('planned', 'in_progress') AND "deleted_at" IS NULL;
 ALTER TABLE "crm"."activities" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY "tenant_isolation" ON "crm"."activities"
     USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)

@@ -157,21 +157,21 @@ pub(crate) const PARTIAL_INDEXES: &[PartialIndex] = &[
     // "My open activities by due date": the oldest due dates are those of the completed ones.
     PartialIndex {
         object: "activity",
-        columns: &["assigned_to", "due_date"],
+        columns: &["assigned_to", "due_date", "id"],
         rows: "open",
         predicate: OPEN_ACTIVITIES,
     },
     // What is overdue, and which reminders come next.
     PartialIndex {
         object: "activity",
-        columns: &["due_date"],
+        columns: &["due_date", "id"],
         rows: "open",
         predicate: OPEN_ACTIVITIES,
     },
     // "Best leads first": the best scores of all are those of the converted ones.
     PartialIndex {
         object: "lead",
-        columns: &["lead_score"],
+        columns: &["lead_score", "id"],
         rows: "unconverted",
         predicate: "\"converted_at\" IS NULL AND \"deleted_at\" IS NULL",
     },

@@ -161,7 +161,7 @@ impl Plan {
     fn add(&mut self, node: &Json) {
         let text = |name: &str| node[name].as_str().map(str::to_owned);
         let kind = text("Node Type").unwrap_or_default();
-        if kind == "Seq Scan" {
+        if kind == "Seq Scan" && number(node, "Actual Loops") > 0 {
             self.scanned.extend(text("Relation Name"));
         }
         self.indexes.extend(text("Index Name"));
