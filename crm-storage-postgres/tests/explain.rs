@@ -587,7 +587,7 @@ fn lists() -> Vec<Family> {
     add("C-139", "activity", overdue, &["due_date"], "due_date");
     let unconverted = json!({"field": "converted_at", "op": "is_null"});
     add(
-        "C-139",
+        "C-139 of many",
         "lead",
         unconverted.clone(),
         &["-lead_score"],
