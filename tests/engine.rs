@@ -163,3 +163,51 @@ async fn debug_output_and_errors_hold_no_personal_data() {
     }
     drop(work);
 }
+
+/// What rules stage goes with the write that they belong to: a refused one leaves nothing in a unit
+/// of work that goes on.
+#[tokio::test]
+async fn a_refused_write_leaves_nothing_of_what_rules_staged() {
+    let crm = Crm::builder(backend::storage(&[])).build();
+    let acme = crm
+        .onboard(Onboarding::new("Acme", "acme", "ada@acme.example"))
+        .await
+        .unwrap();
+    let session = crm.session(acme.tenant, Actor::User(acme.admin));
+    // Few changes are searched, many are indexed.
+    for others in [1, 12] {
+        let mut work = session.begin();
+        for number in 0..others {
+            let account = Account::new(format!("Globex {others} {number}"));
+            work.accounts().create(account).await.unwrap();
+        }
+        let kept = work
+            .deals()
+            .create(Deal::new("Rollout", acme.pipeline))
+            .await
+            .unwrap();
+        let too_long = Deal::new("x".repeat(300), acme.pipeline);
+        work.deals().create(too_long).await.unwrap_err();
+        let too_much = rust_decimal::Decimal::MAX;
+        work.deals()
+            .update(kept.id, |deal| {
+                deal.stage_id = Some(acme.stages[1]);
+                deal.amount = Some(too_much);
+            })
+            .await
+            .unwrap_err();
+        work.accounts()
+            .create(Account::new(format!("Initech {others}")))
+            .await
+            .unwrap();
+        work.commit().await.unwrap();
+
+        let kept = session.deals().get(kept.id).await.unwrap();
+        assert_eq!(kept.stage_id, Some(acme.stages[0]));
+        let history = session.deals().history(kept.id).await.unwrap();
+        assert_eq!(history.len(), 1);
+        let all = session.records::<DealStageChange>();
+        let entries = all.count(Find::new()).await.unwrap();
+        assert_eq!(entries, if others == 1 { 1 } else { 2 });
+    }
+}

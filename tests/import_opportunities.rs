@@ -220,7 +220,8 @@ fn mixed_folder() -> Folder {
          O3,Ann Lee,MG Special,,Engaging,2017-01-03,,\n\
          O4,Ann Lee,MG Special,Rene\u{301},Prospecting,,,\n\
          O5,Ann Lee,GTX Pro,Hooli,Won,2017-03-31,2017-03-31,5000\n\
-         O6,Ann Lee,MG Special,{long},Prospecting,,,\n"
+         O6,Ann Lee,MG Special,{long},Prospecting,,,\n\
+         O7,Ann Lee,MG Special,,Won,2017-01-01,2017-01-13,79228162514264337593543950335\n"
     ));
     folder.write(
         "accounts.csv",
@@ -240,7 +241,7 @@ async fn importing_twice_doubles_nothing() {
     assert_eq!(
         first["created"],
         json!({
-            "account": 5, "deal": 5, "deal_stage_change": 12, "pipeline": 1, "pipeline_stage": 4,
+            "account": 5, "deal": 6, "deal_stage_change": 14, "pipeline": 1, "pipeline_stage": 4,
             "team": 2, "team_member": 5, "tenant": 1, "user": 4,
         })
     );

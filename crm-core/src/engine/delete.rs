@@ -15,7 +15,9 @@ impl UnitOfWork {
     /// Deletes a record so that it can be restored.
     pub(crate) async fn delete(&mut self, object: &ObjectRef, id: Uuid) -> Result<()> {
         let row = self.live_row(object, id).await?;
-        self.delete_row(row).await
+        let mark = self.mark();
+        let result = self.delete_row(row).await;
+        self.settle(mark, result)
     }
 
     async fn delete_row(&mut self, row: Row) -> Result<()> {
@@ -55,7 +57,9 @@ impl UnitOfWork {
             Some(row) if row.is_deleted() => row,
             _ => return Err(not_found(object, id)),
         };
-        self.restore_row(row).await
+        let mark = self.mark();
+        let result = self.restore_row(row).await;
+        self.settle(mark, result)
     }
 
     async fn restore_row(&mut self, row: Row) -> Result<Row> {
@@ -100,7 +104,9 @@ impl UnitOfWork {
             )
             .into());
         }
-        self.purge_row(row).await
+        let mark = self.mark();
+        let result = self.purge_row(row).await;
+        self.settle(mark, result)
     }
 
     async fn purge_row(&mut self, row: Row) -> Result<()> {

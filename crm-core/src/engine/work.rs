@@ -45,7 +45,20 @@ pub struct UnitOfWork {
     expects: Vec<Expectation>,
     notes: HashMap<Uuid, String>,
     in_hooks: bool,
+    /// What was staged since the outermost operation began, so that one that fails leaves nothing.
+    journal: Vec<Undo>,
+    /// How many operations are going on, one inside the other.
+    depth: usize,
     contended: Vec<(&'static str, &'static [&'static str])>,
+}
+
+/// How to take back one step of staging.
+#[derive(Debug)]
+enum Undo {
+    /// The last change was added.
+    Added,
+    /// The change at this place stood so before.
+    Changed(usize, Option<Row>),
 }
 
 /// The id and time of a commit.
@@ -114,6 +127,8 @@ impl UnitOfWork {
             expects: Vec::new(),
             notes: HashMap::new(),
             in_hooks: false,
+            journal: Vec::new(),
+            depth: 0,
             contended: Vec::new(),
         }
     }
@@ -204,12 +219,18 @@ impl UnitOfWork {
     }
 
     fn put(&mut self, object: &ObjectRef, id: Uuid, before: Option<Row>, after: Option<Row>) {
-        if let Some(change) = self
-            .index_of(object, id)
-            .and_then(|place| self.staged.get_mut(place))
+        let place = self.index_of(object, id);
+        if let Some(place) = place
+            && let Some(change) = self.staged.get_mut(place)
         {
-            change.after = after;
+            let before = std::mem::replace(&mut change.after, after);
+            if self.depth > 0 {
+                self.journal.push(Undo::Changed(place, before));
+            }
             return;
+        }
+        if self.depth > 0 {
+            self.journal.push(Undo::Added);
         }
         self.staged.push(StagedChange {
             object: object.clone(),
@@ -222,6 +243,48 @@ impl UnitOfWork {
             let from = if count == SEARCHED + 1 { 0 } else { count - 1 };
             for (place, change) in self.staged.iter().enumerate().skip(from) {
                 self.places.entry(change.id).or_default().push(place);
+            }
+        }
+    }
+
+    /// Begins an operation that stages all that it has to, or nothing; [`settle`](Self::settle)
+    /// ends it.
+    pub(super) const fn mark(&mut self) -> usize {
+        self.depth += 1;
+        self.journal.len()
+    }
+
+    /// Ends an operation: takes back what it staged, rules included, if it failed.
+    pub(super) fn settle<T>(&mut self, mark: usize, result: Result<T>) -> Result<T> {
+        self.depth = self.depth.saturating_sub(1);
+        if result.is_err() {
+            while self.journal.len() > mark
+                && let Some(undo) = self.journal.pop()
+            {
+                self.undo(undo);
+            }
+        } else if self.depth == 0 {
+            self.journal.clear();
+        }
+        result
+    }
+
+    fn undo(&mut self, undo: Undo) {
+        match undo {
+            Undo::Changed(place, before) => {
+                if let Some(change) = self.staged.get_mut(place) {
+                    change.after = before;
+                }
+            }
+            Undo::Added => {
+                let Some(change) = self.staged.pop() else {
+                    return;
+                };
+                if self.staged.len() <= SEARCHED {
+                    self.places.clear();
+                } else if let Some(places) = self.places.get_mut(&change.id) {
+                    places.pop();
+                }
             }
         }
     }
@@ -272,6 +335,17 @@ impl UnitOfWork {
     /// Stages a change of one record: checks its fields, runs the rules, and keeps it. `faults` are
     /// what was wrong with the input that made it. Returns the record as staged.
     pub(super) async fn stage(
+        &mut self,
+        before: Option<Row>,
+        after: Row,
+        faults: Faults,
+    ) -> Result<Row> {
+        let mark = self.mark();
+        let result = self.stage_one(before, after, faults).await;
+        self.settle(mark, result)
+    }
+
+    async fn stage_one(
         &mut self,
         before: Option<Row>,
         after: Row,
