@@ -6,14 +6,17 @@
 use crm_engine::postgres::Migrations;
 use crm_engine::prelude::*;
 
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
 /// The CRM, and a subdomain that is free there.
-async fn open() -> Result<(Crm, String), Box<dyn std::error::Error>> {
-    let mut arguments = std::env::args().skip(1);
-    if arguments.next().as_deref() != Some("--postgres") {
-        return Ok((Crm::in_memory(), "acme".to_owned()));
-    }
-    let url = arguments.next().ok_or("--postgres needs a URL")?;
-    let pool = sqlx::PgPool::connect(&url).await?;
+async fn open() -> Result<(Crm, String), BoxError> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let url = match arguments.as_slice() {
+        [] => return Ok((Crm::in_memory(), "acme".to_owned())),
+        [option, url] if option == "--postgres" => url,
+        _ => return Err("usage: quickstart [--postgres URL]".into()),
+    };
+    let pool = sqlx::PgPool::connect(url).await?;
     Migrations::new().run(&pool).await?;
     let crm = Crm::postgres(pool);
     let unused = crm.ids().next(crm.clock().now()).simple().to_string();
@@ -21,7 +24,7 @@ async fn open() -> Result<(Crm, String), Box<dyn std::error::Error>> {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> Result<(), BoxError> {
     let (crm, subdomain) = open().await?;
 
     // A new tenant comes with a first user, a default pipeline and settings.

@@ -173,6 +173,10 @@ impl Refusal {
             }
             "23505" => Self::Unique(Constraint::of(error)),
             "23503" => Self::ForeignKey(Constraint::of(error)),
+            // A row for a partition that was made at this moment: it has another place now.
+            code @ "23514" if error.constraint().is_none() => {
+                Self::Fault(PostgresFault::new(Fault::Serialization, code))
+            }
             code => Self::Fault(PostgresFault {
                 fault: fault(code),
                 code: code.to_owned(),

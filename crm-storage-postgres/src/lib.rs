@@ -71,6 +71,20 @@
 //! - members of documents, such as custom fields, are found by rows of their own where
 //!   [`PostgresStorageBuilder::index_member`] names them.
 //!
+//! # Connections
+//!
+//! [`PostgresStorage::connect`] makes a pool with the settings that suit. For a pool of your own: take
+//! `test_before_acquire(false)`, since stale connections are replaced anyway and the test costs a
+//! round trip for each call; behind PgBouncer also `PgConnectOptions::extra_float_digits(None)`. TLS
+//! is a feature of `sqlx` (`tls-rustls`, `tls-native-tls`) that the host turns on in its own
+//! `Cargo.toml`. Transactions run at the isolation level `READ COMMITTED`, the server's default;
+//! stricter ones work and are retried more often.
+//!
+//! # Large commits
+//!
+//! A unit of work with thousands of new records is written in batches of arrays, in one transaction.
+//! `COPY` is not used: PostgreSQL refuses it on tables with row-level security.
+//!
 //! # Upkeep
 //!
 //! Audit events are partitioned by month. Call [`ensure_partitions`] from time to time, once a day

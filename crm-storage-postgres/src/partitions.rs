@@ -16,7 +16,7 @@ use crate::layout::{PARTITIONED, literal, quoted};
 ///
 /// Months in UTC. Calling it again, or from several places at once, does nothing more. While it
 /// makes a partition, events that would go to the default one wait; one of that very month is then
-/// refused once (`23514`), so make partitions before their month begins.
+/// refused by the server and sent again by the storage.
 ///
 /// # Errors
 /// The database's; a month past the end of the calendar.

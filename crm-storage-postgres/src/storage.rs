@@ -76,7 +76,6 @@ impl PostgresStorage {
     }
 
     /// Starts a storage with settings of its own.
-    #[must_use]
     pub fn builder() -> PostgresStorageBuilder {
         PostgresStorageBuilder::default()
     }

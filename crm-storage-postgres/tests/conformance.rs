@@ -1,5 +1,13 @@
 //! The public conformance suite on PostgreSQL, as the application role under row-level security.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "helpers of tests"
+)]
+
 use crm_core::storage::conformance;
 use crm_storage_postgres::PostgresStorage;
 use crm_test_postgres::Database;

@@ -1,5 +1,13 @@
 //! Indexed members of documents: the derived rows always say what the documents say.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "helpers of tests"
+)]
+
 use chrono::DateTime;
 use crm_core::query::{Condition, Filter, Query};
 use crm_core::schema::{

@@ -345,12 +345,7 @@ impl UnitOfWork {
         self.settle(mark, result)
     }
 
-    async fn stage_one(
-        &mut self,
-        before: Option<Row>,
-        after: Row,
-        faults: Faults,
-    ) -> Result<Row> {
+    async fn stage_one(&mut self, before: Option<Row>, after: Row, faults: Faults) -> Result<Row> {
         let object = after.object().clone();
         self.session.engine().registry().add(&object);
         self.may_write(&object, &after)?;
