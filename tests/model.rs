@@ -592,7 +592,7 @@ enum Operation {
 /// A session, or a unit of work of it.
 enum Place {
     Session(Session),
-    Unit(UnitOfWork),
+    Unit(Box<UnitOfWork>),
 }
 
 impl Place {
@@ -1436,7 +1436,7 @@ async fn run_against_the_model(seed: u64) {
         let in_unit = dice.roll(3) == 0;
         let length = if in_unit { 1 + dice.roll(5) } else { 1 };
         let mut place = if in_unit {
-            Place::Unit(own.session.begin())
+            Place::Unit(Box::new(own.session.begin()))
         } else {
             Place::Session(own.session.clone())
         };
