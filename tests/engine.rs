@@ -211,3 +211,72 @@ async fn a_refused_write_leaves_nothing_of_what_rules_staged() {
         assert_eq!(entries, if others == 1 { 1 } else { 2 });
     }
 }
+
+/// a record that was read is changed without being read again, unless it changed meanwhile.
+#[tokio::test]
+async fn a_record_is_changed_as_it_was_read() {
+    let crm = Crm::builder(backend::storage(&[])).build();
+    let acme = crm
+        .onboard(Onboarding::new("Acme", "acme", "ada@acme.example"))
+        .await
+        .unwrap();
+    let session = crm.session(acme.tenant, Actor::User(acme.admin));
+    let read = session
+        .accounts()
+        .create(Account::new("Globex"))
+        .await
+        .unwrap();
+    let rename = |name: &'static str| move |account: &mut Account| account.name = name.to_owned();
+    let renamed = session
+        .accounts()
+        .update_record(&read, rename("Globex AG"))
+        .await
+        .unwrap();
+    assert_eq!((renamed.version, &*renamed.name), (2, "Globex AG"));
+
+    // From the old version: a conflict, and nothing is written.
+    let error = session
+        .accounts()
+        .update_record(&read, rename("Initech"))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::Conflict { .. }), "{error}");
+
+    // In a unit of work, what was staged before counts.
+    let mut work = session.begin();
+    let staged = work
+        .accounts()
+        .update_record(&renamed, rename("Globex SE"))
+        .await
+        .unwrap();
+    let error = work.accounts().update_record(&renamed, rename("x")).await;
+    assert!(matches!(error, Err(Error::Conflict { .. })));
+    work.accounts()
+        .update_record(&staged, rename("Globex SA"))
+        .await
+        .unwrap();
+    work.commit().await.unwrap();
+    let now = session.accounts().get(read.id).await.unwrap();
+    assert_eq!((now.version, &*now.name), (3, "Globex SA"));
+
+    // Another tenant's record is not there.
+    let other = crm
+        .onboard(Onboarding::new("Other", "other", "eve@other.example"))
+        .await
+        .unwrap();
+    let other = crm.session(other.tenant, Actor::User(other.admin));
+    let error = other
+        .accounts()
+        .update_record(&now, rename("mine"))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::NotFound { .. }), "{error}");
+
+    session.accounts().delete(read.id).await.unwrap();
+    let error = session
+        .accounts()
+        .update_record(&now, rename("gone"))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::NotFound { .. }), "{error}");
+}

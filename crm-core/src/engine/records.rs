@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Map, Value as Json};
 
@@ -212,6 +213,40 @@ impl<'a, E: Entity> Records<'a, E> {
         })
     }
 
+    /// Changes a record as it was read before, unless somebody else changed it since (R-084). It is
+    /// not read again, so over a database the change is one round trip.
+    ///
+    /// ```
+    /// # use crm_core::{Session, Id, error::Result, contacts::Contact};
+    /// # async fn example(session: &Session, id: Id<Contact>) -> Result<()> {
+    /// let contact = session.contacts().get(id).await?;
+    /// session
+    ///     .contacts()
+    ///     .update_record(&contact, |contact| contact.job_title = Some("Countess".into()))
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Conflict`], and what [`update`](Self::update) says.
+    pub async fn update_record(
+        &mut self,
+        record: &Arc<Record<E>>,
+        change: impl Fn(&mut E) + Send + Sync,
+    ) -> Result<Arc<Record<E>>> {
+        // After a conflict the stored record tells whether it is still the one that was read.
+        let first = AtomicBool::new(true);
+        in_work!(self.workspace, |work| {
+            if first.swap(false, Ordering::Relaxed) {
+                work.change_record(record.clone(), &change).await
+            } else {
+                work.change(Access::User, record.id, Some(record.version), &change)
+                    .await
+            }
+        })
+    }
+
     /// Lays a JSON merge patch (RFC 7396) over a record, as a web API receives it: members are
     /// fields by name, `null` empties one.
     ///
@@ -344,6 +379,23 @@ impl UnitOfWork {
         change(&mut data);
         let meta = self.next_meta(&row);
         self.write(access, Some(row), meta, data).await
+    }
+
+    /// Changes a record as the caller read it; the commit finds out whether it still stands so.
+    async fn change_record<E: Entity>(
+        &mut self,
+        record: Arc<Record<E>>,
+        change: &(impl Fn(&mut E) + Sync + ?Sized),
+    ) -> Result<Arc<Record<E>>> {
+        let (id, version) = (record.id, record.version);
+        if record.deleted_at.is_some() || self.place(E::schema(), id.uuid()).is_some() {
+            return self.change(Access::User, id, Some(version), change).await;
+        }
+        let mut data = record.data.clone();
+        change(&mut data);
+        let row: Row = record;
+        let meta = self.next_meta(&row);
+        self.write(Access::User, Some(row), meta, data).await
     }
 
     /// The typed record with this id.
