@@ -201,6 +201,7 @@ impl Storage for JsonLines {
     }
 
     async fn claim(&self, scope: &Scope, claim: &Claim) -> Answer<Vec<Row>> {
+        claim.check()?;
         let mut state = self.state();
         let query = Query::new(&claim.object, claim.condition.clone());
         let query = query.sort(claim.sort.clone()).limit(claim.limit);

@@ -82,16 +82,22 @@ impl Crm {
         Self::builder(MemoryStorage::new()).build()
     }
 
-    /// A CRM over PostgreSQL, in the schema `crm`, whose migrations have run.
-    /// [`PostgresStorage::builder`] has the other settings.
+    /// A CRM over PostgreSQL, in the schema `crm`, whose migrations have run. The pool signs in as a
+    /// role to which `crm_app` was given, which owns nothing and is no superuser, and should have
+    /// `test_before_acquire(false)`; [`PostgresStorage::builder`] has the other settings, and
+    /// [`PostgresStorage::connect`] makes such a pool.
     ///
     /// ```no_run
     /// use crm_engine::postgres::Migrations;
     /// use crm_engine::prelude::*;
     ///
     /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-    /// let pool = sqlx::PgPool::connect("postgres://localhost/app").await?;
-    /// Migrations::new().run(&pool).await?;
+    /// let owner = sqlx::PgPool::connect("postgres://owner@localhost/app").await?;
+    /// Migrations::new().run(&owner).await?;
+    /// let pool = sqlx::postgres::PgPoolOptions::new()
+    ///     .test_before_acquire(false)
+    ///     .connect("postgres://app@localhost/app")
+    ///     .await?;
     /// let crm = Crm::postgres(pool);
     /// # Ok(())
     /// # }
@@ -200,5 +206,5 @@ impl CrmBuilder {
 
 /// The programs of the README compile and run.
 #[doc = include_str!("../README.md")]
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "postgres"))]
 pub struct Readme;

@@ -41,7 +41,7 @@ use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
 
 /// How many operations a run takes, over each of the two sets of objects.
-const STEPS: usize = 1_500;
+const STEPS: usize = 2_000;
 /// The rows of an object that a tenant has at most, about.
 const ROWS: usize = 24;
 /// How often a failing run is repeated to cut it down.

@@ -423,6 +423,7 @@ async fn only_reads_that_may_be_stale_come_from_the_replica() {
         names(session.accounts().find(find().stale()).await.unwrap()),
         ["Standby 1", "Standby 2"]
     );
+    assert_eq!(session.accounts().count(find().stale()).await.unwrap(), 2);
     let groups = session.accounts().aggregate(count().stale()).await.unwrap();
     assert_eq!(groups[0].count(0), 2);
 
@@ -454,4 +455,112 @@ async fn only_reads_that_may_be_stale_come_from_the_replica() {
     assert!(error.is_retryable(), "{error:?}");
     assert_eq!(session.accounts().count(find()).await.unwrap(), 2);
     drop(host.database);
+}
+
+/// At `REPEATABLE READ` a deletion cannot see who began to refer to the record: it is refused. Other
+/// writes are not.
+#[tokio::test]
+async fn a_deletion_is_refused_where_it_could_not_be_checked() {
+    let host = Host::open().await;
+    let account = host
+        .session
+        .accounts()
+        .create(Account::new("Globex"))
+        .await
+        .unwrap();
+    let scope = crm_engine::storage::Scope::Tenant(host.home.tenant);
+    for (level, is_refused) in [("repeatable read", true), ("read committed", false)] {
+        let mut transaction = host.pool.begin().await.unwrap();
+        let set = if is_refused {
+            "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
+        } else {
+            "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
+        };
+        sqlx::raw_sql(set).execute(&mut *transaction).await.unwrap();
+        let other = host.account(level).await;
+        host.storage
+            .commit_in(&mut transaction, &scope, &other)
+            .await
+            .unwrap();
+
+        let mut work = host.session.begin();
+        work.accounts().delete(account.id).await.unwrap();
+        let changes = work.prepare().await.unwrap();
+        let deleted = host
+            .storage
+            .commit_in(&mut transaction, &scope, &changes)
+            .await;
+        match deleted {
+            Ok(_) => assert!(!is_refused, "{level}"),
+            Err(error) => {
+                assert!(is_refused, "{level}: {error}");
+                let source = error.source().expect("a reason");
+                let fault = source.downcast_ref::<PostgresFault>().unwrap().fault();
+                assert_eq!(fault, Fault::IsolationLevel);
+            }
+        }
+        transaction.rollback().await.unwrap();
+    }
+}
+
+/// A yard that rents boats: two objects of a host, one of which refers to the other.
+mod yard {
+    use crm_engine::prelude::*;
+
+    /// A boat.
+    #[derive(Clone, PartialEq, Entity)]
+    #[entity(object = "boat", table = "boats")]
+    pub(crate) struct Boat {
+        /// What stands on its bow.
+        #[field(required, max_len = 40)]
+        pub(crate) name: String,
+    }
+
+    /// A time for which a boat is rented.
+    #[derive(Clone, PartialEq, Entity)]
+    #[entity(object = "rental", table = "rentals")]
+    pub(crate) struct Rental {
+        /// Which boat.
+        #[field(references = "boat")]
+        pub(crate) boat_id: Option<Id<Boat>>,
+    }
+}
+
+/// The storage learns of a host's objects from the engine, whatever was touched before.
+#[tokio::test]
+async fn a_reference_between_objects_of_the_host_holds_after_a_restart() {
+    use yard::{Boat, Rental};
+
+    let objects = [Boat::schema().clone(), Rental::schema().clone()];
+    let database = Database::fresh(&objects).expect("the tests need PostgreSQL");
+    let open = async || {
+        let pool = database.pool(2).await.unwrap();
+        Crm::builder(PostgresStorage::new(pool))
+            .object::<Boat>()
+            .object::<Rental>()
+            .build()
+    };
+    let crm = open().await;
+    let home = crm
+        .onboard(Onboarding::new("Acme", "acme", "ada@acme.example"))
+        .await
+        .unwrap();
+    let actor = Actor::User(home.admin);
+    let session = crm.session(home.tenant, actor);
+    let boat = session
+        .records::<Boat>()
+        .create(Boat::new("Ada"))
+        .await
+        .unwrap();
+
+    // Nothing of boats was asked for in this one.
+    let session = open().await.session(home.tenant, actor);
+    let rental = Rental {
+        boat_id: Some(boat.id),
+    };
+    session.records::<Rental>().create(rental).await.unwrap();
+    // Nor of rentals in this one.
+    let session = open().await.session(home.tenant, actor);
+    let refused = session.records::<Boat>().delete(boat.id).await.unwrap_err();
+    assert!(matches!(refused, Error::Reference { .. }), "{refused}");
 }

@@ -74,6 +74,7 @@ pub(crate) fn claim(
     let Some(tenant) = scope.tenant() else {
         return Ok(Vec::new());
     };
+    claim.check()?;
     let shared = claim.object.scope() == ObjectScope::Platform;
     let query = Query::new(&claim.object, claim.condition.clone())
         .sort(claim.sort.clone())

@@ -1167,6 +1167,7 @@ BEGIN
     GRANT CREATE ON SCHEMA "crm" TO "crm_search";
     ALTER FUNCTION "crm".search OWNER TO "crm_search";
     ALTER FUNCTION "crm".tagged OWNER TO "crm_search";
+    GRANT EXECUTE ON FUNCTION "crm".search, "crm".tagged TO CURRENT_USER;
     REVOKE CREATE ON SCHEMA "crm" FROM "crm_search";
     IF NOT is_member THEN
         REVOKE "crm_search" FROM CURRENT_USER;

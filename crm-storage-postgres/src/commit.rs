@@ -1,6 +1,6 @@
 //! Commits: what a [`ChangeSet`] comes to in statements, and what a refusal means.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crm_core::schema::{Lifecycle, ObjectRef, ObjectScope, Row, Value, system};
 use crm_core::storage::{
@@ -270,9 +270,10 @@ impl<'a> Plan<'a> {
                 commit.delete(&table, &changed.deletes);
             }
         }
-        let inserts = self.insert_order();
-        let bulk = self.changes.changes.len() > 2 * BATCH && inserts.is_some();
-        let inserts = inserts.unwrap_or_else(|| self.objects.iter().collect());
+        let is_large = self.changes.changes.len() > 2 * BATCH;
+        let order = is_large.then(|| self.insert_order()).flatten();
+        let bulk = order.is_some();
+        let inserts = order.unwrap_or_else(|| self.objects.iter().collect());
         if bulk {
             // References first, so that a foreign key which fails later is that of a removal.
             self.check_references(&mut commit, tables)?;
@@ -292,6 +293,11 @@ impl<'a> Plan<'a> {
                     statements.push(full.finish());
                 }
                 commit.insert(&table, rows);
+                let mut members = MemberRows::default();
+                for row in rows {
+                    members.change(&table, None, Some(row));
+                }
+                commit.members(&tables.members(), &members);
             }
         }
         let mut members = MemberRows::default();
@@ -306,7 +312,8 @@ impl<'a> Plan<'a> {
             for before in &changed.deletes {
                 members.change(&table, Some(before), None);
             }
-            for row in &changed.inserts {
+            // Those of large commits are written with their batches.
+            for row in changed.inserts.iter().filter(|_| !bulk) {
                 members.change(&table, None, Some(row));
             }
         }
@@ -342,9 +349,17 @@ impl<'a> Plan<'a> {
     }
 
     /// The objects in an order in which their rows can be inserted batch by batch: what is referred
-    /// to comes first. `None` where there is no such order, or where rows of one object refer to
-    /// each other.
+    /// to comes first. `None` where there is no such order, or where new rows of one object refer
+    /// to each other.
     fn insert_order(&self) -> Option<Vec<&Changed<'_>>> {
+        let new: HashSet<(&str, Uuid)> = self
+            .objects
+            .iter()
+            .flat_map(|changed| {
+                let name = changed.object.name();
+                changed.inserts.iter().map(move |row| (name, row.id()))
+            })
+            .collect();
         let mut order: Vec<&Changed<'_>> = Vec::with_capacity(self.objects.len());
         let mut waiting: Vec<&Changed<'_>> = self.objects.iter().collect();
         while !waiting.is_empty() {
@@ -353,9 +368,12 @@ impl<'a> Plan<'a> {
                     let reference = changed.object.fields().get(*field);
                     let target = reference.and_then(|field| field.reference());
                     target.is_some_and(|(target, _)| {
-                        waiting
-                            .iter()
-                            .any(|other| other.object.name() == target && !other.inserts.is_empty())
+                        let waits_too = |other: &&Changed<'_>| other.object.name() == target;
+                        waiting.iter().any(waits_too)
+                            && changed.inserts.iter().any(|row| {
+                                let id = row.value(*field).as_uuid();
+                                id.is_some_and(|id| new.contains(&(target, id)))
+                            })
                     })
                 })
             };

@@ -329,6 +329,7 @@ impl<'a> Ddl<'a> {
                  GRANT CREATE ON SCHEMA {schema} TO {search};\n    \
                  ALTER FUNCTION {schema}.search OWNER TO {search};\n    \
                  ALTER FUNCTION {schema}.tagged OWNER TO {search};\n    \
+                 GRANT EXECUTE ON FUNCTION {schema}.search, {schema}.tagged TO CURRENT_USER;\n    \
                  REVOKE CREATE ON SCHEMA {schema} FROM {search};\n    \
                  IF NOT is_member THEN\n        REVOKE {search} FROM CURRENT_USER;\n    END IF;\n\
              END\n$do$;\n",

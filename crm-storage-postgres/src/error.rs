@@ -51,6 +51,12 @@ pub enum Fault {
     NotMigrated,
     /// The role may not do this.
     NotPermitted,
+    /// The connection broke while a commit was under way, and it could not be found out whether it
+    /// was applied. Read before you repeat it.
+    OutcomeUnknown,
+    /// The transaction's isolation level is `REPEATABLE READ`, at which a deletion cannot see who
+    /// refers to the record meanwhile. Take `READ COMMITTED`, or `SERIALIZABLE` for all writers.
+    IsolationLevel,
     /// The server's own checks refused a value that the engine let through.
     Constraint,
     /// Anything else.
@@ -71,6 +77,7 @@ impl Fault {
                 | Self::Deadlock
                 | Self::ResourcesExhausted
                 | Self::ReadOnly
+                | Self::OutcomeUnknown
         )
     }
 
@@ -86,6 +93,8 @@ impl Fault {
             Self::ReadOnly => "PostgreSQL takes no writes",
             Self::NotMigrated => "a table or function is missing: run the migrations",
             Self::NotPermitted => "the role lacks a privilege",
+            Self::OutcomeUnknown => "the connection broke, and the commit may have been applied",
+            Self::IsolationLevel => "a deletion is not possible at this isolation level",
             Self::Constraint => "a constraint refused the row",
             Self::Other => "PostgreSQL failed",
         }
@@ -247,8 +256,9 @@ fn fault(code: &str) -> Fault {
         "55P03" => Fault::LockTimeout,
         "57014" => Fault::StatementTimeout,
         "25006" => Fault::ReadOnly,
-        "42P01" | "42703" | "42883" | "3F000" => Fault::NotMigrated,
-        "42501" => Fault::NotPermitted,
+        "42P01" | "42703" | "42883" | "3F000" | "3D000" => Fault::NotMigrated,
+        "42501" | "28000" | "28P01" => Fault::NotPermitted,
+        super::sql::write::LEVEL => Fault::IsolationLevel,
         "58030" => Fault::ResourcesExhausted,
         _ => match code.get(..2) {
             Some("08") => Fault::Connection,

@@ -21,7 +21,7 @@
 //! - **Two belts around each tenant.** Every statement names the tenant as a bound value, beside each
 //!   table. Below that, every table has forced row-level security, and keys and references that begin
 //!   with the tenant: without a tenant there are no rows, and no reference leads to another tenant.
-//! - **One round trip for each call.** A commit is one statement: the tenant's setting, the versions
+//! - **One round trip for each call of the storage.** A commit is one statement: the tenant's setting, the versions
 //!   that it relies on, the records, the audit events and the references are written and checked
 //!   together, or nothing is. So is a read. [`PostgresStorage::commit_in`] joins a transaction of the
 //!   host.
@@ -50,7 +50,7 @@
 //!
 //! | pooler | what it needs |
 //! |---|---|
-//! | PgBouncer | version 1.21 or later, `max_prepared_statements` above 0 (its default is 0 before 1.24, 200 since); older ones cannot hold prepared statements |
+//! | PgBouncer | version 1.21 or later, `max_prepared_statements` above 0 (its default is 0 before 1.24, 200 since); older ones cannot hold prepared statements. For pools that [`PostgresStorage::connect`] did not make also `extra_float_digits(None)` or `ignore_startup_parameters = extra_float_digits` |
 //! | others in transaction mode | support for prepared statements of the protocol; in session mode nothing |
 //!
 //! A direct connection, or a pool in session mode, is needed by [`Migrations`], whose lock belongs to
@@ -67,7 +67,8 @@
 //! - texts that ignore case have a second column with the case folded;
 //! - indexed amounts have a second column with the number rounded, which narrows a search down;
 //! - lists and full text are looked up by functions that belong to a role of their own and first
-//!   compare the tenant (`tagged`, `search`);
+//!   compare the tenant (`tagged`, `search`). Their inverted indexes hold all tenants together, so the
+//!   look-up of a tag that very many tenants use grows with all of them;
 //! - members of documents, such as custom fields, are found by rows of their own where
 //!   [`PostgresStorageBuilder::index_member`] names them.
 //!
@@ -77,18 +78,23 @@
 //! `test_before_acquire(false)`, since stale connections are replaced anyway and the test costs a
 //! round trip for each call; behind PgBouncer also `PgConnectOptions::extra_float_digits(None)`. TLS
 //! is a feature of `sqlx` (`tls-rustls`, `tls-native-tls`) that the host turns on in its own
-//! `Cargo.toml`. Transactions run at the isolation level `READ COMMITTED`, the server's default;
-//! stricter ones work and are retried more often.
+//! `Cargo.toml`. Transactions run at the isolation level `READ COMMITTED`, the server's default.
+//! `SERIALIZABLE` for all writers works and is retried more often; at `REPEATABLE READ` deletions are
+//! refused ([`Fault::IsolationLevel`]), because they cannot see who refers to the record meanwhile.
 //!
 //! # Large commits
 //!
-//! A unit of work with thousands of new records is written in batches of arrays, in one transaction.
-//! `COPY` is not used: PostgreSQL refuses it on tables with row-level security.
+//! A unit of work with thousands of new records is written in batches of arrays, in one transaction,
+//! unless records of one object refer to each other in it. Changes and removals are one statement
+//! each, however many: make several units of work of very many. `COPY` is not used: PostgreSQL
+//! refuses it on tables with row-level security.
 //!
 //! # Upkeep
 //!
-//! Audit events are partitioned by month. Call [`ensure_partitions`] from time to time, once a day
-//! say: events of a month without a partition lie in a default partition until it has one.
+//! Audit events are partitioned by month. Call [`ensure_partitions`] after the migrations and then
+//! from time to time, once a day say, with some months to spare: events of a month without a
+//! partition lie in a default partition until it has one, and moving them holds up readers and
+//! writers of events.
 //!
 //! # Faults
 //!
@@ -96,7 +102,10 @@
 //! ](crm_core::storage::StorageError::Unavailable) where the same call may succeed later, else
 //! [`Failed`](crm_core::storage::StorageError::Failed); its source is a [`PostgresFault`]. No message
 //! repeats a value. Deadlocks and serialization failures are run again here. A commit whose
-//! connection broke is sent again and found out: it is applied once, or not at all.
+//! connection broke is sent again on another one, and what comes of it tells whether the first was
+//! applied: it is applied once. Only where no server answers any more is the fault
+//! [`Fault::OutcomeUnknown`]: look before you repeat the operation. The same holds for a call whose
+//! future was dropped.
 
 mod commit;
 mod ddl;
@@ -115,3 +124,7 @@ pub use error::{Fault, PostgresFault};
 pub use migrate::{Migrations, objects};
 pub use partitions::ensure_partitions;
 pub use storage::{PostgresStorage, PostgresStorageBuilder, SearchHit};
+
+/// The version of `sqlx` whose pools and transactions the storage takes.
+#[doc(no_inline)]
+pub use sqlx;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use crm_core::query::{AggregateQuery, Condition, Group, Query};
-use crm_core::schema::{Entity, FieldType, ObjectRef, Row, SYSTEM_FIELDS, Value};
+use crm_core::schema::{Entity, ObjectRef, Row, Value};
 use crm_core::storage::{ChangeSet, Claim, Committed, Scope, Storage, StorageError};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::{PgPool, Postgres, Row as _, Transaction};
@@ -38,9 +38,9 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Rows in PostgreSQL 15 or later. Cheap to clone.
 ///
-/// Every call is one round trip: a `get`, a `select`, an `aggregate`, a `claim`, and a commit of
-/// any number of rows, with the tenant set for exactly that transaction. Only a commit in which one
-/// row takes over another's unique value takes a transaction of several statements.
+/// Every call is one round trip: a `get`, a `select`, an `aggregate`, a `claim`, and a commit, with
+/// the tenant set for exactly that transaction. Only a commit in which one row takes over another's
+/// unique value, or one of thousands of new rows, is a transaction of several statements.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -93,7 +93,28 @@ impl PostgresStorage {
     /// before the call and may go on; a fault of the server ends it.
     ///
     /// [`UnitOfWork::prepare`](crm_core::UnitOfWork::prepare) gives the change set of a unit of
-    /// work, hooks and audit events included.
+    /// work, hooks and audit events included. The setting of the tenant stays for the rest of the
+    /// transaction.
+    ///
+    /// ```no_run
+    /// # use crm_core::{Session, accounts::Account, storage::Scope};
+    /// # use crm_storage_postgres::PostgresStorage;
+    /// # async fn example(storage: PostgresStorage, session: Session) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut work = session.begin();
+    /// let account = work.accounts().create(Account::new("Globex")).await?;
+    /// let changes = work.prepare().await?;
+    ///
+    /// let mut transaction = storage.pool().begin().await?;
+    /// sqlx::query("INSERT INTO orders (account_id) VALUES ($1)")
+    ///     .bind(account.id.uuid())
+    ///     .execute(&mut *transaction)
+    ///     .await?;
+    /// let scope = Scope::Tenant(session.tenant().ok_or("a tenant's session")?);
+    /// storage.commit_in(&mut transaction, &scope, &changes).await?;
+    /// transaction.commit().await?; // both, or none
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Storage::commit`].
@@ -217,6 +238,12 @@ impl PostgresStorage {
             transaction.commit().await.map_err(failed)?;
             count += rows.len() as u64;
             let Some(last) = rows.last().filter(|_| rows.len() == BATCH) else {
+                // What is not named any more goes.
+                let mut connection = self.pool.acquire().await.map_err(failed)?;
+                write::forget_members(&self.tables, &table, scope)
+                    .fetch(&mut connection)
+                    .await
+                    .map_err(failed)?;
                 return Ok(count);
             };
             query.after = Some(vec![Value::Uuid(last.id())]);
@@ -314,6 +341,21 @@ impl PostgresStorageBuilder {
     /// Every process that writes to the database has to name the same members. For a member that is
     /// named later than its first values,
     /// [`PostgresStorage::rebuild_members`] makes the index whole.
+    ///
+    /// ```no_run
+    /// # use crm_core::{Session, contacts::Contact, error::Result, query::{Comparison, Filter, Find}};
+    /// # async fn example(session: Session) -> Result<()> {
+    /// let storage = crm_storage_postgres::PostgresStorage::builder()
+    ///     .index_member("contact", "custom_fields.tier");
+    /// let gold = Filter::Compare {
+    ///     field: "custom_fields.tier".into(),
+    ///     op: Comparison::Eq,
+    ///     value: "gold".into(),
+    /// };
+    /// let found = session.contacts().find(Find::new().filter_by_name(gold)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn index_member(mut self, object: impl Into<String>, path: impl Into<String>) -> Self {
         self.members.push((object.into(), path.into()));
         self
@@ -335,6 +377,18 @@ impl PostgresStorageBuilder {
 
     /// Serves the reads that may be stale from a standby (C-155). All others, and every read of a
     /// unit of work, stay with the primary.
+    ///
+    /// ```no_run
+    /// # use crm_core::{Session, accounts::Account, query::Find};
+    /// # async fn example(primary: sqlx::PgPool, session: Session) -> Result<(), Box<dyn std::error::Error>> {
+    /// let standby = sqlx::PgPool::connect("postgres://app@standby/app").await?;
+    /// let storage = crm_storage_postgres::PostgresStorage::builder()
+    ///     .read_replica(standby)
+    ///     .build(primary);
+    /// let list = session.accounts().find(Find::new().stale()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn read_replica(mut self, pool: PgPool) -> Self {
         self.replica = Some(pool);
         self
@@ -347,6 +401,10 @@ impl PostgresStorageBuilder {
         if let Some(timeout) = self.statement_timeout {
             let options = with_timeout(pool.connect_options().as_ref().clone(), timeout);
             pool.set_connect_options(options);
+        }
+        if let (Some(timeout), Some(replica)) = (self.statement_timeout, &self.replica) {
+            let options = with_timeout(replica.connect_options().as_ref().clone(), timeout);
+            replica.set_connect_options(options);
         }
         let tables = Tables::new(&self.schema).with_members(&self.members);
         for object in crate::objects().iter().chain(&self.objects) {
@@ -378,20 +436,20 @@ impl PostgresStorageBuilder {
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_with(options)
             .await?;
-        let built = Self {
-            statement_timeout: None,
-            ..self
-        };
-        Ok(built.build(pool))
+        Ok(self.build(pool))
     }
 }
 
 fn with_timeout(options: PgConnectOptions, timeout: Duration) -> PgConnectOptions {
-    options.options([("statement_timeout", timeout.as_millis().to_string())])
+    options.options([("statement_timeout", timeout.as_millis().max(1).to_string())])
 }
 
 #[async_trait]
 impl Storage for PostgresStorage {
+    fn register(&self, object: &ObjectRef) {
+        self.tables.of(object);
+    }
+
     async fn get(
         &self,
         scope: &Scope,
@@ -440,7 +498,7 @@ impl Storage for PostgresStorage {
         loop {
             let mut connection = match self.pool.acquire().await {
                 Ok(connection) => connection,
-                Err(error) => return Err(read_error(&error)),
+                Err(error) => return Err(commit_error(&error, unsure)),
             };
             let failure =
                 match commit::run(&mut connection, &self.tables, scope, &plan, false).await {
@@ -455,11 +513,11 @@ impl Storage for PostgresStorage {
                     }
                     let applied =
                         commit::is_applied(&mut connection, &self.tables, scope, &plan).await;
-                    return match applied.map_err(|error| read_error(&error))? {
+                    return match applied.map_err(|error| commit_error(&error, true))? {
                         Some(true) => Ok(Committed::new(changes.changes.len())),
                         Some(false) => Err(error),
                         // A refusal would say that nothing was written.
-                        None => Err(PostgresFault::new(Fault::Connection, "").into()),
+                        None => Err(PostgresFault::new(Fault::OutcomeUnknown, "").into()),
                     };
                 }
                 Failure::Server(error) => {
@@ -471,7 +529,12 @@ impl Storage for PostgresStorage {
                     } else if is_lost_race(&error) && attempt < ATTEMPTS {
                         attempt += 1;
                     } else {
-                        return Err(read_error(&error));
+                        if is_read_only(&error) {
+                            // After a failover the pool finds the new primary.
+                            drop(connection.detach());
+                        }
+                        let unsure = unsure || is_connection_lost(&error);
+                        return Err(commit_error(&error, unsure));
                     }
                 }
             }
@@ -482,8 +545,9 @@ impl Storage for PostgresStorage {
         if scope.tenant().is_none() || claim.limit == 0 {
             return Ok(Vec::new());
         }
-        check_assignments(claim)?;
+        claim.check()?;
         let table = self.tables.of(&claim.object);
+        check_members(claim, &table)?;
         let mut attempt = 1;
         let mut spare = stale_connections(&self.pool);
         loop {
@@ -503,6 +567,37 @@ impl Storage for PostgresStorage {
     }
 }
 
+/// What a failed commit comes to; `unsure` says that an attempt may have been applied.
+fn commit_error(error: &sqlx::Error, unsure: bool) -> StorageError {
+    if unsure {
+        PostgresFault::new(Fault::OutcomeUnknown, "").into()
+    } else {
+        read_error(error)
+    }
+}
+
+fn is_read_only(error: &sqlx::Error) -> bool {
+    matches!(Refusal::of(error), Refusal::Fault(fault) if fault.fault() == Fault::ReadOnly)
+}
+
+/// No assigned document has members with derived rows, which a claim does not write.
+fn check_members(claim: &Claim, table: &Table) -> Result<(), StorageError> {
+    let indexed = |index: &usize| table.members.iter().any(|member| member.field == *index);
+    let fields: Vec<String> = claim
+        .assign
+        .iter()
+        .filter(|(index, _)| indexed(index))
+        .map(|(index, _)| claim.object.field_name(*index).to_owned())
+        .collect();
+    if fields.is_empty() {
+        return Ok(());
+    }
+    Err(StorageError::Corrupt {
+        object: claim.object.name().to_owned(),
+        fields,
+    })
+}
+
 /// How often a call may meet a connection that broke while it lay in the pool, as after a restart
 /// of the server.
 fn stale_connections(pool: &PgPool) -> u32 {
@@ -517,37 +612,4 @@ fn is_lost_race(error: &sqlx::Error) -> bool {
         }
         _ => false,
     }
-}
-
-/// Every assigned value fits its field.
-fn check_assignments(claim: &Claim) -> Result<(), StorageError> {
-    let fields = claim.object.fields();
-    let wrong: Vec<String> = claim
-        .assign
-        .iter()
-        .filter_map(|(index, value)| {
-            let field = fields.get(*index).filter(|_| *index >= SYSTEM_FIELDS)?;
-            // A telephone number is two fields that go together.
-            let is_phone = |index: usize| {
-                fields
-                    .get(index)
-                    .is_some_and(|field| field.field_type == FieldType::Phone)
-            };
-            let fits = if is_phone(*index) || is_phone(index - 1) {
-                false
-            } else if value.is_null() {
-                !field.required
-            } else {
-                field.field_type.check(&value.as_ref()).is_ok()
-            };
-            (!fits).then(|| field.name.to_string())
-        })
-        .collect();
-    if wrong.is_empty() {
-        return Ok(());
-    }
-    Err(StorageError::Corrupt {
-        object: claim.object.name().to_owned(),
-        fields: wrong,
-    })
 }

@@ -504,7 +504,7 @@ async fn a_commit_whose_answer_is_lost_is_neither_doubled_nor_denied() {
             }
             // A conflict would say that nothing was written, and the caller would do it again.
             Lost::Unknown => {
-                assert_fault(&outcome.unwrap_err(), Fault::Connection, "");
+                assert_fault(&outcome.unwrap_err(), Fault::OutcomeUnknown, "");
                 assert_eq!((known.version(), quantity), (3, 11));
             }
         }

@@ -13,7 +13,7 @@ use crm_core::query::{Condition, Filter, Query};
 use crm_core::schema::{
     FieldSchema, FieldType, Meta, ObjectRef, ObjectSchema, Registry, Row, Value,
 };
-use crm_core::storage::{Change, ChangeSet, Scope, Storage};
+use crm_core::storage::{Change, ChangeSet, Claim, Scope, Storage, StorageError};
 use crm_core::{Actor, Id, Stamp};
 use crm_storage_postgres::PostgresStorage;
 use crm_test_postgres::Database;
@@ -270,4 +270,45 @@ async fn an_index_that_comes_later_is_made_whole() {
         .find(json!({"field": "extra.tier", "op": "eq", "value": 2}))
         .await;
     assert_eq!(found.len(), 700);
+}
+
+/// What is not named any more goes with the next rebuilding.
+#[tokio::test]
+async fn rows_of_a_forgotten_member_go() {
+    let world = world().await;
+    let row = world.row(1, json!({"tier": "gold", "size": 1}));
+    world.insert(std::slice::from_ref(&row)).await;
+    assert_eq!(world.derived().await, 2);
+    let fewer = PostgresStorage::builder()
+        .index_member("gadget", "extra.size")
+        .named_object(&world.gadget)
+        .build(world.plain.pool().clone());
+    let count = fewer.rebuild_members(&world.scope, &world.gadget).await;
+    assert_eq!(count.expect("rebuilt"), 1);
+    assert_eq!(world.derived().await, 1);
+}
+
+/// A claim writes columns and nothing else.
+#[tokio::test]
+async fn a_claim_does_not_assign_documents_with_indexed_members() {
+    let world = world().await;
+    let row = world.row(1, json!({"tier": "gold"}));
+    world.insert(std::slice::from_ref(&row)).await;
+    let field = world.gadget.field_index("extra").expect("a field");
+    let stamp = Stamp {
+        at: DateTime::UNIX_EPOCH,
+        by: Actor::System,
+    };
+    let claim = Claim::new(
+        world.gadget.clone(),
+        Condition::all(),
+        Vec::new(),
+        1,
+        vec![(field, Value::Json(json!({"tier": "silver"})))],
+        stamp,
+    );
+    let refused = world.storage.claim(&world.scope, &claim).await;
+    assert!(matches!(refused, Err(StorageError::Corrupt { .. })));
+    let taken = world.plain.claim(&world.scope, &claim).await;
+    assert_eq!(taken.expect("no index, no harm").len(), 1);
 }

@@ -208,6 +208,9 @@ impl EngineBuilder {
     /// Finishes the engine.
     #[must_use]
     pub fn build(self) -> Engine {
+        for object in self.registry.objects().values() {
+            self.storage.register(object);
+        }
         Engine {
             shared: Arc::new(Shared {
                 storage: self.storage,

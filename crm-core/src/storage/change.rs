@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use crate::query::{Condition, SortKey};
 use crate::record::Stamp;
-use crate::schema::{ObjectRef, Row, Value};
+use crate::schema::{FieldType, ObjectRef, Row, Value};
 
 /// One commit: everything that is written together, and what it relied on.
 ///
@@ -222,6 +222,43 @@ impl Claim {
             assign,
             stamp,
         }
+    }
+
+    /// Checks the assignments: what a backend does before it looks at any row.
+    ///
+    /// # Errors
+    /// [`Corrupt`](super::StorageError::Corrupt) with the fields whose value does not fit, and those
+    /// of telephone numbers, whose two forms go together.
+    pub fn check(&self) -> Result<(), super::StorageError> {
+        let fields = self.object.fields();
+        let is_phone = |index: Option<usize>| {
+            let field = index.and_then(|index| fields.get(index));
+            field.is_some_and(|field| field.field_type == FieldType::Phone)
+        };
+        let wrong: Vec<String> = self
+            .assign
+            .iter()
+            .filter_map(|(index, value)| {
+                let field = fields
+                    .get(*index)
+                    .filter(|_| *index >= crate::schema::SYSTEM_FIELDS)?;
+                let fits = if is_phone(Some(*index)) || is_phone(index.checked_sub(1)) {
+                    false
+                } else if value.is_null() {
+                    !field.required
+                } else {
+                    field.field_type.check(&value.as_ref()).is_ok()
+                };
+                (!fits).then(|| field.name.to_string())
+            })
+            .collect();
+        if wrong.is_empty() {
+            return Ok(());
+        }
+        Err(super::StorageError::Corrupt {
+            object: self.object.name().to_owned(),
+            fields: wrong,
+        })
     }
 
     /// The row as the claim leaves it.

@@ -6,7 +6,10 @@ use uuid::Uuid;
 
 use crate::query::QueryError;
 
-/// Why a storage call failed. Nothing was written.
+/// Why a storage call failed. Nothing was written; only after [`Unavailable`](Self::Unavailable) a
+/// commit may have been applied all the same, if its answer was lost on the way. The same change set
+/// can be handed over again, since versions and ids let it be applied once only; before a whole
+/// operation is repeated, which would make new ids, look whether it was done.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StorageError {

@@ -83,6 +83,10 @@ impl Scope {
 /// All methods may be called at the same time from many threads.
 #[async_trait]
 pub trait Storage: Debug + Send + Sync + 'static {
+    /// Tells the storage of an object before it is used; an engine does so with all that it knows.
+    /// For backends that have to know what may refer to what; others do nothing.
+    fn register(&self, _object: &ObjectRef) {}
+
     /// The rows of `object` with these ids, in the order of `ids`; unknown ids are left out.
     /// Deleted and archived rows are rows like others here.
     async fn get(
@@ -113,6 +117,10 @@ pub trait Storage: Debug + Send + Sync + 'static {
 /// A shared storage is a storage: what is chosen when a program starts needs no generics.
 #[async_trait]
 impl<S: Storage + ?Sized> Storage for Arc<S> {
+    fn register(&self, object: &ObjectRef) {
+        (**self).register(object);
+    }
+
     async fn get(
         &self,
         scope: &Scope,

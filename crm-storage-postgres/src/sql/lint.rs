@@ -356,3 +356,39 @@ fn a_bad_statement_is_noticed() {
         assert!(!faults(text, &tables).is_empty(), "{text}");
     }
 }
+
+/// The statements that insert so many accounts.
+fn of_accounts(count: u128) -> Vec<String> {
+    let tables = Tables::new("crm");
+    for object in crate::objects() {
+        tables.of(&object);
+    }
+    let accounts = tables.named("account").expect("accounts");
+    let changes = (1_000..1_000 + count)
+        .map(|number| Change::Insert {
+            row: row(&accounts.object, number),
+        })
+        .collect();
+    let changes = ChangeSet::new(
+        Uuid::from_u128(9),
+        DateTime::UNIX_EPOCH,
+        changes,
+        Vec::new(),
+    );
+    let plan = Plan::new(&changes);
+    let statements = plan.statements(&tables, &tenant()).expect("a plan");
+    statements.iter().map(|one| one.text().to_owned()).collect()
+}
+
+/// A connection keeps a hundred prepared statements: the size of a commit makes no other statement.
+#[test]
+fn the_number_of_rows_does_not_show() {
+    assert_eq!(of_accounts(2), of_accounts(500));
+}
+
+/// Accounts refer to accounts, but these do not refer to each other.
+#[test]
+fn large_commits_go_in_batches() {
+    let statements = of_accounts(5_500);
+    assert!(statements.len() >= 6, "{}", statements.len());
+}

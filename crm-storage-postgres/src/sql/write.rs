@@ -35,6 +35,9 @@ pub(crate) const REFERENCE: &str = "CRM02";
 /// SQLSTATE of a row that something refers to although it is deleted.
 pub(crate) const REFERRED: &str = "CRM03";
 
+/// SQLSTATE of a deletion at an isolation level at which it cannot be checked.
+pub(crate) const LEVEL: &str = "CRM04";
+
 /// A commit while it is written.
 #[derive(Debug)]
 pub(crate) struct CommitStatement {
@@ -43,6 +46,8 @@ pub(crate) struct CommitStatement {
     parts: usize,
     /// The conditions under which the commit is refused, in the order of the checks.
     refusals: Vec<String>,
+    /// Whether the isolation level is looked at.
+    asks_level: bool,
 }
 
 impl CommitStatement {
@@ -53,6 +58,7 @@ impl CommitStatement {
             schema: quoted(tables.schema()),
             parts: 0,
             refusals: Vec::new(),
+            asks_level: false,
         }
     }
 
@@ -67,11 +73,24 @@ impl CommitStatement {
     /// Refuses the commit unless the CTE `part` has `rows` rows.
     fn require(&mut self, part: &str, rows: usize, code: &str, detail: &str) {
         let detail = self.statement.argument(detail);
+        let rows = self.count(rows);
         self.refusals.push(format!(
             "WHEN (SELECT count(*) FROM {part}) <> {rows} \
              THEN {}.refuse('{code}', {detail})",
             self.schema
         ));
+    }
+
+    /// A number of rows, bound: commits of other sizes are the same statement.
+    fn count(&mut self, rows: usize) -> String {
+        let rows = i64::try_from(rows).unwrap_or(i64::MAX);
+        self.statement.argument(rows)
+    }
+
+    /// Reads a CTE whose rows do not matter, so that it runs now.
+    fn run(&mut self, part: &str) {
+        self.refusals
+            .push(format!("WHEN (SELECT count(*) FROM {part}) < 0 THEN NULL"));
     }
 
     /// The rows of one object that were relied on are at these versions, and stay there until the
@@ -147,9 +166,9 @@ impl CommitStatement {
         }
         statement.push(" RETURNING 1)");
         // Nothing is left out: what cannot be inserted is an error of the server's.
+        let rows = self.count(rows.len());
         self.refusals.push(format!(
-            "WHEN (SELECT count(*) FROM {part}) <> {} THEN {}.refuse('{CONFLICT}', '')",
-            rows.len(),
+            "WHEN (SELECT count(*) FROM {part}) <> {rows} THEN {}.refuse('{CONFLICT}', '')",
             self.schema
         ));
     }
@@ -252,8 +271,7 @@ impl CommitStatement {
             "MATERIALIZED (SELECT 1 FROM {} AS t WHERE {own} AND t.\"id\" = ANY({ids}) FOR UPDATE OF t)",
             table.sql
         );
-        self.refusals
-            .push(format!("WHEN (SELECT count(*) FROM {part}) < 0 THEN NULL"));
+        self.run(&part);
     }
 
     /// No row that is not deleted refers to these rows in one of its fields.
@@ -269,6 +287,15 @@ impl CommitStatement {
         let field = self.statement.argument(field);
         let ids = self.statement.argument(ids);
         let object = self.statement.argument(object);
+        // A snapshot that is kept for the whole transaction does not show who was faster.
+        if !self.asks_level {
+            self.asks_level = true;
+            self.refusals.push(format!(
+                "WHEN current_setting('transaction_isolation') = 'repeatable read' \
+                 THEN {}.refuse('{LEVEL}', '')",
+                self.schema
+            ));
+        }
         let referred = format!(
             "{}.referred({tenant}, {table}, {field}, {ids})",
             self.schema
@@ -286,8 +313,7 @@ impl CommitStatement {
             let part = self.part();
             self.statement.push(&cte);
             // Read, so that it runs here and not when everything else is done.
-            self.refusals
-                .push(format!("WHEN (SELECT count(*) FROM {part}) < 0 THEN NULL"));
+            self.run(&part);
         }
     }
 
@@ -524,5 +550,29 @@ fn push_unnest(
 pub(crate) fn member_rows(tables: &Tables, scope: &Scope, rows: &MemberRows) -> Statement {
     let mut commit = CommitStatement::new(tables, scope);
     commit.members(&tables.members(), rows);
+    commit.finish()
+}
+
+/// Removes the derived rows of an object's members that are not indexed any more.
+pub(crate) fn forget_members(tables: &Tables, table: &Table, scope: &Scope) -> Statement {
+    let mut commit = CommitStatement::new(tables, scope);
+    let members = tables.members();
+    let part = commit.part();
+    let statement = &mut commit.statement;
+    let own = statement.own(&members, "t");
+    let object = statement.argument(table.object.name());
+    let paths: Vec<&str> = table
+        .members
+        .iter()
+        .map(|member| member.path.as_str())
+        .collect();
+    let paths = statement.argument(paths);
+    let _ = write!(
+        statement.text,
+        "(DELETE FROM {} AS t WHERE {own} AND t.\"object\" = {object} \
+         AND t.\"path\" <> ALL({paths}) RETURNING 1)",
+        members.sql
+    );
+    commit.run(&part);
     commit.finish()
 }

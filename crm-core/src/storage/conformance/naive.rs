@@ -84,6 +84,7 @@ impl Storage for NaiveStorage {
     }
 
     async fn claim(&self, scope: &Scope, claim: &Claim) -> Result<Vec<Row>, StorageError> {
+        claim.check()?;
         let mut state = self.state();
         let query = claim_query(claim);
         let found = scan(
