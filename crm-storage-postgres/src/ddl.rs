@@ -1,7 +1,7 @@
 //! The tables, as SQL: what migrations are made of, and what a host runs for objects of its own.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use crm_core::schema::{FieldSchema, ObjectRef, StorageKind};
 use sqlx::SqlSafeStr as _;
@@ -33,7 +33,7 @@ const SEARCH_POLICY: &str = "search";
 const TENANT_SETTING: &str = "NULLIF(current_setting('crm.tenant_id', true), '')::uuid";
 
 /// Why a schema can't be written, put in place, or compared.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum SchemaError {
     /// A schema or role whose name PostgreSQL would not take as it is.
@@ -86,6 +86,13 @@ pub enum SchemaError {
     /// The database refused.
     #[error("the database refused")]
     Database(#[from] sqlx::Error),
+}
+
+/// The message alone: what a server says besides may repeat rows.
+impl fmt::Debug for SchemaError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SchemaError({self})")
+    }
 }
 
 /// SQL that was made here: names quoted, no value in it.

@@ -17,6 +17,7 @@ use crate::ddl::trusted;
 use crate::decode;
 use crate::error::{Fault, PostgresFault, Refusal, is_connection_lost, read_error};
 use crate::layout::{Table, Tables};
+use crate::migrate::Migrations;
 use crate::sql::members::MemberRows;
 use crate::sql::{Statement, aggregate, select, write};
 
@@ -56,6 +57,7 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct PostgresStorage {
     pool: PgPool,
+    migrations: Migrations,
     replica: Option<PgPool>,
     tables: Arc<Tables>,
 }
@@ -84,6 +86,23 @@ impl PostgresStorage {
     #[must_use]
     pub const fn pool(&self) -> &PgPool {
         &self.pool
+    }
+
+    /// The migrations of the storage's schema and role, to be run on a pool of the tables' owner.
+    ///
+    /// ```no_run
+    /// # async fn example(owner: sqlx::PgPool, pool: sqlx::PgPool) -> Result<(), Box<dyn std::error::Error>> {
+    /// let storage = crm_storage_postgres::PostgresStorage::builder()
+    ///     .schema("sales")
+    ///     .application_role("sales_app")
+    ///     .build(pool);
+    /// storage.migrations().run(&owner).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub const fn migrations(&self) -> &Migrations {
+        &self.migrations
     }
 
     /// Writes a commit inside a transaction of the host's: both become visible together, or
@@ -296,6 +315,7 @@ impl fmt::Debug for PostgresStorage {
 #[must_use]
 pub struct PostgresStorageBuilder {
     schema: String,
+    application_role: String,
     objects: Vec<ObjectRef>,
     members: Vec<(String, String)>,
     statement_timeout: Option<Duration>,
@@ -307,6 +327,7 @@ impl Default for PostgresStorageBuilder {
     fn default() -> Self {
         Self {
             schema: "crm".to_owned(),
+            application_role: "crm_app".to_owned(),
             objects: Vec::new(),
             members: Vec::new(),
             statement_timeout: None,
@@ -323,7 +344,15 @@ impl PostgresStorageBuilder {
         self
     }
 
+    /// The role that [`PostgresStorage::migrations`] give their rights to; `crm_app` if nothing is
+    /// said. The program signs in as a role to which it was granted.
+    pub fn application_role(mut self, role: impl Into<String>) -> Self {
+        self.application_role = role.into();
+        self
+    }
+
     /// Makes an object of the host known before it is first used, so that others may refer to it.
+    /// An engine tells the storage of all objects that it was built with.
     pub fn object<E: Entity>(self) -> Self {
         self.named_object(E::schema())
     }
@@ -413,6 +442,9 @@ impl PostgresStorageBuilder {
         PostgresStorage {
             pool,
             replica: self.replica,
+            migrations: Migrations::new()
+                .schema(self.schema)
+                .application_role(self.application_role),
             tables: Arc::new(tables),
         }
     }
@@ -547,7 +579,6 @@ impl Storage for PostgresStorage {
         }
         claim.check()?;
         let table = self.tables.of(&claim.object);
-        check_members(claim, &table)?;
         let mut attempt = 1;
         let mut spare = stale_connections(&self.pool);
         loop {
@@ -578,24 +609,6 @@ fn commit_error(error: &sqlx::Error, unsure: bool) -> StorageError {
 
 fn is_read_only(error: &sqlx::Error) -> bool {
     matches!(Refusal::of(error), Refusal::Fault(fault) if fault.fault() == Fault::ReadOnly)
-}
-
-/// No assigned document has members with derived rows, which a claim does not write.
-fn check_members(claim: &Claim, table: &Table) -> Result<(), StorageError> {
-    let indexed = |index: &usize| table.members.iter().any(|member| member.field == *index);
-    let fields: Vec<String> = claim
-        .assign
-        .iter()
-        .filter(|(index, _)| indexed(index))
-        .map(|(index, _)| claim.object.field_name(*index).to_owned())
-        .collect();
-    if fields.is_empty() {
-        return Ok(());
-    }
-    Err(StorageError::Corrupt {
-        object: claim.object.name().to_owned(),
-        fields,
-    })
 }
 
 /// How often a call may meet a connection that broke while it lay in the pool, as after a restart

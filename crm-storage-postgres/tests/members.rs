@@ -13,7 +13,7 @@ use crm_core::query::{Condition, Filter, Query};
 use crm_core::schema::{
     FieldSchema, FieldType, Meta, ObjectRef, ObjectSchema, Registry, Row, Value,
 };
-use crm_core::storage::{Change, ChangeSet, Claim, Scope, Storage, StorageError};
+use crm_core::storage::{Change, ChangeSet, Claim, Scope, Storage};
 use crm_core::{Actor, Id, Stamp};
 use crm_storage_postgres::PostgresStorage;
 use crm_test_postgres::Database;
@@ -288,11 +288,11 @@ async fn rows_of_a_forgotten_member_go() {
     assert_eq!(world.derived().await, 1);
 }
 
-/// A claim writes columns and nothing else.
+/// A claim that assigns a document writes its rows too.
 #[tokio::test]
-async fn a_claim_does_not_assign_documents_with_indexed_members() {
+async fn the_rows_follow_a_claim() {
     let world = world().await;
-    let row = world.row(1, json!({"tier": "gold"}));
+    let row = world.row(1, json!({"tier": "gold", "size": 3}));
     world.insert(std::slice::from_ref(&row)).await;
     let field = world.gadget.field_index("extra").expect("a field");
     let stamp = Stamp {
@@ -307,8 +307,13 @@ async fn a_claim_does_not_assign_documents_with_indexed_members() {
         vec![(field, Value::Json(json!({"tier": "silver"})))],
         stamp,
     );
-    let refused = world.storage.claim(&world.scope, &claim).await;
-    assert!(matches!(refused, Err(StorageError::Corrupt { .. })));
-    let taken = world.plain.claim(&world.scope, &claim).await;
-    assert_eq!(taken.expect("no index, no harm").len(), 1);
+    let taken = world.storage.claim(&world.scope, &claim).await;
+    assert_eq!(taken.expect("rows").len(), 1);
+    let silver = json!({"field": "extra.tier", "op": "eq", "value": "silver"});
+    assert_eq!(
+        (world.find(silver).await, world.derived().await),
+        (vec![1], 1)
+    );
+    let gold = json!({"field": "extra.tier", "op": "eq", "value": "gold"});
+    assert_eq!(world.find(gold).await, [] as [u128; 0]);
 }

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 
 use crm_core::query::Comparison;
 use crm_core::schema::{Row, Value, ValueRef};
+use crm_core::storage::Claim;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
@@ -43,6 +44,27 @@ impl Key {
             ValueRef::Boolean(value) => Some(Self::Boolean(value)),
             value => value.as_decimal().map(rounded).map(Self::Number),
         }
+    }
+
+    /// The columns of many keys, bound: three arrays.
+    fn columns<'k>(statement: &mut Statement, keys: impl Iterator<Item = &'k Self>) -> String {
+        let (mut texts, mut numbers, mut booleans) = (Vec::new(), Vec::new(), Vec::new());
+        for key in keys {
+            let (text, number, boolean) = match key {
+                Self::Text(text) => (Some(text.as_str()), None, None),
+                Self::Number(number) => (None, Some(*number), None),
+                Self::Boolean(value) => (None, None, Some(*value)),
+            };
+            texts.push(text);
+            numbers.push(number);
+            booleans.push(boolean);
+        }
+        let arrays = [
+            statement.argument(texts),
+            statement.argument(numbers),
+            statement.argument(booleans),
+        ];
+        arrays.join(", ")
     }
 
     const fn column(&self) -> &'static str {
@@ -128,42 +150,74 @@ impl MemberRows {
             let objects: Vec<&str> = self.new.iter().map(|row| row.0.as_str()).collect();
             let paths: Vec<&str> = self.new.iter().map(|row| row.1.as_str()).collect();
             let ids: Vec<Uuid> = self.new.iter().map(|row| row.2).collect();
-            let keys = || self.new.iter().map(|row| &row.3);
-            let texts: Vec<Option<&str>> = keys()
-                .map(|key| match key {
-                    Key::Text(text) => Some(text.as_str()),
-                    _ => None,
-                })
-                .collect();
-            let numbers: Vec<Option<f64>> = keys()
-                .map(|key| match key {
-                    Key::Number(number) => Some(*number),
-                    _ => None,
-                })
-                .collect();
-            let booleans: Vec<Option<bool>> = keys()
-                .map(|key| match key {
-                    Key::Boolean(value) => Some(*value),
-                    _ => None,
-                })
-                .collect();
             let tenant = statement.tenant().to_owned();
             ctes.push(format!(
                 "(INSERT INTO {} (\"tenant_id\", \"object\", \"path\", \"record_id\", \
                  \"text_value\", \"number_value\", \"boolean_value\") \
-                 SELECT {tenant}, v.* FROM unnest({}, {}, {}, {}, {}, {}) \
+                 SELECT {tenant}, v.* FROM unnest({}, {}, {}, {}) \
                  AS v(object, path, record_id, text_value, number_value, boolean_value) RETURNING 1)",
                 members.sql,
                 statement.argument(objects),
                 statement.argument(paths),
                 statement.argument(ids),
-                statement.argument(texts),
-                statement.argument(numbers),
-                statement.argument(booleans),
+                Key::columns(statement, self.new.iter().map(|row| &row.3)),
             ));
         }
         ctes
     }
+}
+
+/// The CTEs that write the derived rows of a claim which assigns documents, the same to all rows of
+/// the CTE `taken`; and the condition that makes them run, one after the other.
+pub(super) fn claimed(
+    statement: &mut Statement,
+    tables: &Tables,
+    table: &Table,
+    claim: &Claim,
+) -> &'static str {
+    let mut paths: Vec<&str> = Vec::new();
+    let mut new: Vec<(&str, Key)> = Vec::new();
+    for member in &table.members {
+        let assigned = claim
+            .assign
+            .iter()
+            .find(|(index, _)| *index == member.field);
+        let Some((_, value)) = assigned else { continue };
+        paths.push(&member.path);
+        if let Value::Json(json) = value
+            && let Some(key) = json.get(&member.name).and_then(Key::of_json)
+        {
+            new.push((&member.path, key));
+        }
+    }
+    if paths.is_empty() {
+        return "";
+    }
+    let members = tables.members();
+    let own = statement.own(&members, "t");
+    let tenant = statement.tenant().to_owned();
+    let object = statement.argument(table.object.name());
+    let gone = statement.argument(paths);
+    let _ = write!(
+        statement.text,
+        ", gone AS (DELETE FROM {table} AS t USING taken WHERE {own} AND t.\"object\" = {object} \
+         AND t.\"path\" = ANY({gone}) AND t.\"record_id\" = taken.\"id\" RETURNING 1)",
+        table = members.sql
+    );
+    let names: Vec<&str> = new.iter().map(|(path, _)| *path).collect();
+    let names = statement.argument(names);
+    let values = Key::columns(statement, new.iter().map(|(_, key)| key));
+    let _ = write!(
+        statement.text,
+        ", fresh AS (INSERT INTO {table} (\"tenant_id\", \"object\", \"path\", \"record_id\", \
+         \"text_value\", \"number_value\", \"boolean_value\") \
+         SELECT {tenant}, {object}, v.path, taken.\"id\", v.text_value, v.number_value, \
+         v.boolean_value FROM taken CROSS JOIN unnest({names}, {values}) \
+         AS v(path, text_value, number_value, boolean_value) RETURNING 1)",
+        table = members.sql
+    );
+    " AND CASE WHEN (SELECT count(*) FROM gone) < 0 THEN false \
+     WHEN (SELECT count(*) FROM fresh) < 0 THEN false ELSE true END"
 }
 
 /// What follows from the comparison of an indexed member, for an index: ends in ` AND `, or is

@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use super::Statement;
 use super::condition;
-use super::members::MemberRows;
+use super::members::{self, MemberRows};
 use super::value::rounded;
 use crate::layout::{Column, Holds, Table, Tables, quoted};
 
@@ -451,10 +451,12 @@ pub(crate) fn claim(tables: &Tables, table: &Table, scope: &Scope, claim: &Claim
     for index in 0..keys.len() {
         let _ = write!(statement.text, ", picked.s{index}");
     }
+    statement.push(")");
+    let members = members::claimed(&mut statement, tables, table, claim);
     statement.push(
-        ") SELECT r.* FROM scope CROSS JOIN LATERAL \
-         (SELECT taken.* FROM taken WHERE scope.is_set OFFSET 0) AS r ORDER BY ",
+        " SELECT r.* FROM scope CROSS JOIN LATERAL (SELECT taken.* FROM taken WHERE scope.is_set",
     );
+    statement.push(members).push(" OFFSET 0) AS r ORDER BY ");
     let order: Vec<String> = keys
         .iter()
         .enumerate()
