@@ -194,7 +194,7 @@ impl PostgresStorage {
     /// The live records in whose searchable fields every word of `text` is found, or begins a word
     /// that is: at most `limit` ids, the best first. Case and accents do not count, and the first
     /// searchable field of an object weighs most. Of a text that very many records have, the best
-    /// of 1,000 of them come.
+    /// of 1,000 of them come. The first 256 characters and 16 words of `text` count.
     ///
     /// An object without searchable fields is never found.
     ///
@@ -225,7 +225,8 @@ impl PostgresStorage {
 
     /// Makes the index of an object's indexed members whole for one tenant, and returns how many
     /// records it went through: after a member was added to those that
-    /// [`index_member`](PostgresStorageBuilder::index_member) names. Others may write meanwhile.
+    /// [`index_member`](PostgresStorageBuilder::index_member) names, or one taken away, whose rows
+    /// go. Others may write meanwhile; of a thousand records at a time they wait a moment.
     ///
     /// # Errors
     /// Those of reads and commits. What was done so far stays; call it again.
