@@ -8,6 +8,7 @@ pub(crate) mod condition;
 #[cfg(test)]
 mod lint;
 pub(crate) mod members;
+mod place;
 pub(crate) mod select;
 mod value;
 pub(crate) mod write;

@@ -28,7 +28,8 @@ use crm_core::storage::Scope;
 use uuid::Uuid;
 
 use super::Statement;
-use super::condition::{self, Place, excludes_null};
+use super::condition::{self, excludes_null};
+use super::place::Place;
 use super::value::rounded;
 use crate::layout::{Column, Table, Tables, quoted};
 

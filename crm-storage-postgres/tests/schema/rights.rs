@@ -1,0 +1,150 @@
+//! What the application may see and write: its tenant's rows.
+
+use crm_storage_postgres::objects;
+use sqlx::{AssertSqlSafe, Connection as _};
+use uuid::Uuid;
+
+use crate::common::{
+    ACME, Database, GLOBEX, become_application, contact, count, event, insert, object, refusal,
+    run, strings,
+};
+
+#[tokio::test]
+async fn rows_are_seen_and_written_by_their_tenant_only() {
+    let database = Database::migrated("tenants").await;
+    let mut connection = database.connection().await;
+    let mut work = connection.begin().await.unwrap();
+    run(&mut work, &contact(ACME, 1, &[])).await;
+    run(&mut work, &contact(GLOBEX, 2, &[])).await;
+    run(&mut work, &event(ACME, 3, "2026-01-01")).await;
+    for (id, name) in [(ACME, "acme"), (GLOBEX, "globex")] {
+        let tenant = insert(
+            &object("tenant"),
+            id,
+            &[
+                ("id", &format!("'{id}'")),
+                ("subdomain", &format!("'{name}'")),
+                ("subdomain_folded", &format!("'{name}'")),
+            ],
+        )
+        .replace("(\"tenant_id\", ", "(")
+        .replace(&format!("VALUES ('{id}', "), "VALUES (");
+        run(&mut work, &tenant).await;
+    }
+    let tables = [
+        "tenants",
+        "tenant_configurations",
+        "users",
+        "teams",
+        "team_members",
+        "accounts",
+        "contacts",
+        "leads",
+        "pipelines",
+        "pipeline_stages",
+        "deals",
+        "deal_stage_history",
+        "activities",
+        "audit_events",
+    ];
+    assert_eq!(tables.len(), objects().len());
+
+    // No tenant: no rows, no error, and nothing can be written. The setting may never have been made.
+    let mut none = work.begin().await.unwrap();
+    run(&mut none, "SET LOCAL ROLE crm_app").await;
+    for table in tables {
+        assert_eq!(
+            count(&mut none, &format!("SELECT count(*) FROM crm.{table}")).await,
+            0,
+            "{table}"
+        );
+    }
+    become_application(&mut none, None).await;
+    for table in tables {
+        assert_eq!(
+            count(&mut none, &format!("SELECT count(*) FROM crm.{table}")).await,
+            0,
+            "{table}"
+        );
+    }
+    let refused = refusal(&mut none, &contact(ACME, 4, &[])).await;
+    assert_eq!(refused.as_deref(), Some("42501"));
+    // The platform sees the tenants, and nothing of theirs.
+    run(&mut none, "SET LOCAL crm.platform = 'on'").await;
+    assert_eq!(
+        count(&mut none, "SELECT count(*) FROM crm.tenants").await,
+        2
+    );
+    assert_eq!(
+        count(&mut none, "SELECT count(*) FROM crm.contacts").await,
+        0
+    );
+    // It changes none of them.
+    for change in [
+        "UPDATE crm.tenants SET name = 'x'",
+        "DELETE FROM crm.tenants",
+    ] {
+        let done = sqlx::query(AssertSqlSafe(change)).execute(&mut *none).await;
+        assert_eq!(done.unwrap().rows_affected(), 0, "{change}");
+    }
+    none.rollback().await.unwrap();
+
+    let mut acme = work.begin().await.unwrap();
+    become_application(&mut acme, Some(ACME)).await;
+    let ids = strings(&mut acme, "SELECT id::text FROM crm.contacts").await;
+    assert_eq!(ids, [Uuid::from_u128(1).to_string()]);
+    assert_eq!(
+        count(&mut acme, "SELECT count(*) FROM crm.tenants").await,
+        1
+    );
+    run(&mut acme, "UPDATE crm.tenants SET name = 'Acme'").await;
+    run(&mut acme, &contact(ACME, 5, &[])).await;
+    for refused in [
+        contact(GLOBEX, 6, &[]),
+        format!("UPDATE crm.contacts SET tenant_id = '{GLOBEX}'"),
+    ] {
+        assert_eq!(
+            refusal(&mut acme, &refused).await.as_deref(),
+            Some("42501"),
+            "{refused}"
+        );
+    }
+    let changed = sqlx::query("UPDATE crm.contacts SET version = 9 WHERE tenant_id = $1")
+        .bind(GLOBEX)
+        .execute(&mut *acme)
+        .await
+        .unwrap();
+    assert_eq!(changed.rows_affected(), 0);
+    // A reference can't leave the tenant either.
+    let owner = format!("'{}'", Uuid::from_u128(2));
+    let refused = insert(&object("activity"), ACME, &[("contact_id", &owner)]);
+    assert_eq!(refusal(&mut acme, &refused).await.as_deref(), Some("23503"));
+
+    // What happened stays.
+    assert_eq!(
+        count(&mut acme, "SELECT count(*) FROM crm.audit_events").await,
+        1
+    );
+    run(&mut acme, &event(ACME, 7, "2026-01-02")).await;
+    for refused in [
+        "UPDATE crm.audit_events SET record_version = 2",
+        "DELETE FROM crm.audit_events",
+        "TRUNCATE crm.audit_events",
+        "SELECT * FROM crm.audit_events_default",
+        "DELETE FROM crm.audit_events_default",
+        "ALTER TABLE crm.contacts DISABLE ROW LEVEL SECURITY",
+        "DROP TABLE crm.contacts",
+        "CREATE TABLE crm.mine (id int)",
+        "SELECT * FROM crm._migrations",
+    ] {
+        assert_eq!(
+            refusal(&mut acme, refused).await.as_deref(),
+            Some("42501"),
+            "{refused}"
+        );
+    }
+    acme.rollback().await.unwrap();
+    work.rollback().await.unwrap();
+    drop(connection);
+    database.drop().await;
+}
