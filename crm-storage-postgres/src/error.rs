@@ -314,6 +314,14 @@ pub(crate) fn is_connection_lost(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Whether the connection's prepared statement is gone (a pooler changed the server's connection) or
+/// its plan does not fit any more (a migration changed a type): nothing was done, and another
+/// connection does it.
+pub(crate) fn is_stale_statement(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    matches!(code.as_deref(), Some("26000" | "0A000"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,7 +15,9 @@ use uuid::Uuid;
 use crate::commit::{self, Failure, Plan};
 use crate::ddl::trusted;
 use crate::decode;
-use crate::error::{Fault, PostgresFault, Refusal, is_connection_lost, read_error};
+use crate::error::{
+    Fault, PostgresFault, Refusal, is_connection_lost, is_stale_statement, read_error,
+};
 use crate::layout::{Table, Tables};
 use crate::migrate::Migrations;
 use crate::sql::members::MemberRows;
@@ -33,6 +35,9 @@ pub struct SearchHit {
     /// How well it fits; comparable within one search.
     pub rank: f32,
 }
+
+/// How many prepared statements a connection keeps: an update is one for each set of changed fields.
+const STATEMENTS: usize = 400;
 
 /// How long a call waits for a connection before it fails with [`StorageError::Unavailable`].
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -285,13 +290,9 @@ impl PostgresStorage {
             let Some(statement) = statement() else {
                 return Ok(Vec::new());
             };
-            let result = match pool.acquire().await {
-                Ok(mut connection) => statement.fetch(&mut connection).await,
-                Err(error) => Err(error),
-            };
-            match result {
+            match fetch(pool, statement).await {
                 Ok(rows) => return Ok(rows),
-                Err(error) if spare > 0 && is_connection_lost(&error) => spare -= 1,
+                Err(error) if spare > 0 && needs_another_connection(&error) => spare -= 1,
                 Err(error) => return Err(read_error(&error)),
             }
         }
@@ -462,6 +463,7 @@ impl PostgresStorageBuilder {
         // PgBouncer refuses that parameter, which no binary value depends on.
         let options = options
             .application_name("crm-engine")
+            .statement_cache_capacity(STATEMENTS)
             .extra_float_digits(None);
         let pool = PgPoolOptions::new()
             .max_connections(self.max_connections)
@@ -554,8 +556,8 @@ impl Storage for PostgresStorage {
                     };
                 }
                 Failure::Server(error) => {
-                    if is_connection_lost(&error) && spare > 0 {
-                        unsure = true;
+                    if needs_another_connection(&error) && spare > 0 {
+                        unsure |= is_connection_lost(&error);
                         spare -= 1;
                         // Nobody else gets it.
                         drop(connection.detach());
@@ -587,19 +589,32 @@ impl Storage for PostgresStorage {
         let mut spare = stale_connections(&self.pool);
         loop {
             let statement = write::claim(&self.tables, &table, scope, claim);
-            let result = match self.pool.acquire().await {
-                Ok(mut connection) => statement.fetch(&mut connection).await,
-                Err(error) => Err(error),
-            };
-            match result {
+            match fetch(&self.pool, statement).await {
                 Ok(rows) => return Self::decode(&table, &rows),
                 Err(error) if is_lost_race(&error) && attempt < ATTEMPTS => attempt += 1,
                 // Rows of a claim whose answer was lost come free in time; this one takes others.
-                Err(error) if is_connection_lost(&error) && spare > 0 => spare -= 1,
+                Err(error) if needs_another_connection(&error) && spare > 0 => spare -= 1,
                 Err(error) => return Err(read_error(&error)),
             }
         }
     }
+}
+
+/// Runs a statement on a connection of the pool, which does not get it back if it is of no use.
+async fn fetch(pool: &PgPool, statement: Statement) -> Result<Vec<PgRow>, sqlx::Error> {
+    let mut connection = pool.acquire().await?;
+    let result = statement.fetch(&mut connection).await;
+    if let Err(error) = &result
+        && (needs_another_connection(error) || is_read_only(error))
+    {
+        drop(connection.detach());
+    }
+    result
+}
+
+/// Whether the same statement may succeed on another connection.
+fn needs_another_connection(error: &sqlx::Error) -> bool {
+    is_connection_lost(error) || is_stale_statement(error)
 }
 
 /// What a failed commit comes to; `unsure` says that an attempt may have been applied.

@@ -143,3 +143,28 @@ async fn a_missing_privilege_says_so() {
         assert_fault(error, Fault::NotPermitted, "42501");
     }
 }
+
+/// A column gets another type while connections keep plans that were made before: reads and claims
+/// go on.
+#[tokio::test]
+async fn plans_that_a_migration_made_stale_are_made_anew() {
+    let database = fresh();
+    let mut owner = database.owner().await.unwrap();
+    let storage = storage_on(&database).await;
+    let scope = new_scope();
+    let chore = row(Chore::new("mail"));
+    let specimen = row(Specimen::new("longer"));
+    let both = changes([insert(&specimen), insert(&chore)]);
+    storage.commit(&scope, &both).await.unwrap();
+    for wider in ["varchar(500)", "text"] {
+        for _ in 0..2 {
+            stored(&storage, &scope, &specimen).await;
+            assert_eq!(count(&storage, &scope, &everything()).await, 1);
+        }
+        let sql =
+            format!("ALTER TABLE crm.specimens ALTER COLUMN origin TYPE {wider} COLLATE \"C\"");
+        execute(&mut owner, &sql).await;
+        stored(&storage, &scope, &specimen).await;
+        assert_eq!(count(&storage, &scope, &everything()).await, 1);
+    }
+}
