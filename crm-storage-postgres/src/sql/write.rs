@@ -73,6 +73,14 @@ impl CommitStatement {
     /// Refuses the commit unless the CTE `part` has `rows` rows.
     fn require(&mut self, part: &str, rows: usize, code: &str, detail: &str) {
         let detail = self.statement.argument(detail);
+        if rows == 1 {
+            // Nothing to count.
+            self.refusals.push(format!(
+                "WHEN NOT EXISTS (SELECT 1 FROM {part}) THEN {}.refuse('{code}', {detail})",
+                self.schema
+            ));
+            return;
+        }
         let rows = self.count(rows);
         self.refusals.push(format!(
             "WHEN (SELECT count(*) FROM {part}) <> {rows} \
@@ -165,10 +173,10 @@ impl CommitStatement {
             push_unnest(statement, &columns, rows, &[]);
         }
         statement.push(" RETURNING 1)");
-        // Nothing is left out: what cannot be inserted is an error of the server's.
-        let rows = self.count(rows.len());
+        // Read, so that it runs here; nothing is left out of it, since what cannot be inserted is an
+        // error of the server's.
         self.refusals.push(format!(
-            "WHEN (SELECT count(*) FROM {part}) <> {rows} THEN {}.refuse('{CONFLICT}', '')",
+            "WHEN NOT EXISTS (SELECT 1 FROM {part}) THEN {}.refuse('{CONFLICT}', '')",
             self.schema
         ));
     }
