@@ -74,7 +74,8 @@ impl CommitStatement {
     fn require(&mut self, part: &str, rows: usize, code: &str, detail: &str) {
         let detail = self.statement.argument(detail);
         if rows == 1 {
-            // Nothing to count.
+            // Nothing to count. Of several, this would only write the first here, and the others when
+            // all else is done.
             self.refusals.push(format!(
                 "WHEN NOT EXISTS (SELECT 1 FROM {part}) THEN {}.refuse('{code}', {detail})",
                 self.schema
@@ -173,12 +174,9 @@ impl CommitStatement {
             push_unnest(statement, &columns, rows, &[]);
         }
         statement.push(" RETURNING 1)");
-        // Read, so that it runs here; nothing is left out of it, since what cannot be inserted is an
-        // error of the server's.
-        self.refusals.push(format!(
-            "WHEN NOT EXISTS (SELECT 1 FROM {part}) THEN {}.refuse('{CONFLICT}', '')",
-            self.schema
-        ));
+        // Counted, so that all of them are inserted here; none is left out, since what cannot be
+        // inserted is an error of the server's.
+        self.require(&part, rows.len(), CONFLICT, table.object.name());
     }
 
     /// Updates rows of one object: pairs of the row as it was read and as it shall be. Columns that
