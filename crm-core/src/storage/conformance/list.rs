@@ -92,6 +92,7 @@ macro_rules! __conformance_list {
                 unique_over_the_platform
             }
             references in references {
+                references_after_unique_keys
                 references_missing_target
                 references_nulls_and_good_ones
                 references_deleted_target

@@ -1,6 +1,6 @@
 //! References: where they must lead, which ones a commit checks, and what they protect.
 
-use super::expect::{expect_reference, expect_referenced};
+use super::expect::{expect_duplicate, expect_reference, expect_referenced};
 use super::fixtures::bare;
 use super::harness::{
     Bench, deleted, deletion, insertion, new_id, next, purge, replacement, restored, row, row_with,
@@ -32,6 +32,29 @@ async fn expect_dangling(bench: &Bench, new: Row, field: &str, what: &str) -> Ou
     let came = bench.commit(vec![insertion(new.clone())]).await;
     expect_reference(&came, new.object(), field, what)?;
     bench.expect_gone(&new).await
+}
+
+/// Unique keys come before references, whichever of several rows is at fault.
+pub(super) async fn references_after_unique_keys(h: &Harness) -> Outcome {
+    let bench = h.bench();
+    let numbered = |serial| {
+        row(Specimen {
+            serial: Some(serial),
+            ..bare("numbered")
+        })
+    };
+    let stored = numbered(1);
+    bench.insert([stored.clone()]).await?;
+    let dangling = row(Part::new(Id::<Specimen>::new(new_id())));
+    let changes = vec![
+        insertion(dangling.clone()),
+        insertion(numbered(2)),
+        insertion(numbered(1)),
+    ];
+    let came = bench.commit(changes).await;
+    let what = "a commit with a duplicate in its last row and a missing reference in its first";
+    expect_duplicate(&came, stored.object(), &["serial"], what)?;
+    bench.expect_gone(&dangling).await
 }
 
 pub(super) async fn references_missing_target(h: &Harness) -> Outcome {
