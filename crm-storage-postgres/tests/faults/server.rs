@@ -168,3 +168,33 @@ async fn plans_that_a_migration_made_stale_are_made_anew() {
         assert_eq!(count(&storage, &scope, &everything()).await, 1);
     }
 }
+
+/// A row on its way to the default partition while its month gets one of its own is refused by the
+/// server, and sent again here.
+#[tokio::test]
+async fn a_row_whose_partition_was_made_meanwhile_is_sent_again() {
+    let database = fresh();
+    let mut owner = database.owner().await.unwrap();
+    // What the server says of a partition's bounds: a failed check without the name of one.
+    execute(
+        &mut owner,
+        "CREATE SEQUENCE public.attempts; \
+         CREATE FUNCTION public.once() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN \
+         IF nextval('public.attempts') = 1 THEN \
+         RAISE EXCEPTION 'violates partition constraint' USING ERRCODE = '23514'; END IF; \
+         RETURN NEW; END $$; \
+         CREATE TRIGGER once BEFORE INSERT ON crm.chores FOR EACH ROW EXECUTE FUNCTION public.once()",
+    )
+    .await;
+    let storage = storage_on(&database).await;
+    let chore = row(Chore::new("mail"));
+    storage
+        .commit(&new_scope(), &changes([insert(&chore)]))
+        .await
+        .unwrap();
+    let attempts: i64 = sqlx::query_scalar("SELECT last_value FROM public.attempts")
+        .fetch_one(&mut owner)
+        .await
+        .unwrap();
+    assert_eq!(attempts, 2);
+}
