@@ -16,6 +16,17 @@ use async_trait::async_trait;
 use crm_engine::engine::{CommitHook, ManualClock, SequentialIds, Write, WriteRule};
 use crm_engine::error::{Faults, RuleViolation, codes};
 use crm_engine::prelude::*;
+use crm_engine::tenancy::Onboarded;
+
+/// A tenant, and a session of its first user.
+async fn acme(crm: &Crm) -> (Onboarded, Session) {
+    let acme = crm
+        .onboard(Onboarding::new("Acme", "acme", "ada@acme.example"))
+        .await
+        .unwrap();
+    let session = crm.session(acme.tenant, Actor::User(acme.admin));
+    (acme, session)
+}
 
 /// A rule of the host: competitors are not accepted as accounts.
 #[derive(Debug)]
@@ -102,11 +113,7 @@ async fn runs_are_repeatable() {
             .clock(Arc::new(clock))
             .ids(Arc::new(SequentialIds::new(1)))
             .build();
-        let acme = crm
-            .onboard(Onboarding::new("Acme", "acme", "ada@acme.example"))
-            .await
-            .unwrap();
-        let session = crm.session(acme.tenant, Actor::User(acme.admin));
+        let (acme, session) = acme(&crm).await;
         let deal = session
             .deals()
             .create(Deal::new("Rollout", acme.pipeline))
@@ -130,11 +137,7 @@ async fn runs_are_repeatable() {
 #[tokio::test]
 async fn debug_output_and_errors_hold_no_personal_data() {
     let crm = Crm::builder(backend::storage(&[])).build();
-    let acme = crm
-        .onboard(Onboarding::new("Acme", "acme", "ada@acme.example"))
-        .await
-        .unwrap();
-    let session = crm.session(acme.tenant, Actor::User(acme.admin));
+    let (_, session) = acme(&crm).await;
     let contact = Contact {
         email: Some("hank@globex.example".parse().unwrap()),
         phone: Some("+49 30 123456".parse().unwrap()),
@@ -169,11 +172,7 @@ async fn debug_output_and_errors_hold_no_personal_data() {
 #[tokio::test]
 async fn a_refused_write_leaves_nothing_of_what_rules_staged() {
     let crm = Crm::builder(backend::storage(&[])).build();
-    let acme = crm
-        .onboard(Onboarding::new("Acme", "acme", "ada@acme.example"))
-        .await
-        .unwrap();
-    let session = crm.session(acme.tenant, Actor::User(acme.admin));
+    let (acme, session) = acme(&crm).await;
     // Few changes are searched, many are indexed.
     for others in [1, 12] {
         let mut work = session.begin();
@@ -216,11 +215,7 @@ async fn a_refused_write_leaves_nothing_of_what_rules_staged() {
 #[tokio::test]
 async fn a_record_is_changed_as_it_was_read() {
     let crm = Crm::builder(backend::storage(&[])).build();
-    let acme = crm
-        .onboard(Onboarding::new("Acme", "acme", "ada@acme.example"))
-        .await
-        .unwrap();
-    let session = crm.session(acme.tenant, Actor::User(acme.admin));
+    let (_, session) = acme(&crm).await;
     let read = session
         .accounts()
         .create(Account::new("Globex"))
