@@ -34,6 +34,8 @@ pub use crm_audit as audit;
 pub use crm_core::__private;
 pub use crm_core::*;
 pub use crm_custom_objects as custom_objects;
+#[cfg(feature = "exchange")]
+pub use crm_exchange as exchange;
 pub use crm_storage_memory::MemoryStorage;
 #[cfg(feature = "postgres")]
 pub use crm_storage_postgres as postgres;

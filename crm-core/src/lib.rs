@@ -46,21 +46,28 @@ pub mod __private {
     pub use crate::schema::{deserialize_entity, serialize_entity};
 }
 
-/// Makes the objects of the domain known.
-fn register_objects(registry: &schema::Registry) {
-    registry.register::<tenancy::Tenant>();
-    registry.register::<tenancy::TenantConfiguration>();
-    registry.register::<identity::User>();
-    registry.register::<identity::Team>();
-    registry.register::<identity::TeamMember>();
-    registry.register::<accounts::Account>();
-    registry.register::<contacts::Contact>();
-    registry.register::<leads::Lead>();
-    registry.register::<pipelines::Pipeline>();
-    registry.register::<pipelines::PipelineStage>();
-    registry.register::<deals::Deal>();
-    registry.register::<deals::DealStageChange>();
-    registry.register::<activities::Activity>();
+/// The objects of the domain, one line each.
+#[must_use]
+#[rustfmt::skip]
+pub fn objects() -> Vec<schema::ObjectRef> {
+    use schema::Entity;
+    [
+        tenancy::Tenant::schema(),
+        tenancy::TenantConfiguration::schema(),
+        identity::User::schema(),
+        identity::Team::schema(),
+        identity::TeamMember::schema(),
+        accounts::Account::schema(),
+        contacts::Contact::schema(),
+        pipelines::Pipeline::schema(),
+        pipelines::PipelineStage::schema(),
+        deals::Deal::schema(),
+        deals::DealStageChange::schema(),
+        leads::Lead::schema(),
+        activities::Activity::schema(),
+    ]
+    .map(Clone::clone)
+    .to_vec()
 }
 
 /// The rules of the domain that need other records.
@@ -77,4 +84,9 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
         std::sync::Arc::new(deals::DealRules),
         std::sync::Arc::new(activities::ActivityRules),
     ]
+}
+
+/// What the domain adds to commits, before the hooks of the host and the audit recorder.
+fn commit_hooks() -> Vec<std::sync::Arc<dyn engine::CommitHook>> {
+    Vec::new()
 }

@@ -3,15 +3,7 @@
 use std::borrow::Cow;
 
 use crm_audit::AuditEvent;
-use crm_core::accounts::Account;
-use crm_core::activities::Activity;
-use crm_core::contacts::Contact;
-use crm_core::deals::{Deal, DealStageChange};
-use crm_core::identity::{Team, TeamMember, User};
-use crm_core::leads::Lead;
-use crm_core::pipelines::{Pipeline, PipelineStage};
 use crm_core::schema::{Entity as _, ObjectRef};
-use crm_core::tenancy::{Tenant, TenantConfiguration};
 use sqlx::migrate::{Migrate as _, MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{PgConnection, PgPool};
 
@@ -48,24 +40,9 @@ const STEPS: &[Step] = &[Step {
 /// ```
 #[must_use]
 pub fn objects() -> Vec<ObjectRef> {
-    [
-        Tenant::schema(),
-        TenantConfiguration::schema(),
-        User::schema(),
-        Team::schema(),
-        TeamMember::schema(),
-        Account::schema(),
-        Contact::schema(),
-        Pipeline::schema(),
-        PipelineStage::schema(),
-        Deal::schema(),
-        DealStageChange::schema(),
-        Lead::schema(),
-        Activity::schema(),
-        AuditEvent::schema(),
-    ]
-    .map(Clone::clone)
-    .to_vec()
+    let mut objects = crm_core::objects();
+    objects.push(AuditEvent::schema().clone());
+    objects
 }
 
 /// The migrations of the engine's schema.

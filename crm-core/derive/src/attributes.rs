@@ -35,6 +35,7 @@ pub(crate) struct EntityAttributes {
     pub(crate) indexes: Vec<Vec<Ident>>,
     pub(crate) check: Option<Path>,
     pub(crate) log: bool,
+    pub(crate) derived: bool,
     pub(crate) platform: bool,
 }
 
@@ -91,6 +92,7 @@ impl EntityAttributes {
             "table" => self.table = Some(snake_case(meta.value()?.parse()?)?),
             "check" => self.check = Some(meta.value()?.parse()?),
             "log" => self.log = true,
+            "derived" => self.derived = true,
             "platform" => self.platform = true,
             "unique" => self.unique.push(unique(meta)?),
             "index" => {
@@ -104,7 +106,7 @@ impl EntityAttributes {
             _ => {
                 return Err(meta.error(
                     "unknown attribute: expected `object`, `table`, `unique`, `index`, `check`, \
-                     `log` or `platform`",
+                     `log`, `derived` or `platform`",
                 ));
             }
         }

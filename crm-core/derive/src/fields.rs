@@ -131,6 +131,7 @@ pub(crate) fn entity(input: &DeriveInput, root: &Tokens) -> Result<Tokens> {
     let text = help(&input.attrs);
     let platform = attributes.platform.then(|| quote!(.platform()));
     let log = attributes.log.then(|| quote!(.log()));
+    let derived = attributes.derived.then(|| quote!(.derived()));
     let unique = attributes.unique.iter().map(|key| {
         let fields = key.fields.iter().map(ToString::to_string);
         let (ignore_case, live) = (key.ignore_case, key.live);
@@ -164,7 +165,7 @@ pub(crate) fn entity(input: &DeriveInput, root: &Tokens) -> Result<Tokens> {
                 SCHEMA.get_or_init(|| {
                     #root::schema::ObjectRef::of::<Self>(
                         #root::schema::ObjectSchema::builder(#object, #table)
-                            .help(#text) #platform #log #(#unique)* #(#indexes)*
+                            .help(#text) #platform #log #derived #(#unique)* #(#indexes)*
                     )
                 })
             }

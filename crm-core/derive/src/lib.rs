@@ -30,6 +30,7 @@ use syn::{DeriveInput, Ident, parse_macro_input};
 /// | `index(owner_id, created_at)` | backends keep an index over these fields |
 /// | `check = path` | `fn(&Self, &mut Faults)`: rules between the fields of one record |
 /// | `log` | records are written once by the engine and never changed |
+/// | `derived` | records are kept by the engine in step with others, without events |
 /// | `platform` | records belong to the platform, not to one tenant |
 ///
 /// # On a field: `#[field(..)]`

@@ -23,7 +23,7 @@ impl UnitOfWork {
     async fn delete_row(&mut self, row: Row) -> Result<()> {
         let object = row.object().clone();
         for (referring, index, on_delete) in self.referring(&object) {
-            if referring.lifecycle() == Lifecycle::Log {
+            if referring.lifecycle() != Lifecycle::Full {
                 // Logs stay as they are until the record is purged.
                 continue;
             }
@@ -72,7 +72,7 @@ impl UnitOfWork {
         let after = row.with_meta(meta);
         let restored = Box::pin(self.stage(Some(row), after, Faults::default())).await?;
         for (referring, index, on_delete) in self.referring(&object) {
-            if on_delete == OnDelete::Restrict || referring.lifecycle() == Lifecycle::Log {
+            if on_delete == OnDelete::Restrict || referring.lifecycle() != Lifecycle::Full {
                 continue;
             }
             for other in self
@@ -89,7 +89,7 @@ impl UnitOfWork {
 
     /// Removes a deleted record for good.
     pub(crate) async fn purge(&mut self, object: &ObjectRef, id: Uuid) -> Result<()> {
-        if object.lifecycle() == Lifecycle::Log || object.scope() == ObjectScope::Platform {
+        if object.lifecycle() != Lifecycle::Full || object.scope() == ObjectScope::Platform {
             return Err(forbidden("such records are not removed one by one"));
         }
         let row = self
@@ -142,7 +142,7 @@ impl UnitOfWork {
                 continue;
             }
             for (object, field, _) in self.referring(change.object()) {
-                if object.lifecycle() != Lifecycle::Log {
+                if object.lifecycle() == Lifecycle::Full {
                     unreferenced.push(Unreferenced {
                         object,
                         field,

@@ -21,8 +21,10 @@ mod context;
 mod delete;
 mod hooks;
 mod named;
+mod progress;
 mod read;
 mod records;
+mod remembered;
 mod session;
 mod work;
 pub(crate) mod workspace;
@@ -34,11 +36,13 @@ pub use clock::{Clock, IdGenerator, ManualClock, RandomIds, SequentialIds, Syste
 pub use context::RequestContext;
 pub use hooks::{CommitHook, Write, WriteRule};
 pub use named::NamedRecords;
+pub use progress::Progress;
 pub use records::Records;
 pub use session::Session;
 pub use work::{Commit, StagedChange, UnitOfWork};
 pub use workspace::Workspace;
 
+pub(crate) use remembered::Remembered;
 pub(crate) use workspace::in_work;
 
 use crate::Id;
@@ -71,6 +75,7 @@ struct Shared {
     rules: Vec<Arc<dyn WriteRule>>,
     hooks: Vec<Arc<dyn CommitHook>>,
     retries: u32,
+    remembered: remembered::Memory,
     /// Calls that lost against another commit run again one after the other, so that they do not
     /// keep making each other lose.
     turns: Arc<async_lock::Mutex<()>>,
@@ -143,14 +148,16 @@ pub struct EngineBuilder {
 impl EngineBuilder {
     fn new(storage: Arc<dyn Storage>) -> Self {
         let registry = Registry::default();
-        crate::register_objects(&registry);
+        for object in crate::objects() {
+            registry.add(&object);
+        }
         Self {
             storage,
             clock: Arc::new(SystemClock),
             ids: Arc::new(RandomIds),
             registry,
             rules: crate::write_rules(),
-            hooks: Vec::new(),
+            hooks: crate::commit_hooks(),
             retries: RETRIES,
         }
     }
@@ -220,6 +227,7 @@ impl EngineBuilder {
                 rules: self.rules,
                 hooks: self.hooks,
                 retries: self.retries,
+                remembered: remembered::Memory::default(),
                 turns: Arc::new(async_lock::Mutex::new(())),
             }),
         }

@@ -12,7 +12,8 @@ use super::{Records, Session, Workspace, Write};
 use crate::error::{Error, Faults, FieldError, Result, codes};
 use crate::record::{Record, Stamp};
 use crate::schema::{
-    Access, AnyRecord, Entity, FieldSet, Lifecycle, Meta, ObjectRef, ObjectScope, Row, StorageKind,
+    Access, AnyRecord, Entity, FieldSet, Lifecycle, Meta, ObjectRef, ObjectScope, Row,
+    SYSTEM_FIELDS, StorageKind, Value,
 };
 use crate::storage::{Change, ChangeSet, Expectation, StorageError, check_references};
 
@@ -400,8 +401,34 @@ impl UnitOfWork {
         Ok(after)
     }
 
+    /// Changes fields of a record for the engine, by their places in the schema: read-only ones too,
+    /// but through all rules.
+    pub(crate) async fn set_values(
+        &mut self,
+        object: &ObjectRef,
+        id: Uuid,
+        values: Vec<(usize, Value)>,
+    ) -> Result<Row> {
+        let row = self.live_row(object, id).await?;
+        let mut all = row.values();
+        for (index, value) in values {
+            let place = index.checked_sub(SYSTEM_FIELDS);
+            if let Some(slot) = place.and_then(|place| all.get_mut(place)) {
+                *slot = value;
+            }
+        }
+        let meta = self.next_meta(&row);
+        let after = row.with_values(meta, all).map_err(|faults| {
+            faults
+                .into_result()
+                .err()
+                .map_or_else(|| not_found(object, id), Error::from)
+        })?;
+        self.stage(Some(row), after, Faults::default()).await
+    }
+
     /// Stages the removal of a record for good.
-    pub(super) fn remove(&mut self, row: &Row) {
+    pub(crate) fn remove(&mut self, row: &Row) {
         self.put(row.object(), row.id(), Some(row.clone()), None);
     }
 
@@ -443,8 +470,10 @@ impl UnitOfWork {
         let Some(tenant) = self.session.tenant() else {
             return Err(forbidden("nothing is written outside of a tenant"));
         };
-        if object.lifecycle() == Lifecycle::Log {
-            return Err(forbidden("entries of a log are written by the engine"));
+        match object.lifecycle() {
+            Lifecycle::Full => {}
+            Lifecycle::Log => return Err(forbidden("entries of a log are written by the engine")),
+            Lifecycle::Derived => return Err(forbidden("such records are kept by the engine")),
         }
         if object.scope() == ObjectScope::Platform
             && (row.id() != tenant.uuid() || row.is_deleted())
@@ -530,7 +559,9 @@ impl UnitOfWork {
     /// # Errors
     /// What hooks refuse.
     pub async fn prepare(mut self) -> Result<ChangeSet> {
-        self.change_set().await
+        let changes = self.change_set().await?;
+        self.forget_written(&changes);
+        Ok(changes)
     }
 
     async fn change_set(&mut self) -> Result<ChangeSet> {
@@ -570,11 +601,27 @@ impl UnitOfWork {
         let committed = committed.instrument(span).await;
         match committed {
             Ok(committed) => {
+                self.forget_written(&changes);
                 tracing::debug!(commit = %self.commit.id, rows = committed.rows, "committed");
                 Ok(self.commit)
             }
-            Err(error) => Err(self.explain(error, &changes).await),
+            Err(error) => {
+                if matches!(error, StorageError::Conflict { .. }) {
+                    let memory = &engine.shared.remembered;
+                    memory.forget(self.session.scope(), |_| true);
+                }
+                Err(self.explain(error, &changes).await)
+            }
         }
+    }
+
+    /// What was remembered of the objects that are written is not true any more.
+    fn forget_written(&self, changes: &ChangeSet) {
+        let memory = &self.session.engine().shared.remembered;
+        memory.forget(self.session.scope(), |object| {
+            let mut written = changes.changes.iter().map(|change| change.object().name());
+            written.any(|name| name == object)
+        });
     }
 
     /// Turns what the storage refused into what the caller can do about it.

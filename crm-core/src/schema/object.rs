@@ -97,6 +97,9 @@ pub enum Lifecycle {
     Full,
     /// Written once by the engine, together with the change that it tells of, and never changed.
     Log,
+    /// Kept by the engine in step with other records, such as the keys by which duplicates are
+    /// found: it can be made again from them, so it has no events and no caller writes it.
+    Derived,
 }
 
 /// Fields whose values together belong to one record only. Records in which one of the fields is
@@ -494,6 +497,13 @@ impl ObjectBuilder {
     #[must_use]
     pub const fn log(mut self) -> Self {
         self.schema.lifecycle = Lifecycle::Log;
+        self
+    }
+
+    /// The records are kept by the engine in step with others.
+    #[must_use]
+    pub const fn derived(mut self) -> Self {
+        self.schema.lifecycle = Lifecycle::Derived;
         self
     }
 

@@ -108,7 +108,7 @@ impl CommitStatement {
         let part = self.part();
         // Entries of logs do not change.
         let lock = match table.object.lifecycle() {
-            Lifecycle::Full => " FOR SHARE OF t",
+            Lifecycle::Full | Lifecycle::Derived => " FOR SHARE OF t",
             Lifecycle::Log => "",
         };
         let statement = &mut self.statement;

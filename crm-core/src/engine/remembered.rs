@@ -1,0 +1,106 @@
+//! [`Remembered`]: what rules look up for every write and which seldom changes, such as the
+//! tenant's duplicate rules, without a round trip each time.
+
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::UnitOfWork;
+use crate::error::Result;
+use crate::storage::Scope;
+
+/// For how long what was loaded is taken for true, in seconds, by the engine's clock: so late may
+/// another process see a change. The process that made it sees it at once.
+const SECONDS: i64 = 5;
+
+/// Settings of one tenant, ready to use, that are kept for a few seconds.
+///
+/// A rule that must not miss a change made by another process relies on the records it decided by
+/// ([`UnitOfWork::rely_on`]): a change then is a conflict, which drops what was remembered, and the
+/// call runs again.
+#[async_trait]
+pub(crate) trait Remembered: Send + Sync + Sized + 'static {
+    /// The objects that it is made of.
+    const OBJECTS: &'static [&'static str];
+
+    /// Reads it.
+    async fn load(work: &UnitOfWork) -> Result<Self>;
+}
+
+/// What an engine remembers.
+#[derive(Default)]
+pub(super) struct Memory {
+    tenants: Mutex<HashMap<Scope, Tenant>>,
+}
+
+#[derive(Default)]
+struct Tenant {
+    /// Rises with every change, so that what was loaded before it is not kept.
+    generation: u64,
+    known: HashMap<TypeId, Known>,
+}
+
+struct Known {
+    at: DateTime<Utc>,
+    objects: &'static [&'static str],
+    value: Arc<dyn Any + Send + Sync>,
+}
+
+impl Memory {
+    fn with<T>(&self, scope: &Scope, run: impl FnOnce(&mut Tenant) -> T) -> T {
+        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        run(tenants.entry(*scope).or_default())
+    }
+
+    /// Forgets what is made of objects that a commit wrote, or all after a conflict.
+    pub(super) fn forget(&self, scope: &Scope, wrote: impl Fn(&str) -> bool) {
+        self.with(scope, |tenant| {
+            tenant.generation += 1;
+            if tenant.known.is_empty() {
+                return;
+            }
+            let keeps = |known: &Known| !known.objects.iter().any(|object| wrote(object));
+            tenant.known.retain(|_, known| keeps(known));
+        });
+    }
+}
+
+impl UnitOfWork {
+    /// The tenant's `T`, with the changes staged here.
+    pub(crate) async fn remembered<T: Remembered>(&self) -> Result<Arc<T>> {
+        let touched = |name: &str| T::OBJECTS.contains(&name);
+        if self
+            .staged()
+            .iter()
+            .any(|change| touched(change.object().name()))
+        {
+            return Ok(Arc::new(T::load(self).await?));
+        }
+        let session = self.session();
+        let memory = &session.engine().shared.remembered;
+        let now = session.engine().clock().now();
+        let (known, generation) = memory.with(session.scope(), |tenant| {
+            let known = tenant.known.get(&TypeId::of::<T>());
+            let fresh = known.filter(|known| (now - known.at).abs() < TimeDelta::seconds(SECONDS));
+            (fresh.map(|known| known.value.clone()), tenant.generation)
+        });
+        if let Some(known) = known.and_then(|known| known.downcast::<T>().ok()) {
+            return Ok(known);
+        }
+        let value = Arc::new(T::load(self).await?);
+        memory.with(session.scope(), |tenant| {
+            if tenant.generation == generation {
+                let known = Known {
+                    at: now,
+                    objects: T::OBJECTS,
+                    value: value.clone(),
+                };
+                tenant.known.insert(TypeId::of::<T>(), known);
+            }
+        });
+        Ok(value)
+    }
+}

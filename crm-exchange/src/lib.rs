@@ -1,0 +1,2 @@
+//! Data in and out of the CRM engine: files of rows (CSV, XLSX, JSON lines), calendars and address
+//! cards, and whole tenants.
