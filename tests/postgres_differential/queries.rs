@@ -332,9 +332,14 @@ impl World {
                 StorageKind::Date | StorageKind::Timestamp
             )
         });
+        let lists = of(|field| field.storage_kind() == StorageKind::List);
         let mut condition = self.condition(tenant, &object);
         let mut groups = Vec::new();
         for _ in 0..self.random.below(3) {
+            if !lists.is_empty() && self.random.one_in(5) {
+                groups.push(Grouping::Entry(self.random.of(&lists)));
+                continue;
+            }
             if self.random.one_in(2) {
                 groups.push(Grouping::Field(self.random.of(&sortable)));
                 continue;

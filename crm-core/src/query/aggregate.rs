@@ -178,6 +178,9 @@ impl<E> Aggregate<E> {
     }
 
     /// One group for each value of the field; records without a value form a group, the last.
+    ///
+    /// By a list, such as the tags, there is one group for each entry: a record counts in the group
+    /// of each of its entries, and in none if it has no entries.
     #[must_use]
     pub fn group_by<T>(mut self, field: FieldOf<E, T>) -> Self {
         self.group_by.push(GroupBy {
@@ -324,6 +327,9 @@ fn unsupported(field: &str, operation: &'static str) -> QueryError {
 
 fn bind_group(group: &GroupBy, object: &ObjectRef) -> Result<Grouping, QueryError> {
     let (at, field) = locate(object, &group.field)?;
+    if at.member.is_none() && group.by.is_none() && field.storage_kind() == StorageKind::List {
+        return Ok(Grouping::Entry(at.index));
+    }
     if at.member.is_some() || !field.is_sortable() {
         return Err(unsupported(&group.field, "group_by"));
     }
@@ -488,6 +494,9 @@ pub enum Measure {
 pub enum Grouping {
     /// The value of a field.
     Field(usize),
+    /// Each entry of a list: a row is in as many groups as it has entries, of several lists in one
+    /// for each combination. A row without entries is in no group.
+    Entry(usize),
     /// The calendar unit that a date or moment falls into; the key is the unit's first day.
     Calendar {
         /// The field.
@@ -500,9 +509,17 @@ pub enum Grouping {
 }
 
 impl Grouping {
-    fn key(&self, row: &dyn AnyRecord) -> Value {
+    /// The groups that a row is in.
+    fn keys(&self, row: &dyn AnyRecord) -> Vec<Value> {
         match self {
-            Self::Field(index) => row.value(*index).into_owned(),
+            Self::Field(index) => vec![row.value(*index).into_owned()],
+            Self::Entry(index) => match row.value(*index) {
+                ValueRef::List(entries) => {
+                    let entries = entries.iter();
+                    entries.map(|entry| Value::Text(entry.clone())).collect()
+                }
+                _ => Vec::new(),
+            },
             Self::Calendar {
                 index,
                 unit,
@@ -511,12 +528,32 @@ impl Grouping {
                 let day = match row.value(*index) {
                     ValueRef::Date(day) => day,
                     ValueRef::Timestamp(at) => at.with_timezone(&time_zone.tz()).date_naive(),
-                    _ => return Value::Null,
+                    _ => return vec![Value::Null],
                 };
-                Value::Date(unit.start_of(day))
+                vec![Value::Date(unit.start_of(day))]
             }
         }
     }
+}
+
+/// Every combination of one key of each grouping.
+fn combinations(groups: &[Grouping], row: &dyn AnyRecord) -> Vec<Key> {
+    let mut combined = vec![Key(Vec::with_capacity(groups.len()))];
+    for group in groups {
+        let keys = group.keys(row);
+        if let [one] = keys.as_slice() {
+            for key in &mut combined {
+                key.0.push(one.clone());
+            }
+            continue;
+        }
+        let longer = |key: &Key, one: &Value| Key(key.0.iter().chain([one]).cloned().collect());
+        combined = combined
+            .iter()
+            .flat_map(|key| keys.iter().map(move |one| longer(key, one)))
+            .collect();
+    }
+    combined
 }
 
 /// One group of an aggregate.
@@ -616,24 +653,20 @@ impl<'a> Aggregator<'a> {
 
     /// Adds a row that fulfils the query's condition.
     pub fn add(&mut self, row: &dyn AnyRecord) {
-        let key = Key(self
-            .query
-            .groups
-            .iter()
-            .map(|group| group.key(row))
-            .collect());
         let count = self.query.measures.len();
-        let sums = self
-            .groups
-            .entry(key)
-            .or_insert_with(|| vec![Sum::default(); count]);
-        for (measure, sum) in self.query.measures.iter().zip(sums) {
-            if !sum.add(measure, row)
-                && let Measure::Sum(index)
-                | Measure::Average(index)
-                | Measure::WeightedSum { amount: index, .. } = measure
-            {
-                self.overflow = Some(*index);
+        for key in combinations(&self.query.groups, row) {
+            let sums = self
+                .groups
+                .entry(key)
+                .or_insert_with(|| vec![Sum::default(); count]);
+            for (measure, sum) in self.query.measures.iter().zip(sums) {
+                if !sum.add(measure, row)
+                    && let Measure::Sum(index)
+                    | Measure::Average(index)
+                    | Measure::WeightedSum { amount: index, .. } = measure
+                {
+                    self.overflow = Some(*index);
+                }
             }
         }
     }

@@ -4,6 +4,8 @@
 //! library's agree from 1970 to 2099; the server's tells some zones' older past differently, and
 //! knows summer times after 2099, which the library's does not.
 
+use std::fmt::Write as _;
+
 use crm_core::query::{AggregateQuery, CalendarUnit, Group, Grouping, Measure, QueryError};
 use crm_core::schema::{StorageKind, Value};
 use crm_core::storage::{Scope, StorageError};
@@ -33,7 +35,17 @@ pub(crate) fn aggregate(
     }
     let mut statement = Statement::scoped(scope);
     let mut columns = vec!["count(*)".to_owned()];
-    for grouping in &query.groups {
+    let mut entries = String::new();
+    for (place, grouping) in query.groups.iter().enumerate() {
+        if let Grouping::Entry(index) = grouping {
+            let list = own(table, *index).unwrap_or_else(|| "NULL::text[]".to_owned());
+            let _ = write!(
+                entries,
+                " CROSS JOIN LATERAL unnest({list}) AS e{place}(entry)"
+            );
+            columns.push(format!("e{place}.entry COLLATE \"C\""));
+            continue;
+        }
         let key = key(&mut statement, table, grouping);
         columns.push(key);
     }
@@ -58,12 +70,12 @@ pub(crate) fn aggregate(
             " FROM (SELECT c.* FROM {table} AS c WHERE scope.is_set AND {own} AND {condition} \
              AND few.ids IS NOT NULL AND c.\"id\" = ANY(few.ids) \
              UNION ALL SELECT c.* FROM {table} AS c WHERE scope.is_set AND {own} AND {condition} \
-             AND few.ids IS NULL) AS c",
+             AND few.ids IS NULL) AS c{entries}",
             table = table.sql
         ));
     } else {
         statement.push(&format!(
-            " FROM {} AS c WHERE scope.is_set AND {own} AND {condition}",
+            " FROM {} AS c{entries} WHERE scope.is_set AND {own} AND {condition}",
             table.sql
         ));
     }
@@ -251,6 +263,7 @@ impl Reader<'_> {
         for grouping in &self.query.groups {
             keys.push(match grouping {
                 Grouping::Field(index) => self.field(*index)?,
+                Grouping::Entry(index) => self.value(StorageKind::Text, Some(*index))?,
                 Grouping::Calendar { index, .. } => self.value(StorageKind::Date, Some(*index))?,
                 _ => Value::Null,
             });

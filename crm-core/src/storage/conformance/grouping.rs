@@ -5,8 +5,8 @@ use super::fixtures::worth;
 use super::harness::{dec, row};
 use super::objects::{Specimen, State};
 use super::{Harness, Outcome};
-use crate::query::{AggregateQuery, Grouping, Measure};
-use crate::schema::{Entity, Value};
+use crate::query::{AggregateQuery, Condition, Filter, Grouping, ListMatch, Measure};
+use crate::schema::{Entity, Registry, Value};
 
 pub(super) async fn aggregates_by_field(h: &Harness) -> Outcome {
     let bench = h.bench();
@@ -149,4 +149,70 @@ pub(super) async fn aggregates_by_several_fields(h: &Harness) -> Outcome {
         (key(State::Lost, None), vec![decimal("4")?]),
     ];
     expect_groups(&bench, &query, expected, "groups by two fields").await
+}
+
+pub(super) async fn aggregates_by_entries_of_lists(h: &Harness) -> Outcome {
+    let bench = h.bench();
+    let mut rows = Vec::new();
+    for (tags, labels, amount) in [
+        (vec!["b", "a"], Some(vec!["x"]), "1"),
+        (vec!["a"], None, "2"),
+        (vec![], Some(vec!["x", "y"]), "4"),
+        (vec!["A", "ä"], Some(vec![]), "8"),
+        (vec!["b", "c", "a"], Some(vec!["y", "x"]), "16"),
+    ] {
+        let owned = |texts: Vec<&str>| texts.into_iter().map(Into::into).collect::<Vec<String>>();
+        rows.push(row(Specimen {
+            tags: owned(tags),
+            labels: labels.map(owned),
+            ..worth("G", dec(amount)?)
+        }));
+    }
+    bench.insert(rows).await?;
+    let text = |text: &str| Value::from(text);
+    let measures = vec![Measure::Count, Measure::Sum(field("amount")?)];
+    let tags = Grouping::Entry(field("tags")?);
+    let by_tag = query(measures.clone(), vec![tags]);
+    // A row is in the group of each of its entries; one without entries is in none.
+    let expected = vec![
+        (vec![text("A")], vec![count(1), decimal("8")?]),
+        (vec![text("a")], vec![count(3), decimal("19")?]),
+        (vec![text("b")], vec![count(2), decimal("17")?]),
+        (vec![text("c")], vec![count(1), decimal("16")?]),
+        (vec![text("ä")], vec![count(1), decimal("8")?]),
+    ];
+    expect_groups(&bench, &by_tag, expected, "groups by the entries of a list").await?;
+    // Only of the rows that fulfil the condition, also where that is about the list itself.
+    let mut tagged = by_tag.clone();
+    let registry = Registry::default();
+    let a = Filter::List {
+        field: "tags".into(),
+        op: ListMatch::Any,
+        values: vec!["c".into(), "A".into()],
+    };
+    tagged.condition = Condition::bind(&a, Specimen::schema(), &registry)?;
+    let expected = ["A", "a", "b", "c", "ä"].map(|tag| (vec![text(tag)], vec![count(1)]));
+    tagged.measures = vec![Measure::Count];
+    expect_groups(
+        &bench,
+        &tagged,
+        expected.to_vec(),
+        "groups by the entries of some",
+    )
+    .await?;
+    // An empty list and a missing one are alike; of two lists each combination is a group.
+    let labels = Grouping::Entry(field("labels")?);
+    let both = query(vec![Measure::Count], vec![labels, tags]);
+    let expected = [("x", "a", 2), ("x", "b", 2), ("x", "c", 1)]
+        .into_iter()
+        .chain([("y", "a", 1), ("y", "b", 1), ("y", "c", 1)])
+        .map(|(label, tag, rows)| (vec![text(label), text(tag)], vec![count(rows)]))
+        .collect();
+    expect_groups(
+        &bench,
+        &both,
+        expected,
+        "groups by the entries of two lists",
+    )
+    .await
 }

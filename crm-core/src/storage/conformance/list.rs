@@ -173,6 +173,7 @@ macro_rules! __conformance_list {
                 aggregates_by_field
                 aggregates_by_every_kind
                 aggregates_by_several_fields
+                aggregates_by_entries_of_lists
             }
             aggregates in calendar {
                 aggregates_by_day_of_a_zone

@@ -264,6 +264,8 @@ defects! {
         NullKeysMissing,
         /// Groups texts in whatever case.
         GroupsWithoutCase,
+        /// Groups by the first entry of a list only.
+        GroupsByFirstEntry,
         /// Groups by the days of Greenwich.
         DaysInUtc,
         /// Takes one offset for the whole year.

@@ -162,17 +162,16 @@ impl BrokenStorage {
 
     /// The row as it counts for groups.
     fn grouped_as(&self, query: &AggregateQuery, row: Row) -> Row {
-        if !self.has(Defect::GroupsWithoutCase) {
-            return row;
-        }
         let mut values = row.values();
         for group in &query.groups {
-            if let Grouping::Field(index) = group
-                && let Some(Value::Text(text)) = index
-                    .checked_sub(SYSTEM_FIELDS)
-                    .and_then(|place| values.get_mut(place))
-            {
-                *text = fold_case(text);
+            let (Grouping::Field(index) | Grouping::Entry(index)) = group else {
+                continue;
+            };
+            let place = index.checked_sub(SYSTEM_FIELDS);
+            match (self.defect, place.and_then(|place| values.get_mut(place))) {
+                (Defect::GroupsWithoutCase, Some(Value::Text(text))) => *text = fold_case(text),
+                (Defect::GroupsByFirstEntry, Some(Value::List(entries))) => entries.truncate(1),
+                _ => {}
             }
         }
         row.with_values(row.meta(), values).unwrap_or(row)
