@@ -51,6 +51,7 @@ pub mod prelude {
     pub use crm_audit::{AuditEvent, AuditExt, AuditKind};
     pub use crm_core::accounts::{Account, AccountType};
     pub use crm_core::activities::{Activity, ActivityLinks, ActivityStatus, ActivityType};
+    pub use crm_core::collaboration::{Comment, CommentKind, Follower, Mention};
     pub use crm_core::contacts::{Contact, ContactStatus};
     pub use crm_core::deals::{Deal, DealStageChange, DealStatus, DealType, Priority};
     pub use crm_core::identity::{Team, TeamMember, TeamRole, User};

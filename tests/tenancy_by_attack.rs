@@ -335,6 +335,9 @@ async fn typed_operations_find_nothing_of_another_tenant() {
         Deal,
         DealStageChange,
         Activity,
+        Comment,
+        Mention,
+        Follower,
         AuditEvent,
         common::Property,
     );

@@ -17,6 +17,7 @@ extern crate self as crm_core;
 
 pub mod accounts;
 pub mod activities;
+pub mod collaboration;
 pub mod contacts;
 pub mod deals;
 pub mod engine;
@@ -65,6 +66,9 @@ pub fn objects() -> Vec<schema::ObjectRef> {
         deals::DealStageChange::schema(),
         leads::Lead::schema(),
         activities::Activity::schema(),
+        collaboration::Comment::schema(),
+        collaboration::Mention::schema(),
+        collaboration::Follower::schema(),
     ]
     .map(Clone::clone)
     .to_vec()
@@ -83,6 +87,7 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
         std::sync::Arc::new(pipelines::StageRules),
         std::sync::Arc::new(deals::DealRules),
         std::sync::Arc::new(activities::ActivityRules),
+        std::sync::Arc::new(collaboration::CommentRules),
     ]
 }
 

@@ -3,6 +3,9 @@
 DROP TABLE
     "crm"."member_values",
     "crm"."audit_events",
+    "crm"."followers",
+    "crm"."mentions",
+    "crm"."comments",
     "crm"."activities",
     "crm"."leads",
     "crm"."deal_stage_history",

@@ -1019,6 +1019,110 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."activities" TO "crm_app";
 CREATE POLICY "search" ON "crm"."activities" FOR SELECT TO "crm_search" USING (true);
 GRANT SELECT ("tenant_id", "id", "deleted_at", "tags", "search_vector") ON "crm"."activities" TO "crm_search";
 
+CREATE TABLE "crm"."comments" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "object" varchar(100) COLLATE "C" NOT NULL,
+    "record_id" uuid NOT NULL,
+    "body" varchar(32768) COLLATE "C" NOT NULL,
+    "kind" varchar(50) COLLATE "C" NOT NULL,
+    "title" varchar(255) COLLATE "C",
+    "reply_to_id" uuid,
+    "is_pinned" boolean NOT NULL,
+    "edited_at" timestamptz,
+    "search_vector" tsvector GENERATED ALWAYS AS (
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("body") <> length("body") THEN "crm".search_text("body") ELSE coalesce("body", '') END), 'A')
+        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("title") <> length("title") THEN "crm".search_text("title") ELSE coalesce("title", '') END), 'B')
+    ) STORED,
+    CONSTRAINT "comments_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "comments_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "comments_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "comments_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "comments_kind_check" CHECK ("kind" IN ('comment', 'note'))
+);
+CREATE INDEX "comments_record_id_created_at_id_idx" ON "crm"."comments" ("tenant_id", "record_id", "created_at", "id");
+CREATE INDEX "comments_created_at_id_idx" ON "crm"."comments" ("tenant_id", "created_at", "id");
+CREATE INDEX "comments_updated_at_id_idx" ON "crm"."comments" ("tenant_id", "updated_at", "id");
+CREATE INDEX "comments_reply_to_id_idx" ON "crm"."comments" ("tenant_id", "reply_to_id");
+CREATE INDEX "comments_search_vector_idx" ON "crm"."comments" USING gin ("search_vector");
+ALTER TABLE "crm"."comments" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."comments"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."comments" TO "crm_app";
+CREATE POLICY "search" ON "crm"."comments" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at", "search_vector") ON "crm"."comments" TO "crm_search";
+
+CREATE TABLE "crm"."mentions" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "comment_id" uuid NOT NULL,
+    "user_id" uuid NOT NULL,
+    "read_at" timestamptz,
+    CONSTRAINT "mentions_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "mentions_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "mentions_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "mentions_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous'))
+);
+CREATE UNIQUE INDEX "mentions_comment_id_user_id_key" ON "crm"."mentions" ("tenant_id", "comment_id", "user_id") WHERE "deleted_at" IS NULL;
+CREATE INDEX "mentions_user_id_read_at_id_idx" ON "crm"."mentions" ("tenant_id", "user_id", "read_at", "id");
+CREATE INDEX "mentions_created_at_id_idx" ON "crm"."mentions" ("tenant_id", "created_at", "id");
+CREATE INDEX "mentions_updated_at_id_idx" ON "crm"."mentions" ("tenant_id", "updated_at", "id");
+CREATE INDEX "mentions_comment_id_idx" ON "crm"."mentions" ("tenant_id", "comment_id");
+ALTER TABLE "crm"."mentions" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."mentions"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."mentions" TO "crm_app";
+
+CREATE TABLE "crm"."followers" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "object" varchar(100) COLLATE "C" NOT NULL,
+    "record_id" uuid NOT NULL,
+    "user_id" uuid NOT NULL,
+    CONSTRAINT "followers_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "followers_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "followers_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "followers_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous'))
+);
+CREATE UNIQUE INDEX "followers_record_id_object_user_id_key" ON "crm"."followers" ("tenant_id", "record_id", "object", "user_id") WHERE "deleted_at" IS NULL;
+CREATE INDEX "followers_user_id_created_at_id_idx" ON "crm"."followers" ("tenant_id", "user_id", "created_at", "id");
+CREATE INDEX "followers_created_at_id_idx" ON "crm"."followers" ("tenant_id", "created_at", "id");
+CREATE INDEX "followers_updated_at_id_idx" ON "crm"."followers" ("tenant_id", "updated_at", "id");
+ALTER TABLE "crm"."followers" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."followers"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."followers" TO "crm_app";
+
 CREATE TABLE "crm"."audit_events" (
     "tenant_id" uuid NOT NULL,
     "id" uuid NOT NULL,
@@ -1140,6 +1244,14 @@ ALTER TABLE "crm"."activities" ADD CONSTRAINT "activities_owner_id_fkey"
     FOREIGN KEY ("tenant_id", "owner_id") REFERENCES "crm"."users" ("tenant_id", "id");
 ALTER TABLE "crm"."activities" ADD CONSTRAINT "activities_assigned_to_fkey"
     FOREIGN KEY ("tenant_id", "assigned_to") REFERENCES "crm"."users" ("tenant_id", "id");
+ALTER TABLE "crm"."comments" ADD CONSTRAINT "comments_reply_to_id_fkey"
+    FOREIGN KEY ("tenant_id", "reply_to_id") REFERENCES "crm"."comments" ("tenant_id", "id");
+ALTER TABLE "crm"."mentions" ADD CONSTRAINT "mentions_comment_id_fkey"
+    FOREIGN KEY ("tenant_id", "comment_id") REFERENCES "crm"."comments" ("tenant_id", "id");
+ALTER TABLE "crm"."mentions" ADD CONSTRAINT "mentions_user_id_fkey"
+    FOREIGN KEY ("tenant_id", "user_id") REFERENCES "crm"."users" ("tenant_id", "id");
+ALTER TABLE "crm"."followers" ADD CONSTRAINT "followers_user_id_fkey"
+    FOREIGN KEY ("tenant_id", "user_id") REFERENCES "crm"."users" ("tenant_id", "id");
 -- Functions are everybody's until that is taken back.
 REVOKE ALL ON FUNCTION "crm".fold_case FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION "crm".fold_case TO "crm_app";

@@ -182,6 +182,17 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
         )
         .await
         .unwrap();
+    let comment = session
+        .comments()
+        .write(contact.id, "@grace, call him back")
+        .await
+        .unwrap();
+    session.comments().reply(comment.id, "Done.").await.unwrap();
+    session
+        .followers()
+        .follow(contact.id, user.id)
+        .await
+        .unwrap();
     Populated {
         user: user.id,
         team: team.id,
@@ -356,6 +367,9 @@ async fn rebuilt(
         PipelineStage,
         Deal,
         Activity,
+        Comment,
+        Mention,
+        Follower,
         Property,
     );
     panic!("the object {object} is not known to this test: add it above");

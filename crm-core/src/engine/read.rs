@@ -46,6 +46,27 @@ impl UnitOfWork {
         }
     }
 
+    /// The records with these ids in the same order, deleted ones included and unknown ones left
+    /// out, with the changes staged here. What is not staged is read at once.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn rows(&self, object: &ObjectRef, ids: &[Uuid]) -> Result<Vec<Row>> {
+        let is_staged = |id: &&Uuid| self.place(object, **id).is_some();
+        let wanted: Vec<Uuid> = ids.iter().filter(|id| !is_staged(id)).copied().collect();
+        let mut stored: HashMap<Uuid, Row> = HashMap::new();
+        if !wanted.is_empty() {
+            let storage = self.session.engine().storage();
+            let rows = storage.get(self.session.scope(), object, &wanted).await?;
+            stored.extend(rows.into_iter().map(|row| (row.id(), row)));
+        }
+        let find = |id: &Uuid| match self.place(object, *id) {
+            Some(change) => change.after().cloned(),
+            None => stored.get(id).cloned(),
+        };
+        Ok(ids.iter().filter_map(find).collect())
+    }
+
     /// The rows that answer a query, with the changes staged here.
     ///
     /// # Errors

@@ -110,22 +110,16 @@ impl<'a, E: Entity> Records<'a, E> {
     /// # Errors
     /// Those of the storage.
     pub async fn get_all(&self, ids: &[Id<E>]) -> Result<Vec<Arc<Record<E>>>> {
+        let ids: Vec<_> = ids.iter().map(|id| id.uuid()).collect();
         let rows = match &self.workspace {
             Workspace::Session(session) => {
-                let ids: Vec<_> = ids.iter().map(|id| id.uuid()).collect();
                 session
                     .engine()
                     .storage()
                     .get(session.scope(), E::schema(), &ids)
                     .await?
             }
-            Workspace::Unit(work) => {
-                let mut rows = Vec::with_capacity(ids.len());
-                for id in ids {
-                    rows.extend(work.row(E::schema(), id.uuid()).await?);
-                }
-                rows
-            }
+            Workspace::Unit(work) => work.rows(E::schema(), &ids).await?,
         };
         rows.into_iter()
             .filter(|row| !row.is_deleted())
@@ -382,7 +376,7 @@ impl UnitOfWork {
     }
 
     /// Changes a record as the caller read it; the commit finds out whether it still stands so.
-    async fn change_record<E: Entity>(
+    pub(crate) async fn change_record<E: Entity>(
         &mut self,
         record: Arc<Record<E>>,
         change: &(impl Fn(&mut E) + Sync + ?Sized),

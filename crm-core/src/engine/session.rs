@@ -6,6 +6,7 @@ use super::{Engine, NamedRecords, Records, RequestContext, UnitOfWork, Workspace
 use crate::Id;
 use crate::accounts::Account;
 use crate::activities::Activity;
+use crate::collaboration::{Comment, Follower, Mention};
 use crate::contacts::Contact;
 use crate::deals::Deal;
 use crate::error::{Error, Result};
@@ -138,6 +139,12 @@ entry_points! {
     deals -> Deal;
     /// The activities: calls, meetings, tasks.
     activities -> Activity;
+    /// The comments and notes on records.
+    comments -> Comment;
+    /// Who is mentioned in comments.
+    mentions -> Mention;
+    /// Who follows records.
+    followers -> Follower;
     /// The users of the tenant.
     users -> User;
     /// The teams and their members.

@@ -410,6 +410,16 @@ impl UnitOfWork {
         values: Vec<(usize, Value)>,
     ) -> Result<Row> {
         let row = self.live_row(object, id).await?;
+        self.set_row_values(&row, values).await
+    }
+
+    /// Like [`set_values`](Self::set_values), with the record as it was read: the commit finds out
+    /// whether it still stands so.
+    pub(crate) async fn set_row_values(
+        &mut self,
+        row: &Row,
+        values: Vec<(usize, Value)>,
+    ) -> Result<Row> {
         let mut all = row.values();
         for (index, value) in values {
             let place = index.checked_sub(SYSTEM_FIELDS);
@@ -417,14 +427,13 @@ impl UnitOfWork {
                 *slot = value;
             }
         }
-        let meta = self.next_meta(&row);
+        let meta = self.next_meta(row);
         let after = row.with_values(meta, all).map_err(|faults| {
-            faults
-                .into_result()
-                .err()
-                .map_or_else(|| not_found(object, id), Error::from)
+            let faults = faults.into_result().err();
+            faults.map_or_else(|| not_found(row.object(), row.id()), Error::from)
         })?;
-        self.stage(Some(row), after, Faults::default()).await
+        self.stage(Some(row.clone()), after, Faults::default())
+            .await
     }
 
     /// Stages the removal of a record for good.

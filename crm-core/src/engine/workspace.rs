@@ -140,6 +140,7 @@ pub(crate) trait Settle: Sized {
 }
 
 impl Settle for () {}
+impl Settle for bool {}
 impl Settle for usize {}
 impl<A: Settle, B: Settle> Settle for (A, B) {
     fn settle(self, work: &UnitOfWork) -> Self {

@@ -191,6 +191,17 @@ impl<E> Aggregate<E> {
         self
     }
 
+    /// Like [`group_by`](Self::group_by), with a name that is checked when the query runs.
+    #[must_use]
+    pub fn group_by_name(mut self, field: impl Into<Cow<'static, str>>) -> Self {
+        self.group_by.push(GroupBy {
+            field: field.into(),
+            by: None,
+            time_zone: None,
+        });
+        self
+    }
+
     /// One group for each day, week, month, quarter or year of a date or moment, in the calendar
     /// of `time_zone`. Its key is the unit's first day.
     #[must_use]
