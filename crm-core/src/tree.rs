@@ -38,8 +38,8 @@ pub(crate) async fn ensure_no_cycle<E: Entity>(
         let Some(record) = work.lookup(current).await? else {
             return Ok(());
         };
-        work.rely_on(&*record);
         next = parent_of(&record.data);
+        work.rely_on_row(record);
     }
     Err(RuleViolation::new(
         "too_deep",

@@ -360,7 +360,7 @@ impl<'a> Checks<'a> {
             return Ok(());
         }
         if let Some(wanted) = unreferenced.iter().find(|wanted| self.is_held(wanted)) {
-            return Err(still_referred_to(wanted));
+            return Err(self.still_referred_to(wanted));
         }
         let mut by_id: Vec<&Unreferenced> = unreferenced.iter().collect();
         by_id.sort_unstable_by_key(|wanted| wanted.id);
@@ -368,7 +368,9 @@ impl<'a> Checks<'a> {
             let Some(after) = step.change.after().filter(|after| !after.is_deleted()) else {
                 continue;
             };
-            for field in step.object().references() {
+            let object = step.object();
+            let records = object.record_links().iter().map(|link| &link.id);
+            for field in object.references().iter().chain(records) {
                 let Some(id) = after.value(*field).as_uuid() else {
                     continue;
                 };
@@ -379,12 +381,19 @@ impl<'a> Checks<'a> {
                     .take_while(|wanted| wanted.id == id);
                 for wanted in same_id {
                     if wanted.field == *field && wanted.object == *step.object() {
-                        return Err(still_referred_to(wanted));
+                        return Err(self.still_referred_to(wanted));
                     }
                 }
             }
         }
         Ok(())
+    }
+
+    fn still_referred_to(&self, wanted: &Unreferenced) -> StorageError {
+        StorageError::Conflict {
+            object: self.changes.target_of(wanted).unwrap_or_default().to_owned(),
+            id: wanted.id,
+        }
     }
 
     /// Whether a stored row that stays as it is, and is not deleted, refers to the row.
@@ -393,13 +402,9 @@ impl<'a> Checks<'a> {
         let Some(table) = self.view.table(object) else {
             return false;
         };
-        let target = target_of(object, wanted.field);
-        let mut references = table.layout().references().iter();
         // Without an index there is no row yet that has the reference.
-        let Some(map) = references
-            .find(|own| own.field == wanted.field && own.target == target)
-            .and_then(|own| table.map(own.index))
-        else {
+        let index = table.layout().led_by(wanted.field);
+        let Some(map) = index.and_then(|index| table.map(index)) else {
             return false;
         };
         let mut key = Key::default();
@@ -475,13 +480,6 @@ fn conflict(object: &ObjectRef, id: Uuid) -> StorageError {
     StorageError::Conflict {
         object: object.name().to_owned(),
         id,
-    }
-}
-
-fn still_referred_to(wanted: &Unreferenced) -> StorageError {
-    StorageError::Conflict {
-        object: target_of(&wanted.object, wanted.field).to_owned(),
-        id: wanted.id,
     }
 }
 

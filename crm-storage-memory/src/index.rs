@@ -142,8 +142,7 @@ impl Layout {
             self.add(IndexKind::Unique(unique.clone()));
         }
         for field in object.references() {
-            let led = |kind: &IndexKind| matches!(kind, IndexKind::Fields(fields) if fields.first() == Some(field));
-            let index = match self.indexes.iter().position(led) {
+            let index = match self.led_by(*field) {
                 Some(index) => index,
                 None => self.add(IndexKind::Fields(vec![*field])),
             };
@@ -157,6 +156,12 @@ impl Layout {
                 self.references.push(reference);
             }
         }
+    }
+
+    /// The place of an index that begins with the field.
+    pub(crate) fn led_by(&self, field: usize) -> Option<usize> {
+        let led = |kind: &IndexKind| matches!(kind, IndexKind::Fields(fields) if fields.first() == Some(&field));
+        self.indexes.iter().position(led)
     }
 
     fn has_fields(&self, wanted: &[usize]) -> bool {

@@ -389,16 +389,13 @@ impl<'a> Plan<'a> {
     fn unreferenced(&self) -> Vec<Unwanted<'_>> {
         let mut all: Vec<Unwanted<'_>> = Vec::new();
         for wanted in &self.changes.unreferenced {
-            let reference = wanted
-                .object
-                .fields()
-                .get(wanted.field)
-                .and_then(|field| field.reference());
-            let Some((target, _)) = reference else {
+            let Some(target) = self.changes.target_of(wanted) else {
                 continue;
             };
             let same = |other: &&mut Unwanted<'_>| {
-                *other.object == wanted.object && other.field == wanted.field
+                *other.object == wanted.object
+                    && other.field == wanted.field
+                    && other.target == target
             };
             match all.iter_mut().find(same) {
                 Some(other) => other.ids.push(wanted.id),

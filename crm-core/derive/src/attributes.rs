@@ -61,6 +61,8 @@ pub(crate) struct FieldAttributes {
     pub(crate) currency: Option<LitStr>,
     pub(crate) references: Option<LitStr>,
     pub(crate) on_delete: Option<Ident>,
+    pub(crate) record_of: Option<LitStr>,
+    pub(crate) merge: Option<Ident>,
     pub(crate) read_only: bool,
     pub(crate) personal: bool,
     pub(crate) sensitive: bool,
@@ -197,6 +199,23 @@ impl FieldAttributes {
                 };
                 self.on_delete = Some(Ident::new(variant, text.span()));
             }
+            "record_of" => self.record_of = Some(snake_case(meta.value()?.parse()?)?),
+            "merge" => {
+                let text: LitStr = meta.value()?.parse()?;
+                let variant = match text.value().as_str() {
+                    "any" => "Any",
+                    "greatest" => "Greatest",
+                    "least" => "Least",
+                    "survivor" => "Survivor",
+                    _ => {
+                        return Err(Error::new(
+                            text.span(),
+                            "expected \"any\", \"greatest\", \"least\" or \"survivor\"",
+                        ));
+                    }
+                };
+                self.merge = Some(Ident::new(variant, text.span()));
+            }
             "read_only" => self.read_only = true,
             "personal" => self.personal = true,
             "sensitive" => self.sensitive = true,
@@ -209,9 +228,9 @@ impl FieldAttributes {
             _ => {
                 return Err(meta.error(
                     "unknown attribute: expected `required`, `max_len`, `multiline`, `min`, `max`, \
-                     `precision`, `scale`, `currency`, `references`, `on_delete`, `read_only`, \
-                     `personal`, `sensitive`, `searchable`, `indexed`, `ignore_case`, `default`, \
-                     `flatten` or `prefix`",
+                     `precision`, `scale`, `currency`, `references`, `on_delete`, `record_of`, \
+                     `merge`, `read_only`, `personal`, `sensitive`, `searchable`, `indexed`, \
+                     `ignore_case`, `default`, `flatten` or `prefix`",
                 ));
             }
         }

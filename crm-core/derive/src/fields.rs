@@ -85,6 +85,14 @@ fn member<'a>(field: &'a Field, errors: &mut Errors) -> Option<Member<'a>> {
             errors.at(on_delete.span(), "\"set_null\" needs an `Option`");
         }
     }
+    if let Some(record_of) = &given.record_of
+        && (given.references.is_some() || given.flatten)
+    {
+        errors.at(
+            record_of.span(),
+            "`record_of` goes with neither `references` nor `flatten`",
+        );
+    }
     if let Some(prefix) = &given.prefix
         && !given.flatten
     {
@@ -107,6 +115,7 @@ fn member<'a>(field: &'a Field, errors: &mut Errors) -> Option<Member<'a>> {
 pub(crate) fn group(input: &DeriveInput, root: &Tokens) -> Result<Tokens> {
     let mut errors = Errors::default();
     let members = members(input, &mut errors)?;
+    check_record_links(&members, &mut errors);
     errors.finish()?;
     let name = &input.ident;
     let shared = shared(name, &members, root);
@@ -125,6 +134,7 @@ pub(crate) fn entity(input: &DeriveInput, root: &Tokens) -> Result<Tokens> {
         }
     }
     check_names(&attributes, &members, &mut errors);
+    check_record_links(&members, &mut errors);
     errors.finish()?;
 
     let (object, table) = (&attributes.object, &attributes.table);
@@ -227,6 +237,23 @@ fn check_names(attributes: &EntityAttributes, members: &[Member<'_>], errors: &m
             errors.at(
                 member.ident.span(),
                 "every object has a field of this name already",
+            );
+        }
+    }
+}
+
+/// The field that names the object stands beside the one with the id.
+fn check_record_links(members: &[Member<'_>], errors: &mut Errors) {
+    for member in members {
+        let Some(record_of) = &member.attributes.record_of else {
+            continue;
+        };
+        let named = record_of.value();
+        let object = members.iter().find(|other| *other.ident == named);
+        if object.is_none_or(|object| object.attributes.flatten || object.ident == member.ident) {
+            errors.at(
+                record_of.span(),
+                "the struct has no such field to name the object",
             );
         }
     }
@@ -367,6 +394,14 @@ fn describe_member(member: &Member<'_>, root: &Tokens) -> Tokens {
         };
     }
     let field_type = field_type(member, root);
+    let record_of = given.record_of.as_ref().map(|field| {
+        quote!(field.record_of =
+            ::core::option::Option::Some(::std::borrow::Cow::Borrowed(#field));)
+    });
+    let merge = given
+        .merge
+        .as_ref()
+        .map(|rule| quote!(field.merge = #root::schema::MergeRule::#rule;));
     let text = &member.help;
     let required = given.required.is_some() || member.inner().is_none();
     let default = default_value(member, root);
@@ -376,6 +411,8 @@ fn describe_member(member: &Member<'_>, root: &Tokens) -> Tokens {
             field.help = ::std::borrow::Cow::Borrowed(#text);
             field.required = #required;
             field.default = #default;
+            #record_of
+            #merge
             #privacy
             #(#flags)*
             fields.push(field);
@@ -465,16 +502,21 @@ fn limits(members: &[Member<'_>], root: &Tokens) -> Tokens {
         if let Some(span) = number {
             checks.push(quote_spanned!(span=> number::<#ty>();));
         }
+        if let Some(record_of) = &given.record_of {
+            checks.push(quote_spanned!(record_of.span()=> record::<#ty>();));
+        }
     }
     if checks.is_empty() {
         return Tokens::new();
     }
     quote! {
         const _: fn() = || {
-            #[allow(dead_code, reason = "one of the two may have no field to check")]
+            #[allow(dead_code, reason = "some may have no field to check")]
             const fn length<T: #root::schema::LengthLimited>() {}
-            #[allow(dead_code, reason = "one of the two may have no field to check")]
+            #[allow(dead_code, reason = "some may have no field to check")]
             const fn number<T: #root::schema::NumberLimited>() {}
+            #[allow(dead_code, reason = "some may have no field to check")]
+            const fn record<T: #root::schema::RecordId>() {}
             #(#checks)*
         };
     }

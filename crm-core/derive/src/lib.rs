@@ -42,6 +42,8 @@ use syn::{DeriveInput, Ident, parse_macro_input};
 /// | `min = 0`, `max = 100`, `precision = 15`, `scale = 2` | limits of a number |
 /// | `currency = "currency"` | an amount of money; names the field with its currency |
 /// | `references = "account"`, `on_delete = "set_null"` | a reference; `restrict` (default), `set_null` or `cascade` |
+/// | `record_of = "object"` | the `Uuid` of a record of any object; names the field that holds the object's name |
+/// | `merge = "any"` | which value counts in a merge: `any`, `greatest`, `least` or `survivor` instead of what the type says |
 /// | `read_only` | only the engine writes it |
 /// | `personal`, `sensitive` | about a person; a secret |
 /// | `searchable`, `indexed`, `ignore_case` | how it is found and compared |

@@ -108,10 +108,10 @@ pub struct Account {
     #[field(indexed)]
     pub health_score: Score,
     /// When something was last done with it.
-    #[field(read_only, indexed)]
+    #[field(read_only, indexed, merge = "greatest")]
     pub last_activity_at: Option<DateTime<Utc>>,
     /// When something is planned next.
-    #[field(read_only)]
+    #[field(read_only, merge = "least")]
     pub next_activity_at: Option<DateTime<Utc>>,
     /// Values of the tenant's own fields.
     #[field(default = json!({}))]

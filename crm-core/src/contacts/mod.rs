@@ -87,13 +87,13 @@ pub struct Contact {
     #[field(flatten, read_only)]
     pub deal_stats: DealStats,
     /// When the person was last approached.
-    #[field(read_only)]
+    #[field(read_only, merge = "greatest")]
     pub last_contacted_at: Option<DateTime<Utc>>,
     /// When something was last done with the contact.
-    #[field(read_only, indexed)]
+    #[field(read_only, indexed, merge = "greatest")]
     pub last_activity_at: Option<DateTime<Utc>>,
     /// When something is planned next.
-    #[field(read_only)]
+    #[field(read_only, merge = "least")]
     pub next_activity_at: Option<DateTime<Utc>>,
     /// The user who owns the contact.
     #[field(references = "user", on_delete = "set_null")]
@@ -111,10 +111,13 @@ pub struct ContactPreferences {
     /// The way the person likes best.
     pub preferred_contact_method: ContactMethod,
     /// The person does not want to be called.
+    #[field(merge = "any")]
     pub do_not_call: bool,
     /// The person does not want e-mail of any kind.
+    #[field(merge = "any")]
     pub do_not_email: bool,
     /// The person does not want bulk e-mail.
+    #[field(merge = "any")]
     pub email_opt_out: bool,
     /// Where the person's days begin.
     pub timezone: TimeZone,

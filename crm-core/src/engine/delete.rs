@@ -7,7 +7,7 @@ use super::work::{forbidden, not_found};
 use crate::error::{Error, Faults, FieldError, Result, RuleViolation};
 use crate::query::{Condition, Query};
 use crate::schema::{
-    Lifecycle, Meta, ObjectRef, ObjectScope, OnDelete, Row, SYSTEM_FIELDS, Value, ValueRef,
+    Lifecycle, Link, Meta, ObjectRef, ObjectScope, OnDelete, Row, SYSTEM_FIELDS, Value, ValueRef,
 };
 use crate::storage::{Change, ChangeSet, Unreferenced};
 
@@ -20,18 +20,18 @@ impl UnitOfWork {
         self.settle(mark, result)
     }
 
-    async fn delete_row(&mut self, row: Row) -> Result<()> {
+    pub(crate) async fn delete_row(&mut self, row: Row) -> Result<()> {
         let object = row.object().clone();
-        for (referring, index, on_delete) in self.referring(&object) {
-            if referring.lifecycle() != Lifecycle::Full {
+        for link in self.links_to(&object) {
+            if link.object.lifecycle() != Lifecycle::Full {
                 // Logs stay as they are until the record is purged.
                 continue;
             }
-            for other in self.referrers(&referring, index, row.id(), false).await? {
-                match on_delete {
-                    OnDelete::Restrict => return Err(referenced(&object, &referring, index)),
+            for other in self.linked(&link, row.id(), false).await? {
+                match link.on_delete {
+                    OnDelete::Restrict => return Err(referenced(&object, &link)),
                     OnDelete::Cascade => Box::pin(self.delete_row(other)).await?,
-                    OnDelete::SetNull => match emptied(self, &other, index)? {
+                    OnDelete::SetNull => match emptied(self, &other, link.field)? {
                         Some(after) => {
                             Box::pin(self.stage(Some(other), after, Faults::default())).await?;
                         }
@@ -62,7 +62,7 @@ impl UnitOfWork {
         self.settle(mark, result)
     }
 
-    async fn restore_row(&mut self, row: Row) -> Result<Row> {
+    pub(crate) async fn restore_row(&mut self, row: Row) -> Result<Row> {
         let object = row.object().clone();
         let deleted_at = row.meta().deleted_at;
         let meta = Meta {
@@ -71,14 +71,11 @@ impl UnitOfWork {
         };
         let after = row.with_meta(meta);
         let restored = Box::pin(self.stage(Some(row), after, Faults::default())).await?;
-        for (referring, index, on_delete) in self.referring(&object) {
-            if on_delete == OnDelete::Restrict || referring.lifecycle() != Lifecycle::Full {
+        for link in self.links_to(&object) {
+            if link.on_delete == OnDelete::Restrict || link.object.lifecycle() != Lifecycle::Full {
                 continue;
             }
-            for other in self
-                .referrers(&referring, index, restored.id(), true)
-                .await?
-            {
+            for other in self.linked(&link, restored.id(), true).await? {
                 if other.meta().deleted_at == deleted_at {
                     Box::pin(self.restore_row(other)).await?;
                 }
@@ -111,12 +108,13 @@ impl UnitOfWork {
 
     async fn purge_row(&mut self, row: Row) -> Result<()> {
         let object = row.object().clone();
-        for (referring, index, on_delete) in self.referring(&object) {
-            for other in self.all_referrers(&referring, index, row.id()).await? {
-                match on_delete {
-                    OnDelete::Restrict => return Err(referenced(&object, &referring, index)),
+        for link in self.links_to(&object) {
+            let all = Query::new(&link.object, link.to(&[row.id()]));
+            for other in self.select(&all).await? {
+                match link.on_delete {
+                    OnDelete::Restrict => return Err(referenced(&object, &link)),
                     OnDelete::Cascade => Box::pin(self.purge_row(other)).await?,
-                    OnDelete::SetNull => match emptied(self, &other, index)? {
+                    OnDelete::SetNull => match emptied(self, &other, link.field)? {
                         Some(after) => {
                             Box::pin(self.stage(Some(other), after, Faults::default())).await?;
                         }
@@ -141,11 +139,11 @@ impl UnitOfWork {
             if !is_kept || !is_live(change.before()) {
                 continue;
             }
-            for (object, field, _) in self.referring(change.object()) {
-                if object.lifecycle() == Lifecycle::Full {
+            for link in self.links_to(change.object()) {
+                if link.object.lifecycle() == Lifecycle::Full {
                     unreferenced.push(Unreferenced {
-                        object,
-                        field,
+                        object: link.object,
+                        field: link.field,
                         id: change.id(),
                     });
                 }
@@ -154,36 +152,20 @@ impl UnitOfWork {
         unreferenced
     }
 
-    fn referring(&self, object: &ObjectRef) -> Vec<(ObjectRef, usize, OnDelete)> {
-        self.session()
-            .engine()
-            .registry()
-            .referring_to(object.name())
+    pub(crate) fn links_to(&self, object: &ObjectRef) -> Vec<Link> {
+        let registry = self.session().engine().registry();
+        registry.links_to(object.name())
     }
 
-    /// The live, or the deleted, rows that refer to a record.
-    async fn referrers(
-        &self,
-        object: &ObjectRef,
-        index: usize,
-        id: Uuid,
-        deleted: bool,
-    ) -> Result<Vec<Row>> {
-        let refers = Condition::equals(index, Value::Uuid(id));
+    /// The live, or the deleted, rows that lead to a record.
+    async fn linked(&self, link: &Link, id: Uuid, deleted: bool) -> Result<Vec<Row>> {
         let state = if deleted {
             Condition::Not(Box::new(Condition::not_deleted()))
         } else {
             Condition::not_deleted()
         };
-        self.select(&Query::new(object, refers.and(state))).await
-    }
-
-    async fn all_referrers(&self, object: &ObjectRef, index: usize, id: Uuid) -> Result<Vec<Row>> {
-        self.select(&Query::new(
-            object,
-            Condition::equals(index, Value::Uuid(id)),
-        ))
-        .await
+        let condition = link.to(&[id]).and(state);
+        self.select(&Query::new(&link.object, condition)).await
     }
 }
 
@@ -208,11 +190,11 @@ pub(super) fn kept_references(changes: &ChangeSet) -> Vec<FieldError> {
 }
 
 /// The deletion is refused because of a reference.
-fn referenced(object: &ObjectRef, by: &ObjectRef, index: usize) -> Error {
+fn referenced(object: &ObjectRef, by: &Link) -> Error {
     Error::Reference {
         object: object.name().to_owned(),
-        by: by.name().to_owned(),
-        field: by.field_name(index).to_owned(),
+        by: by.object.name().to_owned(),
+        field: by.object.field_name(by.field).to_owned(),
     }
 }
 

@@ -42,7 +42,10 @@ impl UnitOfWork {
     pub async fn row(&self, object: &ObjectRef, id: Uuid) -> Result<Option<Row>> {
         match self.place(object, id) {
             Some(change) => Ok(change.after().cloned()),
-            None => self.session.row(object, id).await,
+            None => match self.relied_on(object, id) {
+                Some(row) => Ok(Some(row.clone())),
+                None => self.session.row(object, id).await,
+            },
         }
     }
 

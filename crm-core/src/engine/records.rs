@@ -430,7 +430,7 @@ impl UnitOfWork {
     }
 
     /// The row with this id, unless it is deleted.
-    pub(super) async fn live_row(&self, object: &ObjectRef, id: uuid::Uuid) -> Result<Row> {
+    pub(crate) async fn live_row(&self, object: &ObjectRef, id: uuid::Uuid) -> Result<Row> {
         match self.row(object, id).await? {
             Some(row) if !row.is_deleted() => Ok(row),
             _ => Err(not_found(object, id)),

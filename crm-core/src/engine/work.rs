@@ -44,6 +44,8 @@ pub struct UnitOfWork {
     pub(super) staged: Vec<StagedChange>,
     places: HashMap<Uuid, Vec<usize>>,
     expects: Vec<Expectation>,
+    /// The rows relied on that are not read again: if one changes, the commit is a conflict.
+    relied: HashMap<Uuid, Row>,
     notes: HashMap<Uuid, String>,
     in_hooks: bool,
     /// What was staged since the outermost operation began, so that one that fails leaves nothing.
@@ -126,6 +128,7 @@ impl UnitOfWork {
             staged: Vec::new(),
             places: HashMap::new(),
             expects: Vec::new(),
+            relied: HashMap::new(),
             notes: HashMap::new(),
             in_hooks: false,
             journal: Vec::new(),
@@ -178,6 +181,17 @@ impl UnitOfWork {
         if self.place(row.object(), row.id()).is_none() && !self.expects.contains(&expectation) {
             self.expects.push(expectation);
         }
+    }
+
+    /// Relies on a record that was read, and does not read it again in this unit of work.
+    pub(crate) fn rely_on_row(&mut self, row: Row) {
+        self.rely_on(&*row);
+        self.relied.insert(row.id(), row);
+    }
+
+    /// The row relied on with this id.
+    pub(super) fn relied_on(&self, object: &ObjectRef, id: Uuid) -> Option<&Row> {
+        self.relied.get(&id).filter(|row| row.object() == object)
     }
 
     /// Keeps what is said about a change for the rule that writes it into a history.
@@ -250,13 +264,13 @@ impl UnitOfWork {
 
     /// Begins an operation that stages all that it has to, or nothing; [`settle`](Self::settle)
     /// ends it.
-    pub(super) const fn mark(&mut self) -> usize {
+    pub(crate) const fn mark(&mut self) -> usize {
         self.depth += 1;
         self.journal.len()
     }
 
     /// Ends an operation: takes back what it staged, rules included, if it failed.
-    pub(super) fn settle<T>(&mut self, mark: usize, result: Result<T>) -> Result<T> {
+    pub(crate) fn settle<T>(&mut self, mark: usize, result: Result<T>) -> Result<T> {
         self.depth = self.depth.saturating_sub(1);
         if result.is_err() {
             while self.journal.len() > mark
@@ -298,7 +312,7 @@ impl UnitOfWork {
 
     /// The meta of a record that is changed now. A record changed twice in one unit of work gets
     /// one new version.
-    pub(super) fn next_meta(&self, row: &Row) -> Meta {
+    pub(crate) fn next_meta(&self, row: &Row) -> Meta {
         let meta = row.meta();
         match self.place(row.object(), meta.id) {
             Some(StagedChange { before: None, .. }) => meta,
@@ -335,7 +349,7 @@ impl UnitOfWork {
 
     /// Stages a change of one record: checks its fields, runs the rules, and keeps it. `faults` are
     /// what was wrong with the input that made it. Returns the record as staged.
-    pub(super) async fn stage(
+    pub(crate) async fn stage(
         &mut self,
         before: Option<Row>,
         after: Row,
@@ -344,6 +358,22 @@ impl UnitOfWork {
         let mark = self.mark();
         let result = self.stage_one(before, after, faults).await;
         self.settle(mark, result)
+    }
+
+    /// Stages a state that the record had before. The rules take part as in every write, but what
+    /// they would make of it today does not count: it was theirs when it was written.
+    pub(crate) async fn stage_exactly(&mut self, before: Row, after: Row) -> Result<()> {
+        let mark = self.mark();
+        let staged = self
+            .stage(Some(before), after.clone(), Faults::default())
+            .await;
+        if let Ok(staged) = &staged
+            && !after.differing(&**staged).is_empty()
+        {
+            let object = after.object().clone();
+            self.put(&object, after.id(), None, Some(after));
+        }
+        self.settle(mark, staged.map(|_| ()))
     }
 
     async fn stage_one(&mut self, before: Option<Row>, after: Row, faults: Faults) -> Result<Row> {
@@ -380,6 +410,7 @@ impl UnitOfWork {
             _ => changed,
         };
         check_fields(&mut write, changed);
+        self.check_record_links(&mut write).await?;
         let Write {
             before,
             after,
@@ -399,6 +430,40 @@ impl UnitOfWork {
         };
         self.put(&object, after.id(), before, Some(after.clone()));
         Ok(after)
+    }
+
+    /// The ids of records of any object lead to live ones. No key of the database holds them, so
+    /// they are looked up here and relied on.
+    async fn check_record_links(&mut self, write: &mut Write) -> Result<()> {
+        if write.after.is_deleted() {
+            return Ok(());
+        }
+        let object = write.after.object().clone();
+        for link in object.record_links() {
+            let Some(id) = write.after.value(link.id).as_uuid() else {
+                continue;
+            };
+            let is_same = |before: &Row| {
+                let same = |index| before.value(index) == write.after.value(index);
+                !before.is_deleted() && same(link.id) && same(link.object)
+            };
+            if write.before.as_ref().is_some_and(is_same) {
+                continue;
+            }
+            let registry = self.session.engine().registry();
+            let named = write.after.value(link.object);
+            let row = match named.as_text().and_then(|name| registry.object(name)) {
+                Some(target) => self.row(&target, id).await?,
+                None => None,
+            };
+            match row.filter(|row| !row.is_deleted()) {
+                Some(row) => self.rely_on_row(row),
+                None => write
+                    .faults
+                    .push(FieldError::missing_record(object.field_name(link.id))),
+            }
+        }
+        Ok(())
     }
 
     /// Changes fields of a record for the engine, by their places in the schema: read-only ones too,

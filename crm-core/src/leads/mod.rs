@@ -110,10 +110,10 @@ pub struct Lead {
     #[field(flatten, prefix = "converted_", read_only)]
     pub conversion: Option<Conversion>,
     /// When something was last done with it.
-    #[field(read_only, indexed)]
+    #[field(read_only, indexed, merge = "greatest")]
     pub last_activity_at: Option<DateTime<Utc>>,
     /// When something is planned next.
-    #[field(read_only)]
+    #[field(read_only, merge = "least")]
     pub next_activity_at: Option<DateTime<Utc>>,
     /// Values of the tenant's own fields.
     #[field(personal, default = json!({}))]

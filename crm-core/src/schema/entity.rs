@@ -53,6 +53,10 @@ pub trait LengthLimited {}
 #[diagnostic::on_unimplemented(message = "`{Self}` is not a number whose range could be limited")]
 pub trait NumberLimited {}
 
+/// A field value that may be the id of a record of any object.
+#[diagnostic::on_unimplemented(message = "`{Self}` is not a `Uuid`, so it is no id of any record")]
+pub trait RecordId {}
+
 /// A group of fields that belong together, such as a person's name; `#[derive(FieldGroup)]`.
 ///
 /// An entity takes a group in with `#[field(flatten)]`: the group's fields become fields of the
@@ -187,6 +191,9 @@ impl FieldList {
             {
                 *name = Cow::Owned(format!("{}{name}", self.prefix));
             }
+            if let Some(name) = &mut field.record_of {
+                *name = Cow::Owned(format!("{}{name}", self.prefix));
+            }
         }
         if self.optional {
             field.required = false;
@@ -297,8 +304,15 @@ impl<G: FieldGroup> FieldGroup for Option<G> {
 
     fn describe(fields: &mut FieldList) {
         let outer = std::mem::replace(&mut fields.optional, true);
+        let count = fields.len();
         G::describe(fields);
         fields.optional = outer;
+        // Groups inside of this one are part of it.
+        let members = fields.since(count);
+        let first = members.first().map(|field| field.name.clone());
+        for field in members {
+            field.group.clone_from(&first);
+        }
     }
 
     fn value(&self, index: usize) -> ValueRef<'_> {
@@ -368,6 +382,7 @@ impl<T: FieldValue> FieldValue for Option<T> {
 
 impl<T: LengthLimited> LengthLimited for Option<T> {}
 impl<T: NumberLimited> NumberLimited for Option<T> {}
+impl<T: RecordId> RecordId for Option<T> {}
 
 /// The error for a value of another kind than the type's.
 fn wrong_kind() -> ValueError {
@@ -411,6 +426,7 @@ field_value! {
         Value::Json(value) => Ok(value);
 }
 
+impl RecordId for Uuid {}
 impl NumberLimited for i32 {}
 impl NumberLimited for u32 {}
 impl NumberLimited for i64 {}

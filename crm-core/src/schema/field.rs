@@ -200,6 +200,50 @@ pub struct FieldSchema {
     pub default: Value,
     /// Whether every object has it, such as `created_at`.
     pub system: bool,
+    /// For a UUID that is the id of a record of any object, the field of the same record that names
+    /// the object. Such a link is treated like a reference whose deletion cascades, without a key
+    /// in the database: it leads to a live record of the tenant or is a fault, and the record is
+    /// deleted, restored and purged together with the one that it leads to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub record_of: Option<Cow<'static, str>>,
+    /// For a field of a group that is there or missing as a whole, such as an address or a
+    /// telephone number, the name of the group's first field. A merge takes such a group from one
+    /// record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<Cow<'static, str>>,
+    /// Which value counts when records are merged and nobody chooses.
+    #[serde(skip_serializing_if = "MergeRule::is_default")]
+    pub merge: MergeRule,
+}
+
+/// Which value of a field counts when records are merged and nobody chooses (C-021).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MergeRule {
+    /// As the type says: lists have the entries of all records, JSON objects the members of all,
+    /// read-only fields stay as they are, and of anything else the survivor's value counts, or,
+    /// where it has none, the first that there is.
+    #[default]
+    ByType,
+    /// True if any record says so, and nobody can choose otherwise: for what a person refused
+    ///
+    Any,
+    /// The greatest value: for the last time that something happened.
+    Greatest,
+    /// The least value: for the next time that something is to happen.
+    Least,
+    /// The survivor's value, also where it has none.
+    Survivor,
+}
+
+impl MergeRule {
+    #[allow(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde passes a reference"
+    )]
+    fn is_default(&self) -> bool {
+        *self == Self::ByType
+    }
 }
 
 impl FieldSchema {
@@ -222,6 +266,9 @@ impl FieldSchema {
             ignore_case,
             default: Value::Null,
             system: false,
+            record_of: None,
+            group: None,
+            merge: MergeRule::ByType,
         }
     }
 

@@ -48,15 +48,17 @@ pub use coerce::Fault;
 pub use crm_core_derive::{Entity, FieldGroup, Picklist};
 pub use entity::{
     Entity, FieldGroup, FieldList, FieldOf, FieldReader, FieldValue, LengthLimited, NumberLimited,
+    RecordId,
 };
 pub use field::{
     FieldSchema, FieldType, JSON_BYTES, LIST_ENTRIES, LIST_ENTRY_LENGTH, MULTILINE_LENGTH,
-    OnDelete, Privacy, StorageKind,
+    MergeRule, OnDelete, Privacy, StorageKind,
 };
 pub use object::{
-    IndexSchema, Lifecycle, ObjectRef, ObjectSchema, ObjectScope, SYSTEM_FIELDS, UniqueKey, system,
+    IndexSchema, Lifecycle, ObjectRef, ObjectSchema, ObjectScope, RecordLink, SYSTEM_FIELDS,
+    UniqueKey, system,
 };
-pub use registry::Registry;
+pub use registry::{Link, Registry};
 pub use row::{AnyRecord, Dynamic, FieldSet, Meta, Row};
 pub use value::{Value, ValueRef};
 

@@ -123,6 +123,16 @@ pub struct IndexSchema {
     pub fields: Vec<usize>,
 }
 
+/// Two fields of an object that together lead to a record of any object: its id, and the name of
+/// the object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordLink {
+    /// The place of the field with the id.
+    pub id: usize,
+    /// The place of the field with the object's name.
+    pub object: usize,
+}
+
 /// Builds a typed row from values.
 type Build = fn(&ObjectRef, Meta, Vec<Value>) -> Result<Row, Faults>;
 
@@ -151,6 +161,8 @@ pub struct ObjectSchema {
     by_name: HashMap<String, usize>,
     #[serde(skip)]
     references: Vec<usize>,
+    #[serde(skip)]
+    record_links: Vec<RecordLink>,
     #[serde(skip)]
     build: Build,
 }
@@ -183,6 +195,7 @@ impl ObjectSchema {
                 indexes: Vec::new(),
                 by_name: HashMap::new(),
                 references: Vec::new(),
+                record_links: Vec::new(),
                 build: |object, meta, values| {
                     Ok(Arc::new(Dynamic::new(object.clone(), meta, values)))
                 },
@@ -284,6 +297,12 @@ impl ObjectSchema {
     #[must_use]
     pub fn references(&self) -> &[usize] {
         &self.references
+    }
+
+    /// The fields that lead to records of any object; see [`FieldSchema::record_of`].
+    #[must_use]
+    pub fn record_links(&self) -> &[RecordLink] {
+        &self.record_links
     }
 
     /// The names of the fields of a key or index.
@@ -589,7 +608,8 @@ impl ObjectBuilder {
             .collect();
         for (index, field) in schema.fields.iter().enumerate() {
             let led = all.iter().any(|other| other.fields.first() == Some(&index));
-            if (field.indexed || field.reference().is_some()) && !led {
+            let leads = field.reference().is_some() || field.record_of.is_some();
+            if (field.indexed || leads) && !led {
                 all.push(IndexSchema {
                     fields: vec![index],
                 });
@@ -604,6 +624,11 @@ impl ObjectBuilder {
                     .is_some_and(|field| field.reference().is_some())
             })
             .collect();
+        let links = schema.fields.iter().enumerate().filter_map(|(id, field)| {
+            let object = place(field.record_of.as_ref()?)?;
+            Some(RecordLink { id, object })
+        });
+        schema.record_links = links.collect();
         for key in &schema.unique {
             if key.ignore_case {
                 for index in &key.fields {

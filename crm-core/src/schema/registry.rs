@@ -3,7 +3,54 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::{Entity, ObjectRef, OnDelete};
+use uuid::Uuid;
+
+use super::{AnyRecord, Entity, ObjectRef, OnDelete, Value, ValueRef};
+use crate::query::{Condition, FieldAt};
+
+/// A field by which the records of one object lead to those of another: a reference, or the id of a
+/// record of any object.
+#[derive(Clone, Debug)]
+pub struct Link {
+    /// The object whose records have the field.
+    pub object: ObjectRef,
+    /// The field, by its place in the schema.
+    pub field: usize,
+    /// What the deletion of a record does to those that lead to it.
+    pub on_delete: OnDelete,
+    /// For a link to records of any object: the field with the object's name, and that name.
+    named: Option<(usize, String)>,
+}
+
+impl Link {
+    /// That a record leads to one of these by this field.
+    #[must_use]
+    pub fn to(&self, ids: &[Uuid]) -> Condition {
+        let leads = match ids {
+            [id] => Condition::equals(self.field, Value::Uuid(*id)),
+            _ => Condition::In {
+                field: FieldAt::new(self.field),
+                values: ids.iter().copied().map(Value::Uuid).collect(),
+            },
+        };
+        match &self.named {
+            Some((field, name)) => {
+                leads.and(Condition::equals(*field, Value::Text(name.clone())))
+            }
+            None => leads,
+        }
+    }
+
+    /// The record that `row` leads to by this field.
+    #[must_use]
+    pub fn target(&self, row: &dyn AnyRecord) -> Option<Uuid> {
+        let is_meant = match &self.named {
+            Some((field, name)) => row.value(*field) == ValueRef::Text(name),
+            None => true,
+        };
+        row.value(self.field).as_uuid().filter(|_| is_meant)
+    }
+}
 
 /// The objects that an engine knows, by name.
 ///
@@ -77,5 +124,30 @@ impl Registry {
             }
         }
         found
+    }
+
+    /// The fields of all objects by which records may lead to those of `object`: its references,
+    /// and the ids of records of any object.
+    #[must_use]
+    pub fn links_to(&self, object: &str) -> Vec<Link> {
+        let mut links: Vec<Link> = self
+            .referring_to(object)
+            .into_iter()
+            .map(|(object, field, on_delete)| Link {
+                object,
+                field,
+                on_delete,
+                named: None,
+            })
+            .collect();
+        for linking in self.objects().values() {
+            links.extend(linking.record_links().iter().map(|link| Link {
+                object: linking.clone(),
+                field: link.id,
+                on_delete: OnDelete::Cascade,
+                named: Some((link.object, object.to_owned())),
+            }));
+        }
+        links
     }
 }

@@ -60,6 +60,19 @@ impl ChangeSet {
         }
     }
 
+    /// The object of the row that must not be referred to: the one that the reference leads to, or,
+    /// where the field holds ids of records of any object, the one that this commit deletes.
+    #[must_use]
+    pub fn target_of<'a>(&'a self, wanted: &'a Unreferenced) -> Option<&'a str> {
+        let field = wanted.object.fields().get(wanted.field)?;
+        if let Some((target, _)) = field.reference() {
+            return Some(target);
+        }
+        field.record_of.as_ref()?;
+        let mut deleted = self.changes.iter().filter(|change| change.id() == wanted.id);
+        deleted.next().map(|change| change.object().name())
+    }
+
     /// The same commit with what nothing may refer to any more.
     #[must_use]
     pub fn with_unreferenced(mut self, unreferenced: Vec<Unreferenced>) -> Self {
@@ -173,7 +186,9 @@ pub struct Expectation {
 pub struct Unreferenced {
     /// The object whose rows might refer to it.
     pub object: ObjectRef,
-    /// The reference, by its place in the schema.
+    /// The reference, by its place in the schema; or a field with ids of records of any object
+    /// ([`FieldSchema::record_of`](crate::schema::FieldSchema::record_of)), of which the id alone
+    /// is compared: no two records have the same.
     pub field: usize,
     /// The row that must not be referred to: one that the commit deletes.
     pub id: Uuid,

@@ -1,6 +1,6 @@
 //! What every backend means, written over rows that are at hand.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use uuid::Uuid;
 
@@ -284,25 +284,22 @@ impl<'a> Violations<'a> {
     ) -> Result<(), StorageError> {
         // Each object is looked through once for each of its references, however many rows are
         // deleted.
-        let mut wanted: BTreeMap<(&str, usize), (&ObjectRef, HashSet<Uuid>)> = BTreeMap::new();
+        let mut wanted: BTreeMap<(&str, usize), (&ObjectRef, HashMap<Uuid, &str>)> =
+            BTreeMap::new();
         for one in &self.changes.unreferenced {
-            let (_, ids) = wanted
-                .entry((one.object.name(), one.field))
-                .or_insert_with(|| (&one.object, HashSet::new()));
-            ids.insert(one.id);
-        }
-        for ((name, index), (object, ids)) in wanted {
-            let reference = object
-                .fields()
-                .get(index)
-                .and_then(|field| field.reference());
-            let Some((target, _)) = reference else {
+            let Some(target) = self.changes.target_of(one) else {
                 continue;
             };
+            let (_, ids) = wanted
+                .entry((one.object.name(), one.field))
+                .or_insert_with(|| (&one.object, HashMap::new()));
+            ids.insert(one.id, target);
+        }
+        for ((name, index), (object, ids)) in wanted {
             let stored = all(name);
             let refers_to = |row: &Row| {
                 let id = row.value(index).as_uuid().filter(|_| !row.is_deleted());
-                id.filter(|id| ids.contains(id))
+                id.filter(|id| ids.contains_key(id))
             };
             let unchanged = stored.iter().filter_map(|row| {
                 let is_changed = self.by_row.contains_key(&(name, row.id()));
@@ -317,6 +314,7 @@ impl<'a> Violations<'a> {
                 .filter(|change| change.object() == object)
                 .filter_map(|change| refers_to(change.after()?));
             if let Some(id) = unchanged.chain(changed).next() {
+                let target = ids.get(&id).copied().unwrap_or_default();
                 return Err(StorageError::Conflict {
                     object: target.to_owned(),
                     id,

@@ -20,6 +20,7 @@ pub(super) fn no_references_to(id: Uuid) -> Outcome<Vec<Unreferenced>> {
         unreferenced(Part::schema(), "specimen_id", id)?,
         unreferenced(Part::schema(), "copy_of_id", id)?,
         unreferenced(Part::schema(), "owner_id", id)?,
+        unreferenced(Part::schema(), "made_for_id", id)?,
         unreferenced(Specimen::schema(), "parent_id", id)?,
     ])
 }
@@ -49,6 +50,14 @@ fn referring_rows(target: &Row, other: &Row) -> Vec<(Row, &'static str)> {
             "owner_id",
         ),
         (
+            row(Part {
+                made_for_object: Some(Specimen::schema().name().to_owned()),
+                made_for_id: Some(target.id()),
+                ..base()
+            }),
+            "made_for_id",
+        ),
+        (
             row(Specimen {
                 parent_id: id(),
                 ..bare("Child")
@@ -66,7 +75,7 @@ async fn two_specimens(bench: &Bench) -> Outcome<(Row, Row)> {
 }
 
 pub(super) async fn references_deletion_beside_live_ones(h: &Harness) -> Outcome {
-    for number in 0..4 {
+    for number in 0..5 {
         let bench = h.bench();
         let (target, other) = two_specimens(&bench).await?;
         let Some((holder, field)) = referring_rows(&target, &other).into_iter().nth(number) else {

@@ -174,6 +174,12 @@ pub struct Part {
     /// The part that this one stands for.
     #[field(references = "part", on_delete = "set_null")]
     pub replaces_id: Option<Id<Part>>,
+    /// The object of the record that the part was made for.
+    #[field(max_len = 50)]
+    pub made_for_object: Option<String>,
+    /// The record that the part was made for.
+    #[field(record_of = "made_for_object")]
+    pub made_for_id: Option<Uuid>,
     /// The order among the parts of a specimen.
     pub place: Option<i32>,
     /// How many there are.

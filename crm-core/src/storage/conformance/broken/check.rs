@@ -402,8 +402,11 @@ impl Checker<'_> {
         };
         let mut wanted = Vec::new();
         for one in &self.changes.unreferenced {
-            let named = one.object.fields().get(one.field);
-            let Some((target, _)) = named.and_then(|field| field.reference()) else {
+            let is_reference = one.object.references().contains(&one.field);
+            if !is_reference && self.is(Defect::UnreferencedByKeysOnly) {
+                continue;
+            }
+            let Some(target) = self.changes.target_of(one) else {
                 continue;
             };
             wanted.push((one, target));

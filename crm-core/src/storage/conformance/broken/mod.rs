@@ -162,6 +162,8 @@ defects! {
         UnreferencedByOthersOnly,
         /// Looks at all fields that lead to the object, asked for or not.
         UnreferencedByAnyField,
+        /// Looks at references only, not at fields with ids of records of any object.
+        UnreferencedByKeysOnly,
         /// Counts deleted rows that refer to a deleted one.
         UnreferencedCountsDeleted,
         /// Does not count archived rows that refer to a deleted one.
