@@ -1117,6 +1117,7 @@ CREATE UNIQUE INDEX "followers_record_id_object_user_id_key" ON "crm"."followers
 CREATE INDEX "followers_user_id_created_at_id_idx" ON "crm"."followers" ("tenant_id", "user_id", "created_at", "id");
 CREATE INDEX "followers_created_at_id_idx" ON "crm"."followers" ("tenant_id", "created_at", "id");
 CREATE INDEX "followers_updated_at_id_idx" ON "crm"."followers" ("tenant_id", "updated_at", "id");
+CREATE INDEX "followers_record_id_idx" ON "crm"."followers" ("tenant_id", "record_id");
 ALTER TABLE "crm"."followers" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY "tenant_isolation" ON "crm"."followers"
     USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)

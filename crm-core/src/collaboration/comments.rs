@@ -38,7 +38,7 @@ pub struct Comment {
     #[field(required, max_len = 100)]
     pub object: String,
     /// The record.
-    #[field(required)]
+    #[field(required, record_of = "object")]
     pub record_id: Uuid,
     /// What is said.
     #[field(required, multiline, personal, searchable)]

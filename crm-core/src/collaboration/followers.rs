@@ -35,7 +35,7 @@ pub struct Follower {
     #[field(required, max_len = 100)]
     pub object: String,
     /// The record.
-    #[field(required)]
+    #[field(required, record_of = "object")]
     pub record_id: Uuid,
     /// Who follows it.
     #[field(required, references = "user", on_delete = "cascade")]
