@@ -391,7 +391,11 @@ impl<'a> Checks<'a> {
 
     fn still_referred_to(&self, wanted: &Unreferenced) -> StorageError {
         StorageError::Conflict {
-            object: self.changes.target_of(wanted).unwrap_or_default().to_owned(),
+            object: self
+                .changes
+                .target_of(wanted)
+                .unwrap_or_default()
+                .to_owned(),
             id: wanted.id,
         }
     }

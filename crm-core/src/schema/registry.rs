@@ -34,9 +34,7 @@ impl Link {
             },
         };
         match &self.named {
-            Some((field, name)) => {
-                leads.and(Condition::equals(*field, Value::Text(name.clone())))
-            }
+            Some((field, name)) => leads.and(Condition::equals(*field, Value::Text(name.clone()))),
             None => leads,
         }
     }

@@ -69,7 +69,10 @@ impl ChangeSet {
             return Some(target);
         }
         field.record_of.as_ref()?;
-        let mut deleted = self.changes.iter().filter(|change| change.id() == wanted.id);
+        let mut deleted = self
+            .changes
+            .iter()
+            .filter(|change| change.id() == wanted.id);
         deleted.next().map(|change| change.object().name())
     }
 
