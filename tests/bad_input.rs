@@ -219,7 +219,8 @@ impl<'a> Attempt<'a> {
 
     /// Whether sessions create records of the object.
     fn creates(&self) -> bool {
-        self.object.name() != "tenant"
+        let mut fields = self.object.own_fields().iter();
+        self.object.name() != "tenant" && fields.any(|field| !field.read_only)
     }
 
     async fn create(&self, bad: &Map<String, Json>) -> Vec<(String, &'static str)> {

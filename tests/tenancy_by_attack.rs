@@ -15,6 +15,7 @@ use std::fmt::Debug;
 
 use common::{Populated, body_like, picture, populate, rows_of};
 use crm_engine::engine::NamedRecords;
+use crm_engine::merging::{Merge, MergeLink};
 use crm_engine::prelude::*;
 use crm_engine::query::Filter;
 use crm_engine::schema::Lifecycle;
@@ -339,6 +340,8 @@ async fn typed_operations_find_nothing_of_another_tenant() {
         Mention,
         Follower,
         AuditEvent,
+        Merge,
+        MergeLink,
         common::Property,
     );
     assert!(targets.is_empty(), "not attacked: {:?}", targets.keys());

@@ -10,7 +10,8 @@
 //! - [`storage`]: what a backend must do;
 //! - [`engine`]: sessions and units of work;
 //! - the domain: [`tenancy`], [`identity`], [`accounts`], [`contacts`], [`leads`], [`pipelines`],
-//!   [`deals`], [`activities`].
+//!   [`deals`], [`activities`];
+//! - [`merging`]: several records of any object become one, and can become several again.
 
 // The derive writes paths that begin with `::crm_core`, also inside this crate.
 extern crate self as crm_core;
@@ -25,6 +26,7 @@ pub mod error;
 mod id;
 pub mod identity;
 pub mod leads;
+pub mod merging;
 pub mod pipelines;
 pub mod query;
 mod record;
@@ -69,6 +71,8 @@ pub fn objects() -> Vec<schema::ObjectRef> {
         collaboration::Comment::schema(),
         collaboration::Mention::schema(),
         collaboration::Follower::schema(),
+        merging::Merge::schema(),
+        merging::MergeLink::schema(),
     ]
     .map(Clone::clone)
     .to_vec()
@@ -93,5 +97,5 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
 
 /// What the domain adds to commits, before the hooks of the host and the audit recorder.
 fn commit_hooks() -> Vec<std::sync::Arc<dyn engine::CommitHook>> {
-    Vec::new()
+    vec![std::sync::Arc::new(merging::MergeHistory)]
 }

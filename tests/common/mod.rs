@@ -13,6 +13,7 @@ pub(crate) mod backend;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crm_engine::merging::{Choices, Merge};
 use crm_engine::prelude::*;
 use crm_engine::schema::{FieldType, Lifecycle, ObjectRef, Row};
 use crm_engine::tenancy::{ConfigValue, Onboarded, TenantConfiguration};
@@ -129,6 +130,18 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
             owner_id: Some(user.id),
             ..Lead::default()
         })
+        .await
+        .unwrap();
+    let double = Lead {
+        company: Some("Initech Inc.".into()),
+        ..Lead::default()
+    };
+    let double = session.leads().create(double).await.unwrap();
+    let question = Activity::new(ActivityType::Email, "Ask for the size", double.id, user.id);
+    session.activities().create(question).await.unwrap();
+    session
+        .leads()
+        .merge_into(lead.id, &[double.id], &Choices::new(), Some("the same"))
         .await
         .unwrap();
     let deal = session
@@ -370,6 +383,7 @@ async fn rebuilt(
         Comment,
         Mention,
         Follower,
+        Merge,
         Property,
     );
     panic!("the object {object} is not known to this test: add it above");

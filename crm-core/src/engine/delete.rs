@@ -5,6 +5,7 @@ use uuid::Uuid;
 use super::UnitOfWork;
 use super::work::{forbidden, not_found};
 use crate::error::{Error, Faults, FieldError, Result, RuleViolation};
+use crate::merging::ensure_not_merged;
 use crate::query::{Condition, Query};
 use crate::schema::{
     Lifecycle, Link, Meta, ObjectRef, ObjectScope, OnDelete, Row, SYSTEM_FIELDS, Value, ValueRef,
@@ -57,6 +58,7 @@ impl UnitOfWork {
             Some(row) if row.is_deleted() => row,
             _ => return Err(not_found(object, id)),
         };
+        ensure_not_merged(self, object, id).await?;
         let mark = self.mark();
         let result = self.restore_row(row).await;
         self.settle(mark, result)

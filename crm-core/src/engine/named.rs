@@ -27,7 +27,7 @@ use crate::storage::StorageError;
 #[derive(Debug)]
 #[must_use]
 pub struct NamedRecords<'a> {
-    workspace: Workspace<'a>,
+    pub(crate) workspace: Workspace<'a>,
     object: ObjectRef,
 }
 

@@ -12,6 +12,7 @@ use crate::deals::Deal;
 use crate::error::{Error, Result};
 use crate::identity::{Team, User};
 use crate::leads::Lead;
+use crate::merging::Merge;
 use crate::pipelines::Pipeline;
 use crate::record::Actor;
 use crate::schema::{Entity, ObjectRef};
@@ -149,6 +150,8 @@ entry_points! {
     users -> User;
     /// The teams and their members.
     teams -> Team;
+    /// The merges of records, which can be undone.
+    merges -> Merge;
 }
 
 impl Session {

@@ -48,6 +48,8 @@ async fn rows_are_seen_and_written_by_their_tenant_only() {
         "comments",
         "mentions",
         "followers",
+        "merges",
+        "merge_links",
         "audit_events",
     ];
     assert_eq!(tables.len(), objects().len());

@@ -1,0 +1,194 @@
+//! What becomes of the records that lead to one that is merged away, decided over values alone.
+
+use std::collections::{BTreeMap, HashSet};
+
+use uuid::Uuid;
+
+use crate::schema::{AnyRecord, Link, ObjectRef, OnDelete, Row, SYSTEM_FIELDS, Value};
+use crate::storage::unique_value;
+
+use super::LinkFate;
+
+/// The records found by one link.
+pub(super) struct Found {
+    pub(super) link: Link,
+    /// Those that lead to a loser, deleted ones too.
+    pub(super) rows: Vec<Row>,
+    /// Those that lead to the survivor, where that matters to a unique key.
+    pub(super) held: Vec<Row>,
+}
+
+/// What becomes of one record.
+pub(super) struct Arranged {
+    pub(super) row: Row,
+    /// Its values afterwards.
+    pub(super) after: Vec<Value>,
+    /// What happened to which field, for which of the losers.
+    pub(super) fates: Vec<Fate>,
+    /// What the deletion of the record that it leads to would have done to it.
+    pub(super) on_delete: OnDelete,
+}
+
+/// What happened to one field of a record.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fate {
+    pub(super) loser: usize,
+    pub(super) field: usize,
+    pub(super) fate: LinkFate,
+}
+
+impl Arranged {
+    /// Whether the record is deleted, as the survivor already has one like it.
+    pub(super) fn is_dropped(&self) -> bool {
+        self.fates.iter().any(|fate| fate.fate == LinkFate::Dropped)
+    }
+
+    pub(super) fn is_moved(&self) -> bool {
+        self.fates.iter().any(|fate| fate.fate == LinkFate::Moved)
+    }
+}
+
+/// Leads everything from the losers to the survivor, loser by loser.
+///
+/// A record that would lead from the survivor to itself, in two fields of one unique key, or have
+/// the same unique key as another is dropped: it says nothing that is not said already.
+pub(super) fn arrange(
+    object: &ObjectRef,
+    survivor: Uuid,
+    losers: &[Uuid],
+    found: Vec<Found>,
+) -> Vec<Arranged> {
+    let mut taken: HashSet<(String, usize, String)> = HashSet::new();
+    let mut rows: BTreeMap<(String, Uuid), (Arranged, Vec<Link>)> = BTreeMap::new();
+    for Found {
+        link,
+        rows: leading,
+        held,
+    } in found
+    {
+        for row in held {
+            taken.extend(keys_of(&*row, None));
+        }
+        for row in leading {
+            if row.object() == object && row.id() == survivor {
+                continue;
+            }
+            let place = (row.object().name().to_owned(), row.id());
+            let (_, links) = rows.entry(place).or_insert_with(|| {
+                let arranged = Arranged {
+                    after: row.values(),
+                    row,
+                    fates: Vec::new(),
+                    on_delete: link.on_delete,
+                };
+                (arranged, Vec::new())
+            });
+            links.push(link.clone());
+        }
+    }
+    for (number, loser) in losers.iter().enumerate() {
+        for (arranged, links) in rows.values_mut() {
+            lead(
+                object,
+                survivor,
+                losers,
+                (number, *loser),
+                arranged,
+                links,
+                &mut taken,
+            );
+        }
+    }
+    rows.into_values()
+        .map(|(arranged, _)| arranged)
+        .filter(|arranged| !arranged.fates.is_empty())
+        .collect()
+}
+
+/// Leads one record from one loser to the survivor.
+fn lead(
+    object: &ObjectRef,
+    survivor: Uuid,
+    losers: &[Uuid],
+    (number, loser): (usize, Uuid),
+    arranged: &mut Arranged,
+    links: &[Link],
+    taken: &mut HashSet<(String, usize, String)>,
+) {
+    if arranged.is_dropped() {
+        return;
+    }
+    let row = &arranged.row;
+    let value_at = |values: &[Value], field: usize| {
+        let place = field.checked_sub(SYSTEM_FIELDS);
+        place
+            .and_then(|place| values.get(place))
+            .and_then(|value| value.as_ref().as_uuid())
+    };
+    // The link was made for this object; what it names besides the id stays as it is.
+    let moved: Vec<usize> = links
+        .iter()
+        .map(|link| link.field)
+        .filter(|field| value_at(&arranged.after, *field) == Some(loser))
+        .collect();
+    let Some(first) = moved.first().copied() else {
+        return;
+    };
+    let mut after = arranged.after.clone();
+    for field in &moved {
+        let place = field.checked_sub(SYSTEM_FIELDS);
+        if let Some(slot) = place.and_then(|place| after.get_mut(place)) {
+            *slot = Value::Uuid(survivor);
+        }
+    }
+    let Ok(turned) = row.with_values(row.meta(), after.clone()) else {
+        return;
+    };
+    let keys: Vec<_> = keys_of(&*turned, Some(&moved)).collect();
+    let is_loser = row.object() == object && losers.contains(&row.id());
+    if !is_loser {
+        let leads_to_itself = row.object().unique_keys().iter().any(|key| {
+            let in_key = links.iter().filter(|link| key.fields.contains(&link.field));
+            in_key
+                .filter(|link| value_at(&after, link.field) == Some(survivor))
+                .count()
+                > 1
+        });
+        if leads_to_itself || keys.iter().any(|key| taken.contains(key)) {
+            // What is deleted already stays where it is.
+            if !row.is_deleted() {
+                arranged.fates.push(Fate {
+                    loser: number,
+                    field: first,
+                    fate: LinkFate::Dropped,
+                });
+            }
+            return;
+        }
+    }
+    taken.extend(keys);
+    arranged.after = after;
+    arranged.fates.extend(moved.into_iter().map(|field| Fate {
+        loser: number,
+        field,
+        fate: LinkFate::Moved,
+    }));
+}
+
+/// The values of a row in the unique keys that have one of the fields, or in all of them.
+fn keys_of<'a>(
+    row: &'a dyn AnyRecord,
+    fields: Option<&'a [usize]>,
+) -> impl Iterator<Item = (String, usize, String)> + 'a {
+    let object = row.object();
+    let keys = object.unique_keys().iter().enumerate();
+    keys.filter(move |(_, key)| {
+        fields.is_none_or(|fields| fields.iter().any(|field| key.fields.contains(field)))
+    })
+    .filter_map(move |(number, key)| {
+        let values = unique_value(key, row)?;
+        // The JSON form of the few kinds of values is exact.
+        let text: Vec<_> = values.iter().map(Value::to_json).collect();
+        Some((object.name().to_owned(), number, format!("{text:?}")))
+    })
+}

@@ -1,0 +1,390 @@
+//! Previews and merges: loads, lets the plan decide, and stages one commit.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use serde_json::{Map, Value as Json};
+use uuid::Uuid;
+
+use super::links::{Arranged, Fate, Found, arrange};
+use super::plan::{Above, Choices, MergePlan};
+use super::{
+    FieldPreview, LinkFate, LinkPreview, Merge, MergeLink, MergePreview, Merged, missing, one_of,
+};
+use crate::Id;
+use crate::engine::UnitOfWork;
+use crate::error::{Error, Faults, Result, RuleViolation};
+use crate::query::{Condition, Query};
+use crate::schema::{
+    Lifecycle, Meta, ObjectRef, ObjectScope, OnDelete, Privacy, Row, SYSTEM_FIELDS, Value, system,
+};
+
+/// How far a tree is looked up.
+const MAX_DEPTH: usize = 100;
+
+/// Everything that is decided about a merge before it is tried.
+struct Decision {
+    /// The survivor, then the losers.
+    rows: Vec<Row>,
+    plan: MergePlan,
+    links: Vec<Arranged>,
+}
+
+/// Says what a merge would do.
+pub(super) async fn preview(
+    work: &UnitOfWork,
+    object: &ObjectRef,
+    survivor: Uuid,
+    losers: &[Uuid],
+    choices: &Choices,
+) -> Result<MergePreview> {
+    let decision = decide(work, object, survivor, losers, choices).await?;
+    let Decision { rows, plan, links } = &decision;
+    let mut fields = Vec::new();
+    let last = plan.steps().last().map_or(&[][..], Vec::as_slice);
+    let decided = last.iter().zip(plan.winners());
+    for ((place, field), (result, winner)) in object.own_fields().iter().enumerate().zip(decided) {
+        let values: Vec<Value> = rows
+            .iter()
+            .map(|row| row.value(place + SYSTEM_FIELDS).into_owned())
+            .collect();
+        // Secrets stay where they are, unseen.
+        if values.iter().all(Value::is_null) || field.privacy == Privacy::Sensitive {
+            continue;
+        }
+        let mut given = values.iter().filter(|value| !value.is_null());
+        let first = given.next();
+        fields.push(FieldPreview {
+            field: field.name.to_string(),
+            conflicts: given.any(|other| Some(other) != first),
+            values,
+            result: result.clone(),
+            winner: *winner,
+        });
+    }
+    Ok(MergePreview {
+        fields,
+        moved: counted(links, LinkFate::Moved),
+        dropped: counted(links, LinkFate::Dropped),
+    })
+}
+
+fn counted(links: &[Arranged], fate: LinkFate) -> Vec<LinkPreview> {
+    let mut counts: BTreeMap<(String, String), usize> = BTreeMap::new();
+    for arranged in links {
+        let object = arranged.row.object();
+        for one in arranged.fates.iter().filter(|one| one.fate == fate) {
+            let field = object.field_name(one.field).to_owned();
+            *counts.entry((object.name().to_owned(), field)).or_default() += 1;
+        }
+    }
+    let preview = |((object, field), count)| LinkPreview {
+        object,
+        field,
+        count,
+    };
+    counts.into_iter().map(preview).collect()
+}
+
+fn violation(code: &'static str, message: &'static str) -> Error {
+    RuleViolation::new(code, "R-018", message).into()
+}
+
+async fn decide(
+    work: &UnitOfWork,
+    object: &ObjectRef,
+    survivor: Uuid,
+    losers: &[Uuid],
+    choices: &Choices,
+) -> Result<Decision> {
+    if object.lifecycle() != Lifecycle::Full || object.scope() != ObjectScope::Tenant {
+        return Err(Error::Forbidden {
+            reason: "such records are not merged".into(),
+        });
+    }
+    if losers.is_empty() {
+        return Err(violation(
+            "nothing_to_merge",
+            "name the records that are merged into the other",
+        ));
+    }
+    let mut ids = vec![survivor];
+    ids.extend(losers);
+    if ids.iter().collect::<BTreeSet<_>>().len() < ids.len() {
+        return Err(violation(
+            "merged_with_itself",
+            "name each record of a merge once",
+        ));
+    }
+    let live = one_of(system::ID, &ids).and(Condition::not_deleted());
+    let found = work.select(&Query::new(object, live)).await?;
+    let mut found: HashMap<Uuid, Row> = found.into_iter().map(|row| (row.id(), row)).collect();
+    let mut rows = Vec::with_capacity(ids.len());
+    for id in &ids {
+        rows.push(
+            found
+                .remove(id)
+                .ok_or_else(|| missing(object.name(), *id))?,
+        );
+    }
+    let above = above(work, object, &rows).await?;
+    let plan = MergePlan::new(object, &rows, choices, &above)?;
+    let mut found = Vec::new();
+    for link in work.links_to(object) {
+        // Entries of logs tell of the record that they were written for.
+        if link.object.lifecycle() != Lifecycle::Full {
+            continue;
+        }
+        let leading = work
+            .select(&Query::new(&link.object, link.to(losers)))
+            .await?;
+        if leading.is_empty() {
+            continue;
+        }
+        let mut keys = link.object.unique_keys().iter();
+        let held = if keys.any(|key| key.fields.contains(&link.field)) {
+            work.select(&Query::new(&link.object, link.to(&[survivor])))
+                .await?
+        } else {
+            Vec::new()
+        };
+        found.push(Found {
+            link,
+            rows: leading,
+            held,
+        });
+    }
+    let links = arrange(object, survivor, losers, found);
+    Ok(Decision { rows, plan, links })
+}
+
+/// What stands above each record that one of the rows refers to in a tree of its own object.
+async fn above(work: &UnitOfWork, object: &ObjectRef, rows: &[Row]) -> Result<Above> {
+    let mut above = Above::new();
+    for field in object.references() {
+        let own = object
+            .fields()
+            .get(*field)
+            .and_then(|field| field.reference());
+        if own.is_none_or(|(target, _)| target != object.name()) {
+            continue;
+        }
+        for row in rows {
+            let Some(first) = row.value(*field).as_uuid() else {
+                continue;
+            };
+            if above.contains_key(&(*field, first)) {
+                continue;
+            }
+            let mut chain = Vec::new();
+            let mut next = Some(first);
+            while let Some(id) = next
+                && chain.len() < MAX_DEPTH
+                && !chain.contains(&id)
+            {
+                chain.push(id);
+                let known = rows.iter().find(|row| row.id() == id).cloned();
+                let row = match known {
+                    Some(row) => Some(row),
+                    None => work.row(object, id).await?,
+                };
+                next = row.and_then(|row| row.value(*field).as_uuid());
+            }
+            above.insert((*field, first), chain);
+        }
+    }
+    Ok(above)
+}
+
+/// Merges records in a unit of work: all of it is staged, or nothing.
+pub(super) async fn merge(
+    work: &mut UnitOfWork,
+    object: &ObjectRef,
+    survivor: Uuid,
+    losers: &[Uuid],
+    choices: &Choices,
+    reason: Option<&str>,
+) -> Result<Merged<Row>> {
+    let decision = decide(work, object, survivor, losers, choices).await?;
+    let mark = work.mark();
+    let result = stage(work, object, losers, decision, reason).await;
+    work.settle(mark, result)
+}
+
+async fn stage(
+    work: &mut UnitOfWork,
+    object: &ObjectRef,
+    losers: &[Uuid],
+    decision: Decision,
+    reason: Option<&str>,
+) -> Result<Merged<Row>> {
+    let Decision { rows, plan, links } = decision;
+    let (Some(survivor), Some(last)) = (rows.first(), plan.steps().last()) else {
+        return Err(violation(
+            "nothing_to_merge",
+            "name the records that are merged",
+        ));
+    };
+    work.rely_on_row(survivor.clone());
+    // First the survivor: what is led to it may ask where it stands.
+    let after = build(survivor, work.next_meta(survivor), last.clone())?;
+    let merged = work
+        .stage(Some(survivor.clone()), after, Faults::default())
+        .await?;
+    let mut fates: Vec<Vec<(Row, Fate)>> = losers.iter().map(|_| Vec::new()).collect();
+    for arranged in links {
+        for fate in lead(work, &arranged).await? {
+            if let Some(of_loser) = fates.get_mut(fate.loser) {
+                of_loser.push((arranged.row.clone(), fate));
+            }
+        }
+    }
+    let mut result = Merged {
+        survivor: merged.clone(),
+        merges: Vec::with_capacity(losers.len()),
+        moved: 0,
+        dropped: 0,
+    };
+    let mut steps = plan.steps().to_vec();
+    if let Some(last) = steps.last_mut() {
+        *last = merged.values();
+    }
+    let taken_in = rows.iter().skip(1).zip(steps.windows(2)).zip(fates);
+    for ((loser, step), fates) in taken_in {
+        // What led from one loser to another was led on.
+        let now = work.live_row(object, loser.id()).await?;
+        let meta = Meta {
+            deleted_at: Some(work.now()),
+            ..work.next_meta(&now)
+        };
+        let gone = now.with_meta(meta);
+        work.stage(Some(now), gone, Faults::default()).await?;
+        let [before, after] = step else { continue };
+        let moved = fates
+            .iter()
+            .filter(|(_, fate)| fate.fate == LinkFate::Moved)
+            .count();
+        let dropped = fates.len() - moved;
+        let entry = Merge {
+            reason: reason.map(str::to_owned),
+            loser_data: data_of(loser),
+            survivor_before: changed(object, before, after, before),
+            survivor_after: changed(object, before, after, after),
+            moved_links: u32::try_from(moved).unwrap_or(u32::MAX),
+            dropped_links: u32::try_from(dropped).unwrap_or(u32::MAX),
+            ..Merge::new(
+                object.name(),
+                survivor.id(),
+                loser.id(),
+                work.commit_stamp().id,
+            )
+        };
+        let entry = work.create(entry).await?;
+        for (row, fate) in fates {
+            let object = row.object();
+            work.append_entry(MergeLink::new(
+                entry.id,
+                object.name(),
+                row.id(),
+                object.field_name(fate.field),
+                fate.fate,
+            ))?;
+        }
+        result.merges.push(Id::new(entry.id.uuid()));
+        result.moved += moved;
+        result.dropped += dropped;
+    }
+    Ok(result)
+}
+
+/// The row with other values.
+pub(super) fn build(row: &Row, meta: Meta, values: Vec<Value>) -> Result<Row> {
+    row.with_values(meta, values)
+        .map_err(|faults| match faults.into_result() {
+            Err(faults) => faults.into(),
+            Ok(()) => missing(row.object().name(), row.id()),
+        })
+}
+
+/// Whether a rule refused a write, which another way may still allow.
+pub(super) const fn is_refused(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Rule(_) | Error::Validation(_) | Error::Forbidden { .. } | Error::Reference { .. }
+    )
+}
+
+/// Stages what becomes of one record that leads to losers.
+async fn lead(work: &mut UnitOfWork, arranged: &Arranged) -> Result<Vec<Fate>> {
+    let row = &arranged.row;
+    if arranged.is_moved() {
+        let after = build(row, work.next_meta(row), arranged.after.clone())?;
+        match work
+            .stage(Some(row.clone()), after, Faults::default())
+            .await
+        {
+            Ok(_) => {}
+            Err(error) if is_refused(&error) => return give_up(work, arranged, error).await,
+            Err(error) => return Err(error),
+        }
+    }
+    if arranged.is_dropped() {
+        let row = work.live_row(row.object(), row.id()).await?;
+        work.delete_row(row).await?;
+    }
+    Ok(arranged.fates.clone())
+}
+
+/// A record whose own rules do not let it lead to the survivor: what the deletion of the loser
+/// would do to it.
+async fn give_up(work: &mut UnitOfWork, arranged: &Arranged, error: Error) -> Result<Vec<Fate>> {
+    let row = &arranged.row;
+    if row.is_deleted() {
+        return Ok(Vec::new());
+    }
+    let fates = |fate: LinkFate| arranged.fates.iter().map(move |one| Fate { fate, ..*one });
+    match arranged.on_delete {
+        OnDelete::Restrict => Err(error),
+        OnDelete::Cascade => {
+            work.delete_row(row.clone()).await?;
+            Ok(fates(LinkFate::Dropped).take(1).collect())
+        }
+        OnDelete::SetNull => {
+            let mut values = row.values();
+            for fate in &arranged.fates {
+                let place = fate.field.checked_sub(SYSTEM_FIELDS);
+                if let Some(slot) = place.and_then(|place| values.get_mut(place)) {
+                    *slot = Value::Null;
+                }
+            }
+            let after = build(row, work.next_meta(row), values)?;
+            work.stage(Some(row.clone()), after, Faults::default())
+                .await?;
+            Ok(fates(LinkFate::Emptied).collect())
+        }
+    }
+}
+
+/// The values of a record as JSON, secrets left out.
+fn data_of(row: &Row) -> Json {
+    let mut data = row.to_json();
+    for field in row.object().fields() {
+        if field.privacy == Privacy::Sensitive {
+            data.remove(&*field.name);
+        }
+    }
+    Json::Object(data)
+}
+
+/// Of the fields that differ, the values on one side.
+fn changed(object: &ObjectRef, before: &[Value], after: &[Value], side: &[Value]) -> Json {
+    let mut fields = Map::new();
+    for (place, field) in object.own_fields().iter().enumerate() {
+        if before.get(place) != after.get(place)
+            && field.privacy != Privacy::Sensitive
+            && let Some(value) = side.get(place)
+        {
+            fields.insert(field.name.to_string(), value.to_json());
+        }
+    }
+    Json::Object(fields)
+}

@@ -1,0 +1,405 @@
+//! Undoes a merge, as far as nobody touched what it did.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::{Map, Value as Json};
+use uuid::Uuid;
+
+use super::plan::units;
+use super::redirect::{merge_of, stands};
+use super::service::{build, is_refused};
+use super::{Kept, KeptReason, LinkFate, Merge, MergeLink, Unmerged, missing, one_of, place_of};
+use crate::Id;
+use crate::engine::UnitOfWork;
+use crate::error::{Error, Result, RuleViolation};
+use crate::query::Query;
+use crate::record::Record;
+use crate::schema::{Entity, Meta, ObjectRef, Row, SYSTEM_FIELDS, Value, system};
+
+/// How many rows are read at once.
+const BATCH: usize = 1_000;
+
+/// Undoes a merge in a unit of work: all of it is staged, or nothing.
+pub(super) async fn undo(work: &mut UnitOfWork, merge: Id<Merge>) -> Result<Unmerged> {
+    let mark = work.mark();
+    let result = stage(work, merge).await;
+    work.settle(mark, result)
+}
+
+async fn stage(work: &mut UnitOfWork, id: Id<Merge>) -> Result<Unmerged> {
+    let merge = work.get(id).await?;
+    if merge.undone_at.is_some() {
+        let told = "the merge is undone already";
+        return Err(RuleViolation::new("undone", "R-018", told).into());
+    }
+    let registry = work.session().engine().registry();
+    let object = registry
+        .object(&merge.object)
+        .ok_or_else(|| missing(&merge.object, merge.survivor_id))?;
+    let survivor = work.row(&object, merge.survivor_id).await?;
+    let Some(survivor) = survivor.filter(|row| !row.is_deleted()) else {
+        // Merged itself meanwhile, or deleted.
+        return Err(
+            match merge_of(work, &merge.object, merge.survivor_id).await? {
+                Some(later) => first(later.id()),
+                None => missing(&merge.object, merge.survivor_id),
+            },
+        );
+    };
+    work.rely_on_row(survivor);
+    ensure_last(work, &merge).await?;
+    let mut undoing = Undoing {
+        merge: &merge,
+        object,
+        unmerged: Unmerged {
+            object: merge.object.clone(),
+            restored: merge.loser_id,
+            given_back: 0,
+            kept: Vec::new(),
+        },
+    };
+    undoing.restore_loser(work).await?;
+    undoing.give_links_back(work).await?;
+    // Last the survivor: it may stand below what was given back.
+    undoing.give_fields_back(work).await?;
+    let now = work.now();
+    let unmerged = undoing.unmerged;
+    work.update(id, &|merge: &mut Merge| merge.undone_at = Some(now))
+        .await?;
+    Ok(unmerged)
+}
+
+fn first(merge: Uuid) -> Error {
+    RuleViolation::new(
+        "merged_since",
+        "R-018",
+        format!("a later merge builds on this one; undo the merge {merge} first"),
+    )
+    .into()
+}
+
+/// No later merge of the same survivor changed the same fields.
+async fn ensure_last(work: &UnitOfWork, merge: &Record<Merge>) -> Result<()> {
+    let survivor = one_of(place_of::<Merge>("survivor_id"), &[merge.survivor_id]);
+    let others = work
+        .select(&Query::new(Merge::schema(), survivor.and(stands())))
+        .await?;
+    let own = merge.survivor_after.as_object();
+    let is_later = |other: &Row| {
+        let meta = other.meta();
+        (meta.created.at, meta.id) > (merge.created.at, merge.id.uuid())
+            && other.get("object").as_text() == Some(&merge.object)
+    };
+    let overlaps = |other: &Row| {
+        let theirs = Record::<Merge>::from_row(other.clone());
+        theirs.is_some_and(|theirs| match (own, theirs.survivor_after.as_object()) {
+            (Some(own), Some(theirs)) => own.keys().any(|field| theirs.contains_key(field)),
+            _ => false,
+        })
+    };
+    let mut later: Vec<Row> = others
+        .into_iter()
+        .filter(|other| is_later(other) && overlaps(other))
+        .collect();
+    later.sort_unstable_by_key(|other| (other.meta().created.at, other.id()));
+    match later.last() {
+        Some(later) => Err(first(later.id())),
+        None => Ok(()),
+    }
+}
+
+/// The undoing of one merge.
+struct Undoing<'a> {
+    merge: &'a Record<Merge>,
+    object: ObjectRef,
+    unmerged: Unmerged,
+}
+
+impl Undoing<'_> {
+    fn keep(&mut self, object: &ObjectRef, id: Uuid, field: &str, why: KeptReason) {
+        self.unmerged.kept.push(Kept {
+            object: object.name().to_owned(),
+            id,
+            field: field.to_owned(),
+            why,
+        });
+    }
+
+    async fn restore_loser(&mut self, work: &mut UnitOfWork) -> Result<()> {
+        let id = self.merge.loser_id;
+        let row = work.row(&self.object, id).await?;
+        let Some(row) = row.filter(|row| row.is_deleted()) else {
+            return Err(missing(&self.merge.object, id));
+        };
+        let mut values = row.values();
+        for field in dead_ends(work, &row).await? {
+            // What is required cannot be emptied: then the rules say what is missing.
+            let name = self.object.field_name(field).to_owned();
+            if self.object.field(&name).is_some_and(|field| field.required) {
+                continue;
+            }
+            set(&mut values, field, Value::Null);
+            let object = self.object.clone();
+            self.keep(&object, id, &name, KeptReason::TargetGone);
+        }
+        let meta = Meta {
+            deleted_at: None,
+            ..work.next_meta(&row)
+        };
+        let back = build(&row, meta, values)?;
+        work.stage_exactly(row, back).await
+    }
+
+    async fn give_links_back(&mut self, work: &mut UnitOfWork) -> Result<()> {
+        let of_merge = one_of(place_of::<MergeLink>("merge_id"), &[self.merge.id.uuid()]);
+        let entries = work
+            .select(&Query::new(MergeLink::schema(), of_merge))
+            .await?;
+        let mut by_object: BTreeMap<String, BTreeMap<Uuid, Vec<(String, LinkFate)>>> =
+            BTreeMap::new();
+        for entry in entries
+            .into_iter()
+            .filter_map(Record::<MergeLink>::from_row)
+        {
+            let rows = by_object.entry(entry.object.clone()).or_default();
+            let links = rows.entry(entry.record_id).or_default();
+            links.push((entry.field.clone(), entry.fate));
+        }
+        for (name, rows) in by_object {
+            let Some(object) = work.session().engine().registry().object(&name) else {
+                continue;
+            };
+            let ids: Vec<Uuid> = rows.keys().copied().collect();
+            let mut stored: HashMap<Uuid, Row> = HashMap::new();
+            for batch in ids.chunks(BATCH) {
+                let all = Query::new(&object, one_of(system::ID, batch));
+                let found = work.select(&all).await?;
+                stored.extend(found.into_iter().map(|row| (row.id(), row)));
+            }
+            for (id, links) in rows {
+                match stored.remove(&id) {
+                    Some(row) => self.give_row_back(work, row, &links).await?,
+                    None => {
+                        for (field, _) in links {
+                            self.keep(&object, id, &field, KeptReason::Gone);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn give_row_back(
+        &mut self,
+        work: &mut UnitOfWork,
+        row: Row,
+        links: &[(String, LinkFate)],
+    ) -> Result<()> {
+        let object = row.object().clone();
+        let mut row = row;
+        for (field, _) in links.iter().filter(|(_, fate)| *fate == LinkFate::Dropped) {
+            if !row.is_deleted() {
+                self.keep(&object, row.id(), field, KeptReason::Changed);
+                continue;
+            }
+            if !dead_ends(work, &row).await?.is_empty() {
+                self.keep(&object, row.id(), field, KeptReason::TargetGone);
+                continue;
+            }
+            match work.restore_row(row.clone()).await {
+                Ok(back) => {
+                    row = back;
+                    self.unmerged.given_back += 1;
+                }
+                Err(error) if is_refused(&error) => {
+                    self.keep(&object, row.id(), field, KeptReason::Refused);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let mut values = row.values();
+        let mut given = Vec::new();
+        for (field, fate) in links.iter().filter(|(_, fate)| *fate != LinkFate::Dropped) {
+            let Some(index) = object.field_index(field) else {
+                continue;
+            };
+            let now = row.value(index).as_uuid();
+            let expected = (*fate == LinkFate::Moved).then_some(self.merge.survivor_id);
+            if now == expected && self.is_of_object(&row, index) {
+                set(&mut values, index, Value::Uuid(self.merge.loser_id));
+                given.push(field);
+            } else {
+                self.keep(&object, row.id(), field, KeptReason::Changed);
+            }
+        }
+        if given.is_empty() {
+            return Ok(());
+        }
+        let back = build(&row, work.next_meta(&row), values)?;
+        let id = row.id();
+        match work.stage_exactly(row, back).await {
+            Ok(()) => self.unmerged.given_back += given.len(),
+            Err(error) if is_refused(&error) => {
+                for field in given {
+                    self.keep(&object, id, field, KeptReason::Refused);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Whether an id of a record of any object is still one of the merged object.
+    fn is_of_object(&self, row: &Row, index: usize) -> bool {
+        let links = row.object().record_links();
+        links
+            .iter()
+            .find(|link| link.id == index)
+            .is_none_or(|link| row.value(link.object).as_text() == Some(&self.merge.object))
+    }
+
+    async fn give_fields_back(&mut self, work: &mut UnitOfWork) -> Result<()> {
+        let object = self.object.clone();
+        let survivor = work.live_row(&object, self.merge.survivor_id).await?;
+        let id = survivor.id();
+        let empty = Map::new();
+        let former = self.merge.survivor_before.as_object().unwrap_or(&empty);
+        let left = self.merge.survivor_after.as_object().unwrap_or(&empty);
+        let units = units(&object);
+        // By the fields that belong together: they go back together or not at all.
+        let mut by_unit: BTreeMap<usize, Vec<(usize, &Json, &Json)>> = BTreeMap::new();
+        for (name, before) in former {
+            if let (Some(index), Some(after)) = (object.field_index(name), left.get(name)) {
+                let unit = units.get(index).copied().unwrap_or(index);
+                by_unit
+                    .entry(unit)
+                    .or_default()
+                    .push((index, before, after));
+            }
+        }
+        let mut given: Vec<Vec<(usize, Value)>> = Vec::new();
+        for fields in by_unit.into_values() {
+            let is_touched = |(index, _, after): &(usize, &Json, &Json)| {
+                survivor.value(*index).to_json() != **after
+            };
+            let mut why = fields.iter().any(is_touched).then_some(KeptReason::Changed);
+            let mut back = Vec::new();
+            for (index, before, _) in &fields {
+                let value = former_value(&object, *index, before);
+                if why.is_none() && leads_nowhere(work, &object, *index, &value).await? {
+                    why = Some(KeptReason::TargetGone);
+                }
+                back.push((*index, value));
+            }
+            match why {
+                Some(why) => {
+                    for (index, ..) in fields {
+                        self.keep(&object, id, object.field_name(index), why);
+                    }
+                }
+                None => given.push(back),
+            }
+        }
+        let all: Vec<(usize, Value)> = given.iter().flatten().cloned().collect();
+        if all.is_empty() {
+            return Ok(());
+        }
+        match self.set_fields(work, &all).await {
+            Ok(()) => return Ok(()),
+            Err(error) if is_refused(&error) => {}
+            Err(error) => return Err(error),
+        }
+        // Something is not allowed any more: only that stays.
+        for fields in given {
+            match self.set_fields(work, &fields).await {
+                Ok(()) => {}
+                Err(error) if is_refused(&error) => {
+                    for (index, _) in fields {
+                        self.keep(&object, id, object.field_name(index), KeptReason::Refused);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    async fn set_fields(&mut self, work: &mut UnitOfWork, fields: &[(usize, Value)]) -> Result<()> {
+        let survivor = work.live_row(&self.object, self.merge.survivor_id).await?;
+        let mut values = survivor.values();
+        for (index, value) in fields {
+            set(&mut values, *index, value.clone());
+        }
+        let back = build(&survivor, work.next_meta(&survivor), values)?;
+        work.stage_exactly(survivor, back).await?;
+        self.unmerged.given_back += fields.len();
+        Ok(())
+    }
+}
+
+fn set(values: &mut [Value], index: usize, value: Value) {
+    let place = index.checked_sub(SYSTEM_FIELDS);
+    if let Some(slot) = place.and_then(|place| values.get_mut(place)) {
+        *slot = value;
+    }
+}
+
+/// A value that was kept as JSON, in the kind of its field.
+fn former_value(object: &ObjectRef, index: usize, json: &Json) -> Value {
+    let value = Value::from_json(json.clone());
+    match object.fields().get(index) {
+        Some(field) => match (&field.field_type, &value) {
+            _ if value.is_null() => value,
+            // What was stored once is taken as it is, also where the rules have become stricter.
+            (kind, Value::Text(_)) if kind.storage_kind() == crate::schema::StorageKind::Text => {
+                value
+            }
+            (kind, _) => match kind.coerce(value.clone()) {
+                Ok(coerced) => coerced,
+                Err(_) => value,
+            },
+        },
+        None => value,
+    }
+}
+
+/// Whether the value is a reference to a record that is not there any more.
+async fn leads_nowhere(
+    work: &mut UnitOfWork,
+    object: &ObjectRef,
+    index: usize,
+    value: &Value,
+) -> Result<bool> {
+    let Some(id) = value.as_ref().as_uuid() else {
+        return Ok(false);
+    };
+    let registry = work.session().engine().registry();
+    let field = object.fields().get(index);
+    let target = field
+        .and_then(|field| field.reference())
+        .and_then(|(target, _)| registry.object(target));
+    let Some(target) = target else {
+        return Ok(false);
+    };
+    match work.row(&target, id).await? {
+        Some(row) if !row.is_deleted() => {
+            work.rely_on_row(row);
+            Ok(false)
+        }
+        _ => Ok(true),
+    }
+}
+
+/// The references of a row to records that are not there any more.
+async fn dead_ends(work: &mut UnitOfWork, row: &Row) -> Result<Vec<usize>> {
+    let object = row.object().clone();
+    let mut dead = Vec::new();
+    for index in object.references() {
+        let value = row.value(*index).into_owned();
+        if leads_nowhere(work, &object, *index, &value).await? {
+            dead.push(*index);
+        }
+    }
+    Ok(dead)
+}
