@@ -12,10 +12,10 @@ use serde_json::{Value as Json, json};
 use crate::Id;
 use crate::engine::{Records, UnitOfWork, Workspace, Write, WriteRule, in_work};
 use crate::error::{Error, Faults, Result, codes};
+use crate::hierarchy::ensure_no_cycle;
 use crate::query::{Find, WhereExt};
 use crate::record::Record;
 use crate::schema::{Entity, Picklist};
-use crate::tree::ensure_no_cycle;
 use crate::value::{
     Address, Currency, EmailAddress, HttpUrl, LanguageTag, PersonName, PhoneNumber, TimeZone,
 };

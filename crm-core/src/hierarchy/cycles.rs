@@ -1,4 +1,4 @@
-//! Trees of records: accounts, teams and managers have no cycles.
+//! Trees of records have no cycles: accounts, teams, managers, territories.
 
 use crate::Id;
 use crate::engine::UnitOfWork;
