@@ -11,6 +11,7 @@ DROP TABLE
     "crm"."pipelines",
     "crm"."contacts",
     "crm"."accounts",
+    "crm"."territories",
     "crm"."team_members",
     "crm"."teams",
     "crm"."users",

@@ -448,6 +448,51 @@ CREATE POLICY "tenant_isolation" ON "crm"."team_members"
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
 GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."team_members" TO "crm_app";
 
+CREATE TABLE "crm"."territories" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "name" varchar(100) COLLATE "C" NOT NULL,
+    "description" varchar(32768) COLLATE "C",
+    "territory_type" varchar(50) COLLATE "C" NOT NULL,
+    "parent_territory_id" uuid,
+    "manager_id" uuid,
+    "criteria" jsonb,
+    "boundaries" jsonb,
+    "rank" bigint NOT NULL,
+    "is_active" boolean NOT NULL,
+    "search_vector" tsvector GENERATED ALWAYS AS (
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE coalesce("name", '') END), 'A')
+    ) STORED,
+    CONSTRAINT "territories_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "territories_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "territories_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "territories_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "territories_territory_type_check" CHECK ("territory_type" IN ('geographic', 'industry', 'account_size', 'product', 'custom')),
+    CONSTRAINT "territories_rank_check" CHECK ("rank" BETWEEN -2147483648 AND 2147483647)
+);
+CREATE UNIQUE INDEX "territories_name_key" ON "crm"."territories" ("tenant_id", "name") WHERE "deleted_at" IS NULL;
+CREATE INDEX "territories_created_at_id_idx" ON "crm"."territories" ("tenant_id", "created_at", "id");
+CREATE INDEX "territories_updated_at_id_idx" ON "crm"."territories" ("tenant_id", "updated_at", "id");
+CREATE INDEX "territories_parent_territory_id_idx" ON "crm"."territories" ("tenant_id", "parent_territory_id");
+CREATE INDEX "territories_manager_id_idx" ON "crm"."territories" ("tenant_id", "manager_id");
+CREATE INDEX "territories_search_vector_idx" ON "crm"."territories" USING gin ("search_vector");
+ALTER TABLE "crm"."territories" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."territories"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."territories" TO "crm_app";
+CREATE POLICY "search" ON "crm"."territories" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at", "search_vector") ON "crm"."territories" TO "crm_search";
+
 CREATE TABLE "crm"."accounts" (
     "tenant_id" uuid NOT NULL,
     "id" uuid NOT NULL,
@@ -489,6 +534,7 @@ CREATE TABLE "crm"."accounts" (
     "email" varchar(254) COLLATE "C",
     "social_profiles" jsonb NOT NULL,
     "territory_id" uuid,
+    "territory_is_manual" boolean NOT NULL,
     "owner_id" uuid,
     "account_manager_id" uuid,
     "status" varchar(50) COLLATE "C" NOT NULL,
@@ -1094,8 +1140,14 @@ ALTER TABLE "crm"."team_members" ADD CONSTRAINT "team_members_team_id_fkey"
     FOREIGN KEY ("tenant_id", "team_id") REFERENCES "crm"."teams" ("tenant_id", "id");
 ALTER TABLE "crm"."team_members" ADD CONSTRAINT "team_members_user_id_fkey"
     FOREIGN KEY ("tenant_id", "user_id") REFERENCES "crm"."users" ("tenant_id", "id");
+ALTER TABLE "crm"."territories" ADD CONSTRAINT "territories_parent_territory_id_fkey"
+    FOREIGN KEY ("tenant_id", "parent_territory_id") REFERENCES "crm"."territories" ("tenant_id", "id");
+ALTER TABLE "crm"."territories" ADD CONSTRAINT "territories_manager_id_fkey"
+    FOREIGN KEY ("tenant_id", "manager_id") REFERENCES "crm"."users" ("tenant_id", "id");
 ALTER TABLE "crm"."accounts" ADD CONSTRAINT "accounts_parent_account_id_fkey"
     FOREIGN KEY ("tenant_id", "parent_account_id") REFERENCES "crm"."accounts" ("tenant_id", "id");
+ALTER TABLE "crm"."accounts" ADD CONSTRAINT "accounts_territory_id_fkey"
+    FOREIGN KEY ("tenant_id", "territory_id") REFERENCES "crm"."territories" ("tenant_id", "id");
 ALTER TABLE "crm"."accounts" ADD CONSTRAINT "accounts_owner_id_fkey"
     FOREIGN KEY ("tenant_id", "owner_id") REFERENCES "crm"."users" ("tenant_id", "id");
 ALTER TABLE "crm"."accounts" ADD CONSTRAINT "accounts_account_manager_id_fkey"

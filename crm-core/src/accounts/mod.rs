@@ -233,10 +233,7 @@ impl WriteRule for AccountRules {
         match after.parent_account_id {
             Some(parent) if before != Some(parent) && !write.deletes() => {
                 let id = after.id;
-                ensure_no_cycle(work, id, parent, "R-016", |account: &Account| {
-                    account.parent_account_id
-                })
-                .await
+                ensure_no_cycle(work, id, parent, "R-016").await
             }
             _ => Ok(()),
         }

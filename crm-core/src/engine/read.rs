@@ -180,6 +180,25 @@ impl UnitOfWork {
         })
     }
 
+    /// The live records from one up to the top of its tree, by id, with the changes staged here.
+    pub(crate) async fn path_rows(&self, path: &Tree) -> Result<HashMap<Uuid, Row>> {
+        if !self.stages(&path.object) {
+            let condition = Condition::InTree {
+                index: system::ID,
+                tree: path.clone(),
+            };
+            let rows = self.select(&Query::new(&path.object, condition)).await?;
+            return Ok(rows.into_iter().map(|row| (row.id(), row)).collect());
+        }
+        let mut found = HashMap::new();
+        self.ascend(path, vec![path.of], &mut found).await?;
+        let live = |row: &Row| !row.is_deleted();
+        let found = found.into_iter();
+        Ok(found
+            .filter_map(|((_, id), row)| Some((id, row.filter(live)?)))
+            .collect())
+    }
+
     /// Whether records of the object are changed here.
     fn stages(&self, object: &ObjectRef) -> bool {
         self.staged.iter().any(|change| change.object() == object)
@@ -189,14 +208,7 @@ impl UnitOfWork {
     async fn tree_ids(&self, tree: &Tree) -> Result<Vec<Value>> {
         let mut found = HashSet::new();
         if tree.part == TreePart::PathTo {
-            let mut rows = HashMap::new();
-            self.ascend(tree, vec![tree.of], &mut rows).await?;
-            let live = |row: &Option<Row>| row.as_ref().is_some_and(|row| !row.is_deleted());
-            found.extend(
-                rows.iter()
-                    .filter(|(_, row)| live(row))
-                    .map(|((_, id), _)| *id),
-            );
+            found.extend(self.path_rows(tree).await?.into_keys());
         } else {
             let mut level = Condition::equals(system::ID, Value::Uuid(tree.of));
             loop {

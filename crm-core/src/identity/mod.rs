@@ -356,7 +356,7 @@ impl WriteRule for UserRules {
         match after.manager_id {
             Some(manager) if before != Some(manager) && !write.deletes() => {
                 let id = after.id;
-                ensure_no_cycle(work, id, manager, "R-086", |user: &User| user.manager_id).await
+                ensure_no_cycle(work, id, manager, "R-086").await
             }
             _ => Ok(()),
         }
@@ -381,7 +381,7 @@ impl WriteRule for TeamRules {
         match after.parent_team_id {
             Some(parent) if before != Some(parent) && !write.deletes() => {
                 let id = after.id;
-                ensure_no_cycle(work, id, parent, "R-086", |team: &Team| team.parent_team_id).await
+                ensure_no_cycle(work, id, parent, "R-086").await
             }
             _ => Ok(()),
         }

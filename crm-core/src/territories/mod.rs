@@ -174,10 +174,7 @@ impl Records<'_, Territory> {
     ///
     /// # Errors
     /// [`Error::NotFound`](crate::Error::NotFound).
-    pub async fn matching(
-        &self,
-        account: Id<Account>,
-    ) -> Result<Option<Arc<Record<Territory>>>> {
+    pub async fn matching(&self, account: Id<Account>) -> Result<Option<Arc<Record<Territory>>>> {
         let begun;
         let work = match &self.workspace {
             Workspace::Unit(work) => &**work,

@@ -46,8 +46,7 @@ impl WriteRule for TerritoryRules {
             write.faults().add(field, refusal.code, refusal.message);
         }
         if let Some(parent) = parent.filter(|_| is_new_parent) {
-            let above = |territory: &Territory| territory.parent_territory_id;
-            ensure_no_cycle(work, id, parent, "R-086", above).await?;
+            ensure_no_cycle(work, id, parent, "R-086").await?;
         }
         Ok(())
     }
@@ -128,10 +127,12 @@ impl WriteRule for AssignmentRule {
             }
             Decision::Match => {
                 let matcher = work.remembered::<Matcher>().await?;
-                let looked_at = before.filter(|before| before.deleted_at.is_none()).map(|before| {
-                    let changed = AnyRecord::differing(after, before);
-                    changed.iter().any(|index| matcher.fields().contains(index))
-                });
+                let looked_at = before
+                    .filter(|before| before.deleted_at.is_none())
+                    .map(|before| {
+                        let changed = AnyRecord::differing(after, before);
+                        changed.iter().any(|index| matcher.fields().contains(index))
+                    });
                 if matcher.is_empty() || looked_at == Some(false) {
                     return Ok(());
                 }
