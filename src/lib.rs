@@ -60,6 +60,7 @@ pub mod prelude {
     pub use crm_core::query::{Aggregate, CalendarUnit, Filter, Find, Page, WhereExt};
     pub use crm_core::schema::{Entity, FieldGroup, Picklist};
     pub use crm_core::tenancy::{ConfigCategory, Onboarding, Tenant};
+    pub use crm_core::territories::Territory;
     pub use crm_core::value::{
         Address, Currency, EmailAddress, HttpUrl, Money, Percent, PersonName, PhoneNumber, Score,
         TextValue, TimeZone,

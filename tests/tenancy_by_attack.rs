@@ -15,6 +15,7 @@ use std::fmt::Debug;
 
 use common::{Populated, body_like, picture, populate, rows_of};
 use crm_engine::engine::NamedRecords;
+use crm_engine::hierarchy::RollUp;
 use crm_engine::merging::{Merge, MergeLink};
 use crm_engine::prelude::*;
 use crm_engine::query::Filter;
@@ -272,6 +273,10 @@ async fn no_aggregate_and_no_relation_reaches_another_tenant() {
         assert_eq!(session.deals().count(at).await.unwrap(), 0);
         let not_at = Deal::ACCOUNT_ID.has(Account::ID.eq(id)).negate();
         assert_eq!(session.deals().count(not_at).await.unwrap(), 2);
+        for in_tree in [Deal::ACCOUNT_ID.within(id), Deal::ACCOUNT_ID.path_to(id)] {
+            assert_eq!(session.deals().count(in_tree.clone()).await.unwrap(), 0);
+            assert_eq!(session.deals().count(in_tree.negate()).await.unwrap(), 2);
+        }
     }
 }
 
@@ -328,6 +333,7 @@ async fn typed_operations_find_nothing_of_another_tenant() {
         User,
         Team,
         TeamMember,
+        Territory,
         Account,
         Contact,
         Lead,
@@ -416,6 +422,48 @@ async fn services_find_nothing_of_another_tenant() {
         .accounts()
         .ancestors(id)
         .await);
+    same!("path", victim.account, |id| session
+        .accounts()
+        .path(id)
+        .await);
+    same!("subtree", victim.account, |id| session
+        .accounts()
+        .subtree(id)
+        .await);
+    same!("descendants", victim.account, |id| session
+        .accounts()
+        .descendants(id, Find::new())
+        .await);
+    same!("roll_up", victim.account, |id| session
+        .accounts()
+        .roll_up(id, &RollUp::of(Deal::ACCOUNT_ID, Deal::AMOUNT))
+        .await);
+    same!("assign", victim.account, |id| session
+        .territories()
+        .assign(id, own.territory)
+        .await);
+    same!("assign to", victim.territory, |id| session
+        .territories()
+        .assign(own.account, id)
+        .await);
+    same!("release", victim.account, |id| session
+        .territories()
+        .release(id)
+        .await);
+    same!("matching", victim.account, |id| session
+        .territories()
+        .matching(id)
+        .await);
+    same!("set_parent of a territory", victim.territory, |id| session
+        .territories()
+        .set_parent(id, None)
+        .await);
+    same!("set_parent to a territory", victim.territory, |id| {
+        session
+            .territories()
+            .set_parent(own.territory, Some(id))
+            .await
+    });
 
     let pipeline = victim.onboarded.pipeline;
     same!("set_default", pipeline, |id| session

@@ -93,7 +93,7 @@ fn shortened(text: Option<&str>, max: usize) -> Option<String> {
 
 fn category(object: &ObjectRef) -> AuditCategory {
     match object.name() {
-        "tenant" | "tenant_configuration" | "pipeline" | "pipeline_stage" => {
+        "tenant" | "tenant_configuration" | "pipeline" | "pipeline_stage" | "territory" => {
             AuditCategory::Configuration
         }
         "user" | "team" | "team_member" => AuditCategory::Authorization,

@@ -12,6 +12,7 @@
 //! - the domain: [`tenancy`], [`identity`], [`accounts`], [`contacts`], [`leads`], [`pipelines`],
 //!   [`deals`], [`activities`];
 //! - [`merging`]: several records of any object become one, and can become several again.
+//!   [`deals`], [`activities`], [`territories`], and [`hierarchy`] for all that forms trees.
 
 // The derive writes paths that begin with `::crm_core`, also inside this crate.
 extern crate self as crm_core;
@@ -23,6 +24,7 @@ pub mod contacts;
 pub mod deals;
 pub mod engine;
 pub mod error;
+pub mod hierarchy;
 mod id;
 pub mod identity;
 pub mod leads;
@@ -33,7 +35,7 @@ mod record;
 pub mod schema;
 pub mod storage;
 pub mod tenancy;
-mod tree;
+pub mod territories;
 pub mod value;
 
 pub use engine::{Engine, Session, UnitOfWork};
@@ -60,6 +62,7 @@ pub fn objects() -> Vec<schema::ObjectRef> {
         identity::User::schema(),
         identity::Team::schema(),
         identity::TeamMember::schema(),
+        territories::Territory::schema(),
         accounts::Account::schema(),
         contacts::Contact::schema(),
         pipelines::Pipeline::schema(),
@@ -83,6 +86,8 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
     vec![
         std::sync::Arc::new(tenancy::TenantRules),
         std::sync::Arc::new(accounts::AccountRules),
+        std::sync::Arc::new(territories::TerritoryRules),
+        std::sync::Arc::new(territories::AssignmentRule),
         std::sync::Arc::new(identity::UserRules),
         std::sync::Arc::new(identity::TeamRules),
         std::sync::Arc::new(contacts::ContactRules),

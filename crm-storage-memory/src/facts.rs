@@ -49,7 +49,8 @@ impl<'q> Facts<'q> {
         facts
     }
 
-    fn add(&mut self, condition: &'q Condition) {
+    /// Adds the facts of another condition that all rows fulfil.
+    pub(crate) fn add(&mut self, condition: &'q Condition) {
         if let Condition::And(all) = condition {
             for one in all {
                 self.add(one);

@@ -38,6 +38,7 @@ mod plan;
 mod read;
 mod space;
 mod table;
+mod trees;
 
 use std::fmt;
 use std::sync::Arc;

@@ -37,11 +37,14 @@ use crate::facts::{Facts, fixed_by};
 use crate::index::IndexKind;
 use crate::key::Key;
 use crate::table::{Entry, KeyRange, State, Table};
+use crate::trees::Trees;
 
 /// What is asked of a table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted<'q> {
     pub(crate) condition: &'q Condition,
+    /// What its conditions over trees come down to.
+    pub(crate) trees: &'q Trees<'q>,
     /// The order, ending with the id; empty where the order does not matter.
     pub(crate) sort: &'q [SortKey],
     /// The sort values of the row before the first one.
@@ -111,10 +114,14 @@ impl<'q> Plan<'q> {
 
     /// The best plan for a table.
     pub(crate) fn of(table: &Table, wanted: &Wanted<'q>) -> Self {
+        let mut facts = Facts::of(wanted.condition);
+        for set in wanted.trees.sets() {
+            facts.add(set);
+        }
         let plan = Planner {
             table,
             wanted,
-            facts: Facts::of(wanted.condition),
+            facts,
         }
         .plan();
         Self {

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::plan::{Plan, Wanted};
 use crate::space::View;
 use crate::table::{State, Table};
+use crate::trees::Trees;
 
 impl View<'_> {
     /// The rows with these ids.
@@ -38,14 +39,16 @@ impl View<'_> {
         if query.limit == 0 {
             return Vec::new();
         }
+        let trees = Trees::of(*self, &query.condition);
         let wanted = Wanted {
             condition: &query.condition,
+            trees: &trees,
             sort: &query.sort,
             after: query.after.as_deref(),
             limit: query.limit,
         };
         let plan = self.plan(table, &query.object, &wanted);
-        let test = Test::of(*self, &query.condition, &plan);
+        let test = Test::of(*self, &wanted, &plan);
         let is_found = |row: &Row, state: State| {
             (plan.is_behind() || query.is_after(&**row)) && test.passes(row, state)
         };
@@ -85,14 +88,16 @@ impl View<'_> {
     pub(crate) fn aggregate(&self, query: &AggregateQuery) -> Result<Vec<Group>, StorageError> {
         let mut aggregator = Aggregator::new(query);
         if let Some(table) = self.table(&query.object) {
+            let trees = Trees::of(*self, &query.condition);
             let wanted = Wanted {
                 condition: &query.condition,
+                trees: &trees,
                 sort: &[],
                 after: None,
                 limit: usize::MAX,
             };
             let plan = self.plan(table, &query.object, &wanted);
-            let test = Test::of(*self, &query.condition, &plan);
+            let test = Test::of(*self, &wanted, &plan);
             plan.visit(table, &mut |row, state| {
                 if test.passes(row, state) {
                     aggregator.add(&**row);
@@ -120,22 +125,22 @@ struct Test<'q> {
 }
 
 impl<'q> Test<'q> {
-    fn of(view: View<'q>, condition: &'q Condition, plan: &Plan<'q>) -> Self {
+    fn of(view: View<'q>, wanted: &Wanted<'q>, plan: &Plan<'q>) -> Self {
         let mut test = Self {
             view,
             not_deleted: false,
             not_archived: false,
             others: SmallVec::new(),
         };
-        test.add(condition, plan);
+        test.add(wanted.condition, wanted.trees, plan);
         test
     }
 
-    fn add(&mut self, condition: &'q Condition, plan: &Plan<'q>) {
+    fn add(&mut self, condition: &'q Condition, trees: &Trees<'q>, plan: &Plan<'q>) {
         match condition {
             Condition::And(all) => {
                 for one in all {
-                    self.add(one, plan);
+                    self.add(one, trees, plan);
                 }
             }
             Condition::Null {
@@ -160,7 +165,7 @@ impl<'q> Test<'q> {
             } if *index == system::ARCHIVED_AT => {
                 self.not_archived = true;
             }
-            one if plan.implies(one) => {}
+            one if plan.implies(trees.set_of(one).unwrap_or(one)) => {}
             one => self.others.push(one),
         }
     }

@@ -308,6 +308,7 @@ pub(crate) fn reaches_platform(object: &ObjectRef, condition: &Condition) -> boo
             Condition::Has {
                 object, condition, ..
             } => reaches_platform(object, condition),
+            Condition::InTree { tree, .. } => tree.object.scope() == ObjectScope::Platform,
             Condition::And(all) | Condition::Or(all) => all.iter().any(reaches),
             Condition::Not(one) => reaches(one),
             _ => false,

@@ -307,6 +307,7 @@ fn references() -> Vec<Family> {
         ("account", "parent_account_id", key(5, 160)),
         ("account", "owner_id", key(2, 160)),
         ("account", "account_manager_id", key(2, 160)),
+        ("account", "territory_id", key(6, 160)),
         ("contact", "account_id", key(5, 160)),
         ("contact", "owner_id", key(2, 160)),
         ("deal", "pipeline_id", key(3, 0)),
@@ -717,6 +718,34 @@ async fn check(families: &[Family]) -> Vec<String> {
 #[tokio::test]
 async fn what_refers_to_a_record_is_found_by_an_index() {
     let faults = check(&references()).await;
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// C-019: a tree is walked along the index of parents, whatever is found in it.
+#[tokio::test]
+async fn trees_are_walked_along_the_index_of_parents() {
+    let tree = |object, field: &str, part: &str, of: u128, by| Family {
+        rule: "C-019",
+        object,
+        filter: json!({"field": field, part: key(5, of)}),
+        sort: &[],
+        by,
+    };
+    let families = [
+        tree("account", "id", "within", 160, "parent_account_id"),
+        tree("account", "id", "within", 160 * 40, "parent_account_id"),
+        tree("account", "id", "path_to", 160 * 900, "id"),
+        tree(
+            "deal",
+            "account_id",
+            "within",
+            160 * 40,
+            "parent_account_id",
+        ),
+        tree("deal", "account_id", "within", 160 * 40, "account_id"),
+        tree("contact", "account_id", "within", 160 * 40, "account_id"),
+    ];
+    let faults = check(&families).await;
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 

@@ -15,10 +15,11 @@ use std::error::Error as _;
 use chrono::{DateTime, Utc};
 use crm_core::query::{
     AggregateQuery, Comparison, Condition, FieldAt, Grouping, ListMatch, Measure, Query, SortKey,
-    TextMatch, fold_case,
+    TextMatch, Tree, TreePart, fold_case,
 };
 use crm_core::schema::{
     FieldSchema, FieldType, Meta, ObjectRef, ObjectSchema, OnDelete, Row, SYSTEM_FIELDS, Value,
+    system,
 };
 use crm_core::storage::conformance::NaiveStorage;
 use crm_core::storage::{Change, ChangeSet, Claim, Scope, Storage, StorageError};
@@ -331,6 +332,17 @@ fn conditions(object: &ObjectRef, texts: &[String], member: &str) -> Vec<Conditi
         object: object.clone(),
         condition: Box::new(Condition::all()),
     });
+    for part in [TreePart::Within, TreePart::PathTo] {
+        all.push(Condition::InTree {
+            index: system::ID,
+            tree: Tree {
+                object: object.clone(),
+                parent: REFERENCE,
+                part,
+                of: Uuid::from_u128(1),
+            },
+        });
+    }
     all
 }
 

@@ -67,6 +67,7 @@ pub(crate) struct Populated {
     pub(crate) session: Session,
     pub(crate) user: Id<User>,
     pub(crate) team: Id<Team>,
+    pub(crate) territory: Id<Territory>,
     pub(crate) account: Id<Account>,
     pub(crate) contact: Id<Contact>,
     pub(crate) lead: Id<Lead>,
@@ -98,6 +99,12 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
         .add_member(team.id, user.id, TeamRole::Lead)
         .await
         .unwrap();
+    let territory = Territory {
+        manager_id: Some(user.id),
+        criteria: Some(Filter::eq("industry", "nuclear power").into()),
+        ..Territory::new("Springfield")
+    };
+    let territory = session.territories().create(territory).await.unwrap();
     let account = session
         .accounts()
         .create(Account {
@@ -209,6 +216,7 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
     Populated {
         user: user.id,
         team: team.id,
+        territory: territory.id,
         account: account.id,
         contact: contact.id,
         lead: lead.id,
@@ -373,6 +381,7 @@ async fn rebuilt(
         User,
         Team,
         TeamMember,
+        Territory,
         Account,
         Contact,
         Lead,

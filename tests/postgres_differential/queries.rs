@@ -3,7 +3,7 @@
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use crm_engine::query::{
     AggregateQuery, CalendarUnit, Comparison, Condition, Filter, Grouping, ListMatch, Measure,
-    Query, QueryError, SortKey, TextMatch,
+    Query, QueryError, SortKey, TextMatch, TreePart,
 };
 use crm_engine::schema::{FieldSchema, FieldType, ObjectRef, StorageKind, Value};
 use crm_engine::storage::{Scope, Storage as _, StorageError};
@@ -94,6 +94,12 @@ impl World {
             StorageKind::Json => world.member(tenant, object, index).1,
             _ => world.operand(tenant, object, index),
         };
+        if (field.reference().is_some() || field.name == "id") && self.random.one_in(3) {
+            let filter = self.in_tree(tenant, object, &field);
+            if Condition::bind(&filter, object, &self.registry).is_ok() {
+                return filter;
+            }
+        }
         match self.random.below(12) {
             0 => Filter::Null {
                 field: if self.random.one_in(4) {
@@ -176,6 +182,29 @@ impl World {
                     value,
                 }
             }
+        }
+    }
+
+    /// A part of the tree that the field leads into, seen from some record of either tenant.
+    fn in_tree(&mut self, tenant: usize, object: &ObjectRef, field: &FieldSchema) -> Filter {
+        let target = match field.reference() {
+            Some((target, _)) => self.registry.object(target),
+            None => Some(object.clone()),
+        };
+        let from = if self.random.one_in(8) {
+            1 - tenant
+        } else {
+            tenant
+        };
+        let of = match target.and_then(|target| self.some_row(from, &target)) {
+            Some(row) if !self.random.one_in(8) => row.id(),
+            _ => self.new_id(),
+        };
+        Filter::InTree {
+            field: field.name.clone(),
+            part: self.random.of(&[TreePart::Within, TreePart::PathTo]),
+            of,
+            by: None,
         }
     }
 

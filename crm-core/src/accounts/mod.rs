@@ -1,7 +1,8 @@
 //! Accounts: companies and other organisations that the tenant does business with.
 //!
 //! Accounts form trees by [`Account::parent_account_id`], which never have a cycle, also
-//! when two users change parents at the same time.
+//! when two users change parents at the same time. What is above and below an account is told by
+//! [`hierarchy`](crate::hierarchy), its sales territory by [`territories`](crate::territories).
 
 use std::sync::Arc;
 
@@ -9,15 +10,15 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use serde_json::{Value as Json, json};
-use uuid::Uuid;
 
 use crate::Id;
 use crate::engine::{Records, UnitOfWork, Write, WriteRule, in_work};
 use crate::error::Result;
+use crate::hierarchy::ensure_no_cycle;
 use crate::identity::User;
 use crate::record::Record;
 use crate::schema::{Entity, Picklist};
-use crate::tree::ensure_no_cycle;
+use crate::territories::Territory;
 use crate::value::{Address, EmailAddress, HttpUrl, PhoneNumber, Score};
 
 /// A company or other organisation.
@@ -91,9 +92,13 @@ pub struct Account {
     /// Profiles at social networks, by the network's name.
     #[field(default = json!({}))]
     pub social_profiles: Json,
-    /// The sales territory that it was given to.
-    #[field(indexed)]
-    pub territory_id: Option<Uuid>,
+    /// The sales territory that it is in. Territories are matched to accounts when these are written
+    /// (C-020); a territory that is set here is a decision made by hand, which stays.
+    #[field(references = "territory", on_delete = "set_null")]
+    pub territory_id: Option<Id<Territory>>,
+    /// Whether the territory was given by hand, so that no match changes it.
+    #[field(read_only)]
+    pub territory_is_manual: bool,
     /// The user who owns it.
     #[field(references = "user", on_delete = "set_null")]
     pub owner_id: Option<Id<User>>,
@@ -206,21 +211,6 @@ impl Records<'_, Account> {
             .await
         })
     }
-
-    /// The accounts above an account, the nearest first.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`](crate::Error::NotFound).
-    pub async fn ancestors(&self, account: Id<Account>) -> Result<Vec<Arc<Record<Account>>>> {
-        let mut above = Vec::new();
-        let mut next = self.get(account).await?.parent_account_id;
-        while let Some(id) = next {
-            let record = self.get(id).await?;
-            next = record.parent_account_id;
-            above.push(record);
-        }
-        Ok(above)
-    }
 }
 
 /// a parent is never below its child.
@@ -243,10 +233,7 @@ impl WriteRule for AccountRules {
         match after.parent_account_id {
             Some(parent) if before != Some(parent) && !write.deletes() => {
                 let id = after.id;
-                ensure_no_cycle(work, id, parent, "R-016", |account: &Account| {
-                    account.parent_account_id
-                })
-                .await
+                ensure_no_cycle(work, id, parent, "R-016").await
             }
             _ => Ok(()),
         }

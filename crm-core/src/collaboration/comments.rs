@@ -211,7 +211,7 @@ impl Records<'_, Mention> {
             for mention in work.records::<Mention>().get_all(mentions).await? {
                 if mention.user_id == user && mention.read_at.is_none() {
                     let see = |mention: &mut Mention| mention.read_at = Some(now);
-                    work.change_record(mention, &see).await?;
+                    work.update_record(mention, &see).await?;
                     marked += 1;
                 }
             }

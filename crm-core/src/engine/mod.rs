@@ -43,7 +43,7 @@ pub use work::{Commit, StagedChange, UnitOfWork};
 pub use workspace::Workspace;
 
 pub(crate) use remembered::Remembered;
-pub(crate) use workspace::in_work;
+pub(crate) use workspace::{Settle, in_work};
 
 use crate::Id;
 use crate::record::Actor;

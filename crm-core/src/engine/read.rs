@@ -1,14 +1,14 @@
 //! How a unit of work reads: what is stored, with its own changes laid over it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use tracing::Instrument;
 use uuid::Uuid;
 
 use super::{Session, UnitOfWork};
 use crate::error::Result;
-use crate::query::{AggregateQuery, Condition, FieldAt, Group, Query};
-use crate::schema::{ObjectRef, Row, Value};
+use crate::query::{AggregateQuery, Condition, FieldAt, Group, Query, Tree, TreePart};
+use crate::schema::{ObjectRef, Row, Value, system};
 use crate::storage::{scan, scan_aggregate};
 
 impl Session {
@@ -193,11 +193,108 @@ impl UnitOfWork {
                     ]),
                 ])
             }
+            Condition::InTree { index, tree } if self.stages(&tree.object) => Condition::In {
+                field: FieldAt::new(*index),
+                values: Box::pin(self.tree_ids(tree)).await?,
+            },
             Condition::And(all) => Condition::And(self.rewrite_all(all).await?),
             Condition::Or(all) => Condition::Or(self.rewrite_all(all).await?),
             Condition::Not(one) => Condition::Not(Box::new(Box::pin(self.rewrite(one)).await?)),
             other => other.clone(),
         })
+    }
+
+    /// The live records from one up to the top of its tree, by id, with the changes staged here.
+    pub(crate) async fn path_rows(&self, path: &Tree) -> Result<HashMap<Uuid, Row>> {
+        if !self.stages(&path.object) {
+            let condition = Condition::InTree {
+                index: system::ID,
+                tree: path.clone(),
+            };
+            let rows = self.select(&Query::new(&path.object, condition)).await?;
+            return Ok(rows.into_iter().map(|row| (row.id(), row)).collect());
+        }
+        let mut found = HashMap::new();
+        self.ascend(path, vec![path.of], &mut found).await?;
+        let live = |row: &Row| !row.is_deleted();
+        let found = found.into_iter();
+        Ok(found
+            .filter_map(|((_, id), row)| Some((id, row.filter(live)?)))
+            .collect())
+    }
+
+    /// Whether records of the object are changed here.
+    fn stages(&self, object: &ObjectRef) -> bool {
+        self.staged.iter().any(|change| change.object() == object)
+    }
+
+    /// The records of a part of a tree, with the changes staged here: level by level.
+    async fn tree_ids(&self, tree: &Tree) -> Result<Vec<Value>> {
+        let mut found = HashSet::new();
+        if tree.part == TreePart::PathTo {
+            found.extend(self.path_rows(tree).await?.into_keys());
+        } else {
+            let mut level = Condition::equals(system::ID, Value::Uuid(tree.of));
+            loop {
+                let live = Condition::not_deleted().and(level);
+                let rows = self.select(&Query::new(&tree.object, live)).await?;
+                let new = rows.iter().map(|row| row.id());
+                let new: Vec<Value> = new
+                    .filter(|id| found.insert(*id))
+                    .map(Value::Uuid)
+                    .collect();
+                if new.is_empty() {
+                    break;
+                }
+                level = Condition::In {
+                    field: FieldAt::new(tree.parent),
+                    values: new,
+                };
+            }
+        }
+        Ok(found.into_iter().map(Value::Uuid).collect())
+    }
+
+    /// Adds the records with these ids and all above them to `found`, one round trip a level.
+    async fn ascend(
+        &self,
+        tree: &Tree,
+        ids: Vec<Uuid>,
+        found: &mut HashMap<(String, Uuid), Option<Row>>,
+    ) -> Result<()> {
+        let key = |id: Uuid| (tree.object.name().to_owned(), id);
+        let mut seen = HashSet::new();
+        let mut level = ids;
+        loop {
+            level.retain(|id| seen.insert(*id));
+            let (mut staged, mut stored) = (Vec::new(), Vec::new());
+            for id in level.iter().filter(|id| !found.contains_key(&key(**id))) {
+                match self.place(&tree.object, *id) {
+                    Some(change) => {
+                        staged.push((key(*id), change.after().cloned()));
+                    }
+                    None => stored.push(*id),
+                }
+            }
+            found.extend(staged);
+            if !stored.is_empty() {
+                let storage = self.session.engine().storage();
+                let rows = storage
+                    .get(self.session.scope(), &tree.object, &stored)
+                    .await?;
+                found.extend(stored.iter().map(|id| (key(*id), None)));
+                found.extend(rows.into_iter().map(|row| (key(row.id()), Some(row))));
+            }
+            let above = |id: &Uuid| -> Option<Uuid> {
+                let row = found.get(&key(*id))?.as_ref()?;
+                let is_live = !row.is_deleted();
+                row.value(tree.parent).as_uuid().filter(|_| is_live)
+            };
+            level = level.iter().filter_map(above).collect();
+            if level.is_empty() {
+                return Ok(());
+            }
+        }
     }
 
     async fn rewrite_all(&self, all: &[Condition]) -> Result<Vec<Condition>> {
@@ -237,6 +334,16 @@ impl UnitOfWork {
                         found.insert((object.name().to_owned(), id), related);
                     }
                     open.push((condition, next));
+                }
+                Condition::InTree { index, tree } => {
+                    let from = match tree.part {
+                        TreePart::Within => rows
+                            .iter()
+                            .filter_map(|row| row.value(*index).as_uuid())
+                            .collect(),
+                        TreePart::PathTo => vec![tree.of],
+                    };
+                    self.ascend(tree, from, &mut found).await?;
                 }
                 _ => {}
             }

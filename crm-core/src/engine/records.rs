@@ -233,7 +233,8 @@ impl<'a, E: Entity> Records<'a, E> {
         let first = AtomicBool::new(true);
         in_work!(self.workspace, |work| {
             if first.swap(false, Ordering::Relaxed) {
-                work.change_record(record.clone(), &change).await
+                work.change_record(Access::User, record.clone(), &change)
+                    .await
             } else {
                 work.change(Access::User, record.id, Some(record.version), &change)
                     .await
@@ -375,21 +376,31 @@ impl UnitOfWork {
         self.write(access, Some(row), meta, data).await
     }
 
-    /// Changes a record as the caller read it; the commit finds out whether it still stands so.
-    pub(crate) async fn change_record<E: Entity>(
+    /// Changes a record for the engine as it was just read.
+    pub(crate) async fn update_record<E: Entity>(
         &mut self,
+        record: Arc<Record<E>>,
+        change: &(impl Fn(&mut E) + Sync + ?Sized),
+    ) -> Result<Arc<Record<E>>> {
+        self.change_record(Access::Engine, record, change).await
+    }
+
+    /// Changes a record as it was read; the commit finds out whether it still stands so.
+    async fn change_record<E: Entity>(
+        &mut self,
+        access: Access,
         record: Arc<Record<E>>,
         change: &(impl Fn(&mut E) + Sync + ?Sized),
     ) -> Result<Arc<Record<E>>> {
         let (id, version) = (record.id, record.version);
         if record.deleted_at.is_some() || self.place(E::schema(), id.uuid()).is_some() {
-            return self.change(Access::User, id, Some(version), change).await;
+            return self.change(access, id, Some(version), change).await;
         }
         let mut data = record.data.clone();
         change(&mut data);
         let row: Row = record;
         let meta = self.next_meta(&row);
-        self.write(Access::User, Some(row), meta, data).await
+        self.write(access, Some(row), meta, data).await
     }
 
     /// The typed record with this id.

@@ -18,6 +18,7 @@ use crate::record::Actor;
 use crate::schema::{Entity, ObjectRef};
 use crate::storage::Scope;
 use crate::tenancy::{Configurations, Tenant};
+use crate::territories::Territory;
 
 /// One actor in one tenant: the way to everything that belongs to the tenant.
 ///
@@ -130,6 +131,8 @@ macro_rules! entry_points {
 entry_points! {
     /// The accounts: companies and other organisations.
     accounts -> Account;
+    /// The sales territories, and which account is in which.
+    territories -> Territory;
     /// The contacts: people the tenant does business with.
     contacts -> Contact;
     /// The leads: people and companies not yet qualified.

@@ -12,10 +12,10 @@ use serde_json::{Value as Json, json};
 use crate::Id;
 use crate::engine::{Records, UnitOfWork, Workspace, Write, WriteRule, in_work};
 use crate::error::{Error, Faults, Result, codes};
+use crate::hierarchy::ensure_no_cycle;
 use crate::query::{Find, WhereExt};
 use crate::record::Record;
 use crate::schema::{Entity, Picklist};
-use crate::tree::ensure_no_cycle;
 use crate::value::{
     Address, Currency, EmailAddress, HttpUrl, LanguageTag, PersonName, PhoneNumber, TimeZone,
 };
@@ -356,7 +356,7 @@ impl WriteRule for UserRules {
         match after.manager_id {
             Some(manager) if before != Some(manager) && !write.deletes() => {
                 let id = after.id;
-                ensure_no_cycle(work, id, manager, "R-086", |user: &User| user.manager_id).await
+                ensure_no_cycle(work, id, manager, "R-086").await
             }
             _ => Ok(()),
         }
@@ -381,7 +381,7 @@ impl WriteRule for TeamRules {
         match after.parent_team_id {
             Some(parent) if before != Some(parent) && !write.deletes() => {
                 let id = after.id;
-                ensure_no_cycle(work, id, parent, "R-086", |team: &Team| team.parent_team_id).await
+                ensure_no_cycle(work, id, parent, "R-086").await
             }
             _ => Ok(()),
         }

@@ -5,7 +5,8 @@ use std::cmp::Ordering;
 
 use uuid::Uuid;
 
-use super::{Comparison, Filter, ListMatch, QueryError, TextMatch};
+use super::tree::parent_of;
+use super::{Comparison, Filter, ListMatch, QueryError, TextMatch, Tree};
 use crate::schema::{
     AnyRecord, FieldSchema, FieldType, ObjectRef, Registry, Row, StorageKind, Value, ValueRef,
     system,
@@ -104,6 +105,13 @@ pub enum Condition {
         /// The condition over the other object.
         condition: Box<Condition>,
     },
+    /// A reference, or the record's own id, leads into a part of a tree.
+    InTree {
+        /// The field's place in the schema.
+        index: usize,
+        /// The part of the tree.
+        tree: Tree,
+    },
     /// All of these.
     And(Vec<Condition>),
     /// Any of these.
@@ -199,6 +207,10 @@ impl Condition {
                 related(object, id)
                     .is_some_and(|row| !row.is_deleted() && condition.matches(&*row, related))
             }
+            Self::InTree { index, tree } => row
+                .value(*index)
+                .as_uuid()
+                .is_some_and(|id| tree.contains(id, related)),
             Self::And(all) => all.iter().all(|condition| condition.matches(row, related)),
             Self::Or(all) => all.iter().any(|condition| condition.matches(row, related)),
             Self::Not(condition) => !condition.matches(row, related),
@@ -410,6 +422,35 @@ impl Binder<'_> {
                     index: at.index,
                     object: target,
                     condition,
+                }
+            }
+            Filter::InTree {
+                field,
+                part,
+                of,
+                by,
+            } => {
+                let (at, schema) = locate(object, field)?;
+                let target = match schema.reference() {
+                    Some((target, _)) => self
+                        .registry
+                        .object(target)
+                        .ok_or_else(|| QueryError::UnknownObject(target.to_owned()))?,
+                    None if at.index == system::ID => object.clone(),
+                    None => return Err(unsupported(field, part.name())),
+                };
+                let Some(parent) = parent_of(&target, by.as_deref()) else {
+                    let named = by.as_ref().unwrap_or(field);
+                    return Err(unsupported(named, part.name()));
+                };
+                Condition::InTree {
+                    index: at.index,
+                    tree: Tree {
+                        object: target,
+                        parent,
+                        part: *part,
+                        of: *of,
+                    },
                 }
             }
             Filter::And(all) => Condition::And(self.bind_all(all, object, depth)?),

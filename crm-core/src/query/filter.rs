@@ -6,8 +6,9 @@ use std::marker::PhantomData;
 use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Serialize, Serializer};
 use serde_json::{Map, Value as Json, json};
+use uuid::Uuid;
 
-use super::{QueryError, Sort};
+use super::{QueryError, Sort, TreePart};
 use crate::Id;
 use crate::schema::{Entity, FieldOf, FieldValue, Value};
 
@@ -103,6 +104,7 @@ impl ListMatch {
 ///     {"field": "expected_close_date", "op": "between", "value": ["2026-01-01", "2026-03-31"]},
 ///     {"field": "tags", "op": "any_of", "value": ["renewal"]},
 ///     {"field": "account_id", "has": {"field": "industry", "op": "eq", "value": "software"}},
+///     {"field": "account_id", "within": "01890a5d-ac96-774b-bcce-b302099a8057"},
 ///     {"not": {"field": "next_step", "op": "is_null"}}
 /// ]}"#)?;
 /// let again: Filter = serde_json::from_str(&serde_json::to_string(&filter)?)?;
@@ -169,6 +171,19 @@ pub enum Filter {
         /// The filter over the other object.
         filter: Box<Filter>,
     },
+    /// A reference leads into a part of the tree that the records of the other object form; the
+    /// field `id` stands for the record itself.
+    InTree {
+        /// The reference, or `id`.
+        field: Cow<'static, str>,
+        /// Which part of the tree.
+        part: TreePart,
+        /// The record that the part is seen from.
+        of: Uuid,
+        /// The reference of the other object to its own kind that makes the tree; the first where
+        /// none is named.
+        by: Option<Cow<'static, str>>,
+    },
     /// All of these; every record where there is none.
     And(Vec<Filter>),
     /// Any of these; no record where there is none.
@@ -230,6 +245,18 @@ impl Filter {
                 json!({"field": field, "op": op.name(), "value": values})
             }
             Self::Has { field, filter } => json!({"field": field, "has": filter.to_json()}),
+            Self::InTree {
+                field,
+                part,
+                of,
+                by,
+            } => {
+                let mut json = json!({"field": field, part.name(): of});
+                if let (Some(by), Some(members)) = (by, json.as_object_mut()) {
+                    members.insert("by".to_owned(), json!(by));
+                }
+                json
+            }
             Self::And(all) => json!({"and": all.iter().map(Self::to_json).collect::<Vec<_>>()}),
             Self::Or(all) => json!({"or": all.iter().map(Self::to_json).collect::<Vec<_>>()}),
             Self::Not(filter) => json!({"not": filter.to_json()}),
@@ -286,10 +313,10 @@ fn parse_field(members: &Map<String, Json>, depth: usize) -> Result<Filter, Quer
         Some(Json::String(field)) => Cow::Owned(field.clone()),
         _ => return Err(malformed("expected `field`, `and`, `or` or `not`")),
     };
-    if let Some(unknown) = members
-        .keys()
-        .find(|name| !matches!(name.as_str(), "field" | "op" | "value" | "has"))
-    {
+    if let Some(unknown) = members.keys().find(|name| {
+        let of_tree = TreePart::ALL.iter().any(|part| part.name() == **name);
+        !of_tree && !matches!(name.as_str(), "field" | "op" | "value" | "has" | "by")
+    }) {
         return Err(malformed(format!("unknown member `{unknown}`")));
     }
     if let Some(filter) = members.get("has") {
@@ -300,6 +327,14 @@ fn parse_field(members: &Map<String, Json>, depth: usize) -> Result<Filter, Quer
             field,
             filter: Box::new(parse(filter, depth + 1)?),
         });
+    }
+    for part in TreePart::ALL {
+        if let Some(of) = members.get(part.name()) {
+            return parse_tree(field, part, of, members);
+        }
+    }
+    if members.contains_key("by") {
+        return Err(malformed("`by` stands beside `within` or `path_to`"));
     }
     let Some(Json::String(op)) = members.get("op") else {
         return Err(malformed(format!("`{field}` needs an `op`")));
@@ -368,6 +403,33 @@ fn parse_field(members: &Map<String, Json>, depth: usize) -> Result<Filter, Quer
     }
 }
 
+fn parse_tree(
+    field: Cow<'static, str>,
+    part: TreePart,
+    of: &Json,
+    members: &Map<String, Json>,
+) -> Result<Filter, QueryError> {
+    let name = part.name();
+    let by = match members.get("by") {
+        None => None,
+        Some(Json::String(by)) => Some(Cow::Owned(by.clone())),
+        Some(_) => return Err(malformed("`by` takes the name of a field")),
+    };
+    if members.len() != 2 + usize::from(by.is_some()) {
+        return Err(malformed(format!(
+            "`{name}` takes only `field` and `by` beside it"
+        )));
+    }
+    let of = of.as_str().and_then(|id| Uuid::parse_str(id).ok());
+    let of = of.ok_or_else(|| malformed(format!("`{name}` takes the id of a record")))?;
+    Ok(Filter::InTree {
+        field,
+        part,
+        of,
+        by,
+    })
+}
+
 fn texts(values: &[Json]) -> Result<Vec<String>, QueryError> {
     values
         .iter()
@@ -412,7 +474,7 @@ pub struct Where<E> {
 }
 
 impl<E> Where<E> {
-    const fn new(filter: Filter) -> Self {
+    pub(super) const fn new(filter: Filter) -> Self {
         Self {
             filter,
             marker: PhantomData,
@@ -641,6 +703,28 @@ mod tests {
         assert!(error(json!({"field": "a", "op": "is_null", "value": 1})).contains("no `value`"));
         assert!(error(json!({"and": [], "or": []})).contains("stands alone"));
         assert!(error(json!({"field": "a", "op": "eq", "value": 1, "x": 1})).contains("`x`"));
+        assert!(error(json!({"field": "a", "within": 5})).contains("`within` takes the id"));
+        assert!(error(json!({"field": "a", "path_to": "x"})).contains("`path_to` takes the id"));
+        let id = Uuid::from_u128(1);
+        assert!(error(json!({"field": "a", "within": id, "op": "eq"})).contains("only `field`"));
+        assert!(error(json!({"field": "a", "within": id, "by": 1})).contains("name of a field"));
+        assert!(error(json!({"field": "a", "within": id, "path_to": id})).contains("only `field`"));
+        assert!(error(json!({"field": "a", "by": "b"})).contains("stands beside"));
+    }
+
+    #[test]
+    fn parts_of_trees_come_back_from_json() {
+        for part in TreePart::ALL {
+            for by in [None, Some("parent_id".into())] {
+                let filter = Filter::InTree {
+                    field: "a".into(),
+                    part,
+                    of: Uuid::from_u128(7),
+                    by,
+                };
+                assert_eq!(Filter::from_json(&filter.to_json()), Ok(filter));
+            }
+        }
     }
 
     #[test]

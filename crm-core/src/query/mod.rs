@@ -34,6 +34,8 @@
 //!   into its opposite, so `not (amount > 5)` includes records without an amount.
 //! - `eq`, `ne` and `in` ignore letter case on e-mail addresses, domains, user names and other fields
 //!   that their schema marks; `starts_with` and `contains` always ignore it.
+//! - `within` and `path_to` take a part of a tree: a record and all that is below or above it. Deleted
+//!   records belong to no tree.
 //! - Texts sort by their UTF-8 bytes. A field without a value sorts after all values, before them in
 //!   descending order.
 
@@ -43,6 +45,7 @@ mod cursor;
 mod error;
 mod filter;
 mod find;
+mod tree;
 
 pub use aggregate::{
     Aggregate, AggregateQuery, Aggregator, CalendarUnit, Group, Grouping, Measure,
@@ -52,5 +55,6 @@ pub use cursor::Cursor;
 pub use error::QueryError;
 pub use filter::{Comparison, Filter, ListMatch, TextMatch, Where, WhereExt};
 pub use find::{Find, MAX_LIMIT, Page, Query, Sort, SortKey};
+pub use tree::{Tree, TreePart};
 
 pub(crate) use find::page_of;

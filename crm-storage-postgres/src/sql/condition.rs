@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use crm_core::query::{Comparison, Condition, FieldAt, ListMatch, TextMatch};
+use crm_core::query::{Comparison, Condition, FieldAt, ListMatch, TextMatch, Tree, TreePart};
 use crm_core::schema::{ObjectRef, StorageKind, Value, ValueRef};
 use rust_decimal::Decimal;
 use serde_json::Value as Json;
@@ -85,7 +85,7 @@ pub(super) fn excludes_null(condition: &Condition, index: usize) -> bool {
         Condition::In { field, .. }
         | Condition::Text { field, .. }
         | Condition::List { field, .. } => is_field(field),
-        Condition::Has { index: own, .. } => *own == index,
+        Condition::Has { index: own, .. } | Condition::InTree { index: own, .. } => *own == index,
         _ => false,
     }
 }
@@ -135,6 +135,7 @@ impl Writer<'_, '_> {
                 object,
                 condition,
             } => self.has(sql, table, alias, *index, object, condition),
+            Condition::InTree { index, tree } => self.in_tree(sql, table, alias, *index, tree),
             Condition::And(all) => self.join(sql, table, alias, all, "true", " AND "),
             Condition::Or(all) => self.join(sql, table, alias, all, "false", " OR "),
             Condition::Not(condition) => {
@@ -494,6 +495,49 @@ impl Writer<'_, '_> {
         self.condition(sql, &target, &related, condition);
         sql.push(')');
         self.depth -= 1;
+    }
+
+    /// The ids of a part of a tree come from a walk along the index of parents, or of ids. `UNION`
+    /// takes each id once, so that a circle ends. A null on the left, and nothing else, makes the
+    /// condition null: no id is.
+    fn in_tree(&mut self, sql: &mut String, table: &Table, alias: &str, index: usize, tree: &Tree) {
+        let is_id = |column: &&Column| column.kind == StorageKind::Uuid;
+        let target = self.tables.of(&tree.object);
+        let own = table.column(index).filter(is_id);
+        let parent = target.column(tree.parent).filter(is_id);
+        let (Some(own), Some(parent)) = (own, parent) else {
+            sql.push_str("false");
+            return;
+        };
+        self.depth += 1;
+        let depth = self.depth;
+        self.depth += 1;
+        let (walk, first, next) = (
+            format!("w{depth}"),
+            format!("t{depth}"),
+            format!("t{}", self.depth),
+        );
+        let of = self.statement.argument(tree.of);
+        let first_is_own = self.statement.own(&target, &first);
+        let next_is_own = self.statement.own(&target, &next);
+        // The id of the next step stands in each row of the walk, or leads from it.
+        let (carried, joined) = match tree.part {
+            TreePart::Within => ("\"id\"", parent.sql.as_str()),
+            TreePart::PathTo => (parent.sql.as_str(), "\"id\""),
+        };
+        let _ = write!(
+            sql,
+            "{alias}.{} IN (WITH RECURSIVE {walk}(id, leads_to) AS (\
+             SELECT {first}.\"id\", {first}.{carried} FROM {target} AS {first} \
+             WHERE {first_is_own} AND {first}.\"id\" = {of} AND {first}.\"deleted_at\" IS NULL \
+             UNION SELECT n.id, n.leads_to FROM {walk} CROSS JOIN LATERAL (\
+             SELECT {next}.\"id\", {next}.{carried} AS leads_to FROM {target} AS {next} \
+             WHERE {next_is_own} AND {next}.{joined} = {walk}.leads_to \
+             AND {next}.\"deleted_at\" IS NULL) AS n) SELECT {walk}.id FROM {walk})",
+            own.sql,
+            target = target.sql,
+        );
+        self.depth -= 2;
     }
 
     /// The expression that a field's value is compared in.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use crm_core::query::{
-    AggregateQuery, Comparison, Condition, Filter, ListMatch, Query, SortKey, TextMatch,
+    AggregateQuery, Comparison, Condition, Filter, ListMatch, Query, SortKey, TextMatch, TreePart,
 };
 use crm_core::schema::{
     Dynamic, FieldSchema, FieldType, Meta, ObjectRef, Registry, Row, StorageKind, Value,
@@ -211,9 +211,35 @@ fn filters(object: &ObjectRef, registry: &Registry) -> Vec<Filter> {
                 value: Value::Integer(0),
             };
             filters.push(Filter::Has {
-                field: name,
+                field: name.clone(),
                 filter: Box::new(Filter::Not(Box::new(inner))),
             });
+        }
+        for part in [TreePart::Within, TreePart::PathTo] {
+            let in_tree = Filter::InTree {
+                field: name.clone(),
+                part,
+                of: Uuid::from_u128(7),
+                by: None,
+            };
+            if let Some((target, _)) = field.reference()
+                && registry.object(target).is_some()
+            {
+                // A tree of another object, and one of records that lead there.
+                filters.push(Filter::Has {
+                    field: name.clone(),
+                    filter: Box::new(Filter::Or(vec![
+                        Filter::InTree {
+                            field: "id".into(),
+                            part,
+                            of: Uuid::from_u128(8),
+                            by: None,
+                        },
+                        Filter::Not(Box::new(in_tree.clone())),
+                    ])),
+                });
+            }
+            filters.push(in_tree);
         }
     }
     filters

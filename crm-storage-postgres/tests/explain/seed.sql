@@ -64,7 +64,7 @@ FROM generate_series(0, 959) AS n;
 
 INSERT INTO crm.accounts (tenant_id, id, version, created_at, created_by, updated_at, updated_by,
     deleted_at, name, account_type, industry, parent_account_id, email, email_folded, social_profiles,
-    territory_id, owner_id, account_manager_id, status, priority, health_score, last_activity_at,
+    territory_id, territory_is_manual, owner_id, account_manager_id, status, priority, health_score, last_activity_at,
     custom_fields, tags)
 SELECT pg_temp.tenant(n), pg_temp.key('05', n), 1, pg_temp.at(n), 'system', pg_temp.at(n + 500), 'system',
     CASE WHEN pg_temp.pick(n, 1, 30) = 0 THEN pg_temp.at(n + 400) END,
@@ -73,7 +73,7 @@ SELECT pg_temp.tenant(n), pg_temp.key('05', n), 1, pg_temp.at(n), 'system', pg_t
     'industry ' || pg_temp.pick(n, 4, 40),
     CASE WHEN pg_temp.pick(n, 5, 10) = 0 THEN pg_temp.key('05', n % 160 + 160 * pg_temp.pick(n, 6, 1 + n / 160 / 4)) END,
     'Office' || n || '@Account.example', 'office' || n || '@account.example', '{}',
-    pg_temp.other('06', n, 7, 16000), pg_temp.owner(n, 8), pg_temp.other('02', n, 9, 320),
+    pg_temp.other('06', n, 7, 16000), false, pg_temp.owner(n, 8), pg_temp.other('02', n, 9, 320),
     CASE WHEN pg_temp.pick(n, 10, 50) = 0 THEN 'inactive' ELSE 'active' END, 'medium',
     pg_temp.pick(n, 11, 101), CASE WHEN pg_temp.pick(n, 12, 3) > 0 THEN pg_temp.at(n + 900) END, '{}',
     ARRAY['tag' || pg_temp.pick(n, 13, 5), 'rare' || pg_temp.pick(n, 14, 1000)]

@@ -37,6 +37,7 @@ async fn rows_are_seen_and_written_by_their_tenant_only() {
         "users",
         "teams",
         "team_members",
+        "territories",
         "accounts",
         "contacts",
         "leads",

@@ -147,6 +147,16 @@ macro_rules! __conformance_list {
                 filters_has
                 filters_has_nested
             }
+            filters in trees {
+                filters_within
+                filters_path_to
+                filters_trees_of_references
+                filters_trees_joined
+                filters_trees_of_deleted_rows
+                filters_trees_with_circles
+                filters_trees_after_moves
+                filters_trees_in_pages_and_sums
+            }
             sorting in sorting {
                 sorting_every_field
                 sorting_nulls_are_greatest
@@ -179,6 +189,9 @@ macro_rules! __conformance_list {
                 aggregates_by_day_of_a_zone
                 aggregates_by_calendar_units
                 aggregates_moments_by_unit_of_a_zone
+            }
+            tenancy in trees {
+                tenancy_trees
             }
             tenancy in tenancy {
                 tenancy_get

@@ -88,6 +88,7 @@ mod references;
 mod runtime;
 mod sorting;
 mod tenancy;
+mod trees;
 mod unique;
 mod versions;
 

@@ -124,6 +124,35 @@ fn related_records_are_live_ones_of_the_same_tenant() {
     );
 }
 
+#[test]
+fn each_step_of_a_walk_is_in_the_same_tenant() {
+    let specimens = Specimen::schema();
+    let condition = |part| Condition::InTree {
+        index: place("parent_id"),
+        tree: Tree {
+            object: specimens.clone(),
+            parent: place("parent_id"),
+            part,
+            of: Uuid::from_u128(7),
+        },
+    };
+    let walk = |carried: &str, joined: &str| {
+        format!(
+            "c.\"parent_id\" IN (WITH RECURSIVE w1(id, leads_to) AS (\
+             SELECT t1.\"id\", t1.\"{carried}\" FROM \"crm\".\"specimens\" AS t1 \
+             WHERE t1.\"tenant_id\" = $1 AND t1.\"id\" = $2 AND t1.\"deleted_at\" IS NULL \
+             UNION SELECT n.id, n.leads_to FROM w1 CROSS JOIN LATERAL (\
+             SELECT t2.\"id\", t2.\"{carried}\" AS leads_to FROM \"crm\".\"specimens\" AS t2 \
+             WHERE t2.\"tenant_id\" = $1 AND t2.\"{joined}\" = w1.leads_to \
+             AND t2.\"deleted_at\" IS NULL) AS n) SELECT w1.id FROM w1)"
+        )
+    };
+    let within = text_of(specimens, condition(TreePart::Within));
+    assert_eq!(within, walk("id", "parent_id"));
+    let path_to = text_of(specimens, condition(TreePart::PathTo));
+    assert_eq!(path_to, walk("parent_id", "id"));
+}
+
 fn hostile() -> impl Strategy<Value = String> {
     prop_oneof![
         ".{0,6}",
@@ -184,6 +213,24 @@ fn conditions() -> impl Strategy<Value = Condition> {
                 field: FieldAt::new(place(if tags { "tags" } else { "labels" })),
                 op: if any { ListMatch::Any } else { ListMatch::All },
                 values,
+            }),
+        (
+            prop::sample::select(vec!["id", "parent_id", "origin"]),
+            any::<bool>(),
+            any::<u128>()
+        )
+            .prop_map(|(field, within, of)| Condition::InTree {
+                index: place(field),
+                tree: Tree {
+                    object: Specimen::schema().clone(),
+                    parent: place("parent_id"),
+                    part: if within {
+                        TreePart::Within
+                    } else {
+                        TreePart::PathTo
+                    },
+                    of: Uuid::from_u128(of),
+                },
             }),
     ];
     leaf.prop_recursive(4, 24, 4, |inner| {

@@ -2,10 +2,14 @@
 
 use std::cmp::Ordering;
 
+use uuid::Uuid;
+
 use super::writing::float;
 use super::{BrokenStorage, Defect};
-use crate::query::{Comparison, Condition, FieldAt, ListMatch, RelatedRows, TextMatch, fold_case};
-use crate::schema::{AnyRecord, Value, ValueRef, system};
+use crate::query::{
+    Comparison, Condition, FieldAt, ListMatch, RelatedRows, TextMatch, Tree, TreePart, fold_case,
+};
+use crate::schema::{AnyRecord, Meta, Value, ValueRef, system};
 
 impl BrokenStorage {
     pub(super) fn matches(
@@ -38,6 +42,10 @@ impl BrokenStorage {
                     !hidden && !skipped && self.matches(condition, &*target, related)
                 })
             }
+            Condition::InTree { index, tree } => match row.value(*index).as_uuid() {
+                Some(id) => self.contains(tree, id, related).unwrap_or(truth),
+                None => truth,
+            },
             Condition::Compare { field, op, value } => {
                 self.compares(field, row, *op, value).unwrap_or(truth)
             }
@@ -89,6 +97,48 @@ impl BrokenStorage {
                 }
             }
             _ => truth,
+        }
+    }
+
+    /// What a defective walk through a tree answers; nothing where the defect is elsewhere.
+    fn contains(&self, tree: &Tree, id: Uuid, related: &RelatedRows<'_>) -> Option<bool> {
+        match self.defect {
+            Defect::TreesWithoutTheirRoot if id == tree.of => Some(false),
+            Defect::TreesOfOneLevel => {
+                let (from, wanted) = match tree.part {
+                    TreePart::Within => (id, tree.of),
+                    TreePart::PathTo => (tree.of, id),
+                };
+                let live = |id| related(&tree.object, id).filter(|row| !row.is_deleted());
+                let above = live(from).and_then(|row| row.value(tree.parent).as_uuid());
+                let is_above = above == Some(wanted) && live(wanted).is_some();
+                Some(is_above || from == wanted && live(wanted).is_some())
+            }
+            Defect::TreesGoThroughDeleted => Some(tree.contains(id, &|object, at| {
+                let row = related(object, at)?;
+                let meta = Meta {
+                    deleted_at: None,
+                    ..row.meta()
+                };
+                // The ends count as they are.
+                Some(if at == id || at == tree.of {
+                    row
+                } else {
+                    row.with_meta(meta)
+                })
+            })),
+            Defect::TreesUpsideDown => {
+                let part = match tree.part {
+                    TreePart::Within => TreePart::PathTo,
+                    TreePart::PathTo => TreePart::Within,
+                };
+                let turned = Tree {
+                    part,
+                    ..tree.clone()
+                };
+                Some(turned.contains(id, related))
+            }
+            _ => None,
         }
     }
 

@@ -212,6 +212,14 @@ defects! {
         HasSeesDeleted,
         /// Does not follow references to archived rows.
         HasSkipsArchived,
+        /// Leaves the record out that a part of a tree is seen from.
+        TreesWithoutTheirRoot,
+        /// Goes one level up or down a tree.
+        TreesOfOneLevel,
+        /// Goes on behind deleted rows of a tree.
+        TreesGoThroughDeleted,
+        /// Goes down where it should go up.
+        TreesUpsideDown,
         /// Compares members of documents by their text.
         MembersAsTexts,
         /// Takes only a written null for no member.

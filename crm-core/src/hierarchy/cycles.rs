@@ -1,9 +1,10 @@
-//! Trees of records: accounts, teams and managers have no cycles.
+//! Trees of records have no cycles: accounts, teams, managers, territories.
 
+use super::{Hierarchical, parent_index};
 use crate::Id;
 use crate::engine::UnitOfWork;
 use crate::error::{Result, RuleViolation};
-use crate::schema::Entity;
+use crate::query::{Tree, TreePart};
 
 /// The most levels a tree may have.
 const MAX_DEPTH: usize = 100;
@@ -15,17 +16,24 @@ const MAX_DEPTH: usize = 100;
 ///
 /// # Errors
 /// [`RuleViolation`] `cycle` or `too_deep`.
-pub(crate) async fn ensure_no_cycle<E: Entity>(
+pub(crate) async fn ensure_no_cycle<E: Hierarchical>(
     work: &mut UnitOfWork,
     id: Id<E>,
     parent: Id<E>,
     rule: &'static str,
-    parent_of: fn(&E) -> Option<Id<E>>,
 ) -> Result<()> {
-    let mut next = Some(parent);
+    let index = parent_index::<E>()?;
+    let path = Tree {
+        object: E::schema().clone(),
+        parent: index,
+        part: TreePart::PathTo,
+        of: parent.uuid(),
+    };
+    let rows = work.path_rows(&path).await?;
+    let mut next = Some(parent.uuid());
     for _ in 0..MAX_DEPTH {
         let Some(current) = next else { return Ok(()) };
-        if current == id {
+        if current == id.uuid() {
             let object = E::schema().label().to_lowercase();
             return Err(RuleViolation::new(
                 "cycle",
@@ -35,11 +43,11 @@ pub(crate) async fn ensure_no_cycle<E: Entity>(
             .into());
         }
         // A parent that is not there is told by the reference check.
-        let Some(record) = work.lookup(current).await? else {
+        let Some(row) = rows.get(&current) else {
             return Ok(());
         };
-        next = parent_of(&record.data);
-        work.rely_on_row(record);
+        work.rely_on_row(row.clone());
+        next = row.value(index).as_uuid();
     }
     Err(RuleViolation::new(
         "too_deep",
