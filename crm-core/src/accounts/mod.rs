@@ -18,7 +18,7 @@ use crate::identity::User;
 use crate::record::Record;
 use crate::schema::{Entity, Picklist};
 use crate::tree::ensure_no_cycle;
-use crate::value::{Address, EmailAddress, HttpUrl, PhoneNumber, Score};
+use crate::value::{Address, EmailAddress, HttpUrl, PhoneNumber, Score, SocialProfiles};
 
 /// A company or other organisation.
 ///
@@ -88,9 +88,8 @@ pub struct Account {
     /// E-mail address.
     #[field(personal, searchable, indexed)]
     pub email: Option<EmailAddress>,
-    /// Profiles at social networks, by the network's name.
-    #[field(default = json!({}))]
-    pub social_profiles: Json,
+    /// Profiles at social networks, by the network's name (C-207).
+    pub social_profiles: SocialProfiles,
     /// The sales territory that it was given to.
     #[field(indexed)]
     pub territory_id: Option<Uuid>,

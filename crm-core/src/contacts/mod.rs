@@ -12,7 +12,8 @@ use crate::identity::User;
 use crate::schema::{Entity, FieldGroup, Picklist};
 use crate::tenancy::ContactNamePolicy;
 use crate::value::{
-    Address, EmailAddress, LanguageTag, PersonName, PhoneNumber, Score, TimeZone, Totals,
+    Address, EmailAddress, LanguageTag, PersonName, PhoneNumber, Score, SocialProfiles, TimeZone,
+    Totals,
 };
 
 /// A person whom the tenant does business with.
@@ -65,9 +66,9 @@ pub struct Contact {
     /// Where letters go.
     #[field(flatten, prefix = "mailing_", personal)]
     pub mailing_address: Option<Address>,
-    /// Profiles at social networks, by the network's name.
-    #[field(personal, default = json!({}))]
-    pub social_profiles: Json,
+    /// Profiles at social networks, by the network's name (C-207).
+    #[field(personal)]
+    pub social_profiles: SocialProfiles,
     /// Where the contact came from.
     #[field(max_len = 100, indexed)]
     pub lead_source: Option<String>,
