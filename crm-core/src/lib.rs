@@ -10,7 +10,7 @@
 //! - [`storage`]: what a backend must do;
 //! - [`engine`]: sessions and units of work;
 //! - the domain: [`tenancy`], [`identity`], [`accounts`], [`contacts`], [`leads`], [`pipelines`],
-//!   [`deals`], [`activities`].
+//!   [`deals`], [`activities`], [`privacy`].
 
 // The derive writes paths that begin with `::crm_core`, also inside this crate.
 extern crate self as crm_core;
@@ -25,6 +25,7 @@ mod id;
 pub mod identity;
 pub mod leads;
 pub mod pipelines;
+pub mod privacy;
 pub mod query;
 mod record;
 pub mod schema;
@@ -59,11 +60,14 @@ pub fn objects() -> Vec<schema::ObjectRef> {
         identity::TeamMember::schema(),
         accounts::Account::schema(),
         contacts::Contact::schema(),
+        contacts::ContactRelationship::schema(),
+        contacts::ContactAffiliation::schema(),
         pipelines::Pipeline::schema(),
         pipelines::PipelineStage::schema(),
         deals::Deal::schema(),
         deals::DealStageChange::schema(),
         leads::Lead::schema(),
+        privacy::Consent::schema(),
         activities::Activity::schema(),
     ]
     .map(Clone::clone)
@@ -78,7 +82,9 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
         std::sync::Arc::new(identity::UserRules),
         std::sync::Arc::new(identity::TeamRules),
         std::sync::Arc::new(contacts::ContactRules),
+        std::sync::Arc::new(contacts::RelationshipRules),
         std::sync::Arc::new(leads::LeadRules),
+        std::sync::Arc::new(privacy::ConsentRules),
         std::sync::Arc::new(pipelines::PipelineRules),
         std::sync::Arc::new(pipelines::StageRules),
         std::sync::Arc::new(deals::DealRules),
@@ -88,5 +94,5 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
 
 /// What the domain adds to commits, before the hooks of the host and the audit recorder.
 fn commit_hooks() -> Vec<std::sync::Arc<dyn engine::CommitHook>> {
-    Vec::new()
+    vec![std::sync::Arc::new(contacts::AffiliationStep)]
 }

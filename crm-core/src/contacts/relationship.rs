@@ -249,10 +249,7 @@ impl Records<'_, Contact> {
     ///
     /// # Errors
     /// [`Error::Rule`] `too_deep` above 100 levels.
-    pub async fn managers(
-        &self,
-        contact: Id<Contact>,
-    ) -> Result<Vec<Vec<Arc<Record<Contact>>>>> {
+    pub async fn managers(&self, contact: Id<Contact>) -> Result<Vec<Vec<Arc<Record<Contact>>>>> {
         let mut known = HashSet::from([contact]);
         let mut levels = Vec::new();
         let mut level = managers_of(&self.workspace, &[contact]).await?;
@@ -369,7 +366,11 @@ impl WriteRule for RelationshipRules {
         };
         let is_same = write.before::<ContactRelationship>().is_some_and(|before| {
             let key = |one: &ContactRelationship| {
-                (one.contact_id, one.related_contact_id, one.relationship_type)
+                (
+                    one.contact_id,
+                    one.related_contact_id,
+                    one.relationship_type,
+                )
             };
             before.deleted_at.is_none() && key(before) == key(after)
         });
@@ -414,7 +415,8 @@ async fn ensure_no_cycle(
             .into());
         }
         // Their versions first: who gets a manager after this is a conflict.
-        for record in contacts_of(&Workspace::Unit(work), &level).await? {
+        let records = contacts_of(&Workspace::Unit(work), &level).await?;
+        for record in records {
             work.rely_on(&*record);
         }
         level = managers_of(&Workspace::Unit(work), &level).await?;
