@@ -629,6 +629,77 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."contacts" TO "crm_app";
 CREATE POLICY "search" ON "crm"."contacts" FOR SELECT TO "crm_search" USING (true);
 GRANT SELECT ("tenant_id", "id", "deleted_at", "tags", "search_vector") ON "crm"."contacts" TO "crm_search";
 
+CREATE TABLE "crm"."contact_relationships" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "contact_id" uuid NOT NULL,
+    "related_contact_id" uuid NOT NULL,
+    "relationship_type" varchar(50) COLLATE "C" NOT NULL,
+    "description" varchar(32768) COLLATE "C",
+    "is_mutual" boolean NOT NULL,
+    CONSTRAINT "contact_relationships_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "contact_relationships_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "contact_relationships_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "contact_relationships_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "contact_relationships_relationship_type_check" CHECK ("relationship_type" IN ('reports_to', 'manages', 'colleague', 'partner', 'vendor', 'customer'))
+);
+CREATE UNIQUE INDEX "contact_relationships_contact_id_related_contact_id__43081e1720" ON "crm"."contact_relationships" ("tenant_id", "contact_id", "related_contact_id", "relationship_type") WHERE "deleted_at" IS NULL;
+CREATE INDEX "contact_relationships_related_contact_id_relationship_type_idx" ON "crm"."contact_relationships" ("tenant_id", "related_contact_id", "relationship_type");
+CREATE INDEX "contact_relationships_created_at_id_idx" ON "crm"."contact_relationships" ("tenant_id", "created_at", "id");
+CREATE INDEX "contact_relationships_updated_at_id_idx" ON "crm"."contact_relationships" ("tenant_id", "updated_at", "id");
+CREATE INDEX "contact_relationships_contact_id_idx" ON "crm"."contact_relationships" ("tenant_id", "contact_id");
+ALTER TABLE "crm"."contact_relationships" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."contact_relationships"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."contact_relationships" TO "crm_app";
+
+CREATE TABLE "crm"."contact_affiliations" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "contact_id" uuid NOT NULL,
+    "account_id" uuid NOT NULL,
+    "job_title" varchar(150) COLLATE "C",
+    "buying_role" varchar(50) COLLATE "C",
+    "started_on" date,
+    "ended_on" date,
+    "is_primary" boolean NOT NULL,
+    CONSTRAINT "contact_affiliations_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "contact_affiliations_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "contact_affiliations_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "contact_affiliations_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "contact_affiliations_buying_role_check" CHECK ("buying_role" IN ('decision_maker', 'economic_buyer', 'champion', 'influencer', 'evaluator', 'gatekeeper', 'user', 'other'))
+);
+CREATE UNIQUE INDEX "contact_affiliations_contact_id_if_is_primary_key" ON "crm"."contact_affiliations" ("tenant_id", "contact_id") WHERE "deleted_at" IS NULL AND "is_primary";
+CREATE INDEX "contact_affiliations_contact_id_ended_on_id_idx" ON "crm"."contact_affiliations" ("tenant_id", "contact_id", "ended_on", "id");
+CREATE INDEX "contact_affiliations_account_id_ended_on_id_idx" ON "crm"."contact_affiliations" ("tenant_id", "account_id", "ended_on", "id");
+CREATE INDEX "contact_affiliations_created_at_id_idx" ON "crm"."contact_affiliations" ("tenant_id", "created_at", "id");
+CREATE INDEX "contact_affiliations_updated_at_id_idx" ON "crm"."contact_affiliations" ("tenant_id", "updated_at", "id");
+CREATE INDEX "contact_affiliations_buying_role_idx" ON "crm"."contact_affiliations" ("tenant_id", "buying_role");
+ALTER TABLE "crm"."contact_affiliations" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."contact_affiliations"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."contact_affiliations" TO "crm_app";
+
 CREATE TABLE "crm"."pipelines" (
     "tenant_id" uuid NOT NULL,
     "id" uuid NOT NULL,
@@ -943,6 +1014,52 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."leads" TO "crm_app";
 CREATE POLICY "search" ON "crm"."leads" FOR SELECT TO "crm_search" USING (true);
 GRANT SELECT ("tenant_id", "id", "deleted_at", "pain_points", "interests", "tags", "search_vector") ON "crm"."leads" TO "crm_search";
 
+CREATE TABLE "crm"."consents" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "contact_id" uuid,
+    "lead_id" uuid,
+    "consent_type" varchar(100) COLLATE "C" NOT NULL,
+    "status" varchar(50) COLLATE "C" NOT NULL,
+    "is_active" boolean NOT NULL,
+    "lawful_basis" varchar(50) COLLATE "C" NOT NULL,
+    "granted_at" timestamptz NOT NULL,
+    "expires_at" timestamptz,
+    "withdrawn_at" timestamptz,
+    "withdrawal_method" varchar(100) COLLATE "C",
+    "source" varchar(255) COLLATE "C",
+    "text_version" varchar(100) COLLATE "C",
+    "ip_address" varchar(45) COLLATE "C",
+    "user_agent" varchar(1000) COLLATE "C",
+    "details" jsonb NOT NULL,
+    CONSTRAINT "consents_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "consents_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "consents_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "consents_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "consents_status_check" CHECK ("status" IN ('granted', 'withdrawn')),
+    CONSTRAINT "consents_lawful_basis_check" CHECK ("lawful_basis" IN ('consent', 'contract', 'legal_obligation', 'vital_interests', 'public_task', 'legitimate_interests'))
+);
+CREATE UNIQUE INDEX "consents_contact_id_consent_type_if_is_active_key" ON "crm"."consents" ("tenant_id", "contact_id", "consent_type") WHERE "deleted_at" IS NULL AND "is_active";
+CREATE UNIQUE INDEX "consents_lead_id_consent_type_if_is_active_key" ON "crm"."consents" ("tenant_id", "lead_id", "consent_type") WHERE "deleted_at" IS NULL AND "is_active";
+CREATE INDEX "consents_contact_id_consent_type_idx" ON "crm"."consents" ("tenant_id", "contact_id", "consent_type");
+CREATE INDEX "consents_lead_id_consent_type_idx" ON "crm"."consents" ("tenant_id", "lead_id", "consent_type");
+CREATE INDEX "consents_created_at_id_idx" ON "crm"."consents" ("tenant_id", "created_at", "id");
+CREATE INDEX "consents_updated_at_id_idx" ON "crm"."consents" ("tenant_id", "updated_at", "id");
+ALTER TABLE "crm"."consents" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."consents"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."consents" TO "crm_app";
+
 CREATE TABLE "crm"."activities" (
     "tenant_id" uuid NOT NULL,
     "id" uuid NOT NULL,
@@ -1104,6 +1221,14 @@ ALTER TABLE "crm"."contacts" ADD CONSTRAINT "contacts_account_id_fkey"
     FOREIGN KEY ("tenant_id", "account_id") REFERENCES "crm"."accounts" ("tenant_id", "id");
 ALTER TABLE "crm"."contacts" ADD CONSTRAINT "contacts_owner_id_fkey"
     FOREIGN KEY ("tenant_id", "owner_id") REFERENCES "crm"."users" ("tenant_id", "id");
+ALTER TABLE "crm"."contact_relationships" ADD CONSTRAINT "contact_relationships_contact_id_fkey"
+    FOREIGN KEY ("tenant_id", "contact_id") REFERENCES "crm"."contacts" ("tenant_id", "id");
+ALTER TABLE "crm"."contact_relationships" ADD CONSTRAINT "contact_relationships_related_contact_id_fkey"
+    FOREIGN KEY ("tenant_id", "related_contact_id") REFERENCES "crm"."contacts" ("tenant_id", "id");
+ALTER TABLE "crm"."contact_affiliations" ADD CONSTRAINT "contact_affiliations_contact_id_fkey"
+    FOREIGN KEY ("tenant_id", "contact_id") REFERENCES "crm"."contacts" ("tenant_id", "id");
+ALTER TABLE "crm"."contact_affiliations" ADD CONSTRAINT "contact_affiliations_account_id_fkey"
+    FOREIGN KEY ("tenant_id", "account_id") REFERENCES "crm"."accounts" ("tenant_id", "id");
 ALTER TABLE "crm"."pipeline_stages" ADD CONSTRAINT "pipeline_stages_pipeline_id_fkey"
     FOREIGN KEY ("tenant_id", "pipeline_id") REFERENCES "crm"."pipelines" ("tenant_id", "id");
 ALTER TABLE "crm"."deals" ADD CONSTRAINT "deals_pipeline_id_fkey"
@@ -1128,6 +1253,10 @@ ALTER TABLE "crm"."leads" ADD CONSTRAINT "leads_converted_account_id_fkey"
     FOREIGN KEY ("tenant_id", "converted_account_id") REFERENCES "crm"."accounts" ("tenant_id", "id");
 ALTER TABLE "crm"."leads" ADD CONSTRAINT "leads_converted_deal_id_fkey"
     FOREIGN KEY ("tenant_id", "converted_deal_id") REFERENCES "crm"."deals" ("tenant_id", "id");
+ALTER TABLE "crm"."consents" ADD CONSTRAINT "consents_contact_id_fkey"
+    FOREIGN KEY ("tenant_id", "contact_id") REFERENCES "crm"."contacts" ("tenant_id", "id");
+ALTER TABLE "crm"."consents" ADD CONSTRAINT "consents_lead_id_fkey"
+    FOREIGN KEY ("tenant_id", "lead_id") REFERENCES "crm"."leads" ("tenant_id", "id");
 ALTER TABLE "crm"."activities" ADD CONSTRAINT "activities_account_id_fkey"
     FOREIGN KEY ("tenant_id", "account_id") REFERENCES "crm"."accounts" ("tenant_id", "id");
 ALTER TABLE "crm"."activities" ADD CONSTRAINT "activities_contact_id_fkey"
