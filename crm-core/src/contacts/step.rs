@@ -132,6 +132,8 @@ impl CommitHook for AffiliationStep {
         if touched.is_empty() {
             return Ok(());
         }
+        // Two who give a contact an account at the same time: the slower one looks again.
+        work.contend("contact_affiliation", &["contact_id"]);
         let today = today(work.now());
         let links = links(work, &touched).await?;
         let mut sides = sides(work, &links, today).await?;
@@ -157,13 +159,10 @@ async fn take(work: &mut UnitOfWork, contact: Id<Contact>, step: Step) -> Result
             work.update(id, &demote).await?;
         }
         Step::Promote(id) => {
-            work.contend("contact_affiliation", &["contact_id"]);
             let promote = |affiliation: &mut ContactAffiliation| affiliation.is_primary = true;
             work.update(id, &promote).await?;
         }
         Step::Begin { account, on } => {
-            // Two who give the contact an account at the same time: the slower one looks again.
-            work.contend("contact_affiliation", &["contact_id"]);
             work.create(ContactAffiliation {
                 started_on: on,
                 is_primary: true,
