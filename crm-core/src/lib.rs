@@ -13,6 +13,7 @@
 //!   [`deals`], [`activities`];
 //! - [`merging`]: several records of any object become one, and can become several again.
 //!   [`deals`], [`activities`], [`territories`], and [`hierarchy`] for all that forms trees.
+//!   [`deals`], [`activities`], [`privacy`].
 
 // The derive writes paths that begin with `::crm_core`, also inside this crate.
 extern crate self as crm_core;
@@ -30,6 +31,7 @@ pub mod identity;
 pub mod leads;
 pub mod merging;
 pub mod pipelines;
+pub mod privacy;
 pub mod query;
 mod record;
 pub mod schema;
@@ -65,11 +67,14 @@ pub fn objects() -> Vec<schema::ObjectRef> {
         territories::Territory::schema(),
         accounts::Account::schema(),
         contacts::Contact::schema(),
+        contacts::ContactRelationship::schema(),
+        contacts::ContactAffiliation::schema(),
         pipelines::Pipeline::schema(),
         pipelines::PipelineStage::schema(),
         deals::Deal::schema(),
         deals::DealStageChange::schema(),
         leads::Lead::schema(),
+        privacy::Consent::schema(),
         activities::Activity::schema(),
         collaboration::Comment::schema(),
         collaboration::Mention::schema(),
@@ -91,7 +96,9 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
         std::sync::Arc::new(identity::UserRules),
         std::sync::Arc::new(identity::TeamRules),
         std::sync::Arc::new(contacts::ContactRules),
+        std::sync::Arc::new(contacts::RelationshipRules),
         std::sync::Arc::new(leads::LeadRules),
+        std::sync::Arc::new(privacy::ConsentRules),
         std::sync::Arc::new(pipelines::PipelineRules),
         std::sync::Arc::new(pipelines::StageRules),
         std::sync::Arc::new(deals::DealRules),
@@ -102,5 +109,8 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
 
 /// What the domain adds to commits, before the hooks of the host and the audit recorder.
 fn commit_hooks() -> Vec<std::sync::Arc<dyn engine::CommitHook>> {
-    vec![std::sync::Arc::new(merging::MergeHistory)]
+    vec![
+        std::sync::Arc::new(contacts::AffiliationStep),
+        std::sync::Arc::new(merging::MergeHistory),
+    ]
 }

@@ -1,2 +1,5 @@
 //! Data in and out of the CRM engine: files of rows (CSV, XLSX, JSON lines), calendars and address
 //! cards, and whole tenants.
+
+/// Address cards (vCard) of contacts.
+pub mod card;

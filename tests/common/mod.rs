@@ -13,8 +13,10 @@ pub(crate) mod backend;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crm_engine::contacts::{ContactAffiliation, ContactRelationship, RelationshipType};
 use crm_engine::merging::{Choices, Merge};
 use crm_engine::prelude::*;
+use crm_engine::privacy::{Consent, ConsentEvidence, Grant};
 use crm_engine::schema::{FieldType, Lifecycle, ObjectRef, Row};
 use crm_engine::tenancy::{ConfigValue, Onboarded, TenantConfiguration};
 use serde_json::{Map, Value as Json, json};
@@ -128,6 +130,25 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
             owner_id: Some(user.id),
             ..Contact::named("Hank", "Scorpio")
         })
+        .await
+        .unwrap();
+    let manager = session
+        .contacts()
+        .create(Contact::named("Mindy", "Simmons"))
+        .await
+        .unwrap();
+    session
+        .contacts()
+        .relate(contact.id, manager.id, RelationshipType::ReportsTo)
+        .await
+        .unwrap();
+    let newsletter = Grant::new(
+        "marketing_email".parse().unwrap(),
+        ConsentEvidence::default(),
+    );
+    session
+        .consents()
+        .grant(contact.id, newsletter)
         .await
         .unwrap();
     let lead = session
@@ -288,6 +309,11 @@ pub(crate) fn body_like(row: &Row) -> Map<String, Json> {
             _ => {}
         }
     }
+    if object.name() == "consent" {
+        // Another one of the same person, which does not count.
+        body.insert("contact_id".into(), row.get("contact_id").to_json());
+        body.insert("is_active".into(), json!(false));
+    }
     if object.name() == "deal" {
         body.remove("actual_close_date");
         body.remove("probability");
@@ -384,7 +410,10 @@ async fn rebuilt(
         Territory,
         Account,
         Contact,
+        ContactRelationship,
+        ContactAffiliation,
         Lead,
+        Consent,
         Pipeline,
         PipelineStage,
         Deal,

@@ -19,7 +19,7 @@ use crate::identity::User;
 use crate::record::Record;
 use crate::schema::{Entity, Picklist};
 use crate::territories::Territory;
-use crate::value::{Address, EmailAddress, HttpUrl, PhoneNumber, Score};
+use crate::value::{Address, EmailAddress, HttpUrl, PhoneNumber, Score, SocialProfiles};
 
 /// A company or other organisation.
 ///
@@ -89,9 +89,8 @@ pub struct Account {
     /// E-mail address.
     #[field(personal, searchable, indexed)]
     pub email: Option<EmailAddress>,
-    /// Profiles at social networks, by the network's name.
-    #[field(default = json!({}))]
-    pub social_profiles: Json,
+    /// Profiles at social networks, by the network's name (C-207).
+    pub social_profiles: SocialProfiles,
     /// The sales territory that it is in. Territories are matched to accounts when these are written
     /// (C-020); a territory that is set here is a decision made by hand, which stays.
     #[field(references = "territory", on_delete = "set_null")]

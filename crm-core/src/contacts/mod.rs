@@ -1,4 +1,15 @@
-//! Contacts: people whom the tenant does business with.
+//! Contacts: people whom the tenant does business with, what they are to each other
+//! ([`ContactRelationship`]) and the accounts at which they are ([`ContactAffiliation`]).
+
+mod affiliation;
+mod relationship;
+mod step;
+
+pub use affiliation::{BuyingRole, ContactAffiliation, Person};
+pub use relationship::{ContactRelationship, Relation, RelationshipType};
+
+pub(crate) use relationship::RelationshipRules;
+pub(crate) use step::AffiliationStep;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -12,7 +23,8 @@ use crate::identity::User;
 use crate::schema::{Entity, FieldGroup, Picklist};
 use crate::tenancy::ContactNamePolicy;
 use crate::value::{
-    Address, EmailAddress, LanguageTag, PersonName, PhoneNumber, Score, TimeZone, Totals,
+    Address, EmailAddress, LanguageTag, PersonName, PhoneNumber, Score, SocialProfiles, TimeZone,
+    Totals,
 };
 
 /// A person whom the tenant does business with.
@@ -41,7 +53,8 @@ pub struct Contact {
     /// Name.
     #[field(flatten, personal)]
     pub name: PersonName,
-    /// The account that the person works for.
+    /// The account that the person works for: the one of the primary
+    /// [`ContactAffiliation`], which follows when this is set.
     #[field(references = "account", on_delete = "set_null")]
     pub account_id: Option<Id<Account>>,
     /// E-mail address; no two live contacts have the same.
@@ -65,9 +78,9 @@ pub struct Contact {
     /// Where letters go.
     #[field(flatten, prefix = "mailing_", personal)]
     pub mailing_address: Option<Address>,
-    /// Profiles at social networks, by the network's name.
-    #[field(personal, default = json!({}))]
-    pub social_profiles: Json,
+    /// Profiles at social networks, by the network's name (C-207).
+    #[field(personal)]
+    pub social_profiles: SocialProfiles,
     /// Where the contact came from.
     #[field(max_len = 100, indexed)]
     pub lead_source: Option<String>,

@@ -132,16 +132,7 @@ impl<'a, E: Entity> Records<'a, E> {
     /// # Errors
     /// [`Error::Query`].
     pub async fn find(&self, find: impl Into<Find<E>>) -> Result<Page<Arc<Record<E>>>> {
-        let session = self.workspace.session();
-        let bound = find.into().bind(E::schema(), session.engine().registry())?;
-        let rows = self.workspace.select(&bound.query).await?;
-        let page = page_of(&bound, rows);
-        let items = page.items.into_iter().map(typed).collect::<Result<_>>()?;
-        Ok(Page {
-            items,
-            next: page.next,
-            previous: page.previous,
-        })
+        self.workspace.find(find.into()).await
     }
 
     /// The first record that fulfils a filter.
@@ -342,6 +333,32 @@ fn typed<E: Entity>(row: Row) -> Result<Arc<Record<E>>> {
             fields: other.iter().map(|id| format!("id {id}")).collect(),
         })
     })
+}
+
+impl Workspace<'_> {
+    /// One page of typed records of any object.
+    pub(crate) async fn find<E: Entity>(&self, find: Find<E>) -> Result<Page<Arc<Record<E>>>> {
+        let bound = find.bind(E::schema(), self.session().engine().registry())?;
+        let page = page_of(&bound, self.select(&bound.query).await?);
+        let items = page.items.into_iter().map(typed).collect::<Result<_>>()?;
+        Ok(Page {
+            items,
+            next: page.next,
+            previous: page.previous,
+        })
+    }
+
+    /// All typed records of any object that fulfil a filter, archived ones too, by id.
+    pub(crate) async fn find_all<E: Entity>(
+        &self,
+        filter: Where<E>,
+    ) -> Result<Vec<Arc<Record<E>>>> {
+        let registry = self.session().engine().registry();
+        let wanted = Condition::bind(&filter.into_filter(), E::schema(), registry)?;
+        let condition = Condition::not_deleted().and(wanted);
+        let rows = self.select(&Query::new(E::schema(), condition)).await?;
+        rows.into_iter().map(typed).collect()
+    }
 }
 
 impl UnitOfWork {

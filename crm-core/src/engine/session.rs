@@ -14,6 +14,7 @@ use crate::identity::{Team, User};
 use crate::leads::Lead;
 use crate::merging::Merge;
 use crate::pipelines::Pipeline;
+use crate::privacy::Consent;
 use crate::record::Actor;
 use crate::schema::{Entity, ObjectRef};
 use crate::storage::Scope;
@@ -137,6 +138,8 @@ entry_points! {
     contacts -> Contact;
     /// The leads: people and companies not yet qualified.
     leads -> Lead;
+    /// What contacts and leads allowed.
+    consents -> Consent;
     /// The pipelines and, through them, their stages.
     pipelines -> Pipeline;
     /// The deals.

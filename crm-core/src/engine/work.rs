@@ -501,6 +501,15 @@ impl UnitOfWork {
             .await
     }
 
+    /// Gives a record a new version without changing it, so that whoever relies on it meanwhile has
+    /// a conflict: for what belongs to the record but is stored beside it.
+    pub(crate) fn touch(&mut self, row: Row) {
+        if self.place(row.object(), row.id()).is_none() {
+            let after = row.with_meta(self.next_meta(&row));
+            self.put(&row.object().clone(), row.id(), Some(row), Some(after));
+        }
+    }
+
     /// Stages the removal of a record for good.
     pub(crate) fn remove(&mut self, row: &Row) {
         self.put(row.object(), row.id(), Some(row.clone()), None);

@@ -41,6 +41,18 @@ pub trait FieldValue: Sized + Clone + PartialEq + Send + Sync + 'static {
     /// If the value is not one of this type.
     fn from_value(value: Value) -> Result<Self, ValueError>;
 
+    /// Like [`from_value`](Self::from_value), with each fault at its place: a document may have
+    /// several, at paths below `path`, which is the field's name.
+    ///
+    /// # Errors
+    /// Every fault.
+    fn from_value_at(value: Value, path: &str) -> Result<Self, Vec<FieldError>> {
+        Self::from_value(value).map_err(|error| {
+            let message = error.message().to_owned();
+            vec![FieldError::new(path, error.code(), message)]
+        })
+    }
+
     /// Puts the value into its one stored form; see [`FieldType::coerce`].
     fn normalize(&mut self) {}
 }
@@ -264,11 +276,10 @@ impl<'a> FieldReader<'a> {
                 .add(name, codes::REQUIRED, "a value is required");
             return None;
         }
-        match T::from_value(value) {
+        match T::from_value_at(value, name) {
             Ok(value) => Some(value),
-            Err(error) => {
-                self.faults
-                    .add(name, error.code(), error.message().to_owned());
+            Err(faults) => {
+                faults.into_iter().for_each(|fault| self.faults.push(fault));
                 None
             }
         }
@@ -366,6 +377,14 @@ impl<T: FieldValue> FieldValue for Option<T> {
             Ok(None)
         } else {
             T::from_value(value).map(Some)
+        }
+    }
+
+    fn from_value_at(value: Value, path: &str) -> Result<Self, Vec<FieldError>> {
+        if value.is_null() {
+            Ok(None)
+        } else {
+            T::from_value_at(value, path).map(Some)
         }
     }
 

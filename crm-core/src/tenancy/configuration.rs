@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 
 use crate::engine::{Records, UnitOfWork, Workspace};
 use crate::error::{Error, FieldError, Result, codes};
+use crate::privacy::ContactingPolicy;
 use crate::query::{Find, WhereExt};
 use crate::record::Record;
 use crate::schema::{Entity, FieldType, FieldValue, Picklist, Value, ValueRef, from_json};
@@ -160,6 +161,7 @@ pub struct Configurations<'a> {
 
 const CONTACT_NAMES: &str = "contact_names";
 const LEAD_NAMES: &str = "lead_names";
+const CONTACTING: &str = "contacting";
 
 impl<'a> Configurations<'a> {
     pub(crate) const fn new(workspace: Workspace<'a>) -> Self {
@@ -306,6 +308,29 @@ impl<'a> Configurations<'a> {
     /// Those of the storage.
     pub async fn set_lead_name_policy(&mut self, policy: LeadNamePolicy) -> Result<()> {
         self.set(ConfigCategory::BusinessRules, LEAD_NAMES, &policy)
+            .await
+            .map(|_| ())
+    }
+}
+
+impl Configurations<'_> {
+    /// By which channels marketing needs the person's consent.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn contacting_policy(&self) -> Result<ContactingPolicy> {
+        Ok(self
+            .get(ConfigCategory::BusinessRules, CONTACTING)
+            .await?
+            .unwrap_or_default())
+    }
+
+    /// Sets by which channels marketing needs the person's consent.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn set_contacting_policy(&mut self, policy: ContactingPolicy) -> Result<()> {
+        self.set(ConfigCategory::BusinessRules, CONTACTING, &policy)
             .await
             .map(|_| ())
     }

@@ -17,6 +17,7 @@
 //! - [`Percent`], [`Score`] and [`Money`] are numbers with limits; [`Totals`] sums money without
 //!   ever adding two currencies.
 //! - [`PersonName`] and [`Address`] are groups of fields that several objects have.
+//! - [`SocialProfiles`] are a person's or company's addresses and handles at social networks.
 //! - [`PhoneNumber`] keeps what was typed and, where it can, the number in its canonical form.
 //! - [`ValueError`] says why an input is not a value. It never repeats the input, because the input
 //!   may be personal data and errors end up in logs.
@@ -33,6 +34,7 @@ mod percent;
 mod person;
 mod phone;
 mod score;
+mod social;
 mod text;
 mod text_value;
 mod url;
@@ -48,6 +50,7 @@ pub use self::percent::Percent;
 pub use self::person::{Address, PersonName};
 pub use self::phone::PhoneNumber;
 pub use self::score::Score;
+pub use self::social::{SocialNetwork, SocialProfile, SocialProfiles};
 pub use self::text::NonBlankText;
 pub use self::text_value::TextValue;
 pub use self::url::HttpUrl;
