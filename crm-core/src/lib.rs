@@ -64,6 +64,7 @@ pub fn objects() -> Vec<schema::ObjectRef> {
         deals::Deal::schema(),
         deals::DealStageChange::schema(),
         leads::Lead::schema(),
+        activities::ActivitySeries::schema(),
         activities::Activity::schema(),
     ]
     .map(Clone::clone)
@@ -82,7 +83,9 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
         std::sync::Arc::new(pipelines::PipelineRules),
         std::sync::Arc::new(pipelines::StageRules),
         std::sync::Arc::new(deals::DealRules),
+        std::sync::Arc::new(activities::SeriesRules),
         std::sync::Arc::new(activities::ActivityRules),
+        std::sync::Arc::new(activities::OccurrenceRules),
     ]
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Engine, NamedRecords, Records, RequestContext, UnitOfWork, Workspace};
 use crate::Id;
 use crate::accounts::Account;
-use crate::activities::Activity;
+use crate::activities::{Activity, ActivitySeries};
 use crate::contacts::Contact;
 use crate::deals::Deal;
 use crate::error::{Error, Result};
@@ -138,6 +138,8 @@ entry_points! {
     deals -> Deal;
     /// The activities: calls, meetings, tasks.
     activities -> Activity;
+    /// The series of activities and, through them, their occurrences.
+    activity_series -> ActivitySeries;
     /// The users of the tenant.
     users -> User;
     /// The teams and their members.

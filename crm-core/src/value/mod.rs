@@ -34,7 +34,7 @@ mod person;
 mod phone;
 mod score;
 mod text;
-mod text_value;
+pub(crate) mod text_value;
 mod url;
 
 pub use self::color::Color;
