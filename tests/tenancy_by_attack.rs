@@ -335,6 +335,7 @@ async fn typed_operations_find_nothing_of_another_tenant() {
         Deal,
         DealStageChange,
         Activity,
+        crm_engine::activities::ActivitySeries,
         AuditEvent,
         common::Property,
     );

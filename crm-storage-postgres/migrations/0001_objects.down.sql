@@ -4,6 +4,7 @@ DROP TABLE
     "crm"."member_values",
     "crm"."audit_events",
     "crm"."activities",
+    "crm"."activity_series",
     "crm"."leads",
     "crm"."deal_stage_history",
     "crm"."deals",

@@ -943,6 +943,80 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."leads" TO "crm_app";
 CREATE POLICY "search" ON "crm"."leads" FOR SELECT TO "crm_search" USING (true);
 GRANT SELECT ("tenant_id", "id", "deleted_at", "pain_points", "interests", "tags", "search_vector") ON "crm"."leads" TO "crm_search";
 
+CREATE TABLE "crm"."activity_series" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "account_id" uuid,
+    "contact_id" uuid,
+    "deal_id" uuid,
+    "lead_id" uuid,
+    "activity_type" varchar(50) COLLATE "C" NOT NULL,
+    "subject" varchar(255) COLLATE "C" NOT NULL,
+    "owner_id" uuid NOT NULL,
+    "assigned_to" uuid,
+    "description" varchar(32768) COLLATE "C",
+    "priority" varchar(50) COLLATE "C" NOT NULL,
+    "is_all_day" boolean NOT NULL,
+    "duration_minutes" bigint,
+    "location" varchar(255) COLLATE "C",
+    "meeting_url" varchar(500) COLLATE "C",
+    "reminder_minutes" bigint,
+    "tags" text[] COLLATE "C" NOT NULL,
+    "recurrence" varchar(500) COLLATE "C" NOT NULL,
+    "starts_at" varchar(19) COLLATE "C" NOT NULL,
+    "time_zone" varchar(50) COLLATE "C" NOT NULL,
+    "excluded" jsonb NOT NULL,
+    "added" jsonb NOT NULL,
+    "first_at" timestamptz,
+    "last_at" timestamptz,
+    "materialized_until" timestamptz,
+    "is_exhausted" boolean NOT NULL,
+    "external_id" varchar(300) COLLATE "C",
+    "external_sequence" bigint,
+    "search_vector" tsvector GENERATED ALWAYS AS (
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("subject") <> length("subject") THEN "crm".search_text("subject") ELSE coalesce("subject", '') END), 'A')
+        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("description") <> length("description") THEN "crm".search_text("description") ELSE coalesce("description", '') END), 'B')
+    ) STORED,
+    CONSTRAINT "activity_series_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "activity_series_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "activity_series_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "activity_series_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "activity_series_activity_type_check" CHECK ("activity_type" IN ('call', 'email', 'meeting', 'task', 'note', 'demo', 'proposal', 'follow_up', 'other')),
+    CONSTRAINT "activity_series_priority_check" CHECK ("priority" IN ('low', 'medium', 'high', 'urgent')),
+    CONSTRAINT "activity_series_duration_minutes_check" CHECK ("duration_minutes" BETWEEN 1 AND 2147483647),
+    CONSTRAINT "activity_series_reminder_minutes_check" CHECK ("reminder_minutes" BETWEEN 0 AND 2147483647),
+    CONSTRAINT "activity_series_external_sequence_check" CHECK ("external_sequence" BETWEEN 0 AND 2147483647)
+);
+CREATE UNIQUE INDEX "activity_series_external_id_key" ON "crm"."activity_series" ("tenant_id", "external_id") WHERE "deleted_at" IS NULL;
+CREATE INDEX "activity_series_is_exhausted_materialized_until_id_idx" ON "crm"."activity_series" ("tenant_id", "is_exhausted", "materialized_until", "id");
+CREATE INDEX "activity_series_created_at_id_idx" ON "crm"."activity_series" ("tenant_id", "created_at", "id");
+CREATE INDEX "activity_series_updated_at_id_idx" ON "crm"."activity_series" ("tenant_id", "updated_at", "id");
+CREATE INDEX "activity_series_account_id_idx" ON "crm"."activity_series" ("tenant_id", "account_id");
+CREATE INDEX "activity_series_contact_id_idx" ON "crm"."activity_series" ("tenant_id", "contact_id");
+CREATE INDEX "activity_series_deal_id_idx" ON "crm"."activity_series" ("tenant_id", "deal_id");
+CREATE INDEX "activity_series_lead_id_idx" ON "crm"."activity_series" ("tenant_id", "lead_id");
+CREATE INDEX "activity_series_activity_type_idx" ON "crm"."activity_series" ("tenant_id", "activity_type");
+CREATE INDEX "activity_series_owner_id_idx" ON "crm"."activity_series" ("tenant_id", "owner_id");
+CREATE INDEX "activity_series_assigned_to_idx" ON "crm"."activity_series" ("tenant_id", "assigned_to");
+CREATE INDEX "activity_series_tags_idx" ON "crm"."activity_series" USING gin ("tags");
+CREATE INDEX "activity_series_search_vector_idx" ON "crm"."activity_series" USING gin ("search_vector");
+ALTER TABLE "crm"."activity_series" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."activity_series"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."activity_series" TO "crm_app";
+CREATE POLICY "search" ON "crm"."activity_series" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at", "tags", "search_vector") ON "crm"."activity_series" TO "crm_search";
+
 CREATE TABLE "crm"."activities" (
     "tenant_id" uuid NOT NULL,
     "id" uuid NOT NULL,
@@ -981,6 +1055,11 @@ CREATE TABLE "crm"."activities" (
     "reminder_minutes" bigint,
     "custom_fields" jsonb NOT NULL,
     "tags" text[] COLLATE "C" NOT NULL,
+    "series_id" uuid,
+    "occurrence_at" timestamptz,
+    "is_individual" boolean NOT NULL,
+    "external_id" varchar(300) COLLATE "C",
+    "external_sequence" bigint,
     "search_vector" tsvector GENERATED ALWAYS AS (
         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("subject") <> length("subject") THEN "crm".search_text("subject") ELSE coalesce("subject", '') END), 'A')
         ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("description") <> length("description") THEN "crm".search_text("description") ELSE coalesce("description", '') END), 'B')
@@ -993,8 +1072,11 @@ CREATE TABLE "crm"."activities" (
     CONSTRAINT "activities_status_check" CHECK ("status" IN ('planned', 'scheduled', 'in_progress', 'completed', 'cancelled', 'no_show', 'deferred')),
     CONSTRAINT "activities_priority_check" CHECK ("priority" IN ('low', 'medium', 'high', 'urgent')),
     CONSTRAINT "activities_duration_minutes_check" CHECK ("duration_minutes" BETWEEN 1 AND 2147483647),
-    CONSTRAINT "activities_reminder_minutes_check" CHECK ("reminder_minutes" BETWEEN 0 AND 2147483647)
+    CONSTRAINT "activities_reminder_minutes_check" CHECK ("reminder_minutes" BETWEEN 0 AND 2147483647),
+    CONSTRAINT "activities_external_sequence_check" CHECK ("external_sequence" BETWEEN 0 AND 2147483647)
 );
+CREATE UNIQUE INDEX "activities_series_id_occurrence_at_key" ON "crm"."activities" ("tenant_id", "series_id", "occurrence_at");
+CREATE UNIQUE INDEX "activities_external_id_key" ON "crm"."activities" ("tenant_id", "external_id") WHERE "deleted_at" IS NULL;
 CREATE INDEX "activities_assigned_to_due_date_id_idx" ON "crm"."activities" ("tenant_id", "assigned_to", "due_date", "id");
 CREATE INDEX "activities_owner_id_status_idx" ON "crm"."activities" ("tenant_id", "owner_id", "status");
 CREATE INDEX "activities_created_at_id_idx" ON "crm"."activities" ("tenant_id", "created_at", "id");
@@ -1007,6 +1089,7 @@ CREATE INDEX "activities_lead_id_idx" ON "crm"."activities" ("tenant_id", "lead_
 CREATE INDEX "activities_status_idx" ON "crm"."activities" ("tenant_id", "status");
 CREATE INDEX "activities_scheduled_at_id_idx" ON "crm"."activities" ("tenant_id", "scheduled_at", "id");
 CREATE INDEX "activities_due_date_id_idx" ON "crm"."activities" ("tenant_id", "due_date", "id");
+CREATE INDEX "activities_series_id_idx" ON "crm"."activities" ("tenant_id", "series_id");
 CREATE INDEX "activities_tags_idx" ON "crm"."activities" USING gin ("tags");
 CREATE INDEX "activities_search_vector_idx" ON "crm"."activities" USING gin ("search_vector");
 CREATE INDEX "activities_assigned_to_due_date_id_if_open_idx" ON "crm"."activities" ("tenant_id", "assigned_to", "due_date", "id") WHERE "status" IN ('planned', 'in_progress') AND "deleted_at" IS NULL;
@@ -1128,6 +1211,18 @@ ALTER TABLE "crm"."leads" ADD CONSTRAINT "leads_converted_account_id_fkey"
     FOREIGN KEY ("tenant_id", "converted_account_id") REFERENCES "crm"."accounts" ("tenant_id", "id");
 ALTER TABLE "crm"."leads" ADD CONSTRAINT "leads_converted_deal_id_fkey"
     FOREIGN KEY ("tenant_id", "converted_deal_id") REFERENCES "crm"."deals" ("tenant_id", "id");
+ALTER TABLE "crm"."activity_series" ADD CONSTRAINT "activity_series_account_id_fkey"
+    FOREIGN KEY ("tenant_id", "account_id") REFERENCES "crm"."accounts" ("tenant_id", "id");
+ALTER TABLE "crm"."activity_series" ADD CONSTRAINT "activity_series_contact_id_fkey"
+    FOREIGN KEY ("tenant_id", "contact_id") REFERENCES "crm"."contacts" ("tenant_id", "id");
+ALTER TABLE "crm"."activity_series" ADD CONSTRAINT "activity_series_deal_id_fkey"
+    FOREIGN KEY ("tenant_id", "deal_id") REFERENCES "crm"."deals" ("tenant_id", "id");
+ALTER TABLE "crm"."activity_series" ADD CONSTRAINT "activity_series_lead_id_fkey"
+    FOREIGN KEY ("tenant_id", "lead_id") REFERENCES "crm"."leads" ("tenant_id", "id");
+ALTER TABLE "crm"."activity_series" ADD CONSTRAINT "activity_series_owner_id_fkey"
+    FOREIGN KEY ("tenant_id", "owner_id") REFERENCES "crm"."users" ("tenant_id", "id");
+ALTER TABLE "crm"."activity_series" ADD CONSTRAINT "activity_series_assigned_to_fkey"
+    FOREIGN KEY ("tenant_id", "assigned_to") REFERENCES "crm"."users" ("tenant_id", "id");
 ALTER TABLE "crm"."activities" ADD CONSTRAINT "activities_account_id_fkey"
     FOREIGN KEY ("tenant_id", "account_id") REFERENCES "crm"."accounts" ("tenant_id", "id");
 ALTER TABLE "crm"."activities" ADD CONSTRAINT "activities_contact_id_fkey"
@@ -1140,6 +1235,8 @@ ALTER TABLE "crm"."activities" ADD CONSTRAINT "activities_owner_id_fkey"
     FOREIGN KEY ("tenant_id", "owner_id") REFERENCES "crm"."users" ("tenant_id", "id");
 ALTER TABLE "crm"."activities" ADD CONSTRAINT "activities_assigned_to_fkey"
     FOREIGN KEY ("tenant_id", "assigned_to") REFERENCES "crm"."users" ("tenant_id", "id");
+ALTER TABLE "crm"."activities" ADD CONSTRAINT "activities_series_id_fkey"
+    FOREIGN KEY ("tenant_id", "series_id") REFERENCES "crm"."activity_series" ("tenant_id", "id");
 -- Functions are everybody's until that is taken back.
 REVOKE ALL ON FUNCTION "crm".fold_case FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION "crm".fold_case TO "crm_app";

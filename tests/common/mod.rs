@@ -13,9 +13,11 @@ pub(crate) mod backend;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crm_engine::activities::{ActivitySeries, LocalDateTime, Recurrence};
 use crm_engine::prelude::*;
 use crm_engine::schema::{FieldType, Lifecycle, ObjectRef, Row};
 use crm_engine::tenancy::{ConfigValue, Onboarded, TenantConfiguration};
+use crm_engine::value::TextValue as _;
 use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
 
@@ -162,6 +164,14 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
             deal.id,
             user.id,
         ))
+        .await
+        .unwrap();
+    let review = Activity::new(ActivityType::Meeting, "Review", deal.id, user.id);
+    let weekly = Recurrence::parse("FREQ=WEEKLY;BYDAY=MO").unwrap();
+    let monday = LocalDateTime::parse("2027-01-04T09:00").unwrap();
+    session
+        .activity_series()
+        .create(ActivitySeries::new(review, weekly, monday))
         .await
         .unwrap();
     let property = Property {
@@ -356,6 +366,7 @@ async fn rebuilt(
         PipelineStage,
         Deal,
         Activity,
+        ActivitySeries,
         Property,
     );
     panic!("the object {object} is not known to this test: add it above");

@@ -332,8 +332,9 @@ impl Schedule<'_> {
     }
 
     /// The first occurrence of the rule at or after a moment, by the clock: where a series that
-    /// goes on from there begins.
-    pub(crate) fn local_from(&self, from: DateTime<Utc>) -> Option<NaiveDateTime> {
+    /// goes on from there begins. Excluded ones count; added ones do not.
+    #[must_use]
+    pub fn local_from(&self, from: DateTime<Utc>) -> Option<NaiveDateTime> {
         let mut found = None;
         self.walk_local(|local, at| {
             if at >= from {
@@ -424,4 +425,241 @@ pub(crate) fn moment(local: NaiveDateTime, zone: Tz) -> Option<DateTime<Utc>> {
         let before = zone.from_local_datetime(&local.checked_sub_signed(back)?).earliest()?;
         Some(before.to_utc() + back)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::NaiveDate;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ZONES: [&str; 5] = [
+        "Europe/Berlin",
+        "America/New_York",
+        "Australia/Lord_Howe",
+        "Asia/Kolkata",
+        "Pacific/Apia",
+    ];
+
+    fn utc(text: &str) -> DateTime<Utc> {
+        NaiveDateTime::parse_from_str(text, LOCAL).unwrap().and_utc()
+    }
+
+    /// The moments of a rule in a zone, or of whole days, from 2000 to 2100.
+    fn moments(rule: &str, start: &str, zone: Option<&str>) -> Vec<String> {
+        let schedule = Schedule {
+            starts_at: &LocalDateTime::parse(start).unwrap(),
+            time_zone: zone.map_or(TimeZone::UTC, |zone| TimeZone::parse(zone).unwrap()),
+            is_all_day: zone.is_none(),
+            recurrence: &Recurrence::parse(rule).unwrap(),
+            excluded: &Moments::default(),
+            added: &Moments::default(),
+        };
+        let window = utc("2000-01-01T00:00:00")..utc("2100-01-01T00:00:00");
+        let found = schedule.occurrences(&window, 50);
+        found.starts.iter().map(|at| at.format(LOCAL).to_string()).collect()
+    }
+
+    /// RFC 5545, section 3.3.5: a time that the clock leaves out, one that it shows twice.
+    #[test]
+    fn gaps_and_folds_of_the_clock() {
+        assert_eq!(
+            moments("FREQ=DAILY;COUNT=3", "2027-03-27T02:30", Some("Europe/Berlin")),
+            ["2027-03-27T01:30:00", "2027-03-28T01:30:00", "2027-03-29T00:30:00"]
+        );
+        assert_eq!(
+            moments("FREQ=DAILY;COUNT=3", "2027-10-30T02:30", Some("Europe/Berlin")),
+            ["2027-10-30T00:30:00", "2027-10-31T00:30:00", "2027-11-01T01:30:00"]
+        );
+        // The clock of Havana goes from 24:00 to 01:00: midnight itself is left out.
+        assert_eq!(
+            moments("FREQ=DAILY;COUNT=2", "2026-03-07T00:00", Some("America/Havana")),
+            ["2026-03-07T05:00:00", "2026-03-08T05:00:00"]
+        );
+        // Half an hour at Lord Howe Island.
+        assert_eq!(
+            moments("FREQ=DAILY;COUNT=2", "2026-10-03T02:15", Some("Australia/Lord_Howe")),
+            ["2026-10-02T15:45:00", "2026-10-03T15:45:00"]
+        );
+    }
+
+    #[test]
+    fn a_day_that_a_zone_left_out_has_no_occurrence() {
+        assert_eq!(
+            moments("FREQ=DAILY;COUNT=2", "2011-12-29T09:00", Some("Pacific/Apia")),
+            ["2011-12-29T19:00:00", "2011-12-30T19:00:00"]
+        );
+    }
+
+    #[test]
+    fn whole_days_go_by_the_calendar() {
+        assert_eq!(
+            moments("FREQ=DAILY;UNTIL=20270329", "2027-03-27T00:00", None),
+            ["2027-03-27T00:00:00", "2027-03-28T00:00:00", "2027-03-29T00:00:00"]
+        );
+    }
+
+    #[test]
+    fn an_end_counts_in_whole_at_the_place_or_to_the_second_in_utc() {
+        let berlin = Some("Europe/Berlin");
+        let two = moments("FREQ=DAILY;UNTIL=20270102", "2027-01-01T23:30", berlin);
+        assert_eq!(two, ["2027-01-01T22:30:00", "2027-01-02T22:30:00"]);
+        let two = moments("FREQ=DAILY;UNTIL=20270102T223000Z", "2027-01-01T23:30", berlin);
+        assert_eq!(two.len(), 2);
+        let one = moments("FREQ=DAILY;UNTIL=20270102T222959Z", "2027-01-01T23:30", berlin);
+        assert_eq!(one.len(), 1);
+    }
+
+    #[test]
+    fn rules_that_never_occur_are_found_out() {
+        let never = ["FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30", "FREQ=DAILY;UNTIL=20260101"];
+        for rule in never {
+            assert!(moments(rule, "2027-01-01T09:00", Some("Europe/Berlin")).is_empty());
+            let schedule = Schedule {
+                starts_at: &LocalDateTime::parse("2027-01-01T09:00").unwrap(),
+                time_zone: TimeZone::UTC,
+                is_all_day: false,
+                recurrence: &Recurrence::parse(rule).unwrap(),
+                excluded: &Moments::default(),
+                added: &Moments::default(),
+            };
+            assert_eq!(schedule.bounds(), None);
+        }
+    }
+
+    fn rules() -> impl Strategy<Value = String> {
+        let end = prop_oneof![
+            Just(String::new()),
+            (1_u32..40).prop_map(|count| format!(";COUNT={count}")),
+            (2024_i32..2030, 1_u32..13).prop_map(|(year, month)| {
+                format!(";UNTIL={year}{month:02}15T093000Z")
+            }),
+        ];
+        let days = proptest::sample::subsequence(vec!["MO", "TU", "WE", "TH", "FR", "SA", "SU"], 1..4);
+        let nth = proptest::sample::select(vec!["1MO", "2SU", "-1FR", "-1SU", "3WE", "-2TU"]);
+        let month_days = proptest::sample::subsequence(vec!["1", "15", "28", "29", "31", "-1", "-3"], 1..3);
+        let position = proptest::sample::select(vec!["1", "-1", "2", "1,-1"]);
+        let body = prop_oneof![
+            Just("FREQ=DAILY".to_owned()),
+            days.clone().prop_map(|days| format!("FREQ=DAILY;BYDAY={}", days.join(","))),
+            days.clone().prop_map(|days| format!("FREQ=WEEKLY;BYDAY={}", days.join(","))),
+            days.clone().prop_map(|days| format!("FREQ=WEEKLY;WKST=SU;BYDAY={}", days.join(","))),
+            nth.clone().prop_map(|nth| format!("FREQ=MONTHLY;BYDAY={nth}")),
+            month_days.clone().prop_map(|days| format!("FREQ=MONTHLY;BYMONTHDAY={}", days.join(","))),
+            (days.clone(), position)
+                .prop_map(|(days, at)| format!("FREQ=MONTHLY;BYDAY={};BYSETPOS={at}", days.join(","))),
+            (nth, 1_u32..13).prop_map(|(nth, month)| format!("FREQ=YEARLY;BYMONTH={month};BYDAY={nth}")),
+            month_days.prop_map(|days| format!("FREQ=YEARLY;BYMONTH=3,10;BYMONTHDAY={}", days.join(","))),
+            (1_i32..54, days).prop_map(|(week, days)| {
+                format!("FREQ=YEARLY;BYWEEKNO={week};BYDAY={}", days.join(","))
+            }),
+        ];
+        (body, 1_u32..5, end).prop_map(|(body, interval, end)| format!("{body};INTERVAL={interval}{end}"))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1_500))]
+
+        /// The expansion is that of the crate `rrule` in the zone, also across changes of the clock.
+        #[test]
+        fn equals_the_rrule_crate(
+            rule in rules(),
+            zone in proptest::sample::select(ZONES.to_vec()),
+            start in (2009_i32..2024, 1_u32..366, 0_u32..24, proptest::sample::select(vec![0_u32, 15, 30])),
+            from in 0_i64..3_000,
+            days in 1_i64..800,
+            excluded in proptest::collection::btree_set(0_usize..30, 0..4),
+            added in 0_i64..100,
+        ) {
+            let (year, day, hour, minute) = start;
+            let date = NaiveDate::from_yo_opt(year, day).unwrap();
+            let local = date.and_hms_opt(hour, minute, 0).unwrap();
+            let tz: Tz = zone.parse().unwrap();
+            // The crate is given the start as a moment: one that the clock shows once.
+            let Some(begin) = rrule::Tz::Tz(tz).from_local_datetime(&local).single() else {
+                return Ok(());
+            };
+            let Ok(recurrence) = Recurrence::parse(&rule) else {
+                return Ok(());
+            };
+            let Ok(theirs) = format!("DTSTART;TZID={zone}:{}\nRRULE:{rule}", local.format("%Y%m%dT%H%M%S"))
+                .parse::<rrule::RRuleSet>()
+            else {
+                return Ok(());
+            };
+            let window_start = begin.to_utc() + TimeDelta::days(from);
+            let window = window_start..window_start + TimeDelta::days(days);
+            let all = theirs.clone().all(400).dates;
+            let excluded: Moments = excluded
+                .into_iter()
+                .filter_map(|place| all.get(place))
+                .map(DateTime::to_utc)
+                .collect();
+            let added = Moments::from_iter([window_start + TimeDelta::hours(7 * added)]);
+            let zone = |at: DateTime<Utc>| at.with_timezone(&rrule::Tz::Tz(tz));
+            let theirs = theirs
+                .set_exdates(excluded.iter().map(zone).collect())
+                .set_rdates(added.iter().map(zone).collect())
+                .after(zone(window.start))
+                .before(zone(window.end - TimeDelta::seconds(1)));
+            let mut theirs: Vec<DateTime<Utc>> =
+                theirs.all(u16::MAX).dates.iter().map(DateTime::to_utc).collect();
+            theirs.dedup();
+            let ours = Schedule {
+                starts_at: &LocalDateTime::new(local).unwrap(),
+                time_zone: tz.into(),
+                is_all_day: false,
+                recurrence: &recurrence,
+                excluded: &excluded,
+                added: &added,
+            };
+            let found = ours.occurrences(&window, 100_000);
+            prop_assert!(found.complete);
+            prop_assert_eq!(&found.starts, &theirs);
+            // Each of them is found alone, and a limit takes the first ones.
+            for at in found.starts.iter().take(3) {
+                prop_assert!(ours.occurs_at(*at));
+            }
+            let few = ours.occurrences(&window, 2);
+            prop_assert_eq!(few.complete, found.starts.len() <= 2);
+            prop_assert_eq!(&few.starts[..], &found.starts[..found.starts.len().min(2)]);
+        }
+
+        /// A series that is split goes on where it ended.
+        #[test]
+        fn a_split_loses_nothing(rule in rules(), place in 1_usize..20, year in 2015_i32..2025) {
+            let Ok(recurrence) = Recurrence::parse(&rule) else {
+                return Ok(());
+            };
+            let local = NaiveDate::from_yo_opt(year, 60).unwrap().and_hms_opt(2, 30, 0).unwrap();
+            let starts_at = LocalDateTime::new(local).unwrap();
+            let none = Moments::default();
+            let whole = Schedule {
+                starts_at: &starts_at,
+                time_zone: TimeZone::parse("Europe/Berlin").unwrap(),
+                is_all_day: false,
+                recurrence: &recurrence,
+                excluded: &none,
+                added: &none,
+            };
+            let window = utc("2000-01-01T00:00:00")..utc("2100-01-01T00:00:00");
+            let all = whole.occurrences(&window, 60).starts;
+            let Some(at) = all.get(place).copied() else {
+                return Ok(());
+            };
+            let ending = recurrence.ending(at - TimeDelta::seconds(1), false);
+            let first = Schedule { recurrence: &ending, ..whole };
+            let going_on = match recurrence.count() {
+                Some(count) => recurrence.with_count(count - whole.count_before(at)),
+                None => recurrence.clone(),
+            };
+            let starts_at = LocalDateTime::new(whole.local_from(at).unwrap()).unwrap();
+            let second = Schedule { recurrence: &going_on, starts_at: &starts_at, ..whole };
+            let mut both = first.occurrences(&window, 60).starts;
+            prop_assert_eq!(both.len(), place);
+            both.extend(second.occurrences(&window, 60 - place).starts);
+            prop_assert_eq!(both, all);
+        }
+    }
 }
