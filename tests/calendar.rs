@@ -11,9 +11,7 @@
 mod backend;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use crm_engine::activities::{
-    ActivitySeries, ActivityStatus, LocalDateTime, Moments, Recurrence,
-};
+use crm_engine::activities::{ActivitySeries, ActivityStatus, LocalDateTime, Moments, Recurrence};
 use crm_engine::deals::Priority;
 use crm_engine::engine::ManualClock;
 use crm_engine::exchange::calendar::{
@@ -21,7 +19,6 @@ use crm_engine::exchange::calendar::{
     ReadOptions, Reason, import, read,
 };
 use crm_engine::prelude::*;
-use crm_engine::value::{HttpUrl, TextValue as _, TimeZone};
 use proptest::prelude::*;
 
 struct World {
@@ -83,8 +80,17 @@ impl World {
 
     async fn starts(&self, id: Id<ActivitySeries>) -> Vec<String> {
         let window = at("2026-01-01T00:00:00Z")..at("2029-01-01T00:00:00Z");
-        let found = self.session.activity_series().occurrences(id, &window).await.unwrap();
-        found.items.iter().map(|item| item.starts_at.to_rfc3339()).collect()
+        let found = self
+            .session
+            .activity_series()
+            .occurrences(id, &window)
+            .await
+            .unwrap();
+        found
+            .items
+            .iter()
+            .map(|item| item.starts_at.to_rfc3339())
+            .collect()
     }
 }
 
@@ -117,7 +123,9 @@ async fn an_activity_is_written_as_an_event() {
     };
     let meeting = w.session.activities().create(meeting).await.unwrap();
     let who = Participants {
-        organizer: Some(Participant::new(EmailAddress::parse("ada@acme.example").unwrap())),
+        organizer: Some(Participant::new(
+            EmailAddress::parse("ada@acme.example").unwrap(),
+        )),
         attendees: vec![Participant {
             name: Some("Hank; \"Boss\" Scorpio".into()),
             status: ParticipantStatus::Accepted,
@@ -142,7 +150,10 @@ async fn an_activity_is_written_as_an_event() {
         "STATUS:CONFIRMED",
         "TRIGGER:-PT15M",
     ] {
-        assert!(lines.lines().any(|one| one == line), "{line} is missing in {lines}");
+        assert!(
+            lines.lines().any(|one| one == line),
+            "{line} is missing in {lines}"
+        );
     }
     let contents = read(&text, &w.options()).unwrap();
     assert_eq!(contents.not_taken, []);
@@ -152,7 +163,9 @@ async fn an_activity_is_written_as_an_event() {
     assert_eq!(attendee.role, ParticipantRole::Chair);
     assert_eq!(attendee.email, who.attendees[0].email);
     assert_eq!(entry.participants.organizer, who.organizer);
-    let EntryContent::Activity(again) = &entry.content else { panic!("a series") };
+    let EntryContent::Activity(again) = &entry.content else {
+        panic!("a series")
+    };
     assert_eq!(**again, meeting.data);
 }
 
@@ -165,8 +178,14 @@ async fn a_series_comes_back_with_what_its_occurrences_became() {
     let series = w.session.activity_series().create(series).await.unwrap();
     let mut all = w.session.activity_series();
     let moved = at("2027-02-09T10:00:00Z");
-    all.edit_one(series.id, at("2027-02-08T08:00:00Z"), |one| one.scheduled_at = Some(moved)).await.unwrap();
-    all.cancel_one(series.id, at("2027-02-22T08:00:00Z")).await.unwrap();
+    all.edit_one(series.id, at("2027-02-08T08:00:00Z"), |one| {
+        one.scheduled_at = Some(moved)
+    })
+    .await
+    .unwrap();
+    all.cancel_one(series.id, at("2027-02-22T08:00:00Z"))
+        .await
+        .unwrap();
     let text = w.series_text(series.id).await;
     let lines = unfolded(&text);
     for line in [
@@ -179,23 +198,50 @@ async fn a_series_comes_back_with_what_its_occurrences_became() {
         "DTSTART;TZID=Europe/Berlin:20270209T110000",
         "TZID:Europe/Berlin",
     ] {
-        assert!(lines.lines().any(|one| one == line), "{line} is missing in {lines}");
+        assert!(
+            lines.lines().any(|one| one == line),
+            "{line} is missing in {lines}"
+        );
     }
-    assert!(lines.lines().any(|line| line.starts_with("RRULE:FREQ=WEEKLY") && line.contains("BYDAY=MO")));
+    assert!(
+        lines
+            .lines()
+            .any(|line| line.starts_with("RRULE:FREQ=WEEKLY") && line.contains("BYDAY=MO"))
+    );
     // Into another tenant, twice.
     let other = other_tenant(w.crm.clone(), "globex").await;
-    let report = import(&other.session, &text, &other.options()).await.unwrap();
-    assert_eq!((report.created, report.updated, report.not_taken), (1, 1, vec![]));
-    let copy = other.session.activity_series().find_one(Find::new()).await.unwrap().unwrap();
+    let report = import(&other.session, &text, &other.options())
+        .await
+        .unwrap();
+    assert_eq!(
+        (report.created, report.updated, report.not_taken),
+        (1, 1, vec![])
+    );
+    let copy = other
+        .session
+        .activity_series()
+        .find_one(Find::<ActivitySeries>::new())
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(copy.recurrence, series.recurrence);
     assert_eq!(copy.time_zone, series.time_zone);
     assert_eq!(other.starts(copy.id).await, w.starts(series.id).await);
-    let again = import(&other.session, &text, &other.options()).await.unwrap();
+    let again = import(&other.session, &text, &other.options())
+        .await
+        .unwrap();
     assert_eq!((again.created, again.updated, again.unchanged), (0, 0, 2));
     // And back over the original, which its own identifier finds.
     let report = import(&w.session, &text, &w.options()).await.unwrap();
     assert_eq!(report.created, 0);
-    assert_eq!(w.session.activity_series().count(Find::new()).await.unwrap(), 1);
+    assert_eq!(
+        w.session
+            .activity_series()
+            .count(Find::<ActivitySeries>::new())
+            .await
+            .unwrap(),
+        1
+    );
 }
 
 #[tokio::test]
@@ -207,15 +253,29 @@ async fn revisions_and_cancellations_are_taken_over() {
         ))
     };
     let options = w.options();
-    let report = import(&w.session, &one(1, 11, "CONFIRMED"), &options).await.unwrap();
+    let report = import(&w.session, &one(1, 11, "CONFIRMED"), &options)
+        .await
+        .unwrap();
     assert_eq!(report.created, 1);
-    let report = import(&w.session, &one(2, 12, "CONFIRMED"), &options).await.unwrap();
+    let report = import(&w.session, &one(2, 12, "CONFIRMED"), &options)
+        .await
+        .unwrap();
     assert_eq!(report.updated, 1);
-    let stale = import(&w.session, &one(1, 11, "CONFIRMED"), &options).await.unwrap();
+    let stale = import(&w.session, &one(1, 11, "CONFIRMED"), &options)
+        .await
+        .unwrap();
     assert_eq!(stale.unchanged, 1);
-    let lunch = w.session.activities().find_one(Activity::SUBJECT.eq("Lunch")).await.unwrap().unwrap();
+    let lunch = w
+        .session
+        .activities()
+        .find_one(Activity::SUBJECT.eq("Lunch"))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(lunch.scheduled_at, Some(at("2027-01-05T12:00:00Z")));
-    let report = import(&w.session, &one(3, 12, "CANCELLED"), &options).await.unwrap();
+    let report = import(&w.session, &one(3, 12, "CANCELLED"), &options)
+        .await
+        .unwrap();
     assert_eq!(report.cancelled, 1);
     let lunch = w.session.activities().get(lunch.id).await.unwrap();
     assert_eq!(lunch.status, ActivityStatus::Cancelled);
@@ -251,17 +311,24 @@ async fn zones_of_other_programs_are_understood() {
         ));
         let contents = read(&text, &w.options()).unwrap();
         assert_eq!(contents.not_taken, [], "{zone}");
-        let EntryContent::Activity(one) = &contents.entries[0].content else { panic!("a series") };
+        let EntryContent::Activity(one) = &contents.entries[0].content else {
+            panic!("a series")
+        };
         assert_eq!(one.scheduled_at, Some(at(wanted)), "{zone}");
     }
     let text = event("BEGIN:VEVENT\nUID:1\nDTSTART;TZID=Nowhere:20270705T090000\nEND:VEVENT");
-    assert_eq!(read(&text, &w.options()).unwrap().not_taken[0].reason, Reason::TimeZone);
+    assert_eq!(
+        read(&text, &w.options()).unwrap().not_taken[0].reason,
+        Reason::TimeZone
+    );
     // Without a zone, the caller's.
     let text = event("BEGIN:VEVENT\nUID:1\nDTSTART:20270705T090000\nEND:VEVENT");
     let mut options = w.options();
     options.time_zone = TimeZone::parse("Asia/Kolkata").unwrap();
     let contents = read(&text, &options).unwrap();
-    let EntryContent::Activity(one) = &contents.entries[0].content else { panic!("a series") };
+    let EntryContent::Activity(one) = &contents.entries[0].content else {
+        panic!("a series")
+    };
     assert_eq!(one.scheduled_at, Some(at("2027-07-05T03:30:00Z")));
 }
 
@@ -283,10 +350,23 @@ async fn tasks_and_whole_days_are_taken_also_from_the_past() {
     assert_eq!(reasons, [&Reason::Uid, &Reason::Time, &Reason::Recurrence]);
     let find = |subject: &'static str| {
         let session = w.session.clone();
-        async move { session.activities().find_one(Activity::SUBJECT.eq(subject)).await.unwrap().unwrap() }
+        async move {
+            session
+                .activities()
+                .find_one(Activity::SUBJECT.eq(subject))
+                .await
+                .unwrap()
+                .unwrap()
+        }
     };
-    assert_eq!(find("Send offer").await.due_date, Some(at("2026-01-05T12:00:00Z")));
-    assert_eq!(find("Done").await.completed_at, Some(at("2026-01-04T12:00:00Z")));
+    assert_eq!(
+        find("Send offer").await.due_date,
+        Some(at("2026-01-05T12:00:00Z"))
+    );
+    assert_eq!(
+        find("Done").await.completed_at,
+        Some(at("2026-01-04T12:00:00Z"))
+    );
     let fair = find("Fair").await;
     assert!(fair.is_all_day);
     assert_eq!(fair.duration_minutes, Some(3 * 1_440));
@@ -319,38 +399,57 @@ fn any_activity(links: Id<Deal>, owner: Id<User>) -> impl Strategy<Value = Activ
     ]);
     (
         (kind, status, priority, any::<bool>()),
-        (any_word(), proptest::option::of(any_word()), proptest::option::of("[a-z\n,;é]{0,200}[a-z]")),
-        (0_i64..4_000_000, proptest::option::of(1_u32..2_000), proptest::option::of(0_u32..50_000)),
+        (
+            any_word(),
+            proptest::option::of(any_word()),
+            proptest::option::of("[a-z\n,;é]{0,200}[a-z]"),
+        ),
+        (
+            0_i64..4_000_000,
+            proptest::option::of(1_u32..2_000),
+            proptest::option::of(0_u32..50_000),
+        ),
         proptest::collection::btree_set("[a-z,; ]{0,6}[a-z]", 0..3),
     )
-        .prop_map(move |((kind, status, priority, day), texts, (minutes, length, reminder), tags)| {
-            let start = at("2027-01-02T00:00:00Z") + TimeDelta::minutes(minutes);
-            let start = if day { start.date_naive().and_hms_opt(0, 0, 0).unwrap().and_utc() } else { start };
-            let is_task = kind == ActivityType::Task;
-            Activity {
-                status,
-                priority,
-                is_all_day: day,
-                location: texts.1,
-                description: texts.2.map(|text| text.trim().to_owned()),
-                scheduled_at: Some(start),
-                due_date: is_task.then_some(start + TimeDelta::days(1)),
-                duration_minutes: length,
-                reminder_minutes: reminder,
-                tags: tags.into_iter().map(|tag| tag.trim().to_owned()).collect(),
-                ..Activity::new(kind, texts.0, links, owner)
-            }
-        })
+        .prop_map(
+            move |((kind, status, priority, day), texts, (minutes, length, reminder), tags)| {
+                let start = at("2027-01-02T00:00:00Z") + TimeDelta::minutes(minutes);
+                let start = if day {
+                    start.date_naive().and_hms_opt(0, 0, 0).unwrap().and_utc()
+                } else {
+                    start
+                };
+                let is_task = kind == ActivityType::Task;
+                Activity {
+                    status,
+                    priority,
+                    is_all_day: day,
+                    location: texts.1,
+                    description: texts.2.map(|text| text.trim().to_owned()),
+                    scheduled_at: Some(start),
+                    due_date: is_task.then_some(start + TimeDelta::days(1)),
+                    duration_minutes: length,
+                    reminder_minutes: reminder,
+                    tags: tags.into_iter().map(|tag| tag.trim().to_owned()).collect(),
+                    ..Activity::new(kind, texts.0, links, owner)
+                }
+            },
+        )
 }
 
 #[test]
 fn activities_come_back_as_they_went() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let w = runtime.block_on(world());
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(150));
     let strategy = any_activity(w.deal, w.admin);
     let result = runner.run(&strategy, |activity| {
-        let stored = runtime.block_on(w.session.activities().create(activity)).unwrap();
+        let stored = runtime
+            .block_on(w.session.activities().create(activity))
+            .unwrap();
         let mut calendar = Calendar::new(at("2027-01-01T12:00:00Z"));
         prop_assert!(calendar.add_activity(&stored, &Participants::default()));
         let text = calendar.into_text();
@@ -359,7 +458,10 @@ fn activities_come_back_as_they_went() {
         let EntryContent::Activity(again) = &contents.entries[0].content else {
             return Err(TestCaseError::fail("a series"));
         };
-        prop_assert_eq!(serde_json::to_value(&**again).unwrap(), serde_json::to_value(&stored.data).unwrap());
+        prop_assert_eq!(
+            serde_json::to_value(&**again).unwrap(),
+            serde_json::to_value(&stored.data).unwrap()
+        );
         Ok(())
     });
     result.unwrap();

@@ -20,7 +20,6 @@ use crm_engine::activities::{
 };
 use crm_engine::engine::ManualClock;
 use crm_engine::prelude::*;
-use crm_engine::value::{TextValue as _, TimeZone};
 
 struct World {
     session: Session,
@@ -32,7 +31,9 @@ struct World {
 /// A tenant on Friday, 1 January 2027.
 async fn world() -> World {
     let clock = Arc::new(ManualClock::new(at("2027-01-01T12:00:00Z")));
-    let crm = Crm::builder(backend::storage(&[])).clock(clock.clone()).build();
+    let crm = Crm::builder(backend::storage(&[]))
+        .clock(clock.clone())
+        .build();
     let onboarding = Onboarding::new("Acme", "acme", "ada@acme.example");
     let onboarded = crm.onboard(onboarding).await.unwrap();
     let session = crm.session(onboarded.tenant, Actor::User(onboarded.admin));
@@ -71,12 +72,25 @@ impl World {
     }
 
     async fn materialize(&self, until: &str) -> u64 {
-        let done = self.session.activity_series().materialize(at(until), &()).await;
+        let done = self
+            .session
+            .activity_series()
+            .materialize(at(until), &())
+            .await;
         done.unwrap().occurrences
     }
 
-    async fn shown(&self, series: Id<ActivitySeries>, window: Range<DateTime<Utc>>) -> Vec<SeriesOccurrence> {
-        let found = self.session.activity_series().occurrences(series, &window).await.unwrap();
+    async fn shown(
+        &self,
+        series: Id<ActivitySeries>,
+        window: Range<DateTime<Utc>>,
+    ) -> Vec<SeriesOccurrence> {
+        let found = self
+            .session
+            .activity_series()
+            .occurrences(series, &window)
+            .await
+            .unwrap();
         assert!(found.complete);
         found.items
     }
@@ -88,10 +102,14 @@ impl World {
 
     /// The live activities of the tenant: their beginning, subject and version.
     async fn activities(&self) -> Vec<(String, String, Id<Activity>)> {
-        let find = Find::new().sort(Activity::SCHEDULED_AT.asc()).limit(500);
+        let find = Find::<Activity>::new().sort(Activity::SCHEDULED_AT.asc()).limit(500);
         let page = self.session.activities().find(find).await.unwrap();
         let one = |activity: &Arc<Record<Activity>>| {
-            (text(activity.scheduled_at.unwrap()), activity.subject.clone(), activity.id)
+            (
+                text(activity.scheduled_at.unwrap()),
+                activity.subject.clone(),
+                activity.id,
+            )
         };
         page.items.iter().map(one).collect()
     }
@@ -111,7 +129,9 @@ const WEEKLY: &str = "FREQ=WEEKLY;BYDAY=MO";
 async fn occurrences_keep_the_time_of_the_clock_across_daylight_saving() {
     let w = world().await;
     let series = w.create(w.weekly(WEEKLY)).await;
-    let starts = w.starts(series.id, "2027-03-20T00:00:00Z", "2027-04-06T00:00:00Z").await;
+    let starts = w
+        .starts(series.id, "2027-03-20T00:00:00Z", "2027-04-06T00:00:00Z")
+        .await;
     assert_eq!(starts, ["03-22 08:00", "03-29 07:00", "04-05 07:00"]);
     assert_eq!(series.first_at, Some(at("2027-01-04T08:00:00Z")));
     assert_eq!(series.last_at, None);
@@ -141,7 +161,12 @@ async fn occurrences_become_activities_once() {
     assert_eq!(w.materialize("2027-02-09T00:00:00Z").await, 2);
     assert_eq!(w.activities().await.len(), 11);
     // The window shows activities and computed ones alike.
-    let shown = w.shown(series.id, at("2027-01-30T00:00:00Z")..at("2027-02-20T00:00:00Z")).await;
+    let shown = w
+        .shown(
+            series.id,
+            at("2027-01-30T00:00:00Z")..at("2027-02-20T00:00:00Z"),
+        )
+        .await;
     let known: Vec<bool> = shown.iter().map(|item| item.activity.is_some()).collect();
     assert_eq!(known, [true, true, false]);
 }
@@ -156,7 +181,11 @@ async fn workers_at_the_same_time_make_each_occurrence_once() {
         let session = w.session.clone();
         tokio::spawn(async move {
             let until = at("2027-02-01T00:00:00Z");
-            session.activity_series().materialize(until, &()).await.unwrap()
+            session
+                .activity_series()
+                .materialize(until, &())
+                .await
+                .unwrap()
         })
     });
     let mut made = 0;
@@ -176,7 +205,12 @@ async fn editors_of_one_occurrence_at_the_same_time_share_one_activity() {
         tokio::spawn(async move {
             let key = at("2027-01-11T08:00:00Z");
             let change = move |activity: &mut Activity| activity.tags.push(format!("tag {place}"));
-            session.activity_series().edit_one(id, key, change).await.unwrap().id
+            session
+                .activity_series()
+                .edit_one(id, key, change)
+                .await
+                .unwrap()
+                .id
         })
     });
     let mut ids = Vec::new();
@@ -184,7 +218,10 @@ async fn editors_of_one_occurrence_at_the_same_time_share_one_activity() {
         ids.push(run.await.unwrap());
     }
     assert!(ids.iter().all(|id| *id == ids[0]));
-    assert_eq!(w.session.activities().get(ids[0]).await.unwrap().tags.len(), 4);
+    assert_eq!(
+        w.session.activities().get(ids[0]).await.unwrap().tags.len(),
+        4
+    );
 }
 
 #[tokio::test]
@@ -194,12 +231,22 @@ async fn a_run_stops_when_told_and_goes_on_later() {
     w.create(w.weekly("FREQ=DAILY;COUNT=5")).await;
     let stop = |_done: u64, _total: Option<u64>| ControlFlow::Break(());
     let until = at("2027-02-01T00:00:00Z");
-    let done = w.session.activity_series().materialize(until, &stop).await.unwrap();
+    let done = w
+        .session
+        .activity_series()
+        .materialize(until, &stop)
+        .await
+        .unwrap();
     assert!(done.is_stopped);
     assert_eq!(done.occurrences, 5);
     assert_eq!(w.materialize("2027-02-01T00:00:00Z").await, 5);
     let far = at("2030-01-01T00:00:00Z");
-    let error = w.session.activity_series().materialize(far, &()).await.unwrap_err();
+    let error = w
+        .session
+        .activity_series()
+        .materialize(far, &())
+        .await
+        .unwrap_err();
     assert_eq!(error.code(), "too_far_ahead");
 }
 
@@ -212,7 +259,13 @@ async fn past_occurrences_of_tasks_become_activities() {
     w.create(series).await;
     w.clock.set(at("2027-01-13T00:00:00Z"));
     assert_eq!(w.materialize("2027-02-01T00:00:00Z").await, 3);
-    let task = w.session.activities().find_one(Activity::SUBJECT.eq("Review")).await.unwrap().unwrap();
+    let task = w
+        .session
+        .activities()
+        .find_one(Activity::SUBJECT.eq("Review"))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(task.due_date, Some(at("2027-01-04T08:30:00Z")));
 }
 
@@ -223,18 +276,38 @@ async fn a_moved_occurrence_is_at_its_new_time_only() {
     let key = at("2027-01-11T08:00:00Z");
     let to = at("2027-01-13T10:00:00Z");
     let mut all = w.session.activity_series();
-    let moved = all.edit_one(series.id, key, |one| one.scheduled_at = Some(to)).await.unwrap();
+    let moved = all
+        .edit_one(series.id, key, |one| one.scheduled_at = Some(to))
+        .await
+        .unwrap();
     assert!(moved.occurrence.is_individual);
     assert_eq!(moved.occurrence.occurrence_at, Some(key));
     let window = ("2027-01-10T00:00:00Z", "2027-01-20T00:00:00Z");
-    assert_eq!(w.starts(series.id, window.0, window.1).await, ["01-13 10:00", "01-18 08:00"]);
+    assert_eq!(
+        w.starts(series.id, window.0, window.1).await,
+        ["01-13 10:00", "01-18 08:00"]
+    );
     // Also where only one of the two times is in the window, and once all are activities.
-    assert!(w.starts(series.id, "2027-01-11T00:00:00Z", "2027-01-12T00:00:00Z").await.is_empty());
-    assert_eq!(w.starts(series.id, "2027-01-13T00:00:00Z", "2027-01-14T00:00:00Z").await, ["01-13 10:00"]);
+    assert!(
+        w.starts(series.id, "2027-01-11T00:00:00Z", "2027-01-12T00:00:00Z")
+            .await
+            .is_empty()
+    );
+    assert_eq!(
+        w.starts(series.id, "2027-01-13T00:00:00Z", "2027-01-14T00:00:00Z")
+            .await,
+        ["01-13 10:00"]
+    );
     assert_eq!(w.materialize("2027-01-20T00:00:00Z").await, 2);
-    assert_eq!(w.starts(series.id, window.0, window.1).await, ["01-13 10:00", "01-18 08:00"]);
+    assert_eq!(
+        w.starts(series.id, window.0, window.1).await,
+        ["01-13 10:00", "01-18 08:00"]
+    );
     // By its old name it is still found.
-    let again = all.edit_one(series.id, key, |one| one.subject = "Moved".into()).await.unwrap();
+    let again = all
+        .edit_one(series.id, key, |one| one.subject = "Moved".into())
+        .await
+        .unwrap();
     assert_eq!(again.id, moved.id);
     let nothing = all.edit_one(series.id, to, |_| {}).await.unwrap_err();
     assert_eq!(nothing.field_errors()[0].code, "no_occurrence");
@@ -245,9 +318,15 @@ async fn cancelled_and_deleted_occurrences_do_not_come_back() {
     let w = world().await;
     let series = w.create(w.weekly(WEEKLY)).await;
     let mut all = w.session.activity_series();
-    let cancelled = all.cancel_one(series.id, at("2027-01-11T08:00:00Z")).await.unwrap();
+    let cancelled = all
+        .cancel_one(series.id, at("2027-01-11T08:00:00Z"))
+        .await
+        .unwrap();
     assert_eq!(cancelled.status, ActivityStatus::Cancelled);
-    let deleted = all.edit_one(series.id, at("2027-01-18T08:00:00Z"), |_| {}).await.unwrap();
+    let deleted = all
+        .edit_one(series.id, at("2027-01-18T08:00:00Z"), |_| {})
+        .await
+        .unwrap();
     w.session.activities().delete(deleted.id).await.unwrap();
     let left = ["01-04 08:00", "01-25 08:00"];
     let window = ("2027-01-01T00:00:00Z", "2027-01-30T00:00:00Z");
@@ -266,27 +345,46 @@ async fn a_change_of_all_passes_by_what_is_finished_or_individual() {
     w.materialize("2027-02-05T00:00:00Z").await;
     let before = w.activities().await;
     assert_eq!(before.len(), 5);
-    w.session.activities().complete(before[1].2, None).await.unwrap();
+    w.session
+        .activities()
+        .complete(before[1].2, None)
+        .await
+        .unwrap();
     let renamed = |one: &mut Activity| one.subject = "With the board".into();
-    w.session.activities().update(before[2].2, renamed).await.unwrap();
+    w.session
+        .activities()
+        .update(before[2].2, renamed)
+        .await
+        .unwrap();
     w.clock.set(at("2027-01-06T00:00:00Z"));
     let change = |series: &mut ActivitySeries| {
         series.pattern.subject = "Weekly".into();
         series.starts_at = LocalDateTime::parse("2027-01-04T11:00").unwrap();
     };
-    w.session.activity_series().edit_all(series.id, change).await.unwrap();
-    let after: Vec<(String, String)> = w.activities().await.into_iter().map(|one| (one.0, one.1)).collect();
+    w.session
+        .activity_series()
+        .edit_all(series.id, change)
+        .await
+        .unwrap();
+    let after: Vec<(String, String)> = w
+        .activities()
+        .await
+        .into_iter()
+        .map(|one| (one.0, one.1))
+        .collect();
     let wanted = [
-        ("01-04 08:00", "Review"),         // past
-        ("01-11 08:00", "Review"),         // done
+        ("01-04 08:00", "Review"), // past
+        ("01-11 08:00", "Review"), // done
         ("01-11 10:00", "Weekly"),
         ("01-18 08:00", "With the board"), // changed alone
         ("01-18 10:00", "Weekly"),
         ("01-25 10:00", "Weekly"),
         ("02-01 10:00", "Weekly"),
     ];
-    let wanted: Vec<(String, String)> =
-        wanted.iter().map(|(at, subject)| ((*at).to_owned(), (*subject).to_owned())).collect();
+    let wanted: Vec<(String, String)> = wanted
+        .iter()
+        .map(|(at, subject)| ((*at).to_owned(), (*subject).to_owned()))
+        .collect();
     assert_eq!(after, wanted);
 }
 
@@ -297,7 +395,11 @@ async fn a_change_of_the_pattern_alone_keeps_every_activity() {
     w.materialize("2027-02-05T00:00:00Z").await;
     let before: Vec<Id<Activity>> = w.activities().await.iter().map(|one| one.2).collect();
     let change = |series: &mut ActivitySeries| series.pattern.location = Some("Room 2".into());
-    w.session.activity_series().update(series.id, change).await.unwrap();
+    w.session
+        .activity_series()
+        .update(series.id, change)
+        .await
+        .unwrap();
     let find = Find::from(Activity::LOCATION.eq("Room 2"));
     assert_eq!(w.session.activities().count(find).await.unwrap(), 5);
     let after: Vec<Id<Activity>> = w.activities().await.iter().map(|one| one.2).collect();
@@ -306,7 +408,11 @@ async fn a_change_of_the_pattern_alone_keeps_every_activity() {
     let change = |series: &mut ActivitySeries| {
         series.starts_at = LocalDateTime::parse("2027-01-04T10:00").unwrap();
     };
-    w.session.activity_series().update(series.id, change).await.unwrap();
+    w.session
+        .activity_series()
+        .update(series.id, change)
+        .await
+        .unwrap();
     let after = w.activities().await;
     assert_eq!(before, after.iter().map(|one| one.2).collect::<Vec<_>>());
     assert_eq!(after[0].0, "01-04 09:00");
@@ -314,10 +420,19 @@ async fn a_change_of_the_pattern_alone_keeps_every_activity() {
     let fortnightly = |series: &mut ActivitySeries| {
         series.recurrence = Recurrence::parse("FREQ=WEEKLY;INTERVAL=2;BYDAY=MO").unwrap();
     };
-    w.session.activity_series().update(series.id, fortnightly).await.unwrap();
+    w.session
+        .activity_series()
+        .update(series.id, fortnightly)
+        .await
+        .unwrap();
     assert_eq!(w.activities().await.len(), 3);
-    let weekly = |series: &mut ActivitySeries| series.recurrence = Recurrence::parse(WEEKLY).unwrap();
-    w.session.activity_series().update(series.id, weekly).await.unwrap();
+    let weekly =
+        |series: &mut ActivitySeries| series.recurrence = Recurrence::parse(WEEKLY).unwrap();
+    w.session
+        .activity_series()
+        .update(series.id, weekly)
+        .await
+        .unwrap();
     assert_eq!(w.activities().await.len(), 5);
 }
 
@@ -328,7 +443,11 @@ async fn this_and_the_following_become_a_series_of_their_own() {
     w.materialize("2027-02-05T00:00:00Z").await;
     let before = w.activities().await;
     let renamed = |one: &mut Activity| one.subject = "With the board".into();
-    w.session.activities().update(before[3].2, renamed).await.unwrap();
+    w.session
+        .activities()
+        .update(before[3].2, renamed)
+        .await
+        .unwrap();
     w.session.activities().delete(before[4].2).await.unwrap();
     let split = at("2027-01-18T08:00:00Z");
     let mut all = w.session.activity_series();
@@ -341,10 +460,21 @@ async fn this_and_the_following_become_a_series_of_their_own() {
     assert_ne!(next.id, series.id);
     assert_eq!(next.recurrence.as_str(), "FREQ=WEEKLY;COUNT=6;BYDAY=MO");
     let window = ("2027-01-01T00:00:00Z", "2027-03-30T00:00:00Z");
-    assert_eq!(w.starts(series.id, window.0, window.1).await, ["01-04 08:00", "01-11 08:00"]);
+    assert_eq!(
+        w.starts(series.id, window.0, window.1).await,
+        ["01-04 08:00", "01-11 08:00"]
+    );
     assert_eq!(
         w.starts(next.id, window.0, window.1).await,
-        ["01-18 09:00", "01-25 08:00", "01-25 09:00", "02-01 09:00", "02-08 09:00", "02-15 09:00", "02-22 09:00"]
+        [
+            "01-18 09:00",
+            "01-25 08:00",
+            "01-25 09:00",
+            "02-01 09:00",
+            "02-08 09:00",
+            "02-15 09:00",
+            "02-22 09:00"
+        ]
     );
     // The same activity at its new time, and the one changed alone as it was left.
     let moved = w.session.activities().get(before[2].2).await.unwrap();
@@ -369,15 +499,25 @@ async fn cancelling_the_following_ends_a_series() {
     let series = w.create(w.weekly(WEEKLY)).await;
     w.materialize("2027-02-05T00:00:00Z").await;
     let mut all = w.session.activity_series();
-    all.cancel_following(series.id, at("2027-01-18T08:00:00Z")).await.unwrap();
+    all.cancel_following(series.id, at("2027-01-18T08:00:00Z"))
+        .await
+        .unwrap();
     let window = ("2027-01-01T00:00:00Z", "2027-12-30T00:00:00Z");
-    assert_eq!(w.starts(series.id, window.0, window.1).await, ["01-04 08:00", "01-11 08:00"]);
+    assert_eq!(
+        w.starts(series.id, window.0, window.1).await,
+        ["01-04 08:00", "01-11 08:00"]
+    );
     let cancelled = Activity::STATUS.eq(ActivityStatus::Cancelled);
     assert_eq!(w.session.activities().count(cancelled).await.unwrap(), 3);
     let series = all.get(series.id).await.unwrap();
     assert_eq!(series.last_at, Some(at("2027-01-11T08:00:00Z")));
-    all.cancel_following(series.id, at("2027-01-04T08:00:00Z")).await.unwrap();
-    assert!(matches!(all.get(series.id).await, Err(Error::NotFound { .. })));
+    all.cancel_following(series.id, at("2027-01-04T08:00:00Z"))
+        .await
+        .unwrap();
+    assert!(matches!(
+        all.get(series.id).await,
+        Err(Error::NotFound { .. })
+    ));
 }
 
 #[tokio::test]
@@ -386,9 +526,17 @@ async fn a_deleted_series_leaves_what_happened() {
     let series = w.create(w.weekly(WEEKLY)).await;
     w.materialize("2027-02-05T00:00:00Z").await;
     let all = w.activities().await;
-    w.session.activities().complete(all[2].2, None).await.unwrap();
+    w.session
+        .activities()
+        .complete(all[2].2, None)
+        .await
+        .unwrap();
     w.clock.set(at("2027-01-06T00:00:00Z"));
-    w.session.activity_series().delete_all(series.id).await.unwrap();
+    w.session
+        .activity_series()
+        .delete_all(series.id)
+        .await
+        .unwrap();
     let left = w.activities().await;
     let starts: Vec<&str> = left.iter().map(|one| one.0.as_str()).collect();
     assert_eq!(starts, ["01-04 08:00", "01-18 08:00"]);
@@ -407,10 +555,16 @@ async fn a_user_sees_what_is_the_users_to_do() {
     let own = w.create(w.weekly(WEEKLY)).await;
     let mut all = w.session.activity_series();
     let give = |one: &mut Activity| one.assigned_to = Some(grace);
-    all.edit_one(own.id, at("2027-01-11T08:00:00Z"), give).await.unwrap();
+    all.edit_one(own.id, at("2027-01-11T08:00:00Z"), give)
+        .await
+        .unwrap();
     let window = at("2027-01-01T00:00:00Z")..at("2027-01-20T00:00:00Z");
     let starts = |found: crm_engine::activities::SeriesOccurrences| -> Vec<String> {
-        found.items.iter().map(|item| text(item.starts_at)).collect()
+        found
+            .items
+            .iter()
+            .map(|item| text(item.starts_at))
+            .collect()
     };
     let ada = all.occurrences_of(w.admin, &window).await.unwrap();
     assert_eq!(starts(ada), ["01-04 08:00", "01-18 08:00"]);
@@ -422,20 +576,42 @@ async fn a_user_sees_what_is_the_users_to_do() {
 async fn what_cannot_be_a_series_is_refused_field_by_field() {
     let w = world().await;
     let mut series = w.weekly("FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30");
-    let never = w.session.activity_series().create(series.clone()).await.unwrap_err();
+    let never = w
+        .session
+        .activity_series()
+        .create(series.clone())
+        .await
+        .unwrap_err();
     assert_eq!(never.field_errors()[0].path, "recurrence");
     assert_eq!(never.field_errors()[0].code, "never_occurs");
     series.recurrence = Recurrence::parse(WEEKLY).unwrap();
     series.pattern.is_all_day = true;
-    let error = w.session.activity_series().create(series).await.unwrap_err();
+    let error = w
+        .session
+        .activity_series()
+        .create(series)
+        .await
+        .unwrap_err();
     assert_eq!(error.field_errors()[0].path, "starts_at");
     let json = serde_json::json!({
         "activity_type": "call", "subject": "Ask", "owner_id": w.admin, "deal_id": w.deal,
         "recurrence": "FREQ=SECONDLY", "starts_at": "tomorrow", "excluded": ["x"],
     });
-    let error = w.session.activity_series().create_json(json.as_object().unwrap()).await.unwrap_err();
-    let paths: Vec<&str> = error.field_errors().iter().map(|fault| fault.path.as_str()).collect();
-    assert!(paths.contains(&"starts_at") && paths.contains(&"excluded"), "{paths:?}");
+    let error = w
+        .session
+        .activity_series()
+        .create_json(json.as_object().unwrap())
+        .await
+        .unwrap_err();
+    let paths: Vec<&str> = error
+        .field_errors()
+        .iter()
+        .map(|fault| fault.path.as_str())
+        .collect();
+    assert!(
+        paths.contains(&"starts_at") && paths.contains(&"excluded"),
+        "{paths:?}"
+    );
 }
 
 /// What is said of an activity of a series is written by the engine alone.

@@ -17,7 +17,6 @@ use crm_engine::activities::{ActivitySeries, LocalDateTime, Recurrence};
 use crm_engine::prelude::*;
 use crm_engine::schema::{FieldType, Lifecycle, ObjectRef, Row};
 use crm_engine::tenancy::{ConfigValue, Onboarded, TenantConfiguration};
-use crm_engine::value::TextValue as _;
 use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
 

@@ -225,8 +225,14 @@ impl Parts {
         };
         signed(self.by_week_no.contains(&0) || self.by_year_day.contains(&0))?;
         signed(self.by_month_day.contains(&0) || self.by_set_pos.contains(&0))?;
-        let nth = self.by_day.iter().any(|day| matches!(day, NWeekday::Nth(..)));
-        let every = self.by_day.iter().any(|day| matches!(day, NWeekday::Every(_)));
+        let nth = self
+            .by_day
+            .iter()
+            .any(|day| matches!(day, NWeekday::Nth(..)));
+        let every = self
+            .by_day
+            .iter()
+            .any(|day| matches!(day, NWeekday::Every(_)));
         let in_period = match self.frequency {
             Frequency::Monthly => true,
             Frequency::Yearly => self.by_week_no.is_empty(),
@@ -238,7 +244,8 @@ impl Parts {
                  plain ones",
             ));
         }
-        let times = self.by_hour.len().max(1) * self.by_minute.len().max(1) * self.by_second.len().max(1);
+        let times =
+            self.by_hour.len().max(1) * self.by_minute.len().max(1) * self.by_second.len().max(1);
         if times > MOST_A_DAY {
             return Err(refused("an activity recurs at most 24 times a day"));
         }
@@ -304,8 +311,15 @@ impl Parts {
                 Some(Until::Moment(at)) => at.format("%Y%m%dT%H%M%SZ").to_string(),
             },
         );
-        add("COUNT", self.count.map_or_else(String::new, |count| count.to_string()));
-        add("INTERVAL", unless(self.interval == 1, self.interval.to_string()));
+        add(
+            "COUNT",
+            self.count
+                .map_or_else(String::new, |count| count.to_string()),
+        );
+        add(
+            "INTERVAL",
+            unless(self.interval == 1, self.interval.to_string()),
+        );
         add("BYMONTH", joined(&self.by_month));
         add("BYWEEKNO", joined(&self.by_week_no));
         add("BYYEARDAY", joined(&self.by_year_day));
@@ -398,7 +412,11 @@ fn weekdays(text: Option<&str>) -> Result<Vec<NWeekday>, ValueError> {
             "" => NWeekday::Every(day),
             nth => match nth.parse() {
                 Ok(nth @ (-53..=-1 | 1..=53)) => NWeekday::Nth(nth, day),
-                _ => return Err(refused("the number before a weekday is from 1 to 53, or negative")),
+                _ => {
+                    return Err(refused(
+                        "the number before a weekday is from 1 to 53, or negative",
+                    ));
+                }
             },
         });
     }
@@ -501,10 +519,16 @@ mod tests {
         assert!(!rule.is_endless());
         let at = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let ending = rule.ending(at, false);
-        assert_eq!(ending.as_str(), "FREQ=DAILY;UNTIL=20270115T080000Z;BYHOUR=8,9");
+        assert_eq!(
+            ending.as_str(),
+            "FREQ=DAILY;UNTIL=20270115T080000Z;BYHOUR=8,9"
+        );
         let ending = rule.ending(at, true);
         assert_eq!(ending.as_str(), "FREQ=DAILY;UNTIL=20270115;BYHOUR=8,9");
-        assert_eq!(ending.with_count(4).as_str(), "FREQ=DAILY;COUNT=4;BYHOUR=8,9");
+        assert_eq!(
+            ending.with_count(4).as_str(),
+            "FREQ=DAILY;COUNT=4;BYHOUR=8,9"
+        );
     }
 
     proptest! {

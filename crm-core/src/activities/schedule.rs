@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::ops::{ControlFlow, Range};
 
-use chrono::{DateTime, Datelike, NaiveDateTime, NaiveTime, SecondsFormat, TimeDelta, TimeZone as _, Utc};
+use chrono::{
+    DateTime, Datelike, NaiveDateTime, NaiveTime, SecondsFormat, TimeDelta, TimeZone as _, Utc,
+};
 use chrono_tz::Tz;
 use serde_json::Value as Json;
 
@@ -97,7 +99,10 @@ impl FieldValue for LocalDateTime {
     fn from_value(value: Value) -> Result<Self, ValueError> {
         match value {
             Value::Text(text) => Self::parse(&text),
-            _ => Err(ValueError::new(codes::WRONG_TYPE, "write a local time as a text")),
+            _ => Err(ValueError::new(
+                codes::WRONG_TYPE,
+                "write a local time as a text",
+            )),
         }
     }
 }
@@ -182,7 +187,11 @@ impl FieldValue for Moments {
             let at = DateTime::parse_from_rfc3339(item.as_str()?).ok()?;
             Some(at.to_utc())
         };
-        let moments: Option<Self> = items.iter().map(moment).collect::<Option<Vec<_>>>().map(Self::from_iter);
+        let moments: Option<Self> = items
+            .iter()
+            .map(moment)
+            .collect::<Option<Vec<_>>>()
+            .map(Self::from_iter);
         moments.ok_or_else(refused)
     }
 }
@@ -358,7 +367,11 @@ impl Schedule<'_> {
     }
 
     fn added_ones(&self) -> impl DoubleEndedIterator<Item = DateTime<Utc>> + '_ {
-        self.added.0.iter().copied().filter(|at| !self.excluded.contains(*at))
+        self.added
+            .0
+            .iter()
+            .copied()
+            .filter(|at| !self.excluded.contains(*at))
     }
 
     /// Walks over the occurrences of the rule, excluded ones included, and tells whether it came
@@ -422,7 +435,9 @@ pub(crate) fn moment(local: NaiveDateTime, zone: Tz) -> Option<DateTime<Utc>> {
     // at most some hours long.
     (1..=3).find_map(|hours| {
         let back = TimeDelta::hours(hours);
-        let before = zone.from_local_datetime(&local.checked_sub_signed(back)?).earliest()?;
+        let before = zone
+            .from_local_datetime(&local.checked_sub_signed(back)?)
+            .earliest()?;
         Some(before.to_utc() + back)
     })
 }
@@ -443,7 +458,9 @@ mod tests {
     ];
 
     fn utc(text: &str) -> DateTime<Utc> {
-        NaiveDateTime::parse_from_str(text, LOCAL).unwrap().and_utc()
+        NaiveDateTime::parse_from_str(text, LOCAL)
+            .unwrap()
+            .and_utc()
     }
 
     /// The moments of a rule in a zone, or of whole days, from 2000 to 2100.
@@ -458,28 +475,56 @@ mod tests {
         };
         let window = utc("2000-01-01T00:00:00")..utc("2100-01-01T00:00:00");
         let found = schedule.occurrences(&window, 50);
-        found.starts.iter().map(|at| at.format(LOCAL).to_string()).collect()
+        found
+            .starts
+            .iter()
+            .map(|at| at.format(LOCAL).to_string())
+            .collect()
     }
 
     /// RFC 5545, section 3.3.5: a time that the clock leaves out, one that it shows twice.
     #[test]
     fn gaps_and_folds_of_the_clock() {
         assert_eq!(
-            moments("FREQ=DAILY;COUNT=3", "2027-03-27T02:30", Some("Europe/Berlin")),
-            ["2027-03-27T01:30:00", "2027-03-28T01:30:00", "2027-03-29T00:30:00"]
+            moments(
+                "FREQ=DAILY;COUNT=3",
+                "2027-03-27T02:30",
+                Some("Europe/Berlin")
+            ),
+            [
+                "2027-03-27T01:30:00",
+                "2027-03-28T01:30:00",
+                "2027-03-29T00:30:00"
+            ]
         );
         assert_eq!(
-            moments("FREQ=DAILY;COUNT=3", "2027-10-30T02:30", Some("Europe/Berlin")),
-            ["2027-10-30T00:30:00", "2027-10-31T00:30:00", "2027-11-01T01:30:00"]
+            moments(
+                "FREQ=DAILY;COUNT=3",
+                "2027-10-30T02:30",
+                Some("Europe/Berlin")
+            ),
+            [
+                "2027-10-30T00:30:00",
+                "2027-10-31T00:30:00",
+                "2027-11-01T01:30:00"
+            ]
         );
         // The clock of Havana goes from 24:00 to 01:00: midnight itself is left out.
         assert_eq!(
-            moments("FREQ=DAILY;COUNT=2", "2026-03-07T00:00", Some("America/Havana")),
+            moments(
+                "FREQ=DAILY;COUNT=2",
+                "2026-03-07T00:00",
+                Some("America/Havana")
+            ),
             ["2026-03-07T05:00:00", "2026-03-08T05:00:00"]
         );
         // Half an hour at Lord Howe Island.
         assert_eq!(
-            moments("FREQ=DAILY;COUNT=2", "2026-10-03T02:15", Some("Australia/Lord_Howe")),
+            moments(
+                "FREQ=DAILY;COUNT=2",
+                "2026-10-03T02:15",
+                Some("Australia/Lord_Howe")
+            ),
             ["2026-10-02T15:45:00", "2026-10-03T15:45:00"]
         );
     }
@@ -487,7 +532,11 @@ mod tests {
     #[test]
     fn a_day_that_a_zone_left_out_has_no_occurrence() {
         assert_eq!(
-            moments("FREQ=DAILY;COUNT=2", "2011-12-29T09:00", Some("Pacific/Apia")),
+            moments(
+                "FREQ=DAILY;COUNT=2",
+                "2011-12-29T09:00",
+                Some("Pacific/Apia")
+            ),
             ["2011-12-29T19:00:00", "2011-12-30T19:00:00"]
         );
     }
@@ -496,7 +545,11 @@ mod tests {
     fn whole_days_go_by_the_calendar() {
         assert_eq!(
             moments("FREQ=DAILY;UNTIL=20270329", "2027-03-27T00:00", None),
-            ["2027-03-27T00:00:00", "2027-03-28T00:00:00", "2027-03-29T00:00:00"]
+            [
+                "2027-03-27T00:00:00",
+                "2027-03-28T00:00:00",
+                "2027-03-29T00:00:00"
+            ]
         );
     }
 
@@ -505,15 +558,26 @@ mod tests {
         let berlin = Some("Europe/Berlin");
         let two = moments("FREQ=DAILY;UNTIL=20270102", "2027-01-01T23:30", berlin);
         assert_eq!(two, ["2027-01-01T22:30:00", "2027-01-02T22:30:00"]);
-        let two = moments("FREQ=DAILY;UNTIL=20270102T223000Z", "2027-01-01T23:30", berlin);
+        let two = moments(
+            "FREQ=DAILY;UNTIL=20270102T223000Z",
+            "2027-01-01T23:30",
+            berlin,
+        );
         assert_eq!(two.len(), 2);
-        let one = moments("FREQ=DAILY;UNTIL=20270102T222959Z", "2027-01-01T23:30", berlin);
+        let one = moments(
+            "FREQ=DAILY;UNTIL=20270102T222959Z",
+            "2027-01-01T23:30",
+            berlin,
+        );
         assert_eq!(one.len(), 1);
     }
 
     #[test]
     fn rules_that_never_occur_are_found_out() {
-        let never = ["FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30", "FREQ=DAILY;UNTIL=20260101"];
+        let never = [
+            "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30",
+            "FREQ=DAILY;UNTIL=20260101",
+        ];
         for rule in never {
             assert!(moments(rule, "2027-01-01T09:00", Some("Europe/Berlin")).is_empty());
             let schedule = Schedule {
@@ -532,30 +596,42 @@ mod tests {
         let end = prop_oneof![
             Just(String::new()),
             (1_u32..40).prop_map(|count| format!(";COUNT={count}")),
-            (2024_i32..2030, 1_u32..13).prop_map(|(year, month)| {
-                format!(";UNTIL={year}{month:02}15T093000Z")
-            }),
+            (2024_i32..2030, 1_u32..13)
+                .prop_map(|(year, month)| { format!(";UNTIL={year}{month:02}15T093000Z") }),
         ];
-        let days = proptest::sample::subsequence(vec!["MO", "TU", "WE", "TH", "FR", "SA", "SU"], 1..4);
+        let days =
+            proptest::sample::subsequence(vec!["MO", "TU", "WE", "TH", "FR", "SA", "SU"], 1..4);
         let nth = proptest::sample::select(vec!["1MO", "2SU", "-1FR", "-1SU", "3WE", "-2TU"]);
-        let month_days = proptest::sample::subsequence(vec!["1", "15", "28", "29", "31", "-1", "-3"], 1..3);
+        let month_days =
+            proptest::sample::subsequence(vec!["1", "15", "28", "29", "31", "-1", "-3"], 1..3);
         let position = proptest::sample::select(vec!["1", "-1", "2", "1,-1"]);
         let body = prop_oneof![
             Just("FREQ=DAILY".to_owned()),
-            days.clone().prop_map(|days| format!("FREQ=DAILY;BYDAY={}", days.join(","))),
-            days.clone().prop_map(|days| format!("FREQ=WEEKLY;BYDAY={}", days.join(","))),
-            days.clone().prop_map(|days| format!("FREQ=WEEKLY;WKST=SU;BYDAY={}", days.join(","))),
-            nth.clone().prop_map(|nth| format!("FREQ=MONTHLY;BYDAY={nth}")),
-            month_days.clone().prop_map(|days| format!("FREQ=MONTHLY;BYMONTHDAY={}", days.join(","))),
-            (days.clone(), position)
-                .prop_map(|(days, at)| format!("FREQ=MONTHLY;BYDAY={};BYSETPOS={at}", days.join(","))),
-            (nth, 1_u32..13).prop_map(|(nth, month)| format!("FREQ=YEARLY;BYMONTH={month};BYDAY={nth}")),
-            month_days.prop_map(|days| format!("FREQ=YEARLY;BYMONTH=3,10;BYMONTHDAY={}", days.join(","))),
+            days.clone()
+                .prop_map(|days| format!("FREQ=DAILY;BYDAY={}", days.join(","))),
+            days.clone()
+                .prop_map(|days| format!("FREQ=WEEKLY;BYDAY={}", days.join(","))),
+            days.clone()
+                .prop_map(|days| format!("FREQ=WEEKLY;WKST=SU;BYDAY={}", days.join(","))),
+            nth.clone()
+                .prop_map(|nth| format!("FREQ=MONTHLY;BYDAY={nth}")),
+            month_days
+                .clone()
+                .prop_map(|days| format!("FREQ=MONTHLY;BYMONTHDAY={}", days.join(","))),
+            (days.clone(), position).prop_map(|(days, at)| format!(
+                "FREQ=MONTHLY;BYDAY={};BYSETPOS={at}",
+                days.join(",")
+            )),
+            (nth, 1_u32..13)
+                .prop_map(|(nth, month)| format!("FREQ=YEARLY;BYMONTH={month};BYDAY={nth}")),
+            month_days
+                .prop_map(|days| format!("FREQ=YEARLY;BYMONTH=3,10;BYMONTHDAY={}", days.join(","))),
             (1_i32..54, days).prop_map(|(week, days)| {
                 format!("FREQ=YEARLY;BYWEEKNO={week};BYDAY={}", days.join(","))
             }),
         ];
-        (body, 1_u32..5, end).prop_map(|(body, interval, end)| format!("{body};INTERVAL={interval}{end}"))
+        (body, 1_u32..5, end)
+            .prop_map(|(body, interval, end)| format!("{body};INTERVAL={interval}{end}"))
     }
 
     proptest! {

@@ -18,9 +18,7 @@ use crm_core::query::Find;
 use crm_core::value::{TextValue as _, TimeZone};
 use crm_core::{Id, Record, Session};
 
-use super::{
-    DURATION, Participants, STATUS, TYPE, is_task, name_of, priority_number, status_name,
-};
+use super::{DURATION, Participants, STATUS, TYPE, is_task, name_of, priority_number, status_name};
 
 /// A calendar in the making, as an `.ics` file or feed has it.
 ///
@@ -74,7 +72,11 @@ impl Calendar {
     pub fn add_activity(&mut self, activity: &Record<Activity>, who: &Participants) -> bool {
         let uid = uid(activity.calendar.external_id.as_deref(), activity.id);
         let sequence = sequence(activity.calendar.external_sequence, activity.version);
-        let form = if activity.is_all_day { Form::Day } else { Form::Utc };
+        let form = if activity.is_all_day {
+            Form::Day
+        } else {
+            Form::Utc
+        };
         let Some(mut component) = self.component(activity, &uid, sequence, form) else {
             return false;
         };
@@ -107,7 +109,8 @@ impl Calendar {
         let begin = schedule
             .local_from(DateTime::<Utc>::MIN_UTC)
             .or_else(|| series.starts_at.naive());
-        let (Some(begin), Some(at)) = (begin, begin.and_then(|begin| schedule.moment(begin))) else {
+        let (Some(begin), Some(at)) = (begin, begin.and_then(|begin| schedule.moment(begin)))
+        else {
             return;
         };
         let model = series.occurrence(series.id, at);
@@ -115,7 +118,11 @@ impl Calendar {
             return;
         };
         if let Form::Local(zone) = form {
-            self.cover(zone, first, series.last_at.unwrap_or(first + TimeDelta::days(3_653)));
+            self.cover(
+                zone,
+                first,
+                series.last_at.unwrap_or(first + TimeDelta::days(3_653)),
+            );
             // The clock's own time, also where it leaves this one out.
             if let Ok(local) = LocalDateTime::new(begin)
                 && let Some(entry) = component.property_mut(&ICalendarProperty::Dtstart)
@@ -141,12 +148,23 @@ impl Calendar {
             }
         }
         who.write(&mut component);
-        self.push(component, series.pattern.reminder_minutes, &series.pattern.subject);
+        self.push(
+            component,
+            series.pattern.reminder_minutes,
+            &series.pattern.subject,
+        );
         for one in occurrences {
             let is_gone = one.deleted_at.is_some() || one.status == ActivityStatus::Cancelled;
             let is_other = one.occurrence.is_individual
-                || !matches!(one.status, ActivityStatus::Planned | ActivityStatus::Scheduled);
-            let Some(key) = one.occurrence.occurrence_at.filter(|_| is_other && !is_gone) else {
+                || !matches!(
+                    one.status,
+                    ActivityStatus::Planned | ActivityStatus::Scheduled
+                );
+            let Some(key) = one
+                .occurrence
+                .occurrence_at
+                .filter(|_| is_other && !is_gone)
+            else {
                 continue;
             };
             let own = match (one.is_all_day, form) {
@@ -155,7 +173,9 @@ impl Calendar {
                 (false, form) => form,
             };
             if let Some(mut component) = self.component(one, &uid, sequence, own) {
-                component.entries.push(time(ICalendarProperty::RecurrenceId, key, form));
+                component
+                    .entries
+                    .push(time(ICalendarProperty::RecurrenceId, key, form));
                 self.push(component, one.reminder_minutes, &one.subject);
             }
         }
@@ -168,7 +188,10 @@ impl Calendar {
     pub async fn add_series_of(&mut self, session: &Session, id: Id<ActivitySeries>) -> Result<()> {
         let series = session.activity_series().get(id).await?;
         let of_series = Activity::OCCURRENCE.at(OccurrenceOf::SERIES_ID).eq(id);
-        let find = Find::from(of_series).with_archived().with_deleted().limit(500);
+        let find = Find::from(of_series)
+            .with_archived()
+            .with_deleted()
+            .limit(500);
         let activities = session.activities();
         let mut page = activities.find(find.clone()).await?;
         let mut occurrences = Vec::new();
@@ -214,7 +237,9 @@ impl Calendar {
             ICalendarComponentType::VEvent
         });
         component.add_uid(uid);
-        component.add_dtstamp(PartialDateTime::from_utc_timestamp(self.stamped_at.timestamp()));
+        component.add_dtstamp(PartialDateTime::from_utc_timestamp(
+            self.stamped_at.timestamp(),
+        ));
         component.add_sequence(sequence);
         if let Form::Local(zone) = form {
             for at in [begin, activity.due_date].into_iter().flatten() {
@@ -223,19 +248,27 @@ impl Calendar {
         }
         let minutes = activity.duration_minutes.map(i64::from);
         if let Some(begin) = begin {
-            component.entries.push(time(ICalendarProperty::Dtstart, begin, form));
+            component
+                .entries
+                .push(time(ICalendarProperty::Dtstart, begin, form));
             let end = match form {
-                Form::Day => minutes.map(|minutes| TimeDelta::days(minutes.max(1_440).div_euclid(1_440))),
+                Form::Day => {
+                    minutes.map(|minutes| TimeDelta::days(minutes.max(1_440).div_euclid(1_440)))
+                }
                 _ => minutes.map(TimeDelta::minutes),
             };
             if let Some(length) = end
                 && !task
             {
-                component.entries.push(time(ICalendarProperty::Dtend, begin + length, form));
+                component
+                    .entries
+                    .push(time(ICalendarProperty::Dtend, begin + length, form));
             }
         }
         if let Some(due) = activity.due_date.filter(|_| task) {
-            component.entries.push(time(ICalendarProperty::Due, due, form));
+            component
+                .entries
+                .push(time(ICalendarProperty::Due, due, form));
         }
         if let Some(minutes) = minutes
             && (task || activity.is_all_day)
@@ -243,7 +276,9 @@ impl Calendar {
             component.add_property(other(DURATION), minutes.to_string());
         }
         if let Some(at) = activity.completed_at.filter(|_| task) {
-            component.entries.push(time(ICalendarProperty::Completed, at, Form::Utc));
+            component
+                .entries
+                .push(time(ICalendarProperty::Completed, at, Form::Utc));
         }
         component.add_property(ICalendarProperty::Summary, activity.subject.clone());
         let texts = [
@@ -260,11 +295,19 @@ impl Calendar {
             component.add_property(ICalendarProperty::Url, url);
         }
         if !activity.tags.is_empty() {
-            let tags = activity.tags.iter().cloned().map(ICalendarValue::Text).collect();
+            let tags = activity
+                .tags
+                .iter()
+                .cloned()
+                .map(ICalendarValue::Text)
+                .collect();
             let entry = ICalendarEntry::new(ICalendarProperty::Categories).with_values(tags);
             component.entries.push(entry);
         }
-        component.add_property(ICalendarProperty::Priority, priority_number(activity.priority));
+        component.add_property(
+            ICalendarProperty::Priority,
+            priority_number(activity.priority),
+        );
         let status = status_name(activity.status, task).to_owned();
         component.add_property(ICalendarProperty::Status, status);
         component.add_property(other(TYPE), name_of(&activity.activity_type));
@@ -345,7 +388,9 @@ fn rule(recurrence: &Recurrence) -> Vec<ICalendarEntry> {
     match Parser::new(&text).entry() {
         Entry::ICalendar(parsed) => {
             let component = parsed.components.into_iter().next();
-            component.map(|component| component.entries).unwrap_or_default()
+            component
+                .map(|component| component.entries)
+                .unwrap_or_default()
         }
         _ => Vec::new(),
     }

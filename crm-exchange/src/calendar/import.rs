@@ -65,7 +65,8 @@ pub async fn import(session: &Session, text: &str, options: &ReadOptions) -> Res
         ..ImportReport::default()
     };
     // Series before their changed occurrences, wherever they stand in the text.
-    let mut entries: Vec<(usize, CalendarEntry)> = contents.entries.into_iter().enumerate().collect();
+    let mut entries: Vec<(usize, CalendarEntry)> =
+        contents.entries.into_iter().enumerate().collect();
     entries.sort_by_key(|(place, entry)| (entry.recurrence_id.is_some(), *place));
     for (place, entry) in entries {
         match write(session, entry).await {
@@ -75,8 +76,13 @@ pub async fn import(session: &Session, text: &str, options: &ReadOptions) -> Res
             Ok(Done::Cancelled) => report.cancelled += 1,
             Err(error) if matches!(error, Error::Storage(_)) => return Err(error),
             Err(error) => {
-                let codes = error.field_errors().iter().map(|fault| format!("{}:{}", fault.path, fault.code));
-                let codes = std::iter::once(error.code().to_owned()).chain(codes).collect();
+                let codes = error
+                    .field_errors()
+                    .iter()
+                    .map(|fault| format!("{}:{}", fault.path, fault.code));
+                let codes = std::iter::once(error.code().to_owned())
+                    .chain(codes)
+                    .collect();
                 let reason = Reason::Refused(codes);
                 report.not_taken.push(NotTaken { place, reason });
             }
@@ -104,7 +110,10 @@ async fn write(session: &Session, entry: CalendarEntry) -> Result<Done> {
         }
         (EntryContent::Activity(activity), at, _) => {
             // An invitation to one occurrence of a series that is not known here.
-            let key = at.map_or_else(|| uid.clone(), |at| format!("{uid} {}", at.format("%Y%m%dT%H%M%SZ")));
+            let key = at.map_or_else(
+                || uid.clone(),
+                |at| format!("{uid} {}", at.format("%Y%m%dT%H%M%SZ")),
+            );
             write_activity(session, *activity, key, sequence, is_cancelled).await
         }
     }
@@ -171,7 +180,11 @@ async fn write_activity(
         activities.create(given).await?;
         return Ok(Done::Created);
     };
-    if known.calendar.external_sequence.is_some_and(|taken| taken > sequence) {
+    if known
+        .calendar
+        .external_sequence
+        .is_some_and(|taken| taken > sequence)
+    {
         return Ok(Done::Unchanged);
     }
     let updated = activities
@@ -226,7 +239,11 @@ async fn write_series(
         all.create(given).await?;
         return Ok(Done::Created);
     };
-    if known.calendar.external_sequence.is_some_and(|taken| taken > sequence) {
+    if known
+        .calendar
+        .external_sequence
+        .is_some_and(|taken| taken > sequence)
+    {
         return Ok(Done::Unchanged);
     }
     if is_cancelled {
@@ -265,7 +282,10 @@ async fn cancel_series(session: &Session, series: &Record<ActivitySeries>) -> Re
     let next = next.or(series.last_at.filter(|last| *last >= now));
     match next {
         Some(next) => {
-            session.activity_series().cancel_following(series.id, next).await?;
+            session
+                .activity_series()
+                .cancel_following(series.id, next)
+                .await?;
             Ok(Done::Cancelled)
         }
         None => Ok(Done::Unchanged),
@@ -291,7 +311,9 @@ async fn write_occurrence(
         return Ok(Done::Cancelled);
     }
     let before = all.edit_one(series, at, |_| {}).await?;
-    let after = all.edit_one(series, at, |activity| lay_over(activity, given)).await?;
+    let after = all
+        .edit_one(series, at, |activity| lay_over(activity, given))
+        .await?;
     Ok(if after.version == before.version {
         Done::Unchanged
     } else {

@@ -23,7 +23,9 @@ use crm_core::schema::{FieldValue, Value};
 pub use export::Calendar;
 pub use import::{ImportReport, import};
 pub use participants::{Participant, ParticipantRole, ParticipantStatus, Participants};
-pub use read::{CalendarEntry, Contents, EntryContent, NotTaken, ReadOptions, Reason, TooLarge, read};
+pub use read::{
+    CalendarEntry, Contents, EntryContent, NotTaken, ReadOptions, Reason, TooLarge, read,
+};
 
 const TYPE: &str = "X-CRM-TYPE";
 const STATUS: &str = "X-CRM-STATUS";

@@ -86,8 +86,14 @@ pub struct Participants {
 
 impl Participants {
     pub(super) fn write(&self, component: &mut ICalendarComponent) {
-        let organizer = self.organizer.iter().map(|one| (ICalendarProperty::Organizer, one));
-        let attendees = self.attendees.iter().map(|one| (ICalendarProperty::Attendee, one));
+        let organizer = self
+            .organizer
+            .iter()
+            .map(|one| (ICalendarProperty::Organizer, one));
+        let attendees = self
+            .attendees
+            .iter()
+            .map(|one| (ICalendarProperty::Attendee, one));
         for (property, participant) in organizer.chain(attendees) {
             let mut entry = ICalendarEntry::new(property.clone()).with_value(ICalendarValue::Uri(
                 Uri::Location(format!("mailto:{}", participant.email)),
@@ -131,10 +137,15 @@ fn participant(entry: &ICalendarEntry) -> Option<Participant> {
     for parameter in &entry.params {
         match (&parameter.name, &parameter.value) {
             (ICalendarParameterName::Cn, value) => {
-                let name = value.as_text().map(str::trim).filter(|name| !name.is_empty());
+                let name = value
+                    .as_text()
+                    .map(str::trim)
+                    .filter(|name| !name.is_empty());
                 participant.name = name.map(str::to_owned);
             }
-            (_, ICalendarParameterValue::Partstat(status)) => participant.status = status_in(status),
+            (_, ICalendarParameterValue::Partstat(status)) => {
+                participant.status = status_in(status)
+            }
             (_, ICalendarParameterValue::Role(role)) => participant.role = role_in(role),
             _ => {}
         }

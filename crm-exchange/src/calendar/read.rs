@@ -177,7 +177,8 @@ fn read_calendar(
 ) {
     let zones = Zones::of(calendar);
     let cancels = calendar.components.first().is_some_and(|root| {
-        text(root, &ICalendarProperty::Method).is_some_and(|method| method.eq_ignore_ascii_case("CANCEL"))
+        text(root, &ICalendarProperty::Method)
+            .is_some_and(|method| method.eq_ignore_ascii_case("CANCEL"))
     });
     for component in &calendar.components {
         let is_task = match component.component_type {
@@ -187,7 +188,10 @@ fn read_calendar(
         };
         if *place >= MOST_COMPONENTS {
             let reason = Reason::TooMany;
-            contents.not_taken.push(NotTaken { place: *place, reason });
+            contents.not_taken.push(NotTaken {
+                place: *place,
+                reason,
+            });
             return;
         }
         let reader = Reader {
@@ -199,7 +203,10 @@ fn read_calendar(
         };
         match reader.entry(cancels) {
             Ok(entry) => contents.entries.push(entry),
-            Err(reason) => contents.not_taken.push(NotTaken { place: *place, reason }),
+            Err(reason) => contents.not_taken.push(NotTaken {
+                place: *place,
+                reason,
+            }),
         }
         *place += 1;
     }
@@ -274,7 +281,10 @@ impl Reader<'_> {
         let sequence = sequence.and_then(|entry| entry.values.first()?.as_integer());
         Ok(CalendarEntry {
             uid,
-            sequence: sequence.and_then(|n| u32::try_from(n).ok()).unwrap_or(0).min(i32::MAX.unsigned_abs()),
+            sequence: sequence
+                .and_then(|n| u32::try_from(n).ok())
+                .unwrap_or(0)
+                .min(i32::MAX.unsigned_abs()),
             recurrence_id: match recurrence_id {
                 Some(time) => Some(time.moment().ok_or(Reason::Time)?),
                 None => None,
@@ -295,12 +305,19 @@ impl Reader<'_> {
         });
         let subject = self.cut(&ICalendarProperty::Summary, "subject");
         let subject = subject.unwrap_or_else(|| "(untitled)".to_owned());
-        let mut activity = Activity::new(kind, subject, self.options.links.clone(), self.options.owner);
+        let mut activity = Activity::new(
+            kind,
+            subject,
+            self.options.links.clone(),
+            self.options.owner,
+        );
         activity.description = self.cut(&ICalendarProperty::Description, "description");
         activity.location = self.cut(&ICalendarProperty::Location, "location");
         let url = self.component.property(&ICalendarProperty::Url);
         activity.meeting_url = url.and_then(|entry| match entry.values.first()? {
-            ICalendarValue::Uri(Uri::Location(url)) | ICalendarValue::Text(url) => HttpUrl::parse(url).ok(),
+            ICalendarValue::Uri(Uri::Location(url)) | ICalendarValue::Text(url) => {
+                HttpUrl::parse(url).ok()
+            }
             _ => None,
         });
         activity.meeting_url = activity.meeting_url.filter(|url| url.as_str().len() <= 500);
@@ -320,7 +337,11 @@ impl Reader<'_> {
 
     /// The status, and what goes with it.
     fn finish(&self, activity: &mut Activity) -> Result<(), Reason> {
-        let default = if self.is_task { "NEEDS-ACTION" } else { "CONFIRMED" };
+        let default = if self.is_task {
+            "NEEDS-ACTION"
+        } else {
+            "CONFIRMED"
+        };
         let given = self.text(&ICalendarProperty::Status);
         let given = given.map_or_else(|| default.to_owned(), |status| status.to_ascii_uppercase());
         let own = self.other(STATUS).and_then(named::<ActivityStatus>);
@@ -334,7 +355,9 @@ impl Reader<'_> {
     }
 
     fn minutes(&self, start: Option<DateTime<Utc>>, is_day: bool) -> Result<Option<u32>, Reason> {
-        let own = self.other(DURATION).and_then(|minutes| minutes.parse::<u32>().ok());
+        let own = self
+            .other(DURATION)
+            .and_then(|minutes| minutes.parse::<u32>().ok());
         let end = self.time(&ICalendarProperty::Dtend)?.and_then(Time::moment);
         let length = match (start, end) {
             (Some(start), Some(end)) => Some((end - start).num_minutes()),
@@ -351,9 +374,13 @@ impl Reader<'_> {
         let length = length.filter(|minutes| !is_day || *minutes > 1_440);
         let length = length.and_then(|minutes| u32::try_from(minutes).ok());
         let most = i32::MAX.unsigned_abs();
-        let own = own.filter(|own| self.is_task || length.is_none_or(|days| own.max(&1_440) / 1_440 == days / 1_440));
+        let own = own.filter(|own| {
+            self.is_task || length.is_none_or(|days| own.max(&1_440) / 1_440 == days / 1_440)
+        });
         let own = own.filter(|_| self.is_task || is_day);
-        Ok(own.or(length).filter(|minutes| (1..=most).contains(minutes)))
+        Ok(own
+            .or(length)
+            .filter(|minutes| (1..=most).contains(minutes)))
     }
 
     fn series(
@@ -366,20 +393,29 @@ impl Reader<'_> {
             return Err(Reason::Recurrence);
         };
         let mut rule = rule.clone();
-        let zone = if begin.is_day { TimeZone::UTC } else { begin.zone };
+        let zone = if begin.is_day {
+            TimeZone::UTC
+        } else {
+            begin.zone
+        };
         // A local end, as some calendars write it against section 3.3.10.
         if let Some(until) = &rule.until
             && until.hour.is_some()
             && until.tz_hour.is_none()
         {
             let local = until.to_date_time().ok_or(Reason::Recurrence)?.date_time;
-            let until = Time { local, zone, is_day: false };
+            let until = Time {
+                local,
+                zone,
+                is_day: false,
+            };
             let until = until.moment().ok_or(Reason::Recurrence)?;
             rule.until = Some(PartialDateTime::from_utc_timestamp(until.timestamp()));
         }
         let recurrence = Recurrence::parse(&rule.to_string()).map_err(|_| Reason::Recurrence)?;
         let starts_at = LocalDateTime::new(begin.local).map_err(|_| Reason::Time)?;
-        let mut series = ActivitySeries::new(ActivityPattern::from(activity), recurrence, starts_at);
+        let mut series =
+            ActivitySeries::new(ActivityPattern::from(activity), recurrence, starts_at);
         series.time_zone = zone;
         series.excluded = self.moments(&ICalendarProperty::Exdate, begin)?;
         series.added = self.moments(&ICalendarProperty::Rdate, begin)?;
@@ -399,7 +435,10 @@ impl Reader<'_> {
                     time.is_day = true;
                 } else if time.is_day {
                     // A day of a series with times means its occurrence on that day.
-                    time = Time { local: time.local.date().and_time(begin.local.time()), ..begin };
+                    time = Time {
+                        local: time.local.date().and_time(begin.local.time()),
+                        ..begin
+                    };
                 }
                 if let Some(at) = time.moment() {
                     moments.insert(at);
@@ -438,17 +477,25 @@ impl Reader<'_> {
                 let utc = found.date_time.checked_sub_signed(shift);
                 (utc.ok_or(Reason::Time)?, TimeZone::UTC)
             }
-            (None, Some(id)) => (found.date_time, self.zones.find(id).ok_or(Reason::TimeZone)?),
+            (None, Some(id)) => (
+                found.date_time,
+                self.zones.find(id).ok_or(Reason::TimeZone)?,
+            ),
             (None, None) => (found.date_time, self.options.time_zone),
         };
         LocalDateTime::new(local).map_err(|_| Reason::Time)?;
-        Ok(Time { local, zone, is_day })
+        Ok(Time {
+            local,
+            zone,
+            is_day,
+        })
     }
 
     /// The first alarm that comes before the beginning.
     fn reminder(&self) -> Option<u32> {
         let alarms = self.component.component_ids.iter();
-        let alarms = alarms.filter_map(|id| self.calendar.components.get(usize::try_from(*id).ok()?));
+        let alarms =
+            alarms.filter_map(|id| self.calendar.components.get(usize::try_from(*id).ok()?));
         alarms
             .filter(|part| part.component_type == ICalendarComponentType::VAlarm)
             .find_map(|alarm| {
@@ -456,7 +503,9 @@ impl Reader<'_> {
                 match trigger.values.first()? {
                     ICalendarValue::Duration(before) => {
                         let minutes = -before.as_seconds() / 60;
-                        u32::try_from(minutes).ok().filter(|minutes| i32::try_from(*minutes).is_ok())
+                        u32::try_from(minutes)
+                            .ok()
+                            .filter(|minutes| i32::try_from(*minutes).is_ok())
                     }
                     _ => None,
                 }
@@ -469,13 +518,23 @@ impl Reader<'_> {
 
     fn other(&self, name: &str) -> Option<&str> {
         let property = ICalendarProperty::Other(name.to_owned());
-        self.component.property(&property)?.values.first()?.as_text()
+        self.component
+            .property(&property)?
+            .values
+            .first()?
+            .as_text()
     }
 
     /// A text as far as its field takes it.
     fn cut(&self, property: &ICalendarProperty, field: &str) -> Option<String> {
-        let (most, lines) = match Activity::schema().field(field).map(|field| &field.field_type) {
-            Some(FieldType::Text { max_length, multiline }) => (*max_length, *multiline),
+        let (most, lines) = match Activity::schema()
+            .field(field)
+            .map(|field| &field.field_type)
+        {
+            Some(FieldType::Text {
+                max_length,
+                multiline,
+            }) => (*max_length, *multiline),
             _ => (MULTILINE_LENGTH, true),
         };
         limited(&self.text(property)?, to_size(most), lines)

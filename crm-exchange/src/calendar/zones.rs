@@ -40,7 +40,9 @@ impl Zones {
     pub(super) fn of(calendar: &ICalendar) -> Self {
         let mut known = HashMap::new();
         for component in calendar.timezones() {
-            let named = component.timezone().and_then(|(id, tz)| Some((id, iana(tz)?)));
+            let named = component
+                .timezone()
+                .and_then(|(id, tz)| Some((id, iana(tz)?)));
             let id = component
                 .property(&ICalendarProperty::Tzid)
                 .and_then(|entry| entry.values.first())
@@ -115,7 +117,11 @@ fn by_offsets(calendar: &ICalendar, zone: &ICalendarComponent) -> Option<TimeZon
 }
 
 fn offset(part: &ICalendarComponent, name: &ICalendarProperty) -> Option<i32> {
-    let value = part.property(name)?.values.first()?.as_partial_date_time()?;
+    let value = part
+        .property(name)?
+        .values
+        .first()?
+        .as_partial_date_time()?;
     let hours = i32::from(value.tz_hour.or(value.hour)?);
     let minutes = i32::from(value.tz_minute.or(value.minute).unwrap_or(0));
     let seconds = hours * 3600 + minutes * 60;

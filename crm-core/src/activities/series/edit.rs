@@ -80,7 +80,11 @@ impl Records<'_, ActivitySeries> {
             };
             let rows = work.occurrence_rows(id, occurrence_at).await?;
             let mut next = continued(&series, occurrence_at);
-            for key in rows.iter().filter(|row| row.is_deleted()).filter_map(key_of) {
+            for key in rows
+                .iter()
+                .filter(|row| row.is_deleted())
+                .filter_map(key_of)
+            {
                 next.excluded.insert(key);
             }
             let until = next.materialized_until;
@@ -165,7 +169,8 @@ async fn ended_before(
     series: &Record<ActivitySeries>,
     at: DateTime<Utc>,
 ) -> Result<Option<ActivitySeries>> {
-    let known = series.schedule().occurs_at(at) || work.occurrence_row(series.id, at).await?.is_some();
+    let known =
+        series.schedule().occurs_at(at) || work.occurrence_row(series.id, at).await?.is_some();
     if !known {
         return Err(no_occurrence());
     }
@@ -173,7 +178,11 @@ async fn ended_before(
     let last = at - TimeDelta::seconds(1);
     ended.recurrence = series.recurrence.ending(last, series.pattern.is_all_day);
     ended.added = series.added.iter().filter(|added| *added < at).collect();
-    ended.excluded = series.excluded.iter().filter(|excluded| *excluded < at).collect();
+    ended.excluded = series
+        .excluded
+        .iter()
+        .filter(|excluded| *excluded < at)
+        .collect();
     ended.materialized_until = series.materialized_until.map(|until| until.min(at));
     Ok(ended.schedule().bounds().map(|_| ended))
 }
@@ -182,7 +191,10 @@ async fn ended_before(
 fn continued(series: &ActivitySeries, at: DateTime<Utc>) -> ActivitySeries {
     let schedule = series.schedule();
     let mut next = series.clone();
-    match schedule.local_from(at).and_then(|local| LocalDateTime::new(local).ok()) {
+    match schedule
+        .local_from(at)
+        .and_then(|local| LocalDateTime::new(local).ok())
+    {
         Some(local) => {
             if let Some(count) = series.recurrence.count() {
                 let left = count.saturating_sub(schedule.count_before(at));
@@ -191,10 +203,18 @@ fn continued(series: &ActivitySeries, at: DateTime<Utc>) -> ActivitySeries {
             next.starts_at = local;
         }
         // Only added ones are left: a rule that has come to its end.
-        None => next.recurrence = series.recurrence.ending(at - TimeDelta::seconds(1), series.pattern.is_all_day),
+        None => {
+            next.recurrence = series
+                .recurrence
+                .ending(at - TimeDelta::seconds(1), series.pattern.is_all_day)
+        }
     }
     next.added = series.added.iter().filter(|added| *added >= at).collect();
-    next.excluded = series.excluded.iter().filter(|excluded| *excluded >= at).collect();
+    next.excluded = series
+        .excluded
+        .iter()
+        .filter(|excluded| *excluded >= at)
+        .collect();
     next.materialized_until = series.materialized_until.filter(|until| *until > at);
     next.calendar = CalendarIdentity::default();
     next
@@ -233,7 +253,8 @@ impl UnitOfWork {
     ) -> Result<Vec<Row>> {
         let registry = self.session().engine().registry();
         let condition = Condition::bind(&filter.into_filter(), Activity::schema(), registry)?;
-        self.select(&Query::new(Activity::schema(), condition).limit(limit)).await
+        self.select(&Query::new(Activity::schema(), condition).limit(limit))
+            .await
     }
 
     /// The activities of a series from a moment on, deleted ones too.
@@ -243,8 +264,12 @@ impl UnitOfWork {
         from: DateTime<Utc>,
     ) -> Result<Vec<Row>> {
         let of_series = Activity::OCCURRENCE.at(OccurrenceOf::SERIES_ID).eq(series);
-        let later = Activity::OCCURRENCE.at(OccurrenceOf::OCCURRENCE_AT).ge(from);
-        let rows = self.activity_rows(of_series.and(later), MOST_TOUCHED + 1).await?;
+        let later = Activity::OCCURRENCE
+            .at(OccurrenceOf::OCCURRENCE_AT)
+            .ge(from);
+        let rows = self
+            .activity_rows(of_series.and(later), MOST_TOUCHED + 1)
+            .await?;
         if rows.len() > MOST_TOUCHED {
             return Err(too_many());
         }
@@ -302,7 +327,10 @@ impl UnitOfWork {
     }
 
     async fn shorten(&mut self, id: Id<ActivitySeries>, shortened: &ActivitySeries) -> Result<()> {
-        self.update(id, &|series: &mut ActivitySeries| series.clone_from(shortened)).await?;
+        self.update(id, &|series: &mut ActivitySeries| {
+            series.clone_from(shortened)
+        })
+        .await?;
         Ok(())
     }
 
@@ -345,8 +373,9 @@ impl UnitOfWork {
         wanted.extend(following.keys().filter(|key| schedule.occurs_at(**key)));
         wanted.retain(|at| !kept.contains(at));
         // Those whose moment stays, stay; the others take the new moments in order.
-        let (staying, moving): (Vec<_>, Vec<_>) =
-            following.into_iter().partition(|(key, _)| wanted.contains(key));
+        let (staying, moving): (Vec<_>, Vec<_>) = following
+            .into_iter()
+            .partition(|(key, _)| wanted.contains(key));
         for (key, row) in staying {
             wanted.remove(&key);
             self.lay_series_over(series, &row, key).await?;

@@ -109,11 +109,7 @@ pub struct ActivitySeries {
 #[derive(Clone, PartialEq, Eq, FieldGroup)]
 pub struct OccurrenceOf {
     /// The series.
-    #[field(
-        read_only,
-        references = "activity_series",
-        on_delete = "set_null"
-    )]
+    #[field(read_only, references = "activity_series", on_delete = "set_null")]
     pub series_id: Option<Id<ActivitySeries>>,
     /// When the series had it, wherever it was moved since.
     #[field(read_only)]

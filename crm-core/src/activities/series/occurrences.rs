@@ -97,7 +97,10 @@ impl Records<'_, ActivitySeries> {
         let pattern = ActivitySeries::PATTERN;
         let assigned = pattern.at(ActivityPattern::ASSIGNED_TO).eq(user);
         let unassigned = pattern.at(ActivityPattern::ASSIGNED_TO).is_null();
-        let owned = pattern.at(ActivityPattern::OWNER_ID).eq(user).and(unassigned);
+        let owned = pattern
+            .at(ActivityPattern::OWNER_ID)
+            .eq(user)
+            .and(unassigned);
         let begun = ActivitySeries::FIRST_AT.lt(window.end);
         let last = ActivitySeries::LAST_AT;
         let goes_on = last.is_null().or(last.ge(window.start));
@@ -108,7 +111,9 @@ impl Records<'_, ActivitySeries> {
         // Those of the series, to know which occurrences are activities; and what was given to the
         // user, or moved into the window, of whichever series.
         let of_series = Activity::OCCURRENCE.at(OccurrenceOf::SERIES_ID);
-        let mine = Activity::ASSIGNED_TO.eq(user).or(Activity::OWNER_ID.eq(user));
+        let mine = Activity::ASSIGNED_TO
+            .eq(user)
+            .or(Activity::OWNER_ID.eq(user));
         let of_user = of_series.is_not_null().and(mine).and(is_near(window));
         let filter = if ids.is_empty() {
             of_user
@@ -256,13 +261,18 @@ fn merge(
         };
         taken.entry(series_id.uuid()).or_default().insert(key);
         let starts_at = activity.scheduled_at.unwrap_or(key);
-        let is_users = user.is_none_or(|user| activity.assigned_to.unwrap_or(activity.owner_id) == user);
+        let is_users =
+            user.is_none_or(|user| activity.assigned_to.unwrap_or(activity.owner_id) == user);
         let is_off = activity.status == ActivityStatus::Cancelled || activity.deleted_at.is_some();
         if is_off || !is_users || !window.contains(&starts_at) {
             continue;
         }
         let minutes = TimeDelta::minutes(activity.duration_minutes.unwrap_or(0).into());
-        let length = if activity.is_all_day { TimeDelta::days(1) } else { minutes };
+        let length = if activity.is_all_day {
+            TimeDelta::days(1)
+        } else {
+            minutes
+        };
         items.push(SeriesOccurrence {
             series_id,
             occurrence_at: key,
@@ -273,8 +283,12 @@ fn merge(
         });
     }
     for series in series {
-        let from = series.materialized_until.map_or(window.start, |until| until.max(window.start));
-        let found = series.schedule().occurrences(&(from..window.end), MOST_SHOWN);
+        let from = series
+            .materialized_until
+            .map_or(window.start, |until| until.max(window.start));
+        let found = series
+            .schedule()
+            .occurrences(&(from..window.end), MOST_SHOWN);
         complete &= found.complete;
         let taken = taken.get(&series.id.uuid());
         let free = found
