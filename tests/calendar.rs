@@ -409,7 +409,7 @@ fn any_activity(links: Id<Deal>, owner: Id<User>) -> impl Strategy<Value = Activ
             proptest::option::of(1_u32..2_000),
             proptest::option::of(0_u32..50_000),
         ),
-        proptest::collection::btree_set("[a-z,; ]{0,6}[a-z]", 0..3),
+        proptest::collection::btree_set("[a-z,;]{0,6}[a-z]", 0..3),
     )
         .prop_map(
             move |((kind, status, priority, day), texts, (minutes, length, reminder), tags)| {

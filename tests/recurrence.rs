@@ -102,7 +102,9 @@ impl World {
 
     /// The live activities of the tenant: their beginning, subject and version.
     async fn activities(&self) -> Vec<(String, String, Id<Activity>)> {
-        let find = Find::<Activity>::new().sort(Activity::SCHEDULED_AT.asc()).limit(500);
+        let find = Find::<Activity>::new()
+            .sort(Activity::SCHEDULED_AT.asc())
+            .limit(500);
         let page = self.session.activities().find(find).await.unwrap();
         let one = |activity: &Arc<Record<Activity>>| {
             (

@@ -228,9 +228,7 @@ impl Calendar {
             activity.due_date.is_some(),
         );
         let begin = activity.scheduled_at;
-        if begin.or(activity.due_date).is_none() {
-            return None;
-        }
+        begin.or(activity.due_date)?;
         let mut component = ICalendarComponent::new(if task {
             ICalendarComponentType::VTodo
         } else {

@@ -144,7 +144,7 @@ fn participant(entry: &ICalendarEntry) -> Option<Participant> {
                 participant.name = name.map(str::to_owned);
             }
             (_, ICalendarParameterValue::Partstat(status)) => {
-                participant.status = status_in(status)
+                participant.status = status_in(status);
             }
             (_, ICalendarParameterValue::Role(role)) => participant.role = role_in(role),
             _ => {}

@@ -206,7 +206,7 @@ fn continued(series: &ActivitySeries, at: DateTime<Utc>) -> ActivitySeries {
         None => {
             next.recurrence = series
                 .recurrence
-                .ending(at - TimeDelta::seconds(1), series.pattern.is_all_day)
+                .ending(at - TimeDelta::seconds(1), series.pattern.is_all_day);
         }
     }
     next.added = series.added.iter().filter(|added| *added >= at).collect();
@@ -328,7 +328,7 @@ impl UnitOfWork {
 
     async fn shorten(&mut self, id: Id<ActivitySeries>, shortened: &ActivitySeries) -> Result<()> {
         self.update(id, &|series: &mut ActivitySeries| {
-            series.clone_from(shortened)
+            series.clone_from(shortened);
         })
         .await?;
         Ok(())

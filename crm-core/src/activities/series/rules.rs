@@ -51,7 +51,7 @@ impl WriteRule for SeriesRules {
                 .last_at
                 .is_some_and(|last| until.is_some_and(|until| last < until));
         });
-        let changed = !write.is_new() && !(same_schedule && same_pattern);
+        let changed = !write.is_new() && (!same_schedule || !same_pattern);
         if changed && let Some(after) = write.after::<ActivitySeries>().cloned() {
             follow(work, &after).await?;
         }
