@@ -348,6 +348,7 @@ async fn typed_operations_find_nothing_of_another_tenant() {
         Comment,
         Mention,
         Follower,
+        crm_engine::activities::ActivitySeries,
         AuditEvent,
         Merge,
         MergeLink,

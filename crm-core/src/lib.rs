@@ -75,6 +75,7 @@ pub fn objects() -> Vec<schema::ObjectRef> {
         deals::DealStageChange::schema(),
         leads::Lead::schema(),
         privacy::Consent::schema(),
+        activities::ActivitySeries::schema(),
         activities::Activity::schema(),
         collaboration::Comment::schema(),
         collaboration::Mention::schema(),
@@ -102,8 +103,10 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
         std::sync::Arc::new(pipelines::PipelineRules),
         std::sync::Arc::new(pipelines::StageRules),
         std::sync::Arc::new(deals::DealRules),
+        std::sync::Arc::new(activities::SeriesRules),
         std::sync::Arc::new(activities::ActivityRules),
         std::sync::Arc::new(collaboration::CommentRules),
+        std::sync::Arc::new(activities::OccurrenceRules),
     ]
 }
 

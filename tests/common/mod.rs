@@ -13,6 +13,7 @@ pub(crate) mod backend;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crm_engine::activities::{ActivitySeries, LocalDateTime, Recurrence};
 use crm_engine::contacts::{ContactAffiliation, ContactRelationship, RelationshipType};
 use crm_engine::merging::{Choices, Merge};
 use crm_engine::prelude::*;
@@ -203,6 +204,14 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
             deal.id,
             user.id,
         ))
+        .await
+        .unwrap();
+    let review = Activity::new(ActivityType::Meeting, "Review", deal.id, user.id);
+    let weekly = Recurrence::parse("FREQ=WEEKLY;BYDAY=MO").unwrap();
+    let monday = LocalDateTime::parse("2027-01-04T09:00").unwrap();
+    session
+        .activity_series()
+        .create(ActivitySeries::new(review, weekly, monday))
         .await
         .unwrap();
     let property = Property {
@@ -422,6 +431,7 @@ async fn rebuilt(
         Mention,
         Follower,
         Merge,
+        ActivitySeries,
         Property,
     );
     panic!("the object {object} is not known to this test: add it above");

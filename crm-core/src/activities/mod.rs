@@ -18,6 +18,18 @@ use crate::record::Record;
 use crate::schema::{Entity, FieldGroup, Picklist};
 use crate::value::HttpUrl;
 
+mod recurrence;
+mod schedule;
+mod series;
+
+pub use recurrence::Recurrence;
+pub use schedule::{LocalDateTime, Moments, Occurrences, Schedule};
+pub use series::{
+    ActivityPattern, ActivitySeries, CalendarIdentity, Materialized, OccurrenceOf,
+    SeriesOccurrence, SeriesOccurrences,
+};
+pub(crate) use series::{OccurrenceRules, SeriesRules};
+
 /// Something done, or to be done, with an account, contact, deal or lead.
 ///
 /// ```
@@ -32,6 +44,8 @@ use crate::value::HttpUrl;
     table = "activities",
     index(assigned_to, due_date),
     index(owner_id, status),
+    unique(series_id, occurrence_at),
+    unique(external_id; live),
     check = check_activity
 )]
 pub struct Activity {
@@ -96,6 +110,12 @@ pub struct Activity {
     pub custom_fields: Json,
     /// Tags.
     pub tags: Vec<String>,
+    /// Which occurrence of a series it is, if it is one.
+    #[field(flatten)]
+    pub occurrence: OccurrenceOf,
+    /// What other calendars know it by.
+    #[field(flatten)]
+    pub calendar: CalendarIdentity,
 }
 
 /// The records that an activity belongs to: at least one (R-049). Made from the id of the first.
@@ -201,10 +221,11 @@ impl ActivityStatus {
     }
 }
 
-fn check_activity(activity: &Activity, faults: &mut Faults) {
+/// R-049.
+fn check_links(given: &ActivityLinks, faults: &mut Faults) {
     let links = ["account_id", "contact_id", "deal_id", "lead_id"];
     // A link that was refused is missing only because of that.
-    if activity.links.is_empty() && !links.iter().any(|field| faults.has(field)) {
+    if given.is_empty() && !links.iter().any(|field| faults.has(field)) {
         for field in links {
             faults.add(
                 field,
@@ -213,6 +234,10 @@ fn check_activity(activity: &Activity, faults: &mut Faults) {
             );
         }
     }
+}
+
+fn check_activity(activity: &Activity, faults: &mut Faults) {
+    check_links(&activity.links, faults);
     // R-052.
     if (activity.status == ActivityStatus::Completed) != activity.completed_at.is_some() {
         faults.add(
@@ -339,6 +364,7 @@ impl WriteRule for ActivityRules {
             }
         });
         let finished = after.status.is_finished();
+        let may_be_past = OccurrenceOf::may_be_past(after);
         let fixed =
             is_new && after.status == ActivityStatus::Planned && after.scheduled_at.is_some();
         let before = write.before::<Activity>().map(|before| before.status);
@@ -356,7 +382,7 @@ impl WriteRule for ActivityRules {
             write.edit::<Activity>(|activity| activity.completed_at = None);
         }
         // R-050: what is recorded after the fact may have been due before.
-        if is_new && overdue && !finished {
+        if is_new && overdue && !finished && !may_be_past {
             write
                 .faults()
                 .add("due_date", codes::PAST, "must not be in the past");

@@ -6,6 +6,7 @@ use super::{Engine, NamedRecords, Records, RequestContext, UnitOfWork, Workspace
 use crate::Id;
 use crate::accounts::Account;
 use crate::activities::Activity;
+use crate::activities::{Activity, ActivitySeries};
 use crate::collaboration::{Comment, Follower, Mention};
 use crate::contacts::Contact;
 use crate::deals::Deal;
@@ -152,6 +153,8 @@ entry_points! {
     mentions -> Mention;
     /// Who follows records.
     followers -> Follower;
+    /// The series of activities and, through them, their occurrences.
+    activity_series -> ActivitySeries;
     /// The users of the tenant.
     users -> User;
     /// The teams and their members.

@@ -36,7 +36,7 @@ mod phone;
 mod score;
 mod social;
 mod text;
-mod text_value;
+pub(crate) mod text_value;
 mod url;
 
 pub use self::color::Color;

@@ -149,10 +149,10 @@ macro_rules! text_conversions {
     };
 }
 
-pub(super) use text_conversions;
+pub(crate) use text_conversions;
 
 /// Reads a text value, with errors that do not repeat what was there instead.
-pub(super) fn deserialize_text<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+pub(crate) fn deserialize_text<'de, T, D>(deserializer: D) -> Result<T, D::Error>
 where
     T: TextValue,
     D: Deserializer<'de>,
