@@ -65,6 +65,10 @@ pub fn objects() -> Vec<schema::ObjectRef> {
         deals::DealStageChange::schema(),
         leads::Lead::schema(),
         activities::Activity::schema(),
+        activities::ActivityParticipant::schema(),
+        activities::ActivityTemplate::schema(),
+        activities::ActivityReminder::schema(),
+        activities::ActivityRollUp::schema(),
     ]
     .map(Clone::clone)
     .to_vec()
@@ -83,10 +87,13 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
         std::sync::Arc::new(pipelines::StageRules),
         std::sync::Arc::new(deals::DealRules),
         std::sync::Arc::new(activities::ActivityRules),
+        std::sync::Arc::new(activities::ParticipantRules),
+        std::sync::Arc::new(activities::TemplateRules),
+        std::sync::Arc::new(activities::ReminderRules),
     ]
 }
 
 /// What the domain adds to commits, before the hooks of the host and the audit recorder.
 fn commit_hooks() -> Vec<std::sync::Arc<dyn engine::CommitHook>> {
-    Vec::new()
+    vec![std::sync::Arc::new(activities::ActivityHook)]
 }

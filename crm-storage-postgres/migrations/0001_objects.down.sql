@@ -3,6 +3,10 @@
 DROP TABLE
     "crm"."member_values",
     "crm"."audit_events",
+    "crm"."activity_roll_ups",
+    "crm"."activity_reminders",
+    "crm"."activity_templates",
+    "crm"."activity_participants",
     "crm"."activities",
     "crm"."leads",
     "crm"."deal_stage_history",

@@ -753,6 +753,8 @@ CREATE TABLE "crm"."deals" (
     "team_id" uuid,
     "priority" varchar(50) COLLATE "C" NOT NULL,
     "stage_entered_at" timestamptz,
+    "last_activity_at" timestamptz,
+    "next_activity_at" timestamptz,
     "custom_fields" jsonb NOT NULL,
     "tags" text[] COLLATE "C" NOT NULL,
     "amount_rounded" double precision,
@@ -784,6 +786,7 @@ CREATE INDEX "deals_lead_source_id_idx" ON "crm"."deals" ("tenant_id", "lead_sou
 CREATE INDEX "deals_account_id_idx" ON "crm"."deals" ("tenant_id", "account_id");
 CREATE INDEX "deals_contact_id_idx" ON "crm"."deals" ("tenant_id", "contact_id");
 CREATE INDEX "deals_team_id_idx" ON "crm"."deals" ("tenant_id", "team_id");
+CREATE INDEX "deals_last_activity_at_id_idx" ON "crm"."deals" ("tenant_id", "last_activity_at", "id");
 CREATE INDEX "deals_tags_idx" ON "crm"."deals" USING gin ("tags");
 CREATE INDEX "deals_search_vector_idx" ON "crm"."deals" USING gin ("search_vector");
 ALTER TABLE "crm"."deals" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
@@ -978,6 +981,7 @@ CREATE TABLE "crm"."activities" (
     "outcome_notes" varchar(32768) COLLATE "C",
     "follow_up_required" boolean NOT NULL,
     "follow_up_date" timestamptz,
+    "follow_up_of" uuid,
     "reminder_minutes" bigint,
     "custom_fields" jsonb NOT NULL,
     "tags" text[] COLLATE "C" NOT NULL,
@@ -1007,6 +1011,7 @@ CREATE INDEX "activities_lead_id_idx" ON "crm"."activities" ("tenant_id", "lead_
 CREATE INDEX "activities_status_idx" ON "crm"."activities" ("tenant_id", "status");
 CREATE INDEX "activities_scheduled_at_id_idx" ON "crm"."activities" ("tenant_id", "scheduled_at", "id");
 CREATE INDEX "activities_due_date_id_idx" ON "crm"."activities" ("tenant_id", "due_date", "id");
+CREATE INDEX "activities_follow_up_of_idx" ON "crm"."activities" ("tenant_id", "follow_up_of");
 CREATE INDEX "activities_tags_idx" ON "crm"."activities" USING gin ("tags");
 CREATE INDEX "activities_search_vector_idx" ON "crm"."activities" USING gin ("search_vector");
 CREATE INDEX "activities_assigned_to_due_date_id_if_open_idx" ON "crm"."activities" ("tenant_id", "assigned_to", "due_date", "id") WHERE "status" IN ('planned', 'in_progress') AND "deleted_at" IS NULL;
@@ -1018,6 +1023,184 @@ CREATE POLICY "tenant_isolation" ON "crm"."activities"
 GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."activities" TO "crm_app";
 CREATE POLICY "search" ON "crm"."activities" FOR SELECT TO "crm_search" USING (true);
 GRANT SELECT ("tenant_id", "id", "deleted_at", "tags", "search_vector") ON "crm"."activities" TO "crm_search";
+
+CREATE TABLE "crm"."activity_participants" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "activity_id" uuid NOT NULL,
+    "participant_type" varchar(50) COLLATE "C" NOT NULL,
+    "user_id" uuid,
+    "contact_id" uuid,
+    "email" varchar(254) COLLATE "C",
+    "name" varchar(200) COLLATE "C",
+    "role" varchar(50) COLLATE "C",
+    "attendance_status" varchar(50) COLLATE "C" NOT NULL,
+    "response_status" varchar(50) COLLATE "C" NOT NULL,
+    "responded_at" timestamptz,
+    "notes" varchar(32768) COLLATE "C",
+    "email_folded" text COLLATE "C",
+    CONSTRAINT "activity_participants_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "activity_participants_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "activity_participants_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "activity_participants_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "activity_participants_participant_type_check" CHECK ("participant_type" IN ('user', 'contact', 'external')),
+    CONSTRAINT "activity_participants_attendance_status_check" CHECK ("attendance_status" IN ('invited', 'attending', 'not_attending', 'tentative')),
+    CONSTRAINT "activity_participants_response_status_check" CHECK ("response_status" IN ('pending', 'accepted', 'declined', 'tentative'))
+);
+CREATE UNIQUE INDEX "activity_participants_activity_id_user_id_key" ON "crm"."activity_participants" ("tenant_id", "activity_id", "user_id") WHERE "deleted_at" IS NULL;
+CREATE UNIQUE INDEX "activity_participants_activity_id_contact_id_key" ON "crm"."activity_participants" ("tenant_id", "activity_id", "contact_id") WHERE "deleted_at" IS NULL;
+CREATE UNIQUE INDEX "activity_participants_activity_id_email_folded_key" ON "crm"."activity_participants" ("tenant_id", "activity_id", "email_folded") WHERE "deleted_at" IS NULL;
+CREATE INDEX "activity_participants_created_at_id_idx" ON "crm"."activity_participants" ("tenant_id", "created_at", "id");
+CREATE INDEX "activity_participants_updated_at_id_idx" ON "crm"."activity_participants" ("tenant_id", "updated_at", "id");
+CREATE INDEX "activity_participants_activity_id_idx" ON "crm"."activity_participants" ("tenant_id", "activity_id");
+CREATE INDEX "activity_participants_user_id_idx" ON "crm"."activity_participants" ("tenant_id", "user_id");
+CREATE INDEX "activity_participants_contact_id_idx" ON "crm"."activity_participants" ("tenant_id", "contact_id");
+ALTER TABLE "crm"."activity_participants" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."activity_participants"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."activity_participants" TO "crm_app";
+
+CREATE TABLE "crm"."activity_templates" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "name" varchar(100) COLLATE "C" NOT NULL,
+    "activity_type" varchar(50) COLLATE "C" NOT NULL,
+    "subject_template" varchar(255) COLLATE "C",
+    "description_template" varchar(32768) COLLATE "C",
+    "duration_minutes" bigint,
+    "default_priority" varchar(50) COLLATE "C" NOT NULL,
+    "custom_fields_template" jsonb NOT NULL,
+    "tags" text[] COLLATE "C" NOT NULL,
+    "reminder_minutes" bigint,
+    "due_in_days" bigint,
+    "due_in_business_hours" bigint,
+    "is_active" boolean NOT NULL,
+    "is_global" boolean NOT NULL,
+    "owner_id" uuid,
+    "search_vector" tsvector GENERATED ALWAYS AS (
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE coalesce("name", '') END), 'A')
+    ) STORED,
+    CONSTRAINT "activity_templates_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "activity_templates_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "activity_templates_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "activity_templates_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "activity_templates_activity_type_check" CHECK ("activity_type" IN ('call', 'email', 'meeting', 'task', 'note', 'demo', 'proposal', 'follow_up', 'other')),
+    CONSTRAINT "activity_templates_duration_minutes_check" CHECK ("duration_minutes" BETWEEN 1 AND 2147483647),
+    CONSTRAINT "activity_templates_default_priority_check" CHECK ("default_priority" IN ('low', 'medium', 'high', 'urgent')),
+    CONSTRAINT "activity_templates_reminder_minutes_check" CHECK ("reminder_minutes" BETWEEN 0 AND 2147483647),
+    CONSTRAINT "activity_templates_due_in_days_check" CHECK ("due_in_days" BETWEEN 0 AND 3660),
+    CONSTRAINT "activity_templates_due_in_business_hours_check" CHECK ("due_in_business_hours" BETWEEN 0 AND 20000)
+);
+CREATE UNIQUE INDEX "activity_templates_name_key" ON "crm"."activity_templates" ("tenant_id", "name") WHERE "deleted_at" IS NULL;
+CREATE INDEX "activity_templates_created_at_id_idx" ON "crm"."activity_templates" ("tenant_id", "created_at", "id");
+CREATE INDEX "activity_templates_updated_at_id_idx" ON "crm"."activity_templates" ("tenant_id", "updated_at", "id");
+CREATE INDEX "activity_templates_owner_id_idx" ON "crm"."activity_templates" ("tenant_id", "owner_id");
+CREATE INDEX "activity_templates_tags_idx" ON "crm"."activity_templates" USING gin ("tags");
+CREATE INDEX "activity_templates_search_vector_idx" ON "crm"."activity_templates" USING gin ("search_vector");
+ALTER TABLE "crm"."activity_templates" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."activity_templates"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."activity_templates" TO "crm_app";
+CREATE POLICY "search" ON "crm"."activity_templates" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at", "tags", "search_vector") ON "crm"."activity_templates" TO "crm_search";
+
+CREATE TABLE "crm"."activity_reminders" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "activity_id" uuid NOT NULL,
+    "reminder_type" varchar(50) COLLATE "C" NOT NULL,
+    "offset_minutes" bigint NOT NULL,
+    "reminder_time" timestamptz NOT NULL,
+    "status" varchar(50) COLLATE "C" NOT NULL,
+    "is_default" boolean NOT NULL,
+    "recipient_id" uuid,
+    "recipient_email" varchar(254) COLLATE "C",
+    "message" varchar(32768) COLLATE "C",
+    "sent_at" timestamptz,
+    "attempts" bigint NOT NULL,
+    "claimed_until" timestamptz,
+    "claimed_by" varchar(100) COLLATE "C",
+    "claim_token" uuid,
+    "last_error" varchar(50) COLLATE "C",
+    "recipient_email_folded" text COLLATE "C",
+    CONSTRAINT "activity_reminders_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "activity_reminders_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "activity_reminders_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "activity_reminders_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "activity_reminders_reminder_type_check" CHECK ("reminder_type" IN ('email', 'sms', 'push', 'desktop')),
+    CONSTRAINT "activity_reminders_offset_minutes_check" CHECK ("offset_minutes" BETWEEN 0 AND 2147483647),
+    CONSTRAINT "activity_reminders_status_check" CHECK ("status" IN ('pending', 'sent', 'failed', 'cancelled')),
+    CONSTRAINT "activity_reminders_attempts_check" CHECK ("attempts" BETWEEN 0 AND 2147483647)
+);
+CREATE UNIQUE INDEX "activity_reminders_activity_id_if_is_default_key" ON "crm"."activity_reminders" ("tenant_id", "activity_id") WHERE "deleted_at" IS NULL AND "is_default";
+CREATE INDEX "activity_reminders_status_reminder_time_id_idx" ON "crm"."activity_reminders" ("tenant_id", "status", "reminder_time", "id");
+CREATE INDEX "activity_reminders_created_at_id_idx" ON "crm"."activity_reminders" ("tenant_id", "created_at", "id");
+CREATE INDEX "activity_reminders_updated_at_id_idx" ON "crm"."activity_reminders" ("tenant_id", "updated_at", "id");
+CREATE INDEX "activity_reminders_activity_id_idx" ON "crm"."activity_reminders" ("tenant_id", "activity_id");
+CREATE INDEX "activity_reminders_recipient_id_idx" ON "crm"."activity_reminders" ("tenant_id", "recipient_id");
+ALTER TABLE "crm"."activity_reminders" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."activity_reminders"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."activity_reminders" TO "crm_app";
+
+CREATE TABLE "crm"."activity_roll_ups" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "object" varchar(50) COLLATE "C" NOT NULL,
+    "last_activity_at" timestamptz,
+    "next_activity_at" timestamptz,
+    "last_contacted_at" timestamptz,
+    CONSTRAINT "activity_roll_ups_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "activity_roll_ups_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "activity_roll_ups_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "activity_roll_ups_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous'))
+);
+CREATE INDEX "activity_roll_ups_created_at_id_idx" ON "crm"."activity_roll_ups" ("tenant_id", "created_at", "id");
+CREATE INDEX "activity_roll_ups_updated_at_id_idx" ON "crm"."activity_roll_ups" ("tenant_id", "updated_at", "id");
+ALTER TABLE "crm"."activity_roll_ups" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."activity_roll_ups"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."activity_roll_ups" TO "crm_app";
 
 CREATE TABLE "crm"."audit_events" (
     "tenant_id" uuid NOT NULL,
@@ -1140,6 +1323,20 @@ ALTER TABLE "crm"."activities" ADD CONSTRAINT "activities_owner_id_fkey"
     FOREIGN KEY ("tenant_id", "owner_id") REFERENCES "crm"."users" ("tenant_id", "id");
 ALTER TABLE "crm"."activities" ADD CONSTRAINT "activities_assigned_to_fkey"
     FOREIGN KEY ("tenant_id", "assigned_to") REFERENCES "crm"."users" ("tenant_id", "id");
+ALTER TABLE "crm"."activities" ADD CONSTRAINT "activities_follow_up_of_fkey"
+    FOREIGN KEY ("tenant_id", "follow_up_of") REFERENCES "crm"."activities" ("tenant_id", "id");
+ALTER TABLE "crm"."activity_participants" ADD CONSTRAINT "activity_participants_activity_id_fkey"
+    FOREIGN KEY ("tenant_id", "activity_id") REFERENCES "crm"."activities" ("tenant_id", "id");
+ALTER TABLE "crm"."activity_participants" ADD CONSTRAINT "activity_participants_user_id_fkey"
+    FOREIGN KEY ("tenant_id", "user_id") REFERENCES "crm"."users" ("tenant_id", "id");
+ALTER TABLE "crm"."activity_participants" ADD CONSTRAINT "activity_participants_contact_id_fkey"
+    FOREIGN KEY ("tenant_id", "contact_id") REFERENCES "crm"."contacts" ("tenant_id", "id");
+ALTER TABLE "crm"."activity_templates" ADD CONSTRAINT "activity_templates_owner_id_fkey"
+    FOREIGN KEY ("tenant_id", "owner_id") REFERENCES "crm"."users" ("tenant_id", "id");
+ALTER TABLE "crm"."activity_reminders" ADD CONSTRAINT "activity_reminders_activity_id_fkey"
+    FOREIGN KEY ("tenant_id", "activity_id") REFERENCES "crm"."activities" ("tenant_id", "id");
+ALTER TABLE "crm"."activity_reminders" ADD CONSTRAINT "activity_reminders_recipient_id_fkey"
+    FOREIGN KEY ("tenant_id", "recipient_id") REFERENCES "crm"."users" ("tenant_id", "id");
 -- Functions are everybody's until that is taken back.
 REVOKE ALL ON FUNCTION "crm".fold_case FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION "crm".fold_case TO "crm_app";

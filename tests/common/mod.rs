@@ -72,6 +72,9 @@ pub(crate) struct Populated {
     pub(crate) deal: Id<Deal>,
     pub(crate) won_deal: Id<Deal>,
     pub(crate) activity: Id<Activity>,
+    pub(crate) participant: Id<ActivityParticipant>,
+    pub(crate) template: Id<ActivityTemplate>,
+    pub(crate) reminder: Id<ActivityReminder>,
 }
 
 /// Fills a new tenant.
@@ -164,6 +167,26 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
         ))
         .await
         .unwrap();
+    let meeting = Activity {
+        scheduled_at: Some("2100-01-01T10:00:00Z".parse().unwrap()),
+        ..Activity::new(ActivityType::Meeting, "Kick off", deal.id, user.id)
+    };
+    let meeting = session.activities().create(meeting).await.unwrap();
+    let participant = session
+        .activities()
+        .invite(meeting.id, contact.id, Some("guest"))
+        .await
+        .unwrap();
+    let reminder = ActivityReminder {
+        recipient_id: Some(user.id),
+        ..ActivityReminder::new(meeting.id, ReminderType::Email, 30_u32)
+    };
+    let reminder = session.reminders().create(reminder).await.unwrap();
+    let template = ActivityTemplate {
+        subject_template: Some("Ask about {{ deal.name }}".into()),
+        ..ActivityTemplate::new("First call", ActivityType::Call)
+    };
+    let template = session.activity_templates().create(template).await.unwrap();
     let property = Property {
         seller_id: Some(account.id),
         ..Property::new("B-17")
@@ -191,6 +214,9 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
         deal: deal.id,
         won_deal: won.id,
         activity: activity.id,
+        participant: participant.id,
+        template: template.id,
+        reminder: reminder.id,
         onboarded,
         session,
     }
@@ -356,6 +382,9 @@ async fn rebuilt(
         PipelineStage,
         Deal,
         Activity,
+        ActivityParticipant,
+        ActivityTemplate,
+        ActivityReminder,
         Property,
     );
     panic!("the object {object} is not known to this test: add it above");

@@ -46,6 +46,25 @@ impl UnitOfWork {
         }
     }
 
+    /// The records with these ids in one round trip, deleted ones included, with the changes staged
+    /// here; in no particular order.
+    pub(crate) async fn rows(&self, object: &ObjectRef, ids: &[Uuid]) -> Result<Vec<Row>> {
+        let mut rows = Vec::with_capacity(ids.len());
+        let mut stored = Vec::new();
+        for id in ids {
+            match self.place(object, *id) {
+                Some(change) => rows.extend(change.after().cloned()),
+                None => stored.push(*id),
+            }
+        }
+        if !stored.is_empty() {
+            let storage = self.session.engine().storage();
+            let scope = self.session.scope();
+            rows.extend(storage.get(scope, object, &stored).await?);
+        }
+        Ok(rows)
+    }
+
     /// The rows that answer a query, with the changes staged here.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Engine, NamedRecords, Records, RequestContext, UnitOfWork, Workspace};
 use crate::Id;
 use crate::accounts::Account;
-use crate::activities::Activity;
+use crate::activities::{Activity, ActivityParticipant, ActivityReminder, ActivityTemplate};
 use crate::contacts::Contact;
 use crate::deals::Deal;
 use crate::error::{Error, Result};
@@ -138,6 +138,12 @@ entry_points! {
     deals -> Deal;
     /// The activities: calls, meetings, tasks.
     activities -> Activity;
+    /// The people who take part in activities.
+    participants -> ActivityParticipant;
+    /// The templates that activities are made from.
+    activity_templates -> ActivityTemplate;
+    /// The reminders of activities, and the claims of the workers that send them.
+    reminders -> ActivityReminder;
     /// The users of the tenant.
     users -> User;
     /// The teams and their members.

@@ -410,6 +410,16 @@ impl UnitOfWork {
         values: Vec<(usize, Value)>,
     ) -> Result<Row> {
         let row = self.live_row(object, id).await?;
+        self.set_values_of(row, values).await
+    }
+
+    /// Like [`set_values`](Self::set_values), for a row that was read already.
+    pub(crate) async fn set_values_of(
+        &mut self,
+        row: Row,
+        values: Vec<(usize, Value)>,
+    ) -> Result<Row> {
+        let (object, id) = (row.object().clone(), row.id());
         let mut all = row.values();
         for (index, value) in values {
             let place = index.checked_sub(SYSTEM_FIELDS);
@@ -422,9 +432,42 @@ impl UnitOfWork {
             faults
                 .into_result()
                 .err()
-                .map_or_else(|| not_found(object, id), Error::from)
+                .map_or_else(|| not_found(&object, id), Error::from)
         })?;
         self.stage(Some(row), after, Faults::default()).await
+    }
+
+    /// Lets the version of a record rise without another change: what belongs to it changes in this
+    /// commit, so nobody else may change it, or what belongs to it, meanwhile.
+    pub(crate) async fn touch(&mut self, object: &ObjectRef, id: Uuid) -> Result<()> {
+        if self
+            .place(object, id)
+            .is_some_and(|change| change.after.is_some())
+        {
+            return Ok(());
+        }
+        // Whether there is such a record is found out by the reference that leads to it.
+        if let Some(row) = self.row(object, id).await? {
+            let after = row.with_meta(self.next_meta(&row));
+            self.put(object, id, Some(row), Some(after));
+        }
+        Ok(())
+    }
+
+    /// Stages a row that the engine keeps in step with other records, under an id that it is found
+    /// by; `before` is the row as it was read, unless it is new.
+    pub(crate) fn keep_derived<E: Entity>(&mut self, id: Uuid, before: Option<Row>, data: E) {
+        let meta = match &before {
+            Some(row) => self.next_meta(row),
+            None => Meta::first(id, self.stamp()),
+        };
+        let before = match self.place(E::schema(), id) {
+            Some(known) => known.before.clone(),
+            None => before,
+        };
+        self.session.engine().registry().add(E::schema());
+        let after: Row = Arc::new(Record::new(meta, data));
+        self.put(E::schema(), id, before, Some(after));
     }
 
     /// Stages the removal of a record for good.

@@ -141,6 +141,7 @@ pub(crate) trait Settle: Sized {
 
 impl Settle for () {}
 impl Settle for usize {}
+impl Settle for bool {}
 impl<A: Settle, B: Settle> Settle for (A, B) {
     fn settle(self, work: &UnitOfWork) -> Self {
         (self.0.settle(work), self.1.settle(work))

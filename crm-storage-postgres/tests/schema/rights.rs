@@ -45,6 +45,10 @@ async fn rows_are_seen_and_written_by_their_tenant_only() {
         "deals",
         "deal_stage_history",
         "activities",
+        "activity_participants",
+        "activity_templates",
+        "activity_reminders",
+        "activity_roll_ups",
         "audit_events",
     ];
     assert_eq!(tables.len(), objects().len());
