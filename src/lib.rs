@@ -51,9 +51,9 @@ pub mod prelude {
     pub use crm_audit::{AuditEvent, AuditExt, AuditKind};
     pub use crm_core::accounts::{Account, AccountType};
     pub use crm_core::activities::{
-        Activity, ActivityLinks, ActivityList, ActivityParticipant, ActivityReminder, ActivityStatus,
-        ActivityTemplate, ActivityType, AttendanceStatus, Invitee, ReminderStatus, ReminderType,
-        ResponseStatus,
+        Activity, ActivityLinks, ActivityList, ActivityParticipant, ActivityReminder,
+        ActivityStatus, ActivityTemplate, ActivityType, AttendanceStatus, Invitee, ReminderStatus,
+        ReminderType, ResponseStatus,
     };
     pub use crm_core::contacts::{Contact, ContactStatus};
     pub use crm_core::deals::{Deal, DealStageChange, DealStatus, DealType, Priority};

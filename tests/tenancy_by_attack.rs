@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use common::{Populated, body_like, picture, populate, rows_of};
-use crm_engine::engine::NamedRecords;
 use crm_engine::activities::ActivityRollUp;
+use crm_engine::engine::NamedRecords;
 use crm_engine::prelude::*;
 use crm_engine::query::Filter;
 use crm_engine::schema::Lifecycle;
@@ -568,10 +568,19 @@ async fn services_find_nothing_of_another_tenant() {
         .activities()
         .recompute(id)
         .await);
-    let foreign = victim.session.reminders().get(victim.reminder).await.unwrap();
+    let foreign = victim
+        .session
+        .reminders()
+        .get(victim.reminder)
+        .await
+        .unwrap();
     let error = session.reminders().mark_sent(&foreign).await.unwrap_err();
     assert_eq!(error.code(), "not_found");
-    let error = session.reminders().mark_failed(&foreign, "x").await.unwrap_err();
+    let error = session
+        .reminders()
+        .mark_failed(&foreign, "x")
+        .await
+        .unwrap_err();
     assert_eq!(error.code(), "not_found");
 
     same!("by_actor", victim.user, |id| session

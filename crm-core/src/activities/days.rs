@@ -118,13 +118,15 @@ pub fn add_business_hours(from: DateTime<Utc>, hours: u32, zone: TimeZone) -> Da
         at = hour(day, OPENS);
     }
     let per_day = CLOSES - OPENS;
-    // Whole weeks at once, so that a long time is not walked through day by day.
-    let weeks = u64::from(hours / (per_day * 5));
+    // Whole weeks at once, so that a long time is not walked through day by day. The last one is
+    // walked, for a time that ends with a day to end on that day.
+    let weeks = u64::from(hours.saturating_sub(1) / (per_day * 5));
     if let Some(later) = day.checked_add_days(Days::new(weeks * 7)) {
         at = later.and_time(at.time());
         day = later;
     }
-    let mut left = TimeDelta::hours((hours % (per_day * 5)).into());
+    let walked = i64::from(hours) - i64::from(per_day * 5) * i64::try_from(weeks).unwrap_or(0);
+    let mut left = TimeDelta::hours(walked);
     loop {
         let rest = hour(day, CLOSES) - at;
         if left <= rest {
@@ -200,7 +202,11 @@ mod tests {
         let hours = (next - start).num_minutes();
         let left_out = local_date(start, zone) > day;
         assert!(
-            if left_out { hours == 0 } else { (22 * 60..=26 * 60).contains(&hours) },
+            if left_out {
+                hours == 0
+            } else {
+                (22 * 60..=26 * 60).contains(&hours)
+            },
             "{day} in {zone} has {hours} minutes"
         );
     }

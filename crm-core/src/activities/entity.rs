@@ -272,4 +272,3 @@ fn check_activity(activity: &Activity, faults: &mut Faults) {
         );
     }
 }
-

@@ -249,8 +249,8 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::activities::ActivityType;
     use crate::accounts::Account;
+    use crate::activities::ActivityType;
     use crate::record::{Actor, Stamp};
     use crate::schema::{Meta, Registry};
     use crate::value::TextValue;
@@ -260,7 +260,10 @@ mod tests {
         let filter = list.filter(activity.owner_id, now, zone).unwrap();
         let condition =
             Condition::bind(&filter.into_filter(), Activity::schema(), &registry).unwrap();
-        let stamp = Stamp { at: now, by: Actor::System };
+        let stamp = Stamp {
+            at: now,
+            by: Actor::System,
+        };
         let record = Record::new(Meta::first(Uuid::from_u128(1), stamp), activity.clone());
         condition.matches(&record, &|_, _| None)
     }

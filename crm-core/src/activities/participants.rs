@@ -206,8 +206,16 @@ fn check_participant(participant: &ActivityParticipant, faults: &mut Faults) {
     let kind = participant.participant_type;
     let is_external = kind == ParticipantType::External;
     for (field, is_there, belongs) in [
-        ("user_id", participant.user_id.is_some(), kind == ParticipantType::User),
-        ("contact_id", participant.contact_id.is_some(), kind == ParticipantType::Contact),
+        (
+            "user_id",
+            participant.user_id.is_some(),
+            kind == ParticipantType::User,
+        ),
+        (
+            "contact_id",
+            participant.contact_id.is_some(),
+            kind == ParticipantType::Contact,
+        ),
         ("email", participant.email.is_some(), is_external),
         ("name", participant.name.is_some(), is_external),
     ] {
@@ -215,7 +223,11 @@ fn check_participant(participant: &ActivityParticipant, faults: &mut Faults) {
             faults.add(field, codes::REQUIRED, "this type of participant needs it");
         }
         if is_there && !belongs {
-            faults.add(field, codes::INCONSISTENT, "this type of participant has none");
+            faults.add(
+                field,
+                codes::INCONSISTENT,
+                "this type of participant has none",
+            );
         }
     }
 }
@@ -372,9 +384,11 @@ impl Records<'_, Activity> {
         let registry = self.workspace.session().engine().registry();
         let filter = ActivityParticipant::ACTIVITY_ID.eq(activity).into_filter();
         let schema = ActivityParticipant::schema();
-        let condition =
-            Condition::not_deleted().and(Condition::bind(&filter, schema, registry)?);
-        let rows = self.workspace.select(&Query::new(schema, condition)).await?;
+        let condition = Condition::not_deleted().and(Condition::bind(&filter, schema, registry)?);
+        let rows = self
+            .workspace
+            .select(&Query::new(schema, condition))
+            .await?;
         Ok(rows.into_iter().filter_map(Record::from_row).collect())
     }
 }

@@ -154,13 +154,21 @@ fn check_reminder(reminder: &ActivityReminder, faults: &mut Faults) {
     let is_refused = faults.has("recipient_id") || faults.has("recipient_email");
     if reminder.recipient_id.is_none() && reminder.recipient_email.is_none() && !is_refused {
         for field in ["recipient_id", "recipient_email"] {
-            faults.add(field, codes::REQUIRED, "a reminder needs a user or an e-mail address");
+            faults.add(
+                field,
+                codes::REQUIRED,
+                "a reminder needs a user or an e-mail address",
+            );
         }
     }
 }
 
 /// When an activity is to be reminded of, where its whole days begin in `zone`.
-fn reminder_time(activity: &Activity, offset_minutes: u32, zone: TimeZone) -> Option<DateTime<Utc>> {
+fn reminder_time(
+    activity: &Activity,
+    offset_minutes: u32,
+    zone: TimeZone,
+) -> Option<DateTime<Utc>> {
     let moment = activity.moment()?;
     let begins = if activity.is_all_day {
         start_of_day(moment.date_naive(), zone)
@@ -258,7 +266,9 @@ impl WriteRule for ReminderRules {
         let is_deleted = write.deletes();
         let Some(activity) = work.lookup(activity_id).await? else {
             if !is_deleted {
-                write.faults().push(FieldError::missing_record("activity_id"));
+                write
+                    .faults()
+                    .push(FieldError::missing_record("activity_id"));
             }
             return Ok(());
         };
@@ -332,8 +342,14 @@ pub(super) async fn follow_activities(work: &mut UnitOfWork) -> Result<()> {
         if change.object() != Activity::schema() {
             continue;
         }
-        let before = change.before().cloned().and_then(Record::<Activity>::from_row);
-        let after = change.after().cloned().and_then(Record::<Activity>::from_row);
+        let before = change
+            .before()
+            .cloned()
+            .and_then(Record::<Activity>::from_row);
+        let after = change
+            .after()
+            .cloned()
+            .and_then(Record::<Activity>::from_row);
         // What is deleted takes its reminders along.
         let Some(after) = after.filter(|after| after.deleted_at.is_none()) else {
             continue;
@@ -385,7 +401,10 @@ async fn reminders_of(work: &UnitOfWork, stored: Vec<Value>) -> Result<Reminders
             .cloned(),
     );
     let mut all = Reminders::new();
-    for reminder in rows.into_iter().filter_map(Record::<ActivityReminder>::from_row) {
+    for reminder in rows
+        .into_iter()
+        .filter_map(Record::<ActivityReminder>::from_row)
+    {
         all.entry(reminder.activity_id).or_default().push(reminder);
     }
     Ok(all)
@@ -484,15 +503,23 @@ impl Records<'_, ActivityReminder> {
             .eq(ReminderStatus::Pending)
             .and(ActivityReminder::REMINDER_TIME.le(now))
             .and(free);
-        let condition = Condition::not_deleted()
-            .and(Condition::not_archived())
-            .and(Condition::bind(&due.into_filter(), schema, engine.registry())?);
+        let condition =
+            Condition::not_deleted()
+                .and(Condition::not_archived())
+                .and(Condition::bind(
+                    &due.into_filter(),
+                    schema,
+                    engine.registry(),
+                )?);
         let sort = place(ActivityReminder::REMINDER_TIME).map(|index| SortKey {
             index,
             descending: false,
         });
         let assign = [
-            (place(ActivityReminder::CLAIMED_UNTIL), Value::Timestamp(until)),
+            (
+                place(ActivityReminder::CLAIMED_UNTIL),
+                Value::Timestamp(until),
+            ),
             (place(ActivityReminder::CLAIMED_BY), Value::Text(worker)),
             (
                 place(ActivityReminder::CLAIM_TOKEN),
@@ -587,7 +614,9 @@ fn check_claim(until: Option<DateTime<Utc>>, worker: &str) -> Result<(DateTime<U
         .and_then(|index| ActivityReminder::schema().fields().get(index));
     if worker.is_empty() {
         faults.add("worker", codes::BLANK, "must not be blank");
-    } else if let Some(Err(fault)) = name.map(|name| name.check(&crate::schema::ValueRef::Text(worker))) {
+    } else if let Some(Err(fault)) =
+        name.map(|name| name.check(&crate::schema::ValueRef::Text(worker)))
+    {
         faults.push(FieldError {
             path: "worker".to_owned(),
             ..fault
@@ -632,9 +661,17 @@ mod tests {
         let activity = Activity {
             scheduled_at: moment,
             status,
-            ..Activity::new(ActivityType::Meeting, "Meet", account, Id::new(Uuid::from_u128(2)))
+            ..Activity::new(
+                ActivityType::Meeting,
+                "Meet",
+                account,
+                Id::new(Uuid::from_u128(2)),
+            )
         };
-        let stamp = Stamp { at: at(0), by: Actor::System };
+        let stamp = Stamp {
+            at: at(0),
+            by: Actor::System,
+        };
         Record::new(Meta::first(Uuid::from_u128(3), stamp), activity)
     }
 
@@ -676,7 +713,10 @@ mod tests {
 
     #[test]
     fn whole_days_begin_where_people_live() {
-        let mut activity = meeting(Some("2026-03-02T00:00:00Z".parse().unwrap()), ActivityStatus::Planned);
+        let mut activity = meeting(
+            Some("2026-03-02T00:00:00Z".parse().unwrap()),
+            ActivityStatus::Planned,
+        );
         activity.data.is_all_day = true;
         let zone = TimeZone::parse("America/New_York").unwrap();
         let time = reminder_time(&activity, 60, zone).unwrap();
@@ -686,7 +726,11 @@ mod tests {
     #[test]
     fn pauses_grow_and_end() {
         let pauses: Vec<_> = (1..=ATTEMPTS).map(retry_after).collect();
-        assert!(pauses.windows(2).all(|two| two[1].is_none() || two[0] < two[1]));
+        assert!(
+            pauses
+                .windows(2)
+                .all(|two| two[1].is_none() || two[0] < two[1])
+        );
         assert_eq!(pauses.last(), Some(&None));
     }
 }

@@ -258,11 +258,7 @@ fn differences(work: &UnitOfWork) -> Differences {
 }
 
 /// Counts what one activity says after a change and no more says.
-fn count(
-    all: &mut Linked,
-    before: Option<&Record<Activity>>,
-    after: Option<&Record<Activity>>,
-) {
+fn count(all: &mut Linked, before: Option<&Record<Activity>>, after: Option<&Record<Activity>>) {
     let said = before.map(Contribution::of).unwrap_or_default();
     let says = after.map(Contribution::of).unwrap_or_default();
     let links = |activity: Option<&Record<Activity>>| -> Vec<(&'static ObjectRef, Uuid)> {
@@ -340,20 +336,32 @@ async fn last(
         Some(kind) => completed.and(kind),
         None => completed,
     };
-    let found = first(work, object, id, (filter, true), Activity::COMPLETED_AT, true).await?;
+    let found = first(
+        work,
+        object,
+        id,
+        (filter, true),
+        Activity::COMPLETED_AT,
+        true,
+    )
+    .await?;
     Ok(found.and_then(|activity| activity.completed_at))
 }
 
-async fn next(
-    work: &UnitOfWork,
-    object: &ObjectRef,
-    id: Uuid,
-) -> Result<Option<DateTime<Utc>>> {
+async fn next(work: &UnitOfWork, object: &ObjectRef, id: Uuid) -> Result<Option<DateTime<Utc>>> {
     let begins = is_open().and(Activity::SCHEDULED_AT.is_not_null());
     let is_due = is_open()
         .and(Activity::SCHEDULED_AT.is_null())
         .and(Activity::DUE_DATE.is_not_null());
-    let begins = first(work, object, id, (begins, false), Activity::SCHEDULED_AT, false).await?;
+    let begins = first(
+        work,
+        object,
+        id,
+        (begins, false),
+        Activity::SCHEDULED_AT,
+        false,
+    )
+    .await?;
     let is_due = first(work, object, id, (is_due, false), Activity::DUE_DATE, false).await?;
     let moment = |activity: Option<Arc<Record<Activity>>>| activity.and_then(|it| it.moment());
     Ok(earlier(moment(begins), moment(is_due)))
@@ -375,8 +383,7 @@ async fn first(
     let schema = Activity::schema();
     let registry = work.session().engine().registry();
     let filter = linked.and(filter).into_filter();
-    let mut condition =
-        Condition::not_deleted().and(Condition::bind(&filter, schema, registry)?);
+    let mut condition = Condition::not_deleted().and(Condition::bind(&filter, schema, registry)?);
     if !archived {
         condition = condition.and(Condition::not_archived());
     }

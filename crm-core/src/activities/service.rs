@@ -6,9 +6,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use super::days::{is_over_everywhere, whole_day};
-use super::{
-    Activity, ActivityStatus, RefusedTransition, allowed, reminders, roll_up,
-};
+use super::{Activity, ActivityStatus, RefusedTransition, allowed, reminders, roll_up};
 use crate::Id;
 use crate::engine::{CommitHook, Records, UnitOfWork, Write, WriteRule, in_work};
 use crate::error::{Result, codes};
@@ -85,7 +83,8 @@ impl Records<'_, Activity> {
             if follow_up.moment().is_none() {
                 follow_up.due_date = current.follow_up_date.filter(|date| *date >= now);
             }
-            let completed = finish(work, &current, ActivityStatus::Completed, outcome, true).await?;
+            let completed =
+                finish(work, &current, ActivityStatus::Completed, outcome, true).await?;
             let created = work.activities().create(follow_up).await?;
             let linked = |activity: &mut Activity| activity.follow_up_of = Some(id);
             let created = work.update(created.id, &linked).await?;

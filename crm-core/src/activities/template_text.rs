@@ -45,7 +45,13 @@ pub(super) enum Unrendered {
 fn position(source: &str, offset: usize) -> (usize, usize) {
     let before = source.get(..offset).unwrap_or(source);
     let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    let column = before
+        .rsplit('\n')
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .count()
+        + 1;
     (line, column)
 }
 
@@ -77,15 +83,24 @@ fn check_language(source: &str) -> Result<(), Fault> {
         // `{%+` and `{{-` say what becomes of the space around.
         let trimmed = inner.strip_prefix(['-', '+']).unwrap_or(inner);
         let trimmed = trimmed.strip_suffix('+').unwrap_or(trimmed);
-        let skipped = if trimmed.len() < inner.len() && !inner.starts_with(trimmed) { 1 } else { 0 };
+        let skipped = if trimmed.len() < inner.len() && !inner.starts_with(trimmed) {
+            1
+        } else {
+            0
+        };
         if let Some(found) = outside_quotes(trimmed, &REFUSED) {
             let letter = trimmed.get(found..).and_then(|text| text.chars().next());
             let letter = letter.unwrap_or_default();
-            return fault(inner_at + skipped + found, format!("`{letter}` is not allowed here"));
+            return fault(
+                inner_at + skipped + found,
+                format!("`{letter}` is not allowed here"),
+            );
         }
         if is_block {
             let word = trimmed.trim_start();
-            let word = word.split(|c: char| !c.is_alphanumeric() && c != '_').next();
+            let word = word
+                .split(|c: char| !c.is_alphanumeric() && c != '_')
+                .next();
             let word = word.unwrap_or_default();
             if !BLOCKS.contains(&word) {
                 let known = BLOCKS.join("`, `");
@@ -124,7 +139,11 @@ fn environment() -> Environment<'static> {
     environment.add_filter("trim", |text: &str| text.trim().to_owned());
     environment.add_filter("join", join);
     environment.add_filter("default", |value: Value, other: Value| {
-        if value.is_undefined() || value.is_none() { other } else { value }
+        if value.is_undefined() || value.is_none() {
+            other
+        } else {
+            value
+        }
     });
     // What has no value is nothing, and texts are taken as they are.
     environment.set_formatter(|out, _, value| {
@@ -148,7 +167,10 @@ fn join(list: Value, between: &str) -> Result<String, Error> {
         }
         joined.push_str(&entry.to_string());
         if joined.len() > crate::schema::MULTILINE_LENGTH as usize {
-            return Err(Error::new(ErrorKind::InvalidOperation, "the list is too long"));
+            return Err(Error::new(
+                ErrorKind::InvalidOperation,
+                "the list is too long",
+            ));
         }
     }
     Ok(joined)
@@ -284,8 +306,14 @@ mod tests {
                     {% endif %} on {{ today }}: {{ contact.tags | join(', ') | upper }}";
         assert_eq!(rendered(text).unwrap(), "Call Ada <&> on 2026-02-01: A, B");
         assert_eq!(rendered("[{{ contact.job_title }}]").unwrap(), "[]");
-        assert_eq!(rendered("{{ contact.job_title | default('x') }}").unwrap(), "x");
-        assert_eq!(rendered("{% if account %}{{ account.name }}{% endif %}-").unwrap(), "-");
+        assert_eq!(
+            rendered("{{ contact.job_title | default('x') }}").unwrap(),
+            "x"
+        );
+        assert_eq!(
+            rendered("{% if account %}{{ account.name }}{% endif %}-").unwrap(),
+            "-"
+        );
         assert_eq!(rendered("{{- today -}}").unwrap(), "2026-02-01");
         assert_eq!(rendered("50 % * {x} ~ {# no #}").unwrap(), "50 % * {x} ~ ");
     }
@@ -293,10 +321,18 @@ mod tests {
     #[test]
     fn all_unknown_variables_are_told() {
         let unknown = |names: &[&str]| {
-            Err(Unrendered::Unknown(names.iter().map(|name| (*name).to_owned()).collect()))
+            Err(Unrendered::Unknown(
+                names.iter().map(|name| (*name).to_owned()).collect(),
+            ))
         };
-        assert_eq!(rendered("{{ b }} {{ a.x }} {{ today }}"), unknown(&["a.x", "b"]));
-        assert_eq!(rendered("{% if today %}{% else %}{{ hidden }}{% endif %}"), unknown(&["hidden"]));
+        assert_eq!(
+            rendered("{{ b }} {{ a.x }} {{ today }}"),
+            unknown(&["a.x", "b"])
+        );
+        assert_eq!(
+            rendered("{% if today %}{% else %}{{ hidden }}{% endif %}"),
+            unknown(&["hidden"])
+        );
         assert_eq!(
             rendered("{{ account.name }} {{ account.industry }} {{ contact.first_name }}"),
             unknown(&["account.industry", "account.name"])

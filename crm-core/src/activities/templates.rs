@@ -105,15 +105,25 @@ pub struct ActivityTemplate {
 fn texts(template: &ActivityTemplate) -> Vec<(String, &str)> {
     let mut texts = Vec::new();
     for (field, text) in [
-        (ActivityTemplate::SUBJECT_TEMPLATE.name(), &template.subject_template),
-        (ActivityTemplate::DESCRIPTION_TEMPLATE.name(), &template.description_template),
+        (
+            ActivityTemplate::SUBJECT_TEMPLATE.name(),
+            &template.subject_template,
+        ),
+        (
+            ActivityTemplate::DESCRIPTION_TEMPLATE.name(),
+            &template.description_template,
+        ),
     ] {
         texts.extend(text.as_deref().map(|text| (field.into_owned(), text)));
     }
     let custom = ActivityTemplate::CUSTOM_FIELDS_TEMPLATE.name();
     let members = template.custom_fields_template.as_object();
     for (name, value) in members.into_iter().flatten() {
-        texts.extend(value.as_str().map(|text| (format!("{custom}.{name}"), text)));
+        texts.extend(
+            value
+                .as_str()
+                .map(|text| (format!("{custom}.{name}"), text)),
+        );
     }
     texts
 }
@@ -210,7 +220,9 @@ impl ActivityTemplate {
     /// for no user, such as a job of the host, may use all.
     #[must_use]
     pub fn is_visible_to(&self, actor: Actor) -> bool {
-        self.is_global || actor == Actor::System || (self.owner_id.is_some() && self.owner_id == actor.user())
+        self.is_global
+            || actor == Actor::System
+            || (self.owner_id.is_some() && self.owner_id == actor.user())
     }
 }
 
@@ -315,7 +327,10 @@ async fn context(
     let local = work.now().with_timezone(&owner.timezone.tz());
     let now = local.to_rfc3339_opts(SecondsFormat::Secs, true);
     context.insert(NOW.to_owned(), Json::String(now));
-    context.insert(TODAY.to_owned(), Json::String(local.date_naive().to_string()));
+    context.insert(
+        TODAY.to_owned(),
+        Json::String(local.date_naive().to_string()),
+    );
     for (name, value) in variables {
         if context.contains_key(name) {
             let path = format!("variables.{name}");
@@ -390,8 +405,12 @@ fn refuse(faults: &mut Faults, field: &str, unrendered: Unrendered) {
             faults.push(FieldError::new(field, "unknown_variable", message));
         }
         Unrendered::TooLong => faults.push(
-            FieldError::new(field, codes::TOO_LONG, "the text that comes of it is too long")
-                .with("max_length", i64::from(MULTILINE_LENGTH)),
+            FieldError::new(
+                field,
+                codes::TOO_LONG,
+                "the text that comes of it is too long",
+            )
+            .with("max_length", i64::from(MULTILINE_LENGTH)),
         ),
         Unrendered::Faulty(fault) => faults.push(faulty(field, fault)),
     }

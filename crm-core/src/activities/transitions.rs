@@ -91,11 +91,25 @@ mod tests {
             (S::Scheduled, S::ALL),
             (
                 S::InProgress,
-                &[S::Scheduled, S::InProgress, S::Completed, S::Cancelled, S::NoShow, S::Deferred],
+                &[
+                    S::Scheduled,
+                    S::InProgress,
+                    S::Completed,
+                    S::Cancelled,
+                    S::NoShow,
+                    S::Deferred,
+                ],
             ),
             (
                 S::Deferred,
-                &[S::Planned, S::Scheduled, S::InProgress, S::Completed, S::Cancelled, S::Deferred],
+                &[
+                    S::Planned,
+                    S::Scheduled,
+                    S::InProgress,
+                    S::Completed,
+                    S::Cancelled,
+                    S::Deferred,
+                ],
             ),
             (S::Completed, &[S::Completed, S::Planned, S::Scheduled]),
             (S::Cancelled, &[S::Cancelled, S::Planned, S::Scheduled]),
@@ -103,7 +117,11 @@ mod tests {
         ];
         for (from, targets) in table {
             for to in S::ALL {
-                assert_eq!(allowed(from, *to).is_ok(), targets.contains(to), "{from} to {to}");
+                assert_eq!(
+                    allowed(from, *to).is_ok(),
+                    targets.contains(to),
+                    "{from} to {to}"
+                );
             }
         }
     }
@@ -114,6 +132,9 @@ mod tests {
         let error = Error::from(refused);
         assert_eq!(error.code(), "finished");
         let text = error.to_string();
-        assert!(text.contains("`no_show`") && text.contains("`completed`"), "{text}");
+        assert!(
+            text.contains("`no_show`") && text.contains("`completed`"),
+            "{text}"
+        );
     }
 }
