@@ -226,7 +226,9 @@ async fn an_activity_keeps_its_own_reminder() {
     let eve = w
         .session
         .users()
-        .create(User::new("eve@acme.example".parse().unwrap()))
+        .create(User::new(
+            "eve@acme.example".parse::<EmailAddress>().unwrap(),
+        ))
         .await;
     let eve = eve.unwrap().id;
     let mut activities = w.session.activities();

@@ -245,7 +245,7 @@ impl WriteRule for ReminderRules {
         let Some(after) = write.after::<ActivityReminder>() else {
             return Ok(());
         };
-        let activity_id = after.activity_id;
+        let (now, activity_id) = (work.now(), after.activity_id);
         let before = write.before::<ActivityReminder>();
         let moved = before.is_some_and(|before| before.activity_id != activity_id);
         let stays = before.is_some_and(|before| {
@@ -264,29 +264,30 @@ impl WriteRule for ReminderRules {
             return Ok(());
         }
         let is_deleted = write.deletes();
-        let Some(activity) = work.lookup(activity_id).await? else {
-            if !is_deleted {
-                write
-                    .faults()
-                    .push(FieldError::missing_record("activity_id"));
-            }
+        let activity = work.lookup(activity_id).await?;
+        if !is_deleted && activity.as_ref().is_none_or(|it| it.moment().is_none()) {
+            let fault = match activity {
+                None => FieldError::missing_record("activity_id"),
+                Some(_) => FieldError::new(
+                    "activity_id",
+                    codes::INCONSISTENT,
+                    "the activity has neither a start nor a due date to remind of",
+                ),
+            };
+            write.faults().push(fault);
+            // That there is no time is told by this fault alone.
+            write.edit::<ActivityReminder>(|reminder| reminder.reminder_time = Some(now));
+            return Ok(());
+        }
+        let Some(activity) = activity else {
             return Ok(());
         };
         work.touch(Activity::schema(), activity_id.uuid()).await?;
         if is_deleted {
             return Ok(());
         }
-        if activity.moment().is_none() {
-            write.faults().add(
-                "activity_id",
-                codes::INCONSISTENT,
-                "the activity has neither a start nor a due date to remind of",
-            );
-            return Ok(());
-        }
         let zone = zones(work, std::slice::from_ref(&activity)).await?;
         let zone = zone_of(&zone, &activity);
-        let now = work.now();
         write.edit::<ActivityReminder>(|reminder| {
             *reminder = followed(&activity, reminder, zone, now);
             // One that never had a time says when it would have been.

@@ -231,26 +231,23 @@ fn differences(work: &UnitOfWork) -> Differences {
             count(&mut all.linked, before.as_deref(), after.as_deref());
             continue;
         }
-        if ActivityLinks::filter(object, change.id()).is_none() {
+        let was_deleted = change.before().is_some_and(|row| row.is_deleted());
+        let is_gone = change.after().is_none_or(|row| row.is_deleted());
+        // Most records neither come nor go back.
+        if !(was_deleted || is_gone) || !ActivityLinks::objects().any(|linked| linked == object) {
             continue;
         }
         let key = (object.name().to_owned(), change.id());
-        let was_deleted = change.before().is_some_and(|row| row.is_deleted());
-        match change.after() {
-            None => {
-                all.purged.push(change.id());
-                gone.insert(key);
-            }
-            Some(after) if after.is_deleted() => {
-                gone.insert(key);
-            }
+        if change.after().is_none() {
+            all.purged.push(change.id());
+        }
+        if is_gone {
+            gone.insert(key);
+        } else {
             // What happened to its activities while it was deleted was not written down.
-            Some(_) if was_deleted => {
-                let entry = all.linked.entry(key);
-                let entry = entry.or_insert_with(|| (object.clone(), Difference::default()));
-                entry.1.is_unknown = true;
-            }
-            Some(_) => {}
+            let entry = all.linked.entry(key);
+            let entry = entry.or_insert_with(|| (object.clone(), Difference::default()));
+            entry.1.is_unknown = true;
         }
     }
     all.linked.retain(|key, _| !gone.contains(key));
