@@ -282,6 +282,12 @@ pub(crate) fn body_like(row: &Row) -> Map<String, Json> {
             _ => {}
         }
     }
+    if object.name() == "activity_participant" {
+        // Somebody new.
+        body.insert("participant_type".into(), json!("external"));
+        body.insert("email".into(), json!("somebody.new@fresh.example"));
+        body.insert("name".into(), json!("Fresh"));
+    }
     if object.name() == "deal" {
         body.remove("actual_close_date");
         body.remove("probability");
