@@ -50,6 +50,11 @@ use crm_core::storage::Storage;
 pub mod prelude {
     pub use crm_audit::{AuditEvent, AuditExt, AuditKind};
     pub use crm_core::accounts::{Account, AccountType};
+    pub use crm_core::activities::{
+        Activity, ActivityLinks, ActivityList, ActivityParticipant, ActivityReminder,
+        ActivityStatus, ActivityTemplate, ActivityType, AttendanceStatus, Invitee, ReminderStatus,
+        ReminderType, ResponseStatus,
+    };
     pub use crm_core::activities::{Activity, ActivityLinks, ActivityStatus, ActivityType};
     pub use crm_core::collaboration::{Comment, CommentKind, Follower, Mention};
     pub use crm_core::contacts::{Contact, ContactStatus};

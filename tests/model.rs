@@ -34,6 +34,7 @@ const OBJECTS: [(&str, &[&str]); 6] = [
             "parent_account_id",
             "custom_fields",
             "tags",
+            "last_activity_at",
         ],
     ),
     (
@@ -49,7 +50,13 @@ const OBJECTS: [(&str, &[&str]); 6] = [
     ),
     (
         "contact",
-        &["first_name", "last_name", "email", "account_id"],
+        &[
+            "first_name",
+            "last_name",
+            "email",
+            "account_id",
+            "last_activity_at",
+        ],
     ),
     (
         "deal",
@@ -64,6 +71,7 @@ const OBJECTS: [(&str, &[&str]); 6] = [
             "win_probability",
             "actual_close_date",
             "close_reason",
+            "last_activity_at",
         ],
     ),
     ("pipeline", &["name", "is_default"]),
@@ -416,8 +424,27 @@ impl Draft {
         Ok(())
     }
 
+    /// What the records know of the activities that were completed.
+    fn roll_up(&mut self) {
+        for (object, link) in [
+            ("account", "account_id"),
+            ("contact", "contact_id"),
+            ("deal", "deal_id"),
+        ] {
+            let records: Vec<Uuid> = self.now.live(object).map(|(id, _)| id).collect();
+            for id in records {
+                let linked = self.now.live("activity");
+                let linked = linked.filter(|(_, activity)| activity.id(link) == Some(id));
+                let completed = linked.filter_map(|(_, it)| it.fields["completed_at"].as_str());
+                let last = completed.max().map(ToOwned::to_owned);
+                self.set((object, id), "last_activity_at", json!(last));
+            }
+        }
+    }
+
     /// What the storage checks, and the versions that it then has.
     fn commit(mut self) -> std::result::Result<World, &'static str> {
+        self.roll_up();
         let mut values = BTreeSet::new();
         for object in ["contact", "pipeline", "pipeline_stage"] {
             for (_, item) in self.now.live(object) {

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use common::{Populated, body_like, picture, populate, rows_of};
+use crm_engine::activities::ActivityRollUp;
 use crm_engine::engine::NamedRecords;
 use crm_engine::hierarchy::RollUp;
 use crm_engine::merging::{Merge, MergeLink};
@@ -349,6 +350,10 @@ async fn typed_operations_find_nothing_of_another_tenant() {
         Mention,
         Follower,
         crm_engine::activities::ActivitySeries,
+        ActivityParticipant,
+        ActivityTemplate,
+        ActivityReminder,
+        ActivityRollUp,
         AuditEvent,
         Merge,
         MergeLink,
@@ -557,6 +562,84 @@ async fn services_find_nothing_of_another_tenant() {
         .activities()
         .defer(id)
         .await);
+
+    same!("reopen", victim.activity, |id| session
+        .activities()
+        .reopen(id)
+        .await);
+    let follow_up = Activity::new(ActivityType::Task, "x", own.deal, own.user);
+    same!("complete_with_follow_up", victim.activity, |id| session
+        .activities()
+        .complete_with_follow_up(id, None, follow_up.clone())
+        .await);
+    same!("follow_ups", victim.activity, |id| session
+        .activities()
+        .follow_ups(id)
+        .await);
+    same!("invite to", victim.activity, |id| session
+        .activities()
+        .invite(id, own.user, None)
+        .await);
+    same!("invite a user", victim.user, |id| session
+        .activities()
+        .invite(own.activity, id, None)
+        .await);
+    same!("invite a contact", victim.contact, |id| session
+        .activities()
+        .invite(own.activity, id, None)
+        .await);
+    same!("respond", victim.participant, |id| session
+        .activities()
+        .respond(id, ResponseStatus::Accepted)
+        .await);
+    same!("attend", victim.participant, |id| session
+        .activities()
+        .attend(id, AttendanceStatus::Attending)
+        .await);
+    same!("remove_participant", victim.participant, |id| session
+        .activities()
+        .remove_participant(id)
+        .await);
+    same!("participants", victim.activity, |id| session
+        .activities()
+        .participants(id)
+        .await);
+    let variables = Map::new();
+    same!("from_template", victim.template, |id| session
+        .activities()
+        .from_template(id, own.deal, &variables)
+        .await);
+    same!("from_template with a deal", victim.deal, |id| session
+        .activities()
+        .from_template(own.template, id, &variables)
+        .await);
+    same!("list", victim.user, |id| session
+        .activities()
+        .list(id, ActivityList::Today, 10, None)
+        .await);
+    same!("list_counts", victim.user, |id| session
+        .activities()
+        .list_counts(id, 7)
+        .await
+        .map(|counts| counts.today));
+    same!("recompute", victim.account, |id| session
+        .activities()
+        .recompute(id)
+        .await);
+    let foreign = victim
+        .session
+        .reminders()
+        .get(victim.reminder)
+        .await
+        .unwrap();
+    let error = session.reminders().mark_sent(&foreign).await.unwrap_err();
+    assert_eq!(error.code(), "not_found");
+    let error = session
+        .reminders()
+        .mark_failed(&foreign, "x")
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), "not_found");
 
     same!("by_actor", victim.user, |id| session
         .audit()

@@ -82,6 +82,10 @@ pub fn objects() -> Vec<schema::ObjectRef> {
         collaboration::Follower::schema(),
         merging::Merge::schema(),
         merging::MergeLink::schema(),
+        activities::ActivityParticipant::schema(),
+        activities::ActivityTemplate::schema(),
+        activities::ActivityReminder::schema(),
+        activities::ActivityRollUp::schema(),
     ]
     .map(Clone::clone)
     .to_vec()
@@ -107,6 +111,9 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
         std::sync::Arc::new(activities::ActivityRules),
         std::sync::Arc::new(collaboration::CommentRules),
         std::sync::Arc::new(activities::OccurrenceRules),
+        std::sync::Arc::new(activities::ParticipantRules),
+        std::sync::Arc::new(activities::TemplateRules),
+        std::sync::Arc::new(activities::ReminderRules),
     ]
 }
 
@@ -114,6 +121,7 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
 fn commit_hooks() -> Vec<std::sync::Arc<dyn engine::CommitHook>> {
     vec![
         std::sync::Arc::new(contacts::AffiliationStep),
+        std::sync::Arc::new(activities::ActivityHook),
         std::sync::Arc::new(merging::MergeHistory),
     ]
 }

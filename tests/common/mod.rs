@@ -77,6 +77,9 @@ pub(crate) struct Populated {
     pub(crate) deal: Id<Deal>,
     pub(crate) won_deal: Id<Deal>,
     pub(crate) activity: Id<Activity>,
+    pub(crate) participant: Id<ActivityParticipant>,
+    pub(crate) template: Id<ActivityTemplate>,
+    pub(crate) reminder: Id<ActivityReminder>,
 }
 
 /// Fills a new tenant.
@@ -214,6 +217,26 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
         .create(ActivitySeries::new(review, weekly, monday))
         .await
         .unwrap();
+    let meeting = Activity {
+        scheduled_at: Some("2100-01-01T10:00:00Z".parse().unwrap()),
+        ..Activity::new(ActivityType::Meeting, "Kick off", deal.id, user.id)
+    };
+    let meeting = session.activities().create(meeting).await.unwrap();
+    let participant = session
+        .activities()
+        .invite(meeting.id, contact.id, Some("guest"))
+        .await
+        .unwrap();
+    let reminder = ActivityReminder {
+        recipient_id: Some(user.id),
+        ..ActivityReminder::new(meeting.id, ReminderType::Email, 30_u32)
+    };
+    let reminder = session.reminders().create(reminder).await.unwrap();
+    let template = ActivityTemplate {
+        subject_template: Some("Ask about {{ deal.name }}".into()),
+        ..ActivityTemplate::new("First call", ActivityType::Call)
+    };
+    let template = session.activity_templates().create(template).await.unwrap();
     let property = Property {
         seller_id: Some(account.id),
         ..Property::new("B-17")
@@ -253,6 +276,9 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
         deal: deal.id,
         won_deal: won.id,
         activity: activity.id,
+        participant: participant.id,
+        template: template.id,
+        reminder: reminder.id,
         onboarded,
         session,
     }
@@ -322,6 +348,12 @@ pub(crate) fn body_like(row: &Row) -> Map<String, Json> {
         // Another one of the same person, which does not count.
         body.insert("contact_id".into(), row.get("contact_id").to_json());
         body.insert("is_active".into(), json!(false));
+    }
+    if object.name() == "activity_participant" {
+        // Somebody new.
+        body.insert("participant_type".into(), json!("external"));
+        body.insert("email".into(), json!("somebody.new@fresh.example"));
+        body.insert("name".into(), json!("Fresh"));
     }
     if object.name() == "deal" {
         body.remove("actual_close_date");
@@ -432,6 +464,9 @@ async fn rebuilt(
         Follower,
         Merge,
         ActivitySeries,
+        ActivityParticipant,
+        ActivityTemplate,
+        ActivityReminder,
         Property,
     );
     panic!("the object {object} is not known to this test: add it above");

@@ -402,7 +402,7 @@ async fn ensure_no_cycle(
         if level.is_empty() {
             // One that is not there is told by the reference check.
             if let Some(contact) = work.lookup(contact).await? {
-                work.touch(contact);
+                work.touch_row(contact);
             }
             return Ok(());
         }

@@ -111,6 +111,12 @@ pub struct Deal {
     /// When it entered its stage.
     #[field(read_only)]
     pub stage_entered_at: Option<DateTime<Utc>>,
+    /// When something was last done with it.
+    #[field(read_only, indexed)]
+    pub last_activity_at: Option<DateTime<Utc>>,
+    /// When something is planned next.
+    #[field(read_only)]
+    pub next_activity_at: Option<DateTime<Utc>>,
     /// Values of the tenant's own fields.
     #[field(default = json!({}))]
     pub custom_fields: Json,

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::{Engine, NamedRecords, Records, RequestContext, UnitOfWork, Workspace};
 use crate::Id;
 use crate::accounts::Account;
-use crate::activities::Activity;
-use crate::activities::{Activity, ActivitySeries};
+use crate::activities::{
+    Activity, ActivityParticipant, ActivityReminder, ActivitySeries, ActivityTemplate,
+};
 use crate::collaboration::{Comment, Follower, Mention};
 use crate::contacts::Contact;
 use crate::deals::Deal;
@@ -155,6 +156,12 @@ entry_points! {
     followers -> Follower;
     /// The series of activities and, through them, their occurrences.
     activity_series -> ActivitySeries;
+    /// The people who take part in activities.
+    participants -> ActivityParticipant;
+    /// The templates that activities are made from.
+    activity_templates -> ActivityTemplate;
+    /// The reminders of activities, and the claims of the workers that send them.
+    reminders -> ActivityReminder;
     /// The users of the tenant.
     users -> User;
     /// The teams and their members.

@@ -503,11 +503,43 @@ impl UnitOfWork {
 
     /// Gives a record a new version without changing it, so that whoever relies on it meanwhile has
     /// a conflict: for what belongs to the record but is stored beside it.
-    pub(crate) fn touch(&mut self, row: Row) {
+    pub(crate) fn touch_row(&mut self, row: Row) {
         if self.place(row.object(), row.id()).is_none() {
             let after = row.with_meta(self.next_meta(&row));
             self.put(&row.object().clone(), row.id(), Some(row), Some(after));
         }
+    }
+
+    /// Lets the version of a record rise without another change: what belongs to it changes in this
+    /// commit, so nobody else may change it, or what belongs to it, meanwhile.
+    pub(crate) async fn touch(&mut self, object: &ObjectRef, id: Uuid) -> Result<()> {
+        if self
+            .place(object, id)
+            .is_some_and(|change| change.after.is_some())
+        {
+            return Ok(());
+        }
+        // Whether there is such a record is found out by the reference that leads to it.
+        if let Some(row) = self.row(object, id).await? {
+            self.touch_row(row);
+        }
+        Ok(())
+    }
+
+    /// Stages a row that the engine keeps in step with other records, under an id that it is found
+    /// by; `before` is the row as it was read, unless it is new.
+    pub(crate) fn keep_derived<E: Entity>(&mut self, id: Uuid, before: Option<Row>, data: E) {
+        let meta = match &before {
+            Some(row) => self.next_meta(row),
+            None => Meta::first(id, self.stamp()),
+        };
+        let before = match self.place(E::schema(), id) {
+            Some(known) => known.before.clone(),
+            None => before,
+        };
+        self.session.engine().registry().add(E::schema());
+        let after: Row = Arc::new(Record::new(meta, data));
+        self.put(E::schema(), id, before, Some(after));
     }
 
     /// Stages the removal of a record for good.

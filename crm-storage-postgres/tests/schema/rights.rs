@@ -51,6 +51,10 @@ async fn rows_are_seen_and_written_by_their_tenant_only() {
         "followers",
         "merges",
         "merge_links",
+        "activity_participants",
+        "activity_templates",
+        "activity_reminders",
+        "activity_roll_ups",
         "audit_events",
     ];
     assert_eq!(tables.len(), objects().len());
