@@ -10,7 +10,8 @@
 //! - [`storage`]: what a backend must do;
 //! - [`engine`]: sessions and units of work;
 //! - the domain: [`tenancy`], [`identity`], [`accounts`], [`contacts`], [`leads`], [`pipelines`],
-//!   [`deals`], [`activities`].
+//!   [`deals`], [`activities`];
+//! - [`exports`]: who took which data out.
 
 // The derive writes paths that begin with `::crm_core`, also inside this crate.
 extern crate self as crm_core;
@@ -21,6 +22,7 @@ pub mod contacts;
 pub mod deals;
 pub mod engine;
 pub mod error;
+pub mod exports;
 mod id;
 pub mod identity;
 pub mod leads;
@@ -65,6 +67,7 @@ pub fn objects() -> Vec<schema::ObjectRef> {
         deals::DealStageChange::schema(),
         leads::Lead::schema(),
         activities::Activity::schema(),
+        exports::ExportJob::schema(),
     ]
     .map(Clone::clone)
     .to_vec()
@@ -83,6 +86,7 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
         std::sync::Arc::new(pipelines::StageRules),
         std::sync::Arc::new(deals::DealRules),
         std::sync::Arc::new(activities::ActivityRules),
+        std::sync::Arc::new(exports::ExportRules),
     ]
 }
 

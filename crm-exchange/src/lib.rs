@@ -1,2 +1,6 @@
 //! Data in and out of the CRM engine: files of rows (CSV, XLSX, JSON lines), calendars and address
 //! cards, and whole tenants.
+
+pub mod export;
+mod secret;
+pub mod spreadsheet;

@@ -3,6 +3,7 @@
 DROP TABLE
     "crm"."member_values",
     "crm"."audit_events",
+    "crm"."export_jobs",
     "crm"."activities",
     "crm"."leads",
     "crm"."deal_stage_history",

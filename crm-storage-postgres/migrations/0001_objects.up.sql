@@ -1019,6 +1019,47 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."activities" TO "crm_app";
 CREATE POLICY "search" ON "crm"."activities" FOR SELECT TO "crm_search" USING (true);
 GRANT SELECT ("tenant_id", "id", "deleted_at", "tags", "search_vector") ON "crm"."activities" TO "crm_search";
 
+CREATE TABLE "crm"."export_jobs" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "object" varchar(100) COLLATE "C" NOT NULL,
+    "format" varchar(50) COLLATE "C" NOT NULL,
+    "query" jsonb NOT NULL,
+    "columns" jsonb NOT NULL,
+    "has_personal" boolean NOT NULL,
+    "file_name" varchar(255) COLLATE "C",
+    "status" varchar(50) COLLATE "C" NOT NULL,
+    "rows" bigint NOT NULL,
+    "error_code" varchar(100) COLLATE "C",
+    "started_at" timestamptz,
+    "completed_at" timestamptz,
+    CONSTRAINT "export_jobs_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "export_jobs_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "export_jobs_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "export_jobs_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "export_jobs_format_check" CHECK ("format" IN ('csv', 'xlsx', 'json_lines', 'tenant')),
+    CONSTRAINT "export_jobs_status_check" CHECK ("status" IN ('pending', 'processing', 'completed', 'failed', 'cancelled')),
+    CONSTRAINT "export_jobs_rows_check" CHECK ("rows" >= 0)
+);
+CREATE INDEX "export_jobs_created_at_id_idx" ON "crm"."export_jobs" ("tenant_id", "created_at", "id");
+CREATE INDEX "export_jobs_updated_at_id_idx" ON "crm"."export_jobs" ("tenant_id", "updated_at", "id");
+CREATE INDEX "export_jobs_object_id_idx" ON "crm"."export_jobs" ("tenant_id", "object", "id");
+CREATE INDEX "export_jobs_status_idx" ON "crm"."export_jobs" ("tenant_id", "status");
+ALTER TABLE "crm"."export_jobs" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."export_jobs"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."export_jobs" TO "crm_app";
+
 CREATE TABLE "crm"."audit_events" (
     "tenant_id" uuid NOT NULL,
     "id" uuid NOT NULL,

@@ -13,6 +13,7 @@ pub(crate) mod backend;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crm_engine::exports::{ExportFormat, ExportJob};
 use crm_engine::prelude::*;
 use crm_engine::schema::{FieldType, Lifecycle, ObjectRef, Row};
 use crm_engine::tenancy::{ConfigValue, Onboarded, TenantConfiguration};
@@ -180,6 +181,11 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
             "greeting",
             &json!({"text": "hello"}),
         )
+        .await
+        .unwrap();
+    session
+        .exports()
+        .create(ExportJob::new("contact", ExportFormat::Csv))
         .await
         .unwrap();
     Populated {
@@ -356,6 +362,7 @@ async fn rebuilt(
         PipelineStage,
         Deal,
         Activity,
+        ExportJob,
         Property,
     );
     panic!("the object {object} is not known to this test: add it above");

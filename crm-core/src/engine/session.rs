@@ -9,6 +9,7 @@ use crate::activities::Activity;
 use crate::contacts::Contact;
 use crate::deals::Deal;
 use crate::error::{Error, Result};
+use crate::exports::ExportJob;
 use crate::identity::{Team, User};
 use crate::leads::Lead;
 use crate::pipelines::Pipeline;
@@ -138,6 +139,8 @@ entry_points! {
     deals -> Deal;
     /// The activities: calls, meetings, tasks.
     activities -> Activity;
+    /// The exports: who took which data out.
+    exports -> ExportJob;
     /// The users of the tenant.
     users -> User;
     /// The teams and their members.
