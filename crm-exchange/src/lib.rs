@@ -4,3 +4,4 @@
 pub mod export;
 mod secret;
 pub mod spreadsheet;
+pub mod tenant;
