@@ -78,13 +78,15 @@ mod tests {
     proptest! {
         #[test]
         fn taking_off_gives_back_every_text(text in "['=+@\\-\t\r\n＝a]{0,4}.{0,20}") {
-            prop_assert_eq!(undefuse(&defuse(&text)), text.as_str());
-            prop_assert!(!defuse(&text).chars().next().is_some_and(begins_formula));
+            let cell = defuse(&text);
+            prop_assert_eq!(undefuse(&cell), text.as_str());
+            prop_assert!(!cell.chars().next().is_some_and(begins_formula));
         }
 
         #[test]
         fn other_texts_stay_as_they_are(text in "[a-z0-9]'?[=+a-z]{0,9}") {
-            prop_assert_eq!(defuse(&text), text.as_str());
+            let cell = defuse(&text);
+            prop_assert_eq!(&*cell, text.as_str());
             prop_assert_eq!(undefuse(&text), text.as_str());
         }
     }

@@ -34,9 +34,9 @@ impl Related {
                 };
                 let ids = wanted.entry(hop.target.name().to_owned()).or_default();
                 for row in page {
-                    let before = column.hops.iter().take(step);
-                    let row = before.fold(Some(row.clone()), |row, hop| {
-                        related.row(&hop.target, row?.value(hop.field).as_uuid()?)
+                    let mut before = column.hops.iter().take(step);
+                    let row = before.try_fold(row.clone(), |row, hop| {
+                        related.row(&hop.target, row.value(hop.field).as_uuid()?)
                     });
                     let id = row.and_then(|row| row.value(hop.field).as_uuid());
                     ids.extend(id.filter(|id| !related.knows(&hop.target, *id)));
