@@ -123,7 +123,7 @@ async fn scene(crm: &Crm) -> common::Populated {
     session
         .users()
         .update(acme.onboarded.admin, |user| {
-            user.job_title = Some("Chief".into())
+            user.job_title = Some("Chief".into());
         })
         .await
         .unwrap();
@@ -438,7 +438,7 @@ async fn hostile_files_are_refused_and_nothing_is_written() {
         (
             "record",
             of("user", |json, _| {
-                json["values"]["password_hash"] = json!("x")
+                json["values"]["password_hash"] = json!("x");
             }),
         ),
         (
@@ -462,7 +462,7 @@ async fn hostile_files_are_refused_and_nothing_is_written() {
     }
     // The id of another tenant's record becomes one that nothing has.
     let dangling = of("deal", |json, other| {
-        json["values"]["account_id"] = json!(other)
+        json["values"]["account_id"] = json!(other);
     });
     let import = TenantImport::new("Evil", "evil");
     let error = import
