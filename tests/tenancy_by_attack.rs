@@ -357,6 +357,7 @@ async fn typed_operations_find_nothing_of_another_tenant() {
         AuditEvent,
         Merge,
         MergeLink,
+        crm_engine::exports::ExportJob,
         common::Property,
     );
     assert!(targets.is_empty(), "not attacked: {:?}", targets.keys());

@@ -14,6 +14,7 @@
 //! - [`merging`]: several records of any object become one, and can become several again.
 //!   [`deals`], [`activities`], [`territories`], and [`hierarchy`] for all that forms trees.
 //!   [`deals`], [`activities`], [`privacy`].
+//! - [`exports`]: who took which data out.
 
 // The derive writes paths that begin with `::crm_core`, also inside this crate.
 extern crate self as crm_core;
@@ -25,6 +26,7 @@ pub mod contacts;
 pub mod deals;
 pub mod engine;
 pub mod error;
+pub mod exports;
 pub mod hierarchy;
 mod id;
 pub mod identity;
@@ -86,6 +88,7 @@ pub fn objects() -> Vec<schema::ObjectRef> {
         activities::ActivityTemplate::schema(),
         activities::ActivityReminder::schema(),
         activities::ActivityRollUp::schema(),
+        exports::ExportJob::schema(),
     ]
     .map(Clone::clone)
     .to_vec()
@@ -114,6 +117,7 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
         std::sync::Arc::new(activities::ParticipantRules),
         std::sync::Arc::new(activities::TemplateRules),
         std::sync::Arc::new(activities::ReminderRules),
+        std::sync::Arc::new(exports::ExportRules),
     ]
 }
 

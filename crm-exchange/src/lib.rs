@@ -4,3 +4,7 @@
 pub mod calendar;
 /// Address cards (vCard) of contacts.
 pub mod card;
+pub mod export;
+mod secret;
+pub mod spreadsheet;
+pub mod tenant;

@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crm_engine::activities::{ActivitySeries, LocalDateTime, Recurrence};
 use crm_engine::contacts::{ContactAffiliation, ContactRelationship, RelationshipType};
 use crm_engine::merging::{Choices, Merge};
+use crm_engine::exports::{ExportFormat, ExportJob};
 use crm_engine::prelude::*;
 use crm_engine::privacy::{Consent, ConsentEvidence, Grant};
 use crm_engine::schema::{FieldType, Lifecycle, ObjectRef, Row};
@@ -264,6 +265,9 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
     session
         .followers()
         .follow(contact.id, user.id)
+    session
+        .exports()
+        .create(ExportJob::new("contact", ExportFormat::Csv))
         .await
         .unwrap();
     Populated {
@@ -467,6 +471,7 @@ async fn rebuilt(
         ActivityParticipant,
         ActivityTemplate,
         ActivityReminder,
+        ExportJob,
         Property,
     );
     panic!("the object {object} is not known to this test: add it above");

@@ -12,6 +12,7 @@ use crate::collaboration::{Comment, Follower, Mention};
 use crate::contacts::Contact;
 use crate::deals::Deal;
 use crate::error::{Error, Result};
+use crate::exports::ExportJob;
 use crate::identity::{Team, User};
 use crate::leads::Lead;
 use crate::merging::Merge;
@@ -162,6 +163,8 @@ entry_points! {
     activity_templates -> ActivityTemplate;
     /// The reminders of activities, and the claims of the workers that send them.
     reminders -> ActivityReminder;
+    /// The exports: who took which data out.
+    exports -> ExportJob;
     /// The users of the tenant.
     users -> User;
     /// The teams and their members.

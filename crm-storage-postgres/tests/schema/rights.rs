@@ -55,6 +55,7 @@ async fn rows_are_seen_and_written_by_their_tenant_only() {
         "activity_templates",
         "activity_reminders",
         "activity_roll_ups",
+        "export_jobs",
         "audit_events",
     ];
     assert_eq!(tables.len(), objects().len());
