@@ -55,7 +55,6 @@ pub mod prelude {
         ActivityStatus, ActivityTemplate, ActivityType, AttendanceStatus, Invitee, ReminderStatus,
         ReminderType, ResponseStatus,
     };
-    pub use crm_core::activities::{Activity, ActivityLinks, ActivityStatus, ActivityType};
     pub use crm_core::collaboration::{Comment, CommentKind, Follower, Mention};
     pub use crm_core::contacts::{Contact, ContactStatus};
     pub use crm_core::deals::{Deal, DealStageChange, DealStatus, DealType, Priority};

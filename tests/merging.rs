@@ -500,7 +500,7 @@ async fn fields_follow_their_rules() {
     let ada = Contact {
         phone: Some("+1 650 253 0000".parse().unwrap()),
         description: Some("Met in Oslo".into()),
-        social_profiles: json!({"x": "ada"}),
+        custom_fields: json!({"x": "ada"}),
         tags: vec!["vip".into(), "math".into()],
         mailing_address: Some(Address {
             city: Some("London".into()),
@@ -513,7 +513,7 @@ async fn fields_follow_their_rules() {
         email: Some("ada@analytical.example".parse().unwrap()),
         phone: Some("+1 415 555 2671".parse().unwrap()),
         description: Some("Likes tea".into()),
-        social_profiles: json!({"x": "other", "y": {"z": 1}}),
+        custom_fields: json!({"x": "other", "y": {"z": 1}}),
         tags: vec!["math".into(), "tea".into()],
         mailing_address: Some(Address {
             street: Some("12 St James's Square".into()),
@@ -544,7 +544,7 @@ async fn fields_follow_their_rules() {
     assert_eq!(one.name.full_name().as_deref(), Some("Ada Byron"));
     assert!(one.preferences.do_not_call && !one.preferences.do_not_email);
     assert_eq!(one.description.as_deref(), Some("Met in Oslo\n\nLikes tea"));
-    assert_eq!(one.social_profiles, json!({"x": "ada", "y": {"z": 1}}));
+    assert_eq!(one.custom_fields, json!({"x": "ada", "y": {"z": 1}}));
     assert_eq!(one.tags, ["vip", "math", "tea"]);
     assert_eq!(one.phone.as_ref().unwrap().e164(), Some("+14155552671"));
     let address = one.mailing_address.as_ref().unwrap();
@@ -1045,7 +1045,7 @@ impl World {
                 } else {
                     Vec::new()
                 },
-                social_profiles: if has(6) {
+                custom_fields: if has(6) {
                     json!({"x": number, "all": {"n": null}})
                 } else {
                     json!({})

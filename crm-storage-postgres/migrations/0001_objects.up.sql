@@ -448,6 +448,51 @@ CREATE POLICY "tenant_isolation" ON "crm"."team_members"
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
 GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."team_members" TO "crm_app";
 
+CREATE TABLE "crm"."territories" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "name" varchar(100) COLLATE "C" NOT NULL,
+    "description" varchar(32768) COLLATE "C",
+    "territory_type" varchar(50) COLLATE "C" NOT NULL,
+    "parent_territory_id" uuid,
+    "manager_id" uuid,
+    "criteria" jsonb,
+    "boundaries" jsonb,
+    "rank" bigint NOT NULL,
+    "is_active" boolean NOT NULL,
+    "search_vector" tsvector GENERATED ALWAYS AS (
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE coalesce("name", '') END), 'A')
+    ) STORED,
+    CONSTRAINT "territories_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "territories_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "territories_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "territories_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "territories_territory_type_check" CHECK ("territory_type" IN ('geographic', 'industry', 'account_size', 'product', 'custom')),
+    CONSTRAINT "territories_rank_check" CHECK ("rank" BETWEEN -2147483648 AND 2147483647)
+);
+CREATE UNIQUE INDEX "territories_name_key" ON "crm"."territories" ("tenant_id", "name") WHERE "deleted_at" IS NULL;
+CREATE INDEX "territories_created_at_id_idx" ON "crm"."territories" ("tenant_id", "created_at", "id");
+CREATE INDEX "territories_updated_at_id_idx" ON "crm"."territories" ("tenant_id", "updated_at", "id");
+CREATE INDEX "territories_parent_territory_id_idx" ON "crm"."territories" ("tenant_id", "parent_territory_id");
+CREATE INDEX "territories_manager_id_idx" ON "crm"."territories" ("tenant_id", "manager_id");
+CREATE INDEX "territories_search_vector_idx" ON "crm"."territories" USING gin ("search_vector");
+ALTER TABLE "crm"."territories" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."territories"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."territories" TO "crm_app";
+CREATE POLICY "search" ON "crm"."territories" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at", "search_vector") ON "crm"."territories" TO "crm_search";
+
 CREATE TABLE "crm"."accounts" (
     "tenant_id" uuid NOT NULL,
     "id" uuid NOT NULL,
@@ -489,6 +534,7 @@ CREATE TABLE "crm"."accounts" (
     "email" varchar(254) COLLATE "C",
     "social_profiles" jsonb NOT NULL,
     "territory_id" uuid,
+    "territory_is_manual" boolean NOT NULL,
     "owner_id" uuid,
     "account_manager_id" uuid,
     "status" varchar(50) COLLATE "C" NOT NULL,
@@ -629,6 +675,77 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."contacts" TO "crm_app";
 CREATE POLICY "search" ON "crm"."contacts" FOR SELECT TO "crm_search" USING (true);
 GRANT SELECT ("tenant_id", "id", "deleted_at", "tags", "search_vector") ON "crm"."contacts" TO "crm_search";
 
+CREATE TABLE "crm"."contact_relationships" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "contact_id" uuid NOT NULL,
+    "related_contact_id" uuid NOT NULL,
+    "relationship_type" varchar(50) COLLATE "C" NOT NULL,
+    "description" varchar(32768) COLLATE "C",
+    "is_mutual" boolean NOT NULL,
+    CONSTRAINT "contact_relationships_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "contact_relationships_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "contact_relationships_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "contact_relationships_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "contact_relationships_relationship_type_check" CHECK ("relationship_type" IN ('reports_to', 'manages', 'colleague', 'partner', 'vendor', 'customer'))
+);
+CREATE UNIQUE INDEX "contact_relationships_contact_id_related_contact_id__43081e1720" ON "crm"."contact_relationships" ("tenant_id", "contact_id", "related_contact_id", "relationship_type") WHERE "deleted_at" IS NULL;
+CREATE INDEX "contact_relationships_related_contact_id_relationship_type_idx" ON "crm"."contact_relationships" ("tenant_id", "related_contact_id", "relationship_type");
+CREATE INDEX "contact_relationships_created_at_id_idx" ON "crm"."contact_relationships" ("tenant_id", "created_at", "id");
+CREATE INDEX "contact_relationships_updated_at_id_idx" ON "crm"."contact_relationships" ("tenant_id", "updated_at", "id");
+CREATE INDEX "contact_relationships_contact_id_idx" ON "crm"."contact_relationships" ("tenant_id", "contact_id");
+ALTER TABLE "crm"."contact_relationships" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."contact_relationships"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."contact_relationships" TO "crm_app";
+
+CREATE TABLE "crm"."contact_affiliations" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "contact_id" uuid NOT NULL,
+    "account_id" uuid NOT NULL,
+    "job_title" varchar(150) COLLATE "C",
+    "buying_role" varchar(50) COLLATE "C",
+    "started_on" date,
+    "ended_on" date,
+    "is_primary" boolean NOT NULL,
+    CONSTRAINT "contact_affiliations_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "contact_affiliations_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "contact_affiliations_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "contact_affiliations_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "contact_affiliations_buying_role_check" CHECK ("buying_role" IN ('decision_maker', 'economic_buyer', 'champion', 'influencer', 'evaluator', 'gatekeeper', 'user', 'other'))
+);
+CREATE UNIQUE INDEX "contact_affiliations_contact_id_if_is_primary_key" ON "crm"."contact_affiliations" ("tenant_id", "contact_id") WHERE "deleted_at" IS NULL AND "is_primary";
+CREATE INDEX "contact_affiliations_contact_id_ended_on_id_idx" ON "crm"."contact_affiliations" ("tenant_id", "contact_id", "ended_on", "id");
+CREATE INDEX "contact_affiliations_account_id_ended_on_id_idx" ON "crm"."contact_affiliations" ("tenant_id", "account_id", "ended_on", "id");
+CREATE INDEX "contact_affiliations_created_at_id_idx" ON "crm"."contact_affiliations" ("tenant_id", "created_at", "id");
+CREATE INDEX "contact_affiliations_updated_at_id_idx" ON "crm"."contact_affiliations" ("tenant_id", "updated_at", "id");
+CREATE INDEX "contact_affiliations_buying_role_idx" ON "crm"."contact_affiliations" ("tenant_id", "buying_role");
+ALTER TABLE "crm"."contact_affiliations" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."contact_affiliations"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."contact_affiliations" TO "crm_app";
+
 CREATE TABLE "crm"."pipelines" (
     "tenant_id" uuid NOT NULL,
     "id" uuid NOT NULL,
@@ -753,6 +870,8 @@ CREATE TABLE "crm"."deals" (
     "team_id" uuid,
     "priority" varchar(50) COLLATE "C" NOT NULL,
     "stage_entered_at" timestamptz,
+    "last_activity_at" timestamptz,
+    "next_activity_at" timestamptz,
     "custom_fields" jsonb NOT NULL,
     "tags" text[] COLLATE "C" NOT NULL,
     "amount_rounded" double precision,
@@ -784,6 +903,7 @@ CREATE INDEX "deals_lead_source_id_idx" ON "crm"."deals" ("tenant_id", "lead_sou
 CREATE INDEX "deals_account_id_idx" ON "crm"."deals" ("tenant_id", "account_id");
 CREATE INDEX "deals_contact_id_idx" ON "crm"."deals" ("tenant_id", "contact_id");
 CREATE INDEX "deals_team_id_idx" ON "crm"."deals" ("tenant_id", "team_id");
+CREATE INDEX "deals_last_activity_at_id_idx" ON "crm"."deals" ("tenant_id", "last_activity_at", "id");
 CREATE INDEX "deals_tags_idx" ON "crm"."deals" USING gin ("tags");
 CREATE INDEX "deals_search_vector_idx" ON "crm"."deals" USING gin ("search_vector");
 ALTER TABLE "crm"."deals" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
@@ -943,6 +1063,126 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."leads" TO "crm_app";
 CREATE POLICY "search" ON "crm"."leads" FOR SELECT TO "crm_search" USING (true);
 GRANT SELECT ("tenant_id", "id", "deleted_at", "pain_points", "interests", "tags", "search_vector") ON "crm"."leads" TO "crm_search";
 
+CREATE TABLE "crm"."consents" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "contact_id" uuid,
+    "lead_id" uuid,
+    "consent_type" varchar(100) COLLATE "C" NOT NULL,
+    "status" varchar(50) COLLATE "C" NOT NULL,
+    "is_active" boolean NOT NULL,
+    "lawful_basis" varchar(50) COLLATE "C" NOT NULL,
+    "granted_at" timestamptz NOT NULL,
+    "expires_at" timestamptz,
+    "withdrawn_at" timestamptz,
+    "withdrawal_method" varchar(100) COLLATE "C",
+    "source" varchar(255) COLLATE "C",
+    "text_version" varchar(100) COLLATE "C",
+    "ip_address" varchar(45) COLLATE "C",
+    "user_agent" varchar(1000) COLLATE "C",
+    "details" jsonb NOT NULL,
+    CONSTRAINT "consents_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "consents_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "consents_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "consents_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "consents_status_check" CHECK ("status" IN ('granted', 'withdrawn')),
+    CONSTRAINT "consents_lawful_basis_check" CHECK ("lawful_basis" IN ('consent', 'contract', 'legal_obligation', 'vital_interests', 'public_task', 'legitimate_interests'))
+);
+CREATE UNIQUE INDEX "consents_contact_id_consent_type_if_is_active_key" ON "crm"."consents" ("tenant_id", "contact_id", "consent_type") WHERE "deleted_at" IS NULL AND "is_active";
+CREATE UNIQUE INDEX "consents_lead_id_consent_type_if_is_active_key" ON "crm"."consents" ("tenant_id", "lead_id", "consent_type") WHERE "deleted_at" IS NULL AND "is_active";
+CREATE INDEX "consents_contact_id_consent_type_idx" ON "crm"."consents" ("tenant_id", "contact_id", "consent_type");
+CREATE INDEX "consents_lead_id_consent_type_idx" ON "crm"."consents" ("tenant_id", "lead_id", "consent_type");
+CREATE INDEX "consents_created_at_id_idx" ON "crm"."consents" ("tenant_id", "created_at", "id");
+CREATE INDEX "consents_updated_at_id_idx" ON "crm"."consents" ("tenant_id", "updated_at", "id");
+ALTER TABLE "crm"."consents" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."consents"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."consents" TO "crm_app";
+
+CREATE TABLE "crm"."activity_series" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "account_id" uuid,
+    "contact_id" uuid,
+    "deal_id" uuid,
+    "lead_id" uuid,
+    "activity_type" varchar(50) COLLATE "C" NOT NULL,
+    "subject" varchar(255) COLLATE "C" NOT NULL,
+    "owner_id" uuid NOT NULL,
+    "assigned_to" uuid,
+    "description" varchar(32768) COLLATE "C",
+    "priority" varchar(50) COLLATE "C" NOT NULL,
+    "is_all_day" boolean NOT NULL,
+    "duration_minutes" bigint,
+    "location" varchar(255) COLLATE "C",
+    "meeting_url" varchar(500) COLLATE "C",
+    "reminder_minutes" bigint,
+    "tags" text[] COLLATE "C" NOT NULL,
+    "recurrence" varchar(500) COLLATE "C" NOT NULL,
+    "starts_at" varchar(19) COLLATE "C" NOT NULL,
+    "time_zone" varchar(50) COLLATE "C" NOT NULL,
+    "excluded" jsonb NOT NULL,
+    "added" jsonb NOT NULL,
+    "first_at" timestamptz,
+    "last_at" timestamptz,
+    "materialized_until" timestamptz,
+    "is_exhausted" boolean NOT NULL,
+    "external_id" varchar(300) COLLATE "C",
+    "external_sequence" bigint,
+    "search_vector" tsvector GENERATED ALWAYS AS (
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("subject") <> length("subject") THEN "crm".search_text("subject") ELSE coalesce("subject", '') END), 'A')
+        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("description") <> length("description") THEN "crm".search_text("description") ELSE coalesce("description", '') END), 'B')
+    ) STORED,
+    CONSTRAINT "activity_series_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "activity_series_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "activity_series_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "activity_series_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "activity_series_activity_type_check" CHECK ("activity_type" IN ('call', 'email', 'meeting', 'task', 'note', 'demo', 'proposal', 'follow_up', 'other')),
+    CONSTRAINT "activity_series_priority_check" CHECK ("priority" IN ('low', 'medium', 'high', 'urgent')),
+    CONSTRAINT "activity_series_duration_minutes_check" CHECK ("duration_minutes" BETWEEN 1 AND 2147483647),
+    CONSTRAINT "activity_series_reminder_minutes_check" CHECK ("reminder_minutes" BETWEEN 0 AND 2147483647),
+    CONSTRAINT "activity_series_external_sequence_check" CHECK ("external_sequence" BETWEEN 0 AND 2147483647)
+);
+CREATE UNIQUE INDEX "activity_series_external_id_key" ON "crm"."activity_series" ("tenant_id", "external_id") WHERE "deleted_at" IS NULL;
+CREATE INDEX "activity_series_is_exhausted_materialized_until_id_idx" ON "crm"."activity_series" ("tenant_id", "is_exhausted", "materialized_until", "id");
+CREATE INDEX "activity_series_created_at_id_idx" ON "crm"."activity_series" ("tenant_id", "created_at", "id");
+CREATE INDEX "activity_series_updated_at_id_idx" ON "crm"."activity_series" ("tenant_id", "updated_at", "id");
+CREATE INDEX "activity_series_account_id_idx" ON "crm"."activity_series" ("tenant_id", "account_id");
+CREATE INDEX "activity_series_contact_id_idx" ON "crm"."activity_series" ("tenant_id", "contact_id");
+CREATE INDEX "activity_series_deal_id_idx" ON "crm"."activity_series" ("tenant_id", "deal_id");
+CREATE INDEX "activity_series_lead_id_idx" ON "crm"."activity_series" ("tenant_id", "lead_id");
+CREATE INDEX "activity_series_activity_type_idx" ON "crm"."activity_series" ("tenant_id", "activity_type");
+CREATE INDEX "activity_series_owner_id_idx" ON "crm"."activity_series" ("tenant_id", "owner_id");
+CREATE INDEX "activity_series_assigned_to_idx" ON "crm"."activity_series" ("tenant_id", "assigned_to");
+CREATE INDEX "activity_series_tags_idx" ON "crm"."activity_series" USING gin ("tags");
+CREATE INDEX "activity_series_search_vector_idx" ON "crm"."activity_series" USING gin ("search_vector");
+ALTER TABLE "crm"."activity_series" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."activity_series"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."activity_series" TO "crm_app";
+CREATE POLICY "search" ON "crm"."activity_series" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at", "tags", "search_vector") ON "crm"."activity_series" TO "crm_search";
+
 CREATE TABLE "crm"."activities" (
     "tenant_id" uuid NOT NULL,
     "id" uuid NOT NULL,
@@ -978,9 +1218,15 @@ CREATE TABLE "crm"."activities" (
     "outcome_notes" varchar(32768) COLLATE "C",
     "follow_up_required" boolean NOT NULL,
     "follow_up_date" timestamptz,
+    "follow_up_of" uuid,
     "reminder_minutes" bigint,
     "custom_fields" jsonb NOT NULL,
     "tags" text[] COLLATE "C" NOT NULL,
+    "series_id" uuid,
+    "occurrence_at" timestamptz,
+    "is_individual" boolean NOT NULL,
+    "external_id" varchar(300) COLLATE "C",
+    "external_sequence" bigint,
     "search_vector" tsvector GENERATED ALWAYS AS (
         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("subject") <> length("subject") THEN "crm".search_text("subject") ELSE coalesce("subject", '') END), 'A')
         ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("description") <> length("description") THEN "crm".search_text("description") ELSE coalesce("description", '') END), 'B')
@@ -993,8 +1239,11 @@ CREATE TABLE "crm"."activities" (
     CONSTRAINT "activities_status_check" CHECK ("status" IN ('planned', 'scheduled', 'in_progress', 'completed', 'cancelled', 'no_show', 'deferred')),
     CONSTRAINT "activities_priority_check" CHECK ("priority" IN ('low', 'medium', 'high', 'urgent')),
     CONSTRAINT "activities_duration_minutes_check" CHECK ("duration_minutes" BETWEEN 1 AND 2147483647),
-    CONSTRAINT "activities_reminder_minutes_check" CHECK ("reminder_minutes" BETWEEN 0 AND 2147483647)
+    CONSTRAINT "activities_reminder_minutes_check" CHECK ("reminder_minutes" BETWEEN 0 AND 2147483647),
+    CONSTRAINT "activities_external_sequence_check" CHECK ("external_sequence" BETWEEN 0 AND 2147483647)
 );
+CREATE UNIQUE INDEX "activities_series_id_occurrence_at_key" ON "crm"."activities" ("tenant_id", "series_id", "occurrence_at");
+CREATE UNIQUE INDEX "activities_external_id_key" ON "crm"."activities" ("tenant_id", "external_id") WHERE "deleted_at" IS NULL;
 CREATE INDEX "activities_assigned_to_due_date_id_idx" ON "crm"."activities" ("tenant_id", "assigned_to", "due_date", "id");
 CREATE INDEX "activities_owner_id_status_idx" ON "crm"."activities" ("tenant_id", "owner_id", "status");
 CREATE INDEX "activities_created_at_id_idx" ON "crm"."activities" ("tenant_id", "created_at", "id");
@@ -1007,6 +1256,8 @@ CREATE INDEX "activities_lead_id_idx" ON "crm"."activities" ("tenant_id", "lead_
 CREATE INDEX "activities_status_idx" ON "crm"."activities" ("tenant_id", "status");
 CREATE INDEX "activities_scheduled_at_id_idx" ON "crm"."activities" ("tenant_id", "scheduled_at", "id");
 CREATE INDEX "activities_due_date_id_idx" ON "crm"."activities" ("tenant_id", "due_date", "id");
+CREATE INDEX "activities_follow_up_of_idx" ON "crm"."activities" ("tenant_id", "follow_up_of");
+CREATE INDEX "activities_series_id_idx" ON "crm"."activities" ("tenant_id", "series_id");
 CREATE INDEX "activities_tags_idx" ON "crm"."activities" USING gin ("tags");
 CREATE INDEX "activities_search_vector_idx" ON "crm"."activities" USING gin ("search_vector");
 CREATE INDEX "activities_assigned_to_due_date_id_if_open_idx" ON "crm"."activities" ("tenant_id", "assigned_to", "due_date", "id") WHERE "status" IN ('planned', 'in_progress') AND "deleted_at" IS NULL;
@@ -1124,6 +1375,298 @@ CREATE POLICY "tenant_isolation" ON "crm"."followers"
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
 GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."followers" TO "crm_app";
 
+CREATE TABLE "crm"."merges" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "object" varchar(100) COLLATE "C" NOT NULL,
+    "survivor_id" uuid NOT NULL,
+    "loser_id" uuid NOT NULL,
+    "commit_id" uuid NOT NULL,
+    "reason" varchar(1000) COLLATE "C",
+    "loser_data" jsonb NOT NULL,
+    "survivor_before" jsonb NOT NULL,
+    "survivor_after" jsonb NOT NULL,
+    "moved_links" bigint NOT NULL,
+    "dropped_links" bigint NOT NULL,
+    "undone_at" timestamptz,
+    CONSTRAINT "merges_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "merges_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "merges_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "merges_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "merges_moved_links_check" CHECK ("moved_links" BETWEEN 0 AND 2147483647),
+    CONSTRAINT "merges_dropped_links_check" CHECK ("dropped_links" BETWEEN 0 AND 2147483647)
+);
+CREATE INDEX "merges_survivor_id_idx" ON "crm"."merges" ("tenant_id", "survivor_id");
+CREATE INDEX "merges_loser_id_idx" ON "crm"."merges" ("tenant_id", "loser_id");
+CREATE INDEX "merges_created_at_id_idx" ON "crm"."merges" ("tenant_id", "created_at", "id");
+CREATE INDEX "merges_updated_at_id_idx" ON "crm"."merges" ("tenant_id", "updated_at", "id");
+ALTER TABLE "crm"."merges" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."merges"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."merges" TO "crm_app";
+
+CREATE TABLE "crm"."merge_links" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "merge_id" uuid NOT NULL,
+    "object" varchar(100) COLLATE "C" NOT NULL,
+    "record_id" uuid NOT NULL,
+    "field" varchar(100) COLLATE "C" NOT NULL,
+    "fate" varchar(50) COLLATE "C" NOT NULL,
+    CONSTRAINT "merge_links_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "merge_links_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "merge_links_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "merge_links_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "merge_links_fate_check" CHECK ("fate" IN ('moved', 'dropped', 'emptied'))
+);
+CREATE INDEX "merge_links_record_id_idx" ON "crm"."merge_links" ("tenant_id", "record_id");
+CREATE INDEX "merge_links_created_at_id_idx" ON "crm"."merge_links" ("tenant_id", "created_at", "id");
+CREATE INDEX "merge_links_updated_at_id_idx" ON "crm"."merge_links" ("tenant_id", "updated_at", "id");
+CREATE INDEX "merge_links_merge_id_idx" ON "crm"."merge_links" ("tenant_id", "merge_id");
+ALTER TABLE "crm"."merge_links" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."merge_links"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."merge_links" TO "crm_app";
+
+CREATE TABLE "crm"."activity_participants" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "activity_id" uuid NOT NULL,
+    "participant_type" varchar(50) COLLATE "C" NOT NULL,
+    "user_id" uuid,
+    "contact_id" uuid,
+    "email" varchar(254) COLLATE "C",
+    "name" varchar(200) COLLATE "C",
+    "role" varchar(50) COLLATE "C",
+    "attendance_status" varchar(50) COLLATE "C" NOT NULL,
+    "response_status" varchar(50) COLLATE "C" NOT NULL,
+    "responded_at" timestamptz,
+    "notes" varchar(32768) COLLATE "C",
+    "email_folded" text COLLATE "C",
+    CONSTRAINT "activity_participants_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "activity_participants_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "activity_participants_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "activity_participants_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "activity_participants_participant_type_check" CHECK ("participant_type" IN ('user', 'contact', 'external')),
+    CONSTRAINT "activity_participants_attendance_status_check" CHECK ("attendance_status" IN ('invited', 'attending', 'not_attending', 'tentative')),
+    CONSTRAINT "activity_participants_response_status_check" CHECK ("response_status" IN ('pending', 'accepted', 'declined', 'tentative'))
+);
+CREATE UNIQUE INDEX "activity_participants_activity_id_user_id_key" ON "crm"."activity_participants" ("tenant_id", "activity_id", "user_id") WHERE "deleted_at" IS NULL;
+CREATE UNIQUE INDEX "activity_participants_activity_id_contact_id_key" ON "crm"."activity_participants" ("tenant_id", "activity_id", "contact_id") WHERE "deleted_at" IS NULL;
+CREATE UNIQUE INDEX "activity_participants_activity_id_email_folded_key" ON "crm"."activity_participants" ("tenant_id", "activity_id", "email_folded") WHERE "deleted_at" IS NULL;
+CREATE INDEX "activity_participants_created_at_id_idx" ON "crm"."activity_participants" ("tenant_id", "created_at", "id");
+CREATE INDEX "activity_participants_updated_at_id_idx" ON "crm"."activity_participants" ("tenant_id", "updated_at", "id");
+CREATE INDEX "activity_participants_activity_id_idx" ON "crm"."activity_participants" ("tenant_id", "activity_id");
+CREATE INDEX "activity_participants_user_id_idx" ON "crm"."activity_participants" ("tenant_id", "user_id");
+CREATE INDEX "activity_participants_contact_id_idx" ON "crm"."activity_participants" ("tenant_id", "contact_id");
+ALTER TABLE "crm"."activity_participants" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."activity_participants"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."activity_participants" TO "crm_app";
+
+CREATE TABLE "crm"."activity_templates" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "name" varchar(100) COLLATE "C" NOT NULL,
+    "activity_type" varchar(50) COLLATE "C" NOT NULL,
+    "subject_template" varchar(255) COLLATE "C",
+    "description_template" varchar(32768) COLLATE "C",
+    "duration_minutes" bigint,
+    "default_priority" varchar(50) COLLATE "C" NOT NULL,
+    "custom_fields_template" jsonb NOT NULL,
+    "tags" text[] COLLATE "C" NOT NULL,
+    "reminder_minutes" bigint,
+    "due_in_days" bigint,
+    "due_in_business_hours" bigint,
+    "is_active" boolean NOT NULL,
+    "is_global" boolean NOT NULL,
+    "owner_id" uuid,
+    "search_vector" tsvector GENERATED ALWAYS AS (
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE coalesce("name", '') END), 'A')
+    ) STORED,
+    CONSTRAINT "activity_templates_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "activity_templates_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "activity_templates_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "activity_templates_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "activity_templates_activity_type_check" CHECK ("activity_type" IN ('call', 'email', 'meeting', 'task', 'note', 'demo', 'proposal', 'follow_up', 'other')),
+    CONSTRAINT "activity_templates_duration_minutes_check" CHECK ("duration_minutes" BETWEEN 1 AND 2147483647),
+    CONSTRAINT "activity_templates_default_priority_check" CHECK ("default_priority" IN ('low', 'medium', 'high', 'urgent')),
+    CONSTRAINT "activity_templates_reminder_minutes_check" CHECK ("reminder_minutes" BETWEEN 0 AND 2147483647),
+    CONSTRAINT "activity_templates_due_in_days_check" CHECK ("due_in_days" BETWEEN 0 AND 3660),
+    CONSTRAINT "activity_templates_due_in_business_hours_check" CHECK ("due_in_business_hours" BETWEEN 0 AND 20000)
+);
+CREATE UNIQUE INDEX "activity_templates_name_key" ON "crm"."activity_templates" ("tenant_id", "name") WHERE "deleted_at" IS NULL;
+CREATE INDEX "activity_templates_created_at_id_idx" ON "crm"."activity_templates" ("tenant_id", "created_at", "id");
+CREATE INDEX "activity_templates_updated_at_id_idx" ON "crm"."activity_templates" ("tenant_id", "updated_at", "id");
+CREATE INDEX "activity_templates_owner_id_idx" ON "crm"."activity_templates" ("tenant_id", "owner_id");
+CREATE INDEX "activity_templates_tags_idx" ON "crm"."activity_templates" USING gin ("tags");
+CREATE INDEX "activity_templates_search_vector_idx" ON "crm"."activity_templates" USING gin ("search_vector");
+ALTER TABLE "crm"."activity_templates" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."activity_templates"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."activity_templates" TO "crm_app";
+CREATE POLICY "search" ON "crm"."activity_templates" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at", "tags", "search_vector") ON "crm"."activity_templates" TO "crm_search";
+
+CREATE TABLE "crm"."activity_reminders" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "activity_id" uuid NOT NULL,
+    "reminder_type" varchar(50) COLLATE "C" NOT NULL,
+    "offset_minutes" bigint NOT NULL,
+    "reminder_time" timestamptz NOT NULL,
+    "status" varchar(50) COLLATE "C" NOT NULL,
+    "is_default" boolean NOT NULL,
+    "recipient_id" uuid,
+    "recipient_email" varchar(254) COLLATE "C",
+    "message" varchar(32768) COLLATE "C",
+    "sent_at" timestamptz,
+    "attempts" bigint NOT NULL,
+    "claimed_until" timestamptz,
+    "claimed_by" varchar(100) COLLATE "C",
+    "claim_token" uuid,
+    "last_error" varchar(50) COLLATE "C",
+    "recipient_email_folded" text COLLATE "C",
+    CONSTRAINT "activity_reminders_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "activity_reminders_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "activity_reminders_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "activity_reminders_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "activity_reminders_reminder_type_check" CHECK ("reminder_type" IN ('email', 'sms', 'push', 'desktop')),
+    CONSTRAINT "activity_reminders_offset_minutes_check" CHECK ("offset_minutes" BETWEEN 0 AND 2147483647),
+    CONSTRAINT "activity_reminders_status_check" CHECK ("status" IN ('pending', 'sent', 'failed', 'cancelled')),
+    CONSTRAINT "activity_reminders_attempts_check" CHECK ("attempts" BETWEEN 0 AND 2147483647)
+);
+CREATE UNIQUE INDEX "activity_reminders_activity_id_if_is_default_key" ON "crm"."activity_reminders" ("tenant_id", "activity_id") WHERE "deleted_at" IS NULL AND "is_default";
+CREATE INDEX "activity_reminders_status_reminder_time_id_idx" ON "crm"."activity_reminders" ("tenant_id", "status", "reminder_time", "id");
+CREATE INDEX "activity_reminders_created_at_id_idx" ON "crm"."activity_reminders" ("tenant_id", "created_at", "id");
+CREATE INDEX "activity_reminders_updated_at_id_idx" ON "crm"."activity_reminders" ("tenant_id", "updated_at", "id");
+CREATE INDEX "activity_reminders_activity_id_idx" ON "crm"."activity_reminders" ("tenant_id", "activity_id");
+CREATE INDEX "activity_reminders_recipient_id_idx" ON "crm"."activity_reminders" ("tenant_id", "recipient_id");
+ALTER TABLE "crm"."activity_reminders" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."activity_reminders"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."activity_reminders" TO "crm_app";
+
+CREATE TABLE "crm"."activity_roll_ups" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "object" varchar(50) COLLATE "C" NOT NULL,
+    "last_activity_at" timestamptz,
+    "next_activity_at" timestamptz,
+    "last_contacted_at" timestamptz,
+    CONSTRAINT "activity_roll_ups_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "activity_roll_ups_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "activity_roll_ups_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "activity_roll_ups_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous'))
+);
+CREATE INDEX "activity_roll_ups_created_at_id_idx" ON "crm"."activity_roll_ups" ("tenant_id", "created_at", "id");
+CREATE INDEX "activity_roll_ups_updated_at_id_idx" ON "crm"."activity_roll_ups" ("tenant_id", "updated_at", "id");
+ALTER TABLE "crm"."activity_roll_ups" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."activity_roll_ups"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."activity_roll_ups" TO "crm_app";
+
+CREATE TABLE "crm"."export_jobs" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "object" varchar(100) COLLATE "C" NOT NULL,
+    "format" varchar(50) COLLATE "C" NOT NULL,
+    "query" jsonb NOT NULL,
+    "columns" jsonb NOT NULL,
+    "has_personal" boolean NOT NULL,
+    "file_name" varchar(255) COLLATE "C",
+    "status" varchar(50) COLLATE "C" NOT NULL,
+    "rows" bigint NOT NULL,
+    "error_code" varchar(100) COLLATE "C",
+    "started_at" timestamptz,
+    "completed_at" timestamptz,
+    CONSTRAINT "export_jobs_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "export_jobs_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "export_jobs_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "export_jobs_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "export_jobs_format_check" CHECK ("format" IN ('csv', 'xlsx', 'json_lines', 'tenant')),
+    CONSTRAINT "export_jobs_status_check" CHECK ("status" IN ('pending', 'processing', 'completed', 'failed', 'cancelled')),
+    CONSTRAINT "export_jobs_rows_check" CHECK ("rows" >= 0)
+);
+CREATE INDEX "export_jobs_created_at_id_idx" ON "crm"."export_jobs" ("tenant_id", "created_at", "id");
+CREATE INDEX "export_jobs_updated_at_id_idx" ON "crm"."export_jobs" ("tenant_id", "updated_at", "id");
+CREATE INDEX "export_jobs_object_id_idx" ON "crm"."export_jobs" ("tenant_id", "object", "id");
+CREATE INDEX "export_jobs_status_idx" ON "crm"."export_jobs" ("tenant_id", "status");
+ALTER TABLE "crm"."export_jobs" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."export_jobs"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."export_jobs" TO "crm_app";
+
 CREATE TABLE "crm"."audit_events" (
     "tenant_id" uuid NOT NULL,
     "id" uuid NOT NULL,
@@ -1199,8 +1742,14 @@ ALTER TABLE "crm"."team_members" ADD CONSTRAINT "team_members_team_id_fkey"
     FOREIGN KEY ("tenant_id", "team_id") REFERENCES "crm"."teams" ("tenant_id", "id");
 ALTER TABLE "crm"."team_members" ADD CONSTRAINT "team_members_user_id_fkey"
     FOREIGN KEY ("tenant_id", "user_id") REFERENCES "crm"."users" ("tenant_id", "id");
+ALTER TABLE "crm"."territories" ADD CONSTRAINT "territories_parent_territory_id_fkey"
+    FOREIGN KEY ("tenant_id", "parent_territory_id") REFERENCES "crm"."territories" ("tenant_id", "id");
+ALTER TABLE "crm"."territories" ADD CONSTRAINT "territories_manager_id_fkey"
+    FOREIGN KEY ("tenant_id", "manager_id") REFERENCES "crm"."users" ("tenant_id", "id");
 ALTER TABLE "crm"."accounts" ADD CONSTRAINT "accounts_parent_account_id_fkey"
     FOREIGN KEY ("tenant_id", "parent_account_id") REFERENCES "crm"."accounts" ("tenant_id", "id");
+ALTER TABLE "crm"."accounts" ADD CONSTRAINT "accounts_territory_id_fkey"
+    FOREIGN KEY ("tenant_id", "territory_id") REFERENCES "crm"."territories" ("tenant_id", "id");
 ALTER TABLE "crm"."accounts" ADD CONSTRAINT "accounts_owner_id_fkey"
     FOREIGN KEY ("tenant_id", "owner_id") REFERENCES "crm"."users" ("tenant_id", "id");
 ALTER TABLE "crm"."accounts" ADD CONSTRAINT "accounts_account_manager_id_fkey"
@@ -1209,6 +1758,14 @@ ALTER TABLE "crm"."contacts" ADD CONSTRAINT "contacts_account_id_fkey"
     FOREIGN KEY ("tenant_id", "account_id") REFERENCES "crm"."accounts" ("tenant_id", "id");
 ALTER TABLE "crm"."contacts" ADD CONSTRAINT "contacts_owner_id_fkey"
     FOREIGN KEY ("tenant_id", "owner_id") REFERENCES "crm"."users" ("tenant_id", "id");
+ALTER TABLE "crm"."contact_relationships" ADD CONSTRAINT "contact_relationships_contact_id_fkey"
+    FOREIGN KEY ("tenant_id", "contact_id") REFERENCES "crm"."contacts" ("tenant_id", "id");
+ALTER TABLE "crm"."contact_relationships" ADD CONSTRAINT "contact_relationships_related_contact_id_fkey"
+    FOREIGN KEY ("tenant_id", "related_contact_id") REFERENCES "crm"."contacts" ("tenant_id", "id");
+ALTER TABLE "crm"."contact_affiliations" ADD CONSTRAINT "contact_affiliations_contact_id_fkey"
+    FOREIGN KEY ("tenant_id", "contact_id") REFERENCES "crm"."contacts" ("tenant_id", "id");
+ALTER TABLE "crm"."contact_affiliations" ADD CONSTRAINT "contact_affiliations_account_id_fkey"
+    FOREIGN KEY ("tenant_id", "account_id") REFERENCES "crm"."accounts" ("tenant_id", "id");
 ALTER TABLE "crm"."pipeline_stages" ADD CONSTRAINT "pipeline_stages_pipeline_id_fkey"
     FOREIGN KEY ("tenant_id", "pipeline_id") REFERENCES "crm"."pipelines" ("tenant_id", "id");
 ALTER TABLE "crm"."deals" ADD CONSTRAINT "deals_pipeline_id_fkey"
@@ -1233,6 +1790,22 @@ ALTER TABLE "crm"."leads" ADD CONSTRAINT "leads_converted_account_id_fkey"
     FOREIGN KEY ("tenant_id", "converted_account_id") REFERENCES "crm"."accounts" ("tenant_id", "id");
 ALTER TABLE "crm"."leads" ADD CONSTRAINT "leads_converted_deal_id_fkey"
     FOREIGN KEY ("tenant_id", "converted_deal_id") REFERENCES "crm"."deals" ("tenant_id", "id");
+ALTER TABLE "crm"."consents" ADD CONSTRAINT "consents_contact_id_fkey"
+    FOREIGN KEY ("tenant_id", "contact_id") REFERENCES "crm"."contacts" ("tenant_id", "id");
+ALTER TABLE "crm"."consents" ADD CONSTRAINT "consents_lead_id_fkey"
+    FOREIGN KEY ("tenant_id", "lead_id") REFERENCES "crm"."leads" ("tenant_id", "id");
+ALTER TABLE "crm"."activity_series" ADD CONSTRAINT "activity_series_account_id_fkey"
+    FOREIGN KEY ("tenant_id", "account_id") REFERENCES "crm"."accounts" ("tenant_id", "id");
+ALTER TABLE "crm"."activity_series" ADD CONSTRAINT "activity_series_contact_id_fkey"
+    FOREIGN KEY ("tenant_id", "contact_id") REFERENCES "crm"."contacts" ("tenant_id", "id");
+ALTER TABLE "crm"."activity_series" ADD CONSTRAINT "activity_series_deal_id_fkey"
+    FOREIGN KEY ("tenant_id", "deal_id") REFERENCES "crm"."deals" ("tenant_id", "id");
+ALTER TABLE "crm"."activity_series" ADD CONSTRAINT "activity_series_lead_id_fkey"
+    FOREIGN KEY ("tenant_id", "lead_id") REFERENCES "crm"."leads" ("tenant_id", "id");
+ALTER TABLE "crm"."activity_series" ADD CONSTRAINT "activity_series_owner_id_fkey"
+    FOREIGN KEY ("tenant_id", "owner_id") REFERENCES "crm"."users" ("tenant_id", "id");
+ALTER TABLE "crm"."activity_series" ADD CONSTRAINT "activity_series_assigned_to_fkey"
+    FOREIGN KEY ("tenant_id", "assigned_to") REFERENCES "crm"."users" ("tenant_id", "id");
 ALTER TABLE "crm"."activities" ADD CONSTRAINT "activities_account_id_fkey"
     FOREIGN KEY ("tenant_id", "account_id") REFERENCES "crm"."accounts" ("tenant_id", "id");
 ALTER TABLE "crm"."activities" ADD CONSTRAINT "activities_contact_id_fkey"
@@ -1245,6 +1818,10 @@ ALTER TABLE "crm"."activities" ADD CONSTRAINT "activities_owner_id_fkey"
     FOREIGN KEY ("tenant_id", "owner_id") REFERENCES "crm"."users" ("tenant_id", "id");
 ALTER TABLE "crm"."activities" ADD CONSTRAINT "activities_assigned_to_fkey"
     FOREIGN KEY ("tenant_id", "assigned_to") REFERENCES "crm"."users" ("tenant_id", "id");
+ALTER TABLE "crm"."activities" ADD CONSTRAINT "activities_follow_up_of_fkey"
+    FOREIGN KEY ("tenant_id", "follow_up_of") REFERENCES "crm"."activities" ("tenant_id", "id");
+ALTER TABLE "crm"."activities" ADD CONSTRAINT "activities_series_id_fkey"
+    FOREIGN KEY ("tenant_id", "series_id") REFERENCES "crm"."activity_series" ("tenant_id", "id");
 ALTER TABLE "crm"."comments" ADD CONSTRAINT "comments_reply_to_id_fkey"
     FOREIGN KEY ("tenant_id", "reply_to_id") REFERENCES "crm"."comments" ("tenant_id", "id");
 ALTER TABLE "crm"."mentions" ADD CONSTRAINT "mentions_comment_id_fkey"
@@ -1253,6 +1830,20 @@ ALTER TABLE "crm"."mentions" ADD CONSTRAINT "mentions_user_id_fkey"
     FOREIGN KEY ("tenant_id", "user_id") REFERENCES "crm"."users" ("tenant_id", "id");
 ALTER TABLE "crm"."followers" ADD CONSTRAINT "followers_user_id_fkey"
     FOREIGN KEY ("tenant_id", "user_id") REFERENCES "crm"."users" ("tenant_id", "id");
+ALTER TABLE "crm"."merge_links" ADD CONSTRAINT "merge_links_merge_id_fkey"
+    FOREIGN KEY ("tenant_id", "merge_id") REFERENCES "crm"."merges" ("tenant_id", "id");
+ALTER TABLE "crm"."activity_participants" ADD CONSTRAINT "activity_participants_activity_id_fkey"
+    FOREIGN KEY ("tenant_id", "activity_id") REFERENCES "crm"."activities" ("tenant_id", "id");
+ALTER TABLE "crm"."activity_participants" ADD CONSTRAINT "activity_participants_user_id_fkey"
+    FOREIGN KEY ("tenant_id", "user_id") REFERENCES "crm"."users" ("tenant_id", "id");
+ALTER TABLE "crm"."activity_participants" ADD CONSTRAINT "activity_participants_contact_id_fkey"
+    FOREIGN KEY ("tenant_id", "contact_id") REFERENCES "crm"."contacts" ("tenant_id", "id");
+ALTER TABLE "crm"."activity_templates" ADD CONSTRAINT "activity_templates_owner_id_fkey"
+    FOREIGN KEY ("tenant_id", "owner_id") REFERENCES "crm"."users" ("tenant_id", "id");
+ALTER TABLE "crm"."activity_reminders" ADD CONSTRAINT "activity_reminders_activity_id_fkey"
+    FOREIGN KEY ("tenant_id", "activity_id") REFERENCES "crm"."activities" ("tenant_id", "id");
+ALTER TABLE "crm"."activity_reminders" ADD CONSTRAINT "activity_reminders_recipient_id_fkey"
+    FOREIGN KEY ("tenant_id", "recipient_id") REFERENCES "crm"."users" ("tenant_id", "id");
 -- Functions are everybody's until that is taken back.
 REVOKE ALL ON FUNCTION "crm".fold_case FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION "crm".fold_case TO "crm_app";

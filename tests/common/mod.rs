@@ -15,8 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crm_engine::activities::{ActivitySeries, LocalDateTime, Recurrence};
 use crm_engine::contacts::{ContactAffiliation, ContactRelationship, RelationshipType};
-use crm_engine::merging::{Choices, Merge};
 use crm_engine::exports::{ExportFormat, ExportJob};
+use crm_engine::merging::{Choices, Merge};
 use crm_engine::prelude::*;
 use crm_engine::privacy::{Consent, ConsentEvidence, Grant};
 use crm_engine::schema::{FieldType, Lifecycle, ObjectRef, Row};
@@ -265,6 +265,8 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
     session
         .followers()
         .follow(contact.id, user.id)
+        .await
+        .unwrap();
     session
         .exports()
         .create(ExportJob::new("contact", ExportFormat::Csv))

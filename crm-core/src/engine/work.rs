@@ -467,19 +467,8 @@ impl UnitOfWork {
     }
 
     /// Changes fields of a record for the engine, by their places in the schema: read-only ones too,
-    /// but through all rules.
-    pub(crate) async fn set_values(
-        &mut self,
-        object: &ObjectRef,
-        id: Uuid,
-        values: Vec<(usize, Value)>,
-    ) -> Result<Row> {
-        let row = self.live_row(object, id).await?;
-        self.set_row_values(&row, values).await
-    }
-
-    /// Like [`set_values`](Self::set_values), with the record as it was read: the commit finds out
-    /// whether it still stands so.
+    /// but through all rules. The record is not read again: the commit finds out whether it still
+    /// stands as it was read.
     pub(crate) async fn set_row_values(
         &mut self,
         row: &Row,

@@ -327,7 +327,7 @@ mod tests {
                     is_active: is_active && withdrawn_at.is_none(),
                     withdrawn_at,
                     expires_at: expires.map(|after| moment(granted + after)),
-                    ..Consent::new(name.parse().unwrap(), moment(granted))
+                    ..Consent::new(name.parse::<crate::value::ApiName>().unwrap(), moment(granted))
                 }
             },
         )
@@ -443,14 +443,14 @@ mod tests {
         #[test]
         fn a_withdrawal_counts_until_a_newer_consent(case in case(), strict: bool) {
             let at = moment(100);
-            let given = Consent { expires_at: None, ..Consent::new("marketing_email".parse().unwrap(), moment(60)) };
+            let given = Consent { expires_at: None, ..Consent::new("marketing_email".parse::<crate::value::ApiName>().unwrap(), moment(60)) };
             let withdrawn = Consent {
                 status: ConsentStatus::Withdrawn,
                 is_active: false,
                 withdrawn_at: Some(moment(70)),
                 ..Consent::new("marketing".parse().unwrap(), moment(50))
             };
-            let again = Consent::new("marketing_email".parse().unwrap(), moment(80));
+            let again = Consent::new("marketing_email".parse::<crate::value::ApiName>().unwrap(), moment(80));
             let policy = if strict { ContactingPolicy::strict() } else { ContactingPolicy::default() };
             let decide = |consents: Vec<Consent>| {
                 Case {
