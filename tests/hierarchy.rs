@@ -343,6 +343,7 @@ fn a_unit_of_work_sees_the_hierarchy_that_it_makes() {
     let runtime = runtime();
     let crm = runtime.block_on(async { crm() });
     let number = AtomicUsize::new(0);
+    let committed = AtomicUsize::new(0);
     let outcome = runner(20).run(&(steps(3..10), steps(1..8)), |(stored, staged)| {
         let subdomain = format!("staged-{}", number.fetch_add(1, Ordering::Relaxed));
         runtime.block_on(async {
@@ -354,16 +355,28 @@ fn a_unit_of_work_sees_the_hierarchy_that_it_makes() {
             }
             let mut work = session.begin();
             for step in &staged {
+                // That a step refers to a deleted account is only told by the commit.
+                if let Step::Create(Some(of)) | Step::Move(_, Some(of)) | Step::Deal(of, ..) = step
+                    && let Some(of) = accounts.get(of % accounts.len().max(1))
+                    && work.accounts().get(*of).await.is_err()
+                {
+                    continue;
+                }
                 let _ = take!(work, accounts, onboarded.pipeline, step);
             }
             let inside = told!(work, accounts);
-            work.commit().await.unwrap();
+            if work.commit().await.is_err() {
+                // An account was restored whose parent is deleted.
+                return;
+            }
+            committed.fetch_add(1, Ordering::Relaxed);
             let outside = told!(session, accounts);
             assert_eq!(inside, outside);
         });
         Ok(())
     });
     outcome.unwrap();
+    assert!(committed.into_inner() > 10, "hardly anything was compared");
 }
 
 /// Counts the calls of the storage.

@@ -351,7 +351,7 @@ async fn faulty_territories_are_refused() {
     let body = json!({
         "name": "By name",
         "criteria": {"field": "custom_fields.segment", "op": "eq", "value": "enterprise"},
-        "boundaries": [{"country": "CH", "postal_codes": [{"prefix": "12"}]}],
+        "boundaries": [{"country": "DE", "postal_codes": [{"prefix": "12"}]}],
     });
     let made = map
         .session
@@ -362,7 +362,7 @@ async fn faulty_territories_are_refused() {
         .unwrap();
     assert_eq!(made.get("criteria").to_json(), body["criteria"]);
     assert_eq!(made.get("boundaries").to_json(), body["boundaries"]);
-    let mut account = company(1, "CH", "1200");
+    let mut account = company(1, "DE", "1200");
     account.custom_fields = json!({"segment": "enterprise"});
     assert_eq!(
         map.create(account).await.territory_id.map(|id| id.uuid()),

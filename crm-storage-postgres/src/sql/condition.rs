@@ -498,7 +498,8 @@ impl Writer<'_, '_> {
     }
 
     /// The ids of a part of a tree come from a walk along the index of parents, or of ids. `UNION`
-    /// takes each id once, so that a circle ends. A null on the left, and nothing else, makes the
+    /// takes each id once, so that a circle ends. `OFFSET 0` keeps each step a look into the index: as a
+    /// join, a table without statistics was read for each level. A null on the left, and nothing else, makes the
     /// condition null: no id is.
     fn in_tree(&mut self, sql: &mut String, table: &Table, alias: &str, index: usize, tree: &Tree) {
         let is_id = |column: &&Column| column.kind == StorageKind::Uuid;
@@ -533,7 +534,7 @@ impl Writer<'_, '_> {
              UNION SELECT n.id, n.leads_to FROM {walk} CROSS JOIN LATERAL (\
              SELECT {next}.\"id\", {next}.{carried} AS leads_to FROM {target} AS {next} \
              WHERE {next_is_own} AND {next}.{joined} = {walk}.leads_to \
-             AND {next}.\"deleted_at\" IS NULL) AS n) SELECT {walk}.id FROM {walk})",
+             AND {next}.\"deleted_at\" IS NULL OFFSET 0) AS n) SELECT {walk}.id FROM {walk})",
             own.sql,
             target = target.sql,
         );

@@ -144,7 +144,7 @@ fn each_step_of_a_walk_is_in_the_same_tenant() {
              UNION SELECT n.id, n.leads_to FROM w1 CROSS JOIN LATERAL (\
              SELECT t2.\"id\", t2.\"{carried}\" AS leads_to FROM \"crm\".\"specimens\" AS t2 \
              WHERE t2.\"tenant_id\" = $1 AND t2.\"{joined}\" = w1.leads_to \
-             AND t2.\"deleted_at\" IS NULL) AS n) SELECT w1.id FROM w1)"
+             AND t2.\"deleted_at\" IS NULL OFFSET 0) AS n) SELECT w1.id FROM w1)"
         )
     };
     let within = text_of(specimens, condition(TreePart::Within));
