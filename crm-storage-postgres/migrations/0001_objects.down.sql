@@ -3,6 +3,8 @@
 DROP TABLE
     "crm"."member_values",
     "crm"."audit_events",
+    "crm"."merge_links",
+    "crm"."merges",
     "crm"."activities",
     "crm"."leads",
     "crm"."deal_stage_history",

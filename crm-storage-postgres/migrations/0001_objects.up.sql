@@ -1019,6 +1019,79 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."activities" TO "crm_app";
 CREATE POLICY "search" ON "crm"."activities" FOR SELECT TO "crm_search" USING (true);
 GRANT SELECT ("tenant_id", "id", "deleted_at", "tags", "search_vector") ON "crm"."activities" TO "crm_search";
 
+CREATE TABLE "crm"."merges" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "object" varchar(100) COLLATE "C" NOT NULL,
+    "survivor_id" uuid NOT NULL,
+    "loser_id" uuid NOT NULL,
+    "commit_id" uuid NOT NULL,
+    "reason" varchar(1000) COLLATE "C",
+    "loser_data" jsonb NOT NULL,
+    "survivor_before" jsonb NOT NULL,
+    "survivor_after" jsonb NOT NULL,
+    "moved_links" bigint NOT NULL,
+    "dropped_links" bigint NOT NULL,
+    "undone_at" timestamptz,
+    CONSTRAINT "merges_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "merges_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "merges_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "merges_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "merges_moved_links_check" CHECK ("moved_links" BETWEEN 0 AND 2147483647),
+    CONSTRAINT "merges_dropped_links_check" CHECK ("dropped_links" BETWEEN 0 AND 2147483647)
+);
+CREATE INDEX "merges_survivor_id_idx" ON "crm"."merges" ("tenant_id", "survivor_id");
+CREATE INDEX "merges_loser_id_idx" ON "crm"."merges" ("tenant_id", "loser_id");
+CREATE INDEX "merges_created_at_id_idx" ON "crm"."merges" ("tenant_id", "created_at", "id");
+CREATE INDEX "merges_updated_at_id_idx" ON "crm"."merges" ("tenant_id", "updated_at", "id");
+ALTER TABLE "crm"."merges" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."merges"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."merges" TO "crm_app";
+
+CREATE TABLE "crm"."merge_links" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "merge_id" uuid NOT NULL,
+    "object" varchar(100) COLLATE "C" NOT NULL,
+    "record_id" uuid NOT NULL,
+    "field" varchar(100) COLLATE "C" NOT NULL,
+    "fate" varchar(50) COLLATE "C" NOT NULL,
+    CONSTRAINT "merge_links_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "merge_links_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "merge_links_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "merge_links_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "merge_links_fate_check" CHECK ("fate" IN ('moved', 'dropped', 'emptied'))
+);
+CREATE INDEX "merge_links_record_id_idx" ON "crm"."merge_links" ("tenant_id", "record_id");
+CREATE INDEX "merge_links_created_at_id_idx" ON "crm"."merge_links" ("tenant_id", "created_at", "id");
+CREATE INDEX "merge_links_updated_at_id_idx" ON "crm"."merge_links" ("tenant_id", "updated_at", "id");
+CREATE INDEX "merge_links_merge_id_idx" ON "crm"."merge_links" ("tenant_id", "merge_id");
+ALTER TABLE "crm"."merge_links" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."merge_links"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."merge_links" TO "crm_app";
+
 CREATE TABLE "crm"."audit_events" (
     "tenant_id" uuid NOT NULL,
     "id" uuid NOT NULL,
@@ -1140,6 +1213,8 @@ ALTER TABLE "crm"."activities" ADD CONSTRAINT "activities_owner_id_fkey"
     FOREIGN KEY ("tenant_id", "owner_id") REFERENCES "crm"."users" ("tenant_id", "id");
 ALTER TABLE "crm"."activities" ADD CONSTRAINT "activities_assigned_to_fkey"
     FOREIGN KEY ("tenant_id", "assigned_to") REFERENCES "crm"."users" ("tenant_id", "id");
+ALTER TABLE "crm"."merge_links" ADD CONSTRAINT "merge_links_merge_id_fkey"
+    FOREIGN KEY ("tenant_id", "merge_id") REFERENCES "crm"."merges" ("tenant_id", "id");
 -- Functions are everybody's until that is taken back.
 REVOKE ALL ON FUNCTION "crm".fold_case FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION "crm".fold_case TO "crm_app";
