@@ -148,11 +148,8 @@ fn lead(
     let is_loser = row.object() == object && losers.contains(&row.id());
     if !is_loser {
         let leads_to_itself = row.object().unique_keys().iter().any(|key| {
-            let in_key = links.iter().filter(|link| key.fields.contains(&link.field));
-            in_key
-                .filter(|link| value_at(&after, link.field) == Some(survivor))
-                .count()
-                > 1
+            let same = |field: &&usize| value_at(&after, **field) == Some(survivor);
+            key.fields.iter().filter(same).count() > 1
         });
         if leads_to_itself || keys.iter().any(|key| taken.contains(key)) {
             // What is deleted already stays where it is.
