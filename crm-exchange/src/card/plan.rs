@@ -155,7 +155,7 @@ impl Known {
 
 /// Addresses that differ in letter case only are of one contact.
 fn folded(email: &EmailAddress) -> String {
-    crm_core::query::fold_case(&email.to_string())
+    crm_core::query::fold_case(email.as_ref())
 }
 
 /// The contact with what the card tells.
@@ -190,7 +190,7 @@ fn merged(old: &Contact, card: &Contact) -> Contact {
         contact.preferences.language = card.preferences.language.clone();
     }
     if card.preferences.timezone != unsaid.timezone {
-        contact.preferences.timezone = card.preferences.timezone.clone();
+        contact.preferences.timezone = card.preferences.timezone;
     }
     contact
 }
