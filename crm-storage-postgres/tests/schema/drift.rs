@@ -207,7 +207,7 @@ async fn every_change_by_hand_is_found() {
             "'DROP TABLE ' || c.oid::regclass || ' CASCADE'".to_owned(),
             "'table'",
             // Nothing refers to these.
-            "c.relname IN ('activities', 'audit_events', 'team_members', 'tenants')",
+            "c.relname IN ('activity_participants', 'audit_events', 'team_members', 'tenants')",
         ),
     ];
     let mut parts = 0;
@@ -324,6 +324,8 @@ async fn every_change_by_hand_is_found() {
             run(
                 &mut transaction,
                 "ALTER TABLE crm.activities DROP CONSTRAINT activities_contact_id_fkey; \
+                 ALTER TABLE crm.activity_participants \
+                 DROP CONSTRAINT activity_participants_contact_id_fkey; \
                  ALTER TABLE crm.deals DROP CONSTRAINT deals_contact_id_fkey; \
                  ALTER TABLE crm.leads DROP CONSTRAINT leads_converted_contact_id_fkey",
             )
