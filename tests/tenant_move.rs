@@ -513,10 +513,16 @@ async fn large_trees_and_circles_arrive() {
         }
         last = Some(account.id);
     }
-    let territory = Uuid::from_u128(99);
+    // An id that another system gave.
+    let campaign = Uuid::from_u128(99);
+    let lead = Lead {
+        campaign_id: Some(campaign),
+        company: Some("Initech".into()),
+        ..Lead::default()
+    };
+    session.leads().create(lead).await.unwrap();
     let many = (0..1_500).map(|number| Account {
         owner_id: Some(onboarded.admin),
-        territory_id: Some(territory),
         ..Account::new(format!("Leaf {number}"))
     });
     session.accounts().create_all(many.collect()).await.unwrap();
@@ -537,14 +543,14 @@ async fn large_trees_and_circles_arrive() {
     let crm = common::crm();
     let rebuild = Arc::new(Rebuild::default());
     let import = TenantImport::new("Two", "two")
-        .keep_ids("account", "territory_id")
+        .keep_ids("lead", "campaign_id")
         .then(rebuild.clone());
     let report = import.run(&crm, Cursor::new(file), &()).await.unwrap();
     assert_eq!(report.written, manifest.records());
     assert_eq!(rebuild.0.load(Ordering::SeqCst), 1_541);
     let two = crm.session(report.tenant, Actor::System);
-    let kept = Find::from(Account::TERRITORY_ID.eq(territory));
-    assert_eq!(two.accounts().count(kept).await.unwrap(), 1_500);
+    let kept = Find::from(Lead::CAMPAIGN_ID.eq(campaign));
+    assert_eq!(two.leads().count(kept).await.unwrap(), 1);
     let roots = Find::from(
         Account::PARENT_ACCOUNT_ID
             .is_null()

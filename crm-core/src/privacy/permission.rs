@@ -327,7 +327,10 @@ mod tests {
                     is_active: is_active && withdrawn_at.is_none(),
                     withdrawn_at,
                     expires_at: expires.map(|after| moment(granted + after)),
-                    ..Consent::new(name.parse::<crate::value::ApiName>().unwrap(), moment(granted))
+                    ..Consent::new(
+                        name.parse::<crate::value::ApiName>().unwrap(),
+                        moment(granted),
+                    )
                 }
             },
         )
@@ -448,7 +451,7 @@ mod tests {
                 status: ConsentStatus::Withdrawn,
                 is_active: false,
                 withdrawn_at: Some(moment(70)),
-                ..Consent::new("marketing".parse().unwrap(), moment(50))
+                ..Consent::new("marketing".parse::<crate::value::ApiName>().unwrap(), moment(50))
             };
             let again = Consent::new("marketing_email".parse::<crate::value::ApiName>().unwrap(), moment(80));
             let policy = if strict { ContactingPolicy::strict() } else { ContactingPolicy::default() };
