@@ -14,7 +14,7 @@ mod backend;
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use crm_engine::activities::{
     ActivitySeries, ActivityStatus, LocalDateTime, Recurrence, SeriesOccurrence,
 };

@@ -515,11 +515,11 @@ async fn large_trees_and_circles_arrive() {
     }
     // An id that another system gave.
     let campaign = Uuid::from_u128(99);
-    let lead = Lead {
-        campaign_id: Some(campaign),
+    let mut lead = Lead {
         company: Some("Initech".into()),
         ..Lead::default()
     };
+    lead.source.campaign_id = Some(campaign);
     session.leads().create(lead).await.unwrap();
     let many = (0..1_500).map(|number| Account {
         owner_id: Some(onboarded.admin),
@@ -549,7 +549,7 @@ async fn large_trees_and_circles_arrive() {
     assert_eq!(report.written, manifest.records());
     assert_eq!(rebuild.0.load(Ordering::SeqCst), 1_541);
     let two = crm.session(report.tenant, Actor::System);
-    let kept = Find::from(Lead::CAMPAIGN_ID.eq(campaign));
+    let kept = Find::new().filter_by_name(Filter::eq("campaign_id", campaign));
     assert_eq!(two.leads().count(kept).await.unwrap(), 1);
     let roots = Find::from(
         Account::PARENT_ACCOUNT_ID

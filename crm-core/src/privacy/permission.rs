@@ -471,7 +471,8 @@ mod tests {
             };
             let mut consents = case.consents;
             consents.extend([given, withdrawn]);
-            prop_assert_eq!(decide(consents.clone()).reasons(), [Reason::ConsentWithdrawn]);
+            let refused = decide(consents.clone());
+            prop_assert_eq!(refused.reasons(), [Reason::ConsentWithdrawn]);
             consents.push(again);
             prop_assert!(decide(consents).is_allowed());
         }
