@@ -308,7 +308,7 @@ fn raw_value(random: &mut Random, field_type: &FieldType) -> Value {
 }
 
 /// A document that the object's own type for it can hold.
-pub(crate) fn typed_document(object: &ObjectRef, random: &mut Random) -> Json {
+pub(crate) fn typed_document(object: &ObjectRef, field: &str, random: &mut Random) -> Json {
     match object.name() {
         "audit_event" => {
             let sides =
@@ -322,6 +322,12 @@ pub(crate) fn typed_document(object: &ObjectRef, random: &mut Random) -> Json {
             "key_id": text(random, 9), "algorithm": "a", "nonce": "n", "ciphertext": text(random, 99),
         }}),
         "tenant_configuration" => json!({"plain": document(random, 3)}),
+        "territory" if field == "boundaries" => json!([
+            {"country": "CH", "postal_codes": [{"prefix": random.below(99).to_string()}]},
+        ]),
+        "territory" => json!(
+            {"field": "employee_count", "op": "gte", "value": random.below(99)}
+        ),
         _ => json!({}),
     }
 }

@@ -189,7 +189,9 @@ impl World {
                 let _ = write!(last, "{error} {:?}; ", values[place]);
                 let field = &object.own_fields()[place];
                 values[place] = match field.storage_kind() {
-                    StorageKind::Json => Value::Json(typed_document(object, &mut self.random)),
+                    StorageKind::Json => {
+                        Value::Json(typed_document(object, &field.name, &mut self.random))
+                    }
                     // What a group of fields needs.
                     _ if values[place].is_null() => value(&mut self.random, &field.field_type),
                     _ => field.default.clone(),

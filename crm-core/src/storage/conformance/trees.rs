@@ -398,7 +398,7 @@ pub(super) async fn filters_trees_in_pages_and_sums(h: &Harness) -> Outcome {
     for number in 0..40 {
         let parent = if number % 5 == 4 { &other } else { &root };
         // Every second one hangs two levels below.
-        let parent = match all.get(all.len() - 1) {
+        let parent = match all.last() {
             Some(last) if number % 5 == 2 => last.clone(),
             _ => parent.clone(),
         };
