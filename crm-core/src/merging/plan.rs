@@ -293,14 +293,8 @@ impl Planner<'_> {
     }
 
     /// Takes a loser in.
-    fn take_in(
-        &self,
-        survivor: &Row,
-        loser: &Row,
-        values: &mut Vec<Value>,
-        winners: &mut [Winner],
-    ) {
-        let before = values.clone();
+    fn take_in(&self, survivor: &Row, loser: &Row, values: &mut [Value], winners: &mut [Winner]) {
+        let before = values.to_vec();
         let old = winners.to_vec();
         let mut filled = BTreeSet::new();
         for unit in self.units.iter().copied().collect::<BTreeSet<_>>() {
@@ -316,7 +310,7 @@ impl Planner<'_> {
         // allow it: a planned activity does not get the time at which the loser was completed.
         while !filled.is_empty() {
             let mut faults = Faults::default();
-            match survivor.with_values(survivor.meta(), values.clone()) {
+            match survivor.with_values(survivor.meta(), values.to_vec()) {
                 Ok(row) => row.check(&mut faults),
                 Err(found) => faults = found,
             }

@@ -109,6 +109,9 @@ pub fn check_references(changes: &ChangeSet) -> Vec<(ObjectRef, usize, String, U
     wanted
 }
 
+/// The deleted rows that an object may refer to, each with the name of its object.
+type Wanted<'a> = (&'a ObjectRef, HashMap<Uuid, &'a str>);
+
 /// Finds what in a change set contradicts rows that are at hand: the six checks of
 /// [`ChangeSet`], for backends that can look at all rows of a tenant.
 #[derive(Debug)]
@@ -284,8 +287,7 @@ impl<'a> Violations<'a> {
     ) -> Result<(), StorageError> {
         // Each object is looked through once for each of its references, however many rows are
         // deleted.
-        let mut wanted: BTreeMap<(&str, usize), (&ObjectRef, HashMap<Uuid, &str>)> =
-            BTreeMap::new();
+        let mut wanted: BTreeMap<(&str, usize), Wanted<'_>> = BTreeMap::new();
         for one in &self.changes.unreferenced {
             let Some(target) = self.changes.target_of(one) else {
                 continue;
