@@ -458,9 +458,14 @@ fn activities_come_back_as_they_went() {
         let EntryContent::Activity(again) = &contents.entries[0].content else {
             return Err(TestCaseError::fail("a series"));
         };
+        // A calendar does not say when an activity was really begun.
+        let stored = Activity {
+            started_at: None,
+            ..stored.data.clone()
+        };
         prop_assert_eq!(
             serde_json::to_value(&**again).unwrap(),
-            serde_json::to_value(&stored.data).unwrap()
+            serde_json::to_value(&stored).unwrap()
         );
         Ok(())
     });

@@ -61,7 +61,7 @@ async fn columns_lead_through_references_and_custom_fields() {
         "custom_fields.region",
         "custom_fields.score",
     ];
-    let report = Export::of::<Contact>(Find::new())
+    let report = Export::of::<Contact>(Contact::ACCOUNT_ID.eq(acme.account))
         .columns(columns)
         .file_name("contacts.csv")
         .run(session, &mut file, &())

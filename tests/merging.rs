@@ -310,7 +310,7 @@ async fn everything_of_the_loser_goes_to_the_survivor() {
         .unwrap();
     assert_eq!(
         preview.moved.iter().map(|link| link.count).sum::<usize>(),
-        7
+        9
     );
     let industry = preview
         .fields
@@ -325,7 +325,8 @@ async fn everything_of_the_loser_goes_to_the_survivor() {
         .merge_into(globex, &[double], &Choices::new(), Some("the same company"))
         .await
         .unwrap();
-    assert_eq!((merged.moved, merged.dropped), (7, 0));
+    // The two contacts are affiliated with the account, too.
+    assert_eq!((merged.moved, merged.dropped), (9, 0));
     assert_eq!(merged.survivor.name, "Globex");
     assert_eq!(merged.survivor.industry.as_deref(), Some("Energy"));
     assert_eq!(merged.survivor.tags, ["key"]);
@@ -757,6 +758,7 @@ async fn undoing_leaves_what_was_touched_since() {
         [
             ("account_id", KeptReason::Changed),
             ("account_id", KeptReason::Gone),
+            ("account_id", KeptReason::Gone),
             ("billing_city", KeptReason::Changed),
             ("billing_street", KeptReason::Changed),
             ("industry", KeptReason::Changed),
@@ -891,7 +893,8 @@ async fn a_purged_loser_takes_its_history_along() {
     };
     session.contacts().create(contact).await.unwrap();
     merge(&session, a, &[b]).await;
-    assert_eq!(rows(&session, "merge_link").await.len(), 1);
+    // The contact and its affiliation.
+    assert_eq!(rows(&session, "merge_link").await.len(), 2);
     session.accounts().purge(b).await.unwrap();
     assert!(rows(&session, "merge").await.is_empty());
     assert!(rows(&session, "merge_link").await.is_empty());
@@ -921,17 +924,18 @@ async fn ten_thousand_children_move_and_come_back() {
         .merge_into(a, &[b], &Choices::new(), None)
         .await
         .unwrap();
-    assert_eq!(merged.moved, CHILDREN);
+    // Each contact and its affiliation.
+    assert_eq!(merged.moved, 2 * CHILDREN);
     let of = |id: Id<Account>| Contact::ACCOUNT_ID.eq(id);
     let children = u64::try_from(CHILDREN).unwrap();
     assert_eq!(session.contacts().count(of(a)).await.unwrap(), children);
     let entry = Find::from(MergeLink::FATE.eq(LinkFate::Moved)).limit(1);
     assert_eq!(
         session.records::<MergeLink>().count(entry).await.unwrap(),
-        children
+        2 * children
     );
     let undone = session.merges().undo(merged.merges[0]).await.unwrap();
-    assert_eq!((undone.given_back, undone.kept.len()), (CHILDREN, 0));
+    assert_eq!((undone.given_back, undone.kept.len()), (2 * CHILDREN, 0));
     assert_eq!(session.contacts().count(of(b)).await.unwrap(), children);
 }
 

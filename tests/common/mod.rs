@@ -333,6 +333,12 @@ pub(crate) fn body_like(row: &Row) -> Map<String, Json> {
         .map(|field| (field.name.to_string(), row.get(&field.name).to_json()))
         .filter(|(_, value)| !value.is_null())
         .collect();
+    let is_named = |name: &str| {
+        let fields = object.fields().iter();
+        fields
+            .filter_map(|field| field.record_of.as_deref())
+            .any(|of| of == name)
+    };
     for index in object.unique_keys().iter().flat_map(|key| &key.fields) {
         let field = &object.fields()[*index];
         let Some(value) = body.get_mut(&*field.name) else {
@@ -342,6 +348,8 @@ pub(crate) fn body_like(row: &Row) -> Map<String, Json> {
             _ if !field.required => {
                 body.remove(&*field.name);
             }
+            // Such a name goes with the id of the record.
+            _ if is_named(&field.name) => {}
             FieldType::Email => *value = json!("somebody.new@fresh.example"),
             FieldType::Subdomain => *value = json!("fresh"),
             FieldType::Text { .. } => *value = json!("Fresh"),

@@ -185,7 +185,8 @@ impl World {
             };
             let errors = faults.into_result().err().into_iter();
             for error in errors.flat_map(|error| error.into_errors()) {
-                let place = object.field_index(&error.path).unwrap() - SYSTEM_FIELDS;
+                let name = error.path.split('.').next().unwrap();
+                let place = object.field_index(name).unwrap() - SYSTEM_FIELDS;
                 let _ = write!(last, "{error} {:?}; ", values[place]);
                 let field = &object.own_fields()[place];
                 values[place] = match field.storage_kind() {

@@ -690,6 +690,16 @@ mod tests {
                 excluded: &excluded,
                 added: &added,
             };
+            // Where the clock leaves out midnight itself, or shows it twice, the crate leaves out
+            // the day: the standard does not (see `gaps_and_folds_of_the_clock`).
+            let since = begin.to_utc()..window.end;
+            let has_odd_midnight = |at: &DateTime<Utc>| {
+                let midnight = at.with_timezone(&tz).date_naive().and_hms_opt(0, 0, 0);
+                midnight.is_none_or(|at| tz.from_local_datetime(&at).single().is_none())
+            };
+            if ours.occurrences(&since, 100_000).starts.iter().any(has_odd_midnight) {
+                return Ok(());
+            }
             let found = ours.occurrences(&window, 100_000);
             prop_assert!(found.complete);
             prop_assert_eq!(&found.starts, &theirs);

@@ -135,7 +135,10 @@ impl CommitHook for AffiliationStep {
         // Two who give a contact an account at the same time: the slower one looks again.
         work.contend("contact_affiliation", &["contact_id"]);
         let today = today(work.now());
-        let links = links(work, &touched).await?;
+        let mut links = links(work, &touched).await?;
+        // A contact that names an account which this commit deletes is at fault, and is told so.
+        let gone = deleted_accounts(work.staged());
+        links.retain(|_, link| link.after.is_none_or(|account| !gone.contains(&account)));
         let mut sides = sides(work, &links, today).await?;
         for (contact, link) in links {
             let sides = sides.remove(&contact).unwrap_or_default();
@@ -181,6 +184,15 @@ async fn take(work: &mut UnitOfWork, contact: Id<Contact>, step: Step) -> Result
 /// The record before and after a change, where it is not deleted.
 fn states<E: Entity>(change: &StagedChange) -> [Option<Arc<Record<E>>>; 2] {
     [change.before(), change.after()].map(|row| Record::from_row(row?.clone()))
+}
+
+/// The accounts that a commit deletes.
+fn deleted_accounts(staged: &[StagedChange]) -> BTreeSet<Id<Account>> {
+    let accounts = staged
+        .iter()
+        .filter(|change| change.object() == Account::schema());
+    let deleted = accounts.filter(|change| change.after().is_none_or(|row| row.is_deleted()));
+    deleted.map(|change| Id::new(change.id())).collect()
 }
 
 /// The contacts whose account or affiliations a commit changes.

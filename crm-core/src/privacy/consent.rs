@@ -211,8 +211,9 @@ impl Consent {
 }
 
 fn check_consent(consent: &Consent, faults: &mut Faults) {
-    //
-    if consent.contact_id.is_some() == consent.lead_id.is_some() {
+    // One that was refused is missing only because of that.
+    let is_refused = faults.has("contact_id") || faults.has("lead_id");
+    if !is_refused && consent.contact_id.is_some() == consent.lead_id.is_some() {
         let message = "name either the contact or the lead who gave it";
         faults.add("contact_id", codes::INCONSISTENT, message);
     }
