@@ -336,6 +336,8 @@ async fn typed_operations_find_nothing_of_another_tenant() {
         DealStageChange,
         Activity,
         AuditEvent,
+        DuplicateRule,
+        crm_engine::duplicates::DuplicateKey,
         common::Property,
     );
     assert!(targets.is_empty(), "not attacked: {:?}", targets.keys());

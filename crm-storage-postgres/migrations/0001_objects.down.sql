@@ -3,6 +3,8 @@
 DROP TABLE
     "crm"."member_values",
     "crm"."audit_events",
+    "crm"."duplicate_keys",
+    "crm"."duplicate_rules",
     "crm"."activities",
     "crm"."leads",
     "crm"."deal_stage_history",

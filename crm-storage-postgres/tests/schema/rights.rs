@@ -45,6 +45,8 @@ async fn rows_are_seen_and_written_by_their_tenant_only() {
         "deals",
         "deal_stage_history",
         "activities",
+        "duplicate_rules",
+        "duplicate_keys",
         "audit_events",
     ];
     assert_eq!(tables.len(), objects().len());
