@@ -155,7 +155,7 @@ pub enum Method {
     /// Numbers that differ by at most `within`; the similarity falls evenly to 0 just beyond it.
     Number {
         /// The greatest difference that passes.
-        #[serde(default)]
+        #[serde(default, deserialize_with = "number")]
         within: Decimal,
     },
     /// Days that differ by at most `within_days`; the similarity falls evenly to 0 just beyond it.
@@ -352,6 +352,16 @@ impl Method {
 /// A value that serde writes without fail, as JSON.
 fn document(value: &impl serde::Serialize) -> Json {
     serde_json::to_value(value).unwrap_or_default()
+}
+
+/// A number, or a text that is one.
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Decimal, D::Error> {
+    let value = Value::from_json(Json::deserialize(deserializer)?);
+    let number = match value.as_ref() {
+        ValueRef::Text(text) => text.parse().ok(),
+        other => other.as_decimal(),
+    };
+    number.ok_or_else(|| D::Error::custom("must be a number"))
 }
 
 fn read_rule(json: &Json, faults: &mut Faults) -> Option<MatchRule> {

@@ -31,7 +31,7 @@ const BATCH: usize = 250;
 ///
 /// let check = session.duplicates().check(&Contact::named("Ada", "Lovelace")).await?;
 /// for found in &check.matches {
-///     println!("{}: {}", found.record, found.explanation);
+///     println!("{}: {}", found.record.id, found.explanation);
 /// }
 /// # Ok(())
 /// # }
