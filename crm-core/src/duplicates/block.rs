@@ -36,6 +36,8 @@ pub struct CutBlock {
 #[derive(Debug)]
 pub(super) struct Member {
     id: Uuid,
+    /// Members of the same set, if they have one, are not compared with each other.
+    set: Option<bool>,
     rules: Vec<(Prepared, Vec<Uuid>)>,
 }
 
@@ -52,6 +54,7 @@ impl Member {
         };
         Self {
             id,
+            set: None,
             rules: rules.into_iter().map(see).collect(),
         }
     }
@@ -113,7 +116,8 @@ impl<M: AsRef<Member>> Walk<M> {
         let new = member.as_ref();
         for known in &self.first {
             let known = known.as_ref();
-            if known.id == new.id || self.is_met(known, new, rule, Some(key)) {
+            let is_apart = known.set.is_some() && known.set == new.set;
+            if is_apart || known.id == new.id || self.is_met(known, new, rule, Some(key)) {
                 continue;
             }
             let (Some(a), Some(b)) = (known.prepared(rule), new.prepared(rule)) else {
@@ -312,7 +316,11 @@ impl Scanner {
         mut found: impl FnMut(FoundPair) -> ControlFlow<()>,
     ) -> Scanned {
         let member = |(place, row): (usize, Row)| {
-            Member::new(Uuid::from_u128(place as u128), &*row, &self.rules)
+            let id = Uuid::from_u128(place as u128);
+            Member {
+                set: boundary.map(|boundary| place < boundary),
+                ..Member::new(id, &*row, &self.rules)
+            }
         };
         let members: Vec<Member> = rows.into_iter().enumerate().map(member).collect();
         let mut walk: Walk<&Member> = Walk::new(self.limit, []);
@@ -333,11 +341,6 @@ impl Scanner {
                 let pairs = &mut scanned.pairs;
                 let outcome = walk.feed(&self.rules, place, key, member, |a, b, explanation| {
                     let (first, second) = (a.id.as_u128() as usize, b.id.as_u128() as usize);
-                    let is_across =
-                        boundary.is_none_or(|boundary| (first < boundary) != (second < boundary));
-                    if !is_across {
-                        return ControlFlow::Continue(());
-                    }
                     *pairs += 1;
                     found(FoundPair {
                         first,

@@ -83,8 +83,7 @@ pub enum KeyState {
     object = "duplicate_key",
     table = "duplicate_keys",
     derived,
-    index(key, record_id),
-    index(record_id)
+    index(key, record_id)
 )]
 pub struct DuplicateKey {
     /// The rule.
@@ -94,7 +93,7 @@ pub struct DuplicateKey {
     #[field(required)]
     pub key: Uuid,
     /// The record.
-    #[field(required)]
+    #[field(required, indexed)]
     pub record_id: Uuid,
 }
 
