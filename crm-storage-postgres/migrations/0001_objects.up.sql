@@ -1077,9 +1077,9 @@ CREATE TABLE "crm"."duplicate_keys" (
     CONSTRAINT "duplicate_keys_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous'))
 );
 CREATE INDEX "duplicate_keys_key_record_id_idx" ON "crm"."duplicate_keys" ("tenant_id", "key", "record_id");
-CREATE INDEX "duplicate_keys_record_id_idx" ON "crm"."duplicate_keys" ("tenant_id", "record_id");
 CREATE INDEX "duplicate_keys_created_at_id_idx" ON "crm"."duplicate_keys" ("tenant_id", "created_at", "id");
 CREATE INDEX "duplicate_keys_updated_at_id_idx" ON "crm"."duplicate_keys" ("tenant_id", "updated_at", "id");
+CREATE INDEX "duplicate_keys_record_id_idx" ON "crm"."duplicate_keys" ("tenant_id", "record_id");
 ALTER TABLE "crm"."duplicate_keys" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY "tenant_isolation" ON "crm"."duplicate_keys"
     USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
