@@ -166,7 +166,7 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
         .unwrap();
     let persons = session
         .duplicate_rules()
-        .create(DuplicateRule::persons("contact"))
+        .create(DuplicateRule::contacts())
         .await
         .unwrap();
     session

@@ -26,7 +26,7 @@ const BATCH: usize = 250;
 /// use crm_core::duplicates::DuplicateRule;
 /// # use crm_core::{Session, error::Result, contacts::Contact};
 /// # async fn example(session: &Session) -> Result<()> {
-/// let rule = session.duplicate_rules().create(DuplicateRule::persons("contact")).await?;
+/// let rule = session.duplicate_rules().create(DuplicateRule::contacts()).await?;
 /// session.duplicates().rebuild_keys(rule.id, None, &()).await?;
 ///
 /// let check = session.duplicates().check(&Contact::named("Ada", "Lovelace")).await?;

@@ -60,17 +60,27 @@ fn weighted(field: &'static str, method: Method, weight: f64) -> WeightedCompari
 }
 
 impl DuplicateRule {
-    /// Persons, for `contact` or `lead`: the same e-mail address, or the same telephone number and a
-    /// like family name, or like names at a like company.
+    /// Contacts: the same e-mail address, or the same telephone number and a like family name, or
+    /// like names at a like company.
     ///
     /// It only warns; make it strict if nothing shall be created twice.
     #[must_use]
-    pub fn persons(object: impl Into<String>) -> Self {
+    pub fn contacts() -> Self {
+        Self::persons("Contacts", "contact", &["mobile"])
+    }
+
+    /// Leads: as [`contacts`](Self::contacts).
+    #[must_use]
+    pub fn leads() -> Self {
+        Self::persons("Leads", "lead", &[])
+    }
+
+    fn persons(name: &str, object: &str, other_phones: &[&'static str]) -> Self {
         let like = |at_least| Method::JaroWinkler { at_least };
         let sound = KeyForm::Phonetic {
             algorithm: PhoneticAlgorithm::Soundex,
         };
-        let phone = comparison("phone", &["mobile"], Method::Phone { region: None });
+        let phone = comparison("phone", other_phones, Method::Phone { region: None });
         let names = WeightedMean {
             at_least: 0.92,
             present: 1.0,
@@ -106,8 +116,7 @@ impl DuplicateRule {
                 ]),
             ],
         };
-        let object = object.into();
-        Self::new(format!("Persons ({object})"), object, rule)
+        Self::new(name, object, rule)
     }
 
     /// Companies, for `account`: like names without their legal form, in the same country if both
@@ -161,8 +170,8 @@ mod tests {
     #[test]
     fn the_shipped_rules_fit_their_objects() {
         for rule in [
-            DuplicateRule::persons("contact"),
-            DuplicateRule::persons("lead"),
+            DuplicateRule::contacts(),
+            DuplicateRule::leads(),
             DuplicateRule::companies(),
         ] {
             let objects = crate::objects();
