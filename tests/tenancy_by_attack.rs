@@ -358,6 +358,8 @@ async fn typed_operations_find_nothing_of_another_tenant() {
         Merge,
         MergeLink,
         crm_engine::exports::ExportJob,
+        DuplicateRule,
+        crm_engine::duplicates::DuplicateKey,
         common::Property,
     );
     assert!(targets.is_empty(), "not attacked: {:?}", targets.keys());

@@ -15,6 +15,7 @@
 //!   [`deals`], [`activities`], [`territories`], and [`hierarchy`] for all that forms trees.
 //!   [`deals`], [`activities`], [`privacy`].
 //! - [`exports`]: who took which data out.
+//!   [`deals`], [`activities`], [`duplicates`].
 
 // The derive writes paths that begin with `::crm_core`, also inside this crate.
 extern crate self as crm_core;
@@ -24,6 +25,7 @@ pub mod activities;
 pub mod collaboration;
 pub mod contacts;
 pub mod deals;
+pub mod duplicates;
 pub mod engine;
 pub mod error;
 pub mod exports;
@@ -89,6 +91,8 @@ pub fn objects() -> Vec<schema::ObjectRef> {
         activities::ActivityReminder::schema(),
         activities::ActivityRollUp::schema(),
         exports::ExportJob::schema(),
+        duplicates::DuplicateRule::schema(),
+        duplicates::DuplicateKey::schema(),
     ]
     .map(Clone::clone)
     .to_vec()
@@ -118,6 +122,7 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
         std::sync::Arc::new(activities::TemplateRules),
         std::sync::Arc::new(activities::ReminderRules),
         std::sync::Arc::new(exports::ExportRules),
+        std::sync::Arc::new(duplicates::DuplicateRuleRules),
     ]
 }
 
@@ -126,6 +131,7 @@ fn commit_hooks() -> Vec<std::sync::Arc<dyn engine::CommitHook>> {
     vec![
         std::sync::Arc::new(contacts::AffiliationStep),
         std::sync::Arc::new(activities::ActivityHook),
+        std::sync::Arc::new(duplicates::DuplicateHook),
         std::sync::Arc::new(merging::MergeHistory),
     ]
 }

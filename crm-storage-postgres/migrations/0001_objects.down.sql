@@ -3,6 +3,8 @@
 DROP TABLE
     "crm"."member_values",
     "crm"."audit_events",
+    "crm"."duplicate_keys",
+    "crm"."duplicate_rules",
     "crm"."export_jobs",
     "crm"."activity_roll_ups",
     "crm"."activity_reminders",

@@ -238,6 +238,16 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
         ..ActivityTemplate::new("First call", ActivityType::Call)
     };
     let template = session.activity_templates().create(template).await.unwrap();
+    let persons = session
+        .duplicate_rules()
+        .create(DuplicateRule::contacts())
+        .await
+        .unwrap();
+    session
+        .duplicates()
+        .rebuild_keys(persons.id, None, &())
+        .await
+        .unwrap();
     let property = Property {
         seller_id: Some(account.id),
         ..Property::new("B-17")
@@ -482,6 +492,7 @@ async fn rebuilt(
         ActivityTemplate,
         ActivityReminder,
         ExportJob,
+        DuplicateRule,
         Property,
     );
     panic!("the object {object} is not known to this test: add it above");

@@ -328,6 +328,7 @@ pub(crate) fn typed_document(object: &ObjectRef, field: &str, random: &mut Rando
         "territory" => json!(
             {"field": "employee_count", "op": "gte", "value": random.below(99)}
         ),
+        "duplicate_rule" => json!({"when": {"field": "email", "method": "exact"}}),
         _ => json!({}),
     }
 }

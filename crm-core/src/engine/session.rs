@@ -11,6 +11,7 @@ use crate::activities::{
 use crate::collaboration::{Comment, Follower, Mention};
 use crate::contacts::Contact;
 use crate::deals::Deal;
+use crate::duplicates::{DuplicateRule, Duplicates};
 use crate::error::{Error, Result};
 use crate::exports::ExportJob;
 use crate::identity::{Team, User};
@@ -171,9 +172,16 @@ entry_points! {
     teams -> Team;
     /// The merges of records, which can be undone.
     merges -> Merge;
+    /// The rules by which duplicates are found.
+    duplicate_rules -> DuplicateRule;
 }
 
 impl Session {
+    /// Checks, scans and keys of duplicates.
+    pub const fn duplicates(&self) -> Duplicates<'_> {
+        Duplicates::new(self)
+    }
+
     /// The settings of the tenant.
     pub fn configurations(&self) -> Configurations<'_> {
         Configurations::new(Workspace::Session(self))

@@ -515,20 +515,21 @@ impl UnitOfWork {
         Ok(())
     }
 
-    /// Stages a row that the engine keeps in step with other records, under an id that it is found
-    /// by; `before` is the row as it was read, unless it is new.
+    /// Stages a derived row under an id that says what it stands for; `before` is the row as it was
+    /// read, unless it is new. An id that another row gives up in this unit of work passes to it.
     pub(crate) fn keep_derived<E: Entity>(&mut self, id: Uuid, before: Option<Row>, data: E) {
-        let meta = match &before {
-            Some(row) => self.next_meta(row),
-            None => Meta::first(id, self.stamp()),
-        };
-        let before = match self.place(E::schema(), id) {
+        let object = E::schema();
+        let before = match self.place(object, id) {
             Some(known) => known.before.clone(),
             None => before,
         };
-        self.session.engine().registry().add(E::schema());
+        let meta = match &before {
+            Some(row) => row.meta().next(self.stamp()),
+            None => Meta::first(id, self.stamp()),
+        };
+        self.session.engine().registry().add(object);
         let after: Row = Arc::new(Record::new(meta, data));
-        self.put(E::schema(), id, before, Some(after));
+        self.put(object, id, before, Some(after));
     }
 
     /// Stages the removal of a record for good.

@@ -57,4 +57,5 @@ pub use filter::{Comparison, Filter, ListMatch, TextMatch, Where, WhereExt};
 pub use find::{Find, MAX_LIMIT, Page, Query, Sort, SortKey};
 pub use tree::{Tree, TreePart};
 
+pub(crate) use condition::locate;
 pub(crate) use find::page_of;

@@ -56,6 +56,8 @@ async fn rows_are_seen_and_written_by_their_tenant_only() {
         "activity_reminders",
         "activity_roll_ups",
         "export_jobs",
+        "duplicate_rules",
+        "duplicate_keys",
         "audit_events",
     ];
     assert_eq!(tables.len(), objects().len());

@@ -1,0 +1,184 @@
+//! The keys of records: built for older ones, in step with all.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crm_engine::duplicates::{CheckGap, CompiledRule, KeyState, MatchRule};
+use crm_engine::prelude::*;
+use uuid::Uuid;
+
+use crate::{by_phone, contact, ids, like_names, rule, session};
+
+/// Records written before a rule get their keys when they are built; until then checks say so.
+#[tokio::test]
+async fn keys_of_older_records_are_built() {
+    let session = session().await;
+    let number = Some("+49 30 901820");
+    let ada = session
+        .contacts()
+        .create(contact("Ada", "Lovelace", number))
+        .await
+        .unwrap();
+    // Two that are duplicates already stay as they are.
+    let twin = session
+        .contacts()
+        .create(contact("Ada", "Lovelace", number))
+        .await
+        .unwrap();
+    let gone = session
+        .contacts()
+        .create(contact("Gone", "G.", number))
+        .await
+        .unwrap();
+    session.contacts().delete(gone.id).await.unwrap();
+    let strict = DuplicateRule {
+        mode: DuplicateMode::Strict,
+        ..DuplicateRule::new(
+            "Phones",
+            "contact",
+            MatchRule::from_json(&by_phone()).unwrap(),
+        )
+    };
+    let rule = session.duplicate_rules().create(strict).await.unwrap();
+    assert_eq!(rule.state, KeyState::Building);
+    let new = contact("New", "N.", number);
+    let check = session.duplicates().check(&new).await.unwrap();
+    assert_eq!(check.gaps, [CheckGap::Building { rule: rule.id }]);
+    assert!(check.matches.is_empty());
+
+    let rebuilt = session
+        .duplicates()
+        .rebuild_keys(rule.id, None, &())
+        .await
+        .unwrap();
+    assert_eq!((rebuilt.records, rebuilt.keys, rebuilt.next), (3, 2, None));
+    let state = async || session.duplicate_rules().get(rule.id).await.unwrap().state;
+    assert_eq!(state().await, KeyState::Ready);
+    let again = session
+        .duplicates()
+        .rebuild_keys(rule.id, None, &())
+        .await
+        .unwrap();
+    assert_eq!(again.keys, 0, "what is right stays as it is");
+    let check = session.duplicates().check(&new).await.unwrap();
+    assert!(check.is_complete());
+    let found: BTreeSet<Uuid> = ids(&check.matches).into_iter().collect();
+    assert_eq!(found, BTreeSet::from([ada.id.uuid(), twin.id.uuid()]));
+    assert_eq!(
+        session.contacts().create(new).await.unwrap_err().code(),
+        "duplicate_found"
+    );
+
+    // Another rule under the same name: its keys are built anew, the old ones go.
+    let names = MatchRule::from_json(&like_names()).unwrap();
+    let change = |rule: &mut DuplicateRule| rule.rule.clone_from(&names);
+    session
+        .duplicate_rules()
+        .update(rule.id, change)
+        .await
+        .unwrap();
+    assert_eq!(state().await, KeyState::Building);
+    let rebuilt = session
+        .duplicates()
+        .rebuild_keys(rule.id, None, &())
+        .await
+        .unwrap();
+    assert_eq!(rebuilt.keys, 2 + 4);
+    let check = session
+        .duplicates()
+        .check(&contact("Ada", "Lovelace", None))
+        .await
+        .unwrap();
+    assert_eq!(check.matches.len(), 2);
+    // A rule that is not applied loses its keys.
+    session
+        .duplicate_rules()
+        .update(rule.id, |rule| rule.is_active = false)
+        .await
+        .unwrap();
+    assert_eq!(state().await, KeyState::Inactive);
+    let dropped = session
+        .duplicates()
+        .rebuild_keys(rule.id, None, &())
+        .await
+        .unwrap();
+    assert_eq!(dropped.keys, 4);
+    assert_eq!(keys(&session).await.len(), 0);
+}
+
+/// The stored keys, by record.
+async fn keys(session: &Session) -> BTreeMap<Uuid, BTreeSet<Uuid>> {
+    let mut keys: BTreeMap<Uuid, BTreeSet<Uuid>> = BTreeMap::new();
+    let find = Find::<()>::new().limit(1_000);
+    let mut page = session
+        .object("duplicate_key")
+        .unwrap()
+        .find(&find)
+        .await
+        .unwrap();
+    loop {
+        for row in &page.items {
+            let record = row.get("record_id").as_uuid().unwrap();
+            let is_new = keys
+                .entry(record)
+                .or_default()
+                .insert(row.get("key").as_uuid().unwrap());
+            assert!(is_new, "a key twice");
+        }
+        let Some(next) = page.next else { return keys };
+        let find = find.clone().after(next);
+        page = session
+            .object("duplicate_key")
+            .unwrap()
+            .find(&find)
+            .await
+            .unwrap();
+    }
+}
+
+/// Whatever is done to records, their stored keys are those of the rule, and those alone.
+#[tokio::test]
+async fn keys_stay_in_step_with_records() {
+    let session = session().await;
+    rule(&session, "contact", DuplicateMode::Warn, like_names()).await;
+    let compiled = MatchRule::from_json(&like_names()).unwrap();
+    let rules = session.duplicate_rules().find(Find::new()).await.unwrap();
+    let compiled =
+        CompiledRule::new(&compiled, rules.items[0].id.uuid(), Contact::schema()).unwrap();
+    let names = ["Ada", "Grace", "Mary", "Ann"];
+    let mut places = 7_u64;
+    let mut made = Vec::new();
+    for step in 0..60 {
+        places = places
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        let pick = (places >> 33) as usize;
+        let (first, last) = (names[pick % 4], names[pick / 4 % 4]);
+        let id = made.get(pick % (made.len() + 1)).copied();
+        let mut contacts = session.contacts();
+        match (step % 6, id) {
+            (1, Some(id)) => {
+                let change = |contact: &mut Contact| contact.name = PersonName::new(first, last);
+                let _ = contacts.update(id, change).await;
+            }
+            (2, Some(id)) => drop(contacts.delete(id).await),
+            (3, Some(id)) => drop(contacts.restore(id).await),
+            (4, Some(id)) => drop(contacts.archive(id).await),
+            (5, Some(id)) => drop(contacts.purge(id).await),
+            _ => made.push(
+                contacts
+                    .create(contact(first, last, None))
+                    .await
+                    .unwrap()
+                    .id,
+            ),
+        }
+    }
+    let mut wanted = BTreeMap::new();
+    let all = Find::new().with_archived().limit(1_000);
+    for record in session.contacts().find(all).await.unwrap() {
+        let keys = compiled.keys(&compiled.prepare(&*record));
+        wanted.insert(record.id.uuid(), keys.iter().map(|key| key.key).collect());
+    }
+    assert!(wanted.len() > 5);
+    assert_eq!(keys(&session).await, wanted);
+}
