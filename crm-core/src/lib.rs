@@ -10,7 +10,7 @@
 //! - [`storage`]: what a backend must do;
 //! - [`engine`]: sessions and units of work;
 //! - the domain: [`tenancy`], [`identity`], [`accounts`], [`contacts`], [`leads`], [`pipelines`],
-//!   [`deals`], [`activities`].
+//!   [`deals`], [`activities`], [`imports`].
 
 // The derive writes paths that begin with `::crm_core`, also inside this crate.
 extern crate self as crm_core;
@@ -23,6 +23,7 @@ pub mod engine;
 pub mod error;
 mod id;
 pub mod identity;
+pub mod imports;
 pub mod leads;
 pub mod pipelines;
 pub mod query;
@@ -65,6 +66,9 @@ pub fn objects() -> Vec<schema::ObjectRef> {
         deals::DealStageChange::schema(),
         leads::Lead::schema(),
         activities::Activity::schema(),
+        imports::ImportMapping::schema(),
+        imports::ImportJob::schema(),
+        imports::ImportRow::schema(),
     ]
     .map(Clone::clone)
     .to_vec()
@@ -83,6 +87,7 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
         std::sync::Arc::new(pipelines::StageRules),
         std::sync::Arc::new(deals::DealRules),
         std::sync::Arc::new(activities::ActivityRules),
+        std::sync::Arc::new(imports::ImportJobRules),
     ]
 }
 

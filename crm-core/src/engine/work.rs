@@ -62,6 +62,11 @@ enum Undo {
     Changed(usize, Option<Row>),
 }
 
+/// Where [`UnitOfWork::savepoint`] was called.
+#[derive(Debug)]
+#[must_use = "release it, or go back to it"]
+pub struct Savepoint(usize);
+
 /// The id and time of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Commit {
@@ -215,7 +220,7 @@ impl UnitOfWork {
         }
     }
 
-    pub(super) fn place(&self, object: &ObjectRef, id: Uuid) -> Option<&StagedChange> {
+    pub(crate) fn place(&self, object: &ObjectRef, id: Uuid) -> Option<&StagedChange> {
         self.staged.get(self.index_of(object, id)?)
     }
 
@@ -250,24 +255,62 @@ impl UnitOfWork {
 
     /// Begins an operation that stages all that it has to, or nothing; [`settle`](Self::settle)
     /// ends it.
-    pub(super) const fn mark(&mut self) -> usize {
+    pub(crate) const fn mark(&mut self) -> usize {
         self.depth += 1;
         self.journal.len()
     }
 
     /// Ends an operation: takes back what it staged, rules included, if it failed.
-    pub(super) fn settle<T>(&mut self, mark: usize, result: Result<T>) -> Result<T> {
+    pub(crate) fn settle<T>(&mut self, mark: usize, result: Result<T>) -> Result<T> {
         self.depth = self.depth.saturating_sub(1);
         if result.is_err() {
-            while self.journal.len() > mark
-                && let Some(undo) = self.journal.pop()
-            {
-                self.undo(undo);
-            }
+            self.undo_to(mark);
         } else if self.depth == 0 {
             self.journal.clear();
         }
         result
+    }
+
+    /// Remembers what is staged, so that what comes next can be taken back while the rest stays.
+    /// Savepoints nest: the last one is ended first.
+    ///
+    /// ```
+    /// # use crm_core::{Session, error::Result, contacts::Contact, accounts::Account};
+    /// # async fn example(session: &Session, contact: Contact) -> Result<()> {
+    /// let mut work = session.begin();
+    /// let before = work.savepoint();
+    /// work.accounts().create(Account::new("Globex")).await?;
+    /// match work.contacts().create(contact).await {
+    ///     Ok(_) => work.release(before),
+    ///     // Neither the contact nor its account is wanted.
+    ///     Err(_) => work.roll_back(before),
+    /// }
+    /// work.commit().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub const fn savepoint(&mut self) -> Savepoint {
+        Savepoint(self.mark())
+    }
+
+    /// Ends a savepoint and keeps what was staged since.
+    pub fn release(&mut self, savepoint: Savepoint) {
+        let kept: Result<()> = self.settle(savepoint.0, Ok(()));
+        debug_assert!(kept.is_ok(), "nothing can fail here");
+    }
+
+    /// Ends a savepoint and takes back what was staged since.
+    pub fn roll_back(&mut self, savepoint: Savepoint) {
+        self.depth = self.depth.saturating_sub(1);
+        self.undo_to(savepoint.0);
+    }
+
+    fn undo_to(&mut self, mark: usize) {
+        while self.journal.len() > mark
+            && let Some(undo) = self.journal.pop()
+        {
+            self.undo(undo);
+        }
     }
 
     fn undo(&mut self, undo: Undo) {
@@ -298,7 +341,7 @@ impl UnitOfWork {
 
     /// The meta of a record that is changed now. A record changed twice in one unit of work gets
     /// one new version.
-    pub(super) fn next_meta(&self, row: &Row) -> Meta {
+    pub(crate) fn next_meta(&self, row: &Row) -> Meta {
         let meta = row.meta();
         match self.place(row.object(), meta.id) {
             Some(StagedChange { before: None, .. }) => meta,
@@ -335,7 +378,7 @@ impl UnitOfWork {
 
     /// Stages a change of one record: checks its fields, runs the rules, and keeps it. `faults` are
     /// what was wrong with the input that made it. Returns the record as staged.
-    pub(super) async fn stage(
+    pub(crate) async fn stage(
         &mut self,
         before: Option<Row>,
         after: Row,

@@ -1,0 +1,136 @@
+//! [`ErrorsFile`]: the bad rows with the reasons, ready to be mended and imported again.
+
+use std::io::Write;
+
+use crm_core::imports::RowFault;
+
+use super::read::Cell;
+
+/// The name of the column with the reasons.
+const COLUMN: &str = "errors";
+
+/// Writes the rows that did not land as CSV: the columns of the file, and one more that tells what
+/// is wrong in which column. Mend it and import it again: the last column is not mapped.
+///
+/// Texts that a spreadsheet would take for formulas have an apostrophe in front; an import takes it
+/// off again.
+///
+/// ```
+/// use crm_core::imports::RowFault;
+/// use crm_exchange::import::{Cell, ErrorsFile};
+///
+/// let mut file = ErrorsFile::new(Vec::new(), &["Mail".to_owned()])?;
+/// let fault = RowFault {
+///     column: Some("Mail".into()),
+///     field: Some("email".into()),
+///     code: "invalid_email".into(),
+///     message: "must be an address such as ada@example.com".into(),
+/// };
+/// file.row(&[Cell::from("=cmd()")], &[fault])?;
+/// let text = String::from_utf8(file.finish()?).unwrap();
+/// assert!(text.starts_with("Mail,errors\n'=cmd(),Mail: must be"));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct ErrorsFile<W: Write> {
+    writer: csv::Writer<W>,
+    /// Where the reasons go: also those of an earlier errors file are replaced.
+    column: usize,
+    width: usize,
+}
+
+impl<W: Write> std::fmt::Debug for ErrorsFile<W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ErrorsFile").finish_non_exhaustive()
+    }
+}
+
+impl<W: Write> ErrorsFile<W> {
+    /// Begins the file with its header.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn new(writer: W, headers: &[String]) -> std::io::Result<Self> {
+        let column = headers.iter().position(|name| name == COLUMN);
+        let column = column.unwrap_or(headers.len());
+        let width = headers.len().max(column + 1);
+        let mut file = Self {
+            writer: csv::WriterBuilder::new().flexible(true).from_writer(writer),
+            column,
+            width,
+        };
+        let headers: Vec<Cell> = headers.iter().map(|name| Cell::from(name.as_str())).collect();
+        file.write(&headers, COLUMN)?;
+        Ok(file)
+    }
+
+    /// Writes a row.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn row(&mut self, cells: &[Cell], faults: &[RowFault]) -> std::io::Result<()> {
+        let reasons: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        self.write(cells, &reasons.join("; "))
+    }
+
+    fn write(&mut self, cells: &[Cell], reasons: &str) -> std::io::Result<()> {
+        let mut texts: Vec<String> = cells.iter().map(|cell| defused(cell.text())).collect();
+        if texts.len() < self.width {
+            texts.resize(self.width, String::new());
+        }
+        if let Some(slot) = texts.get_mut(self.column) {
+            // A cell more than the header has would stand here.
+            let more = std::mem::replace(slot, defused(reasons.to_owned()));
+            if self.column + 1 == self.width && texts.len() > self.width {
+                texts.insert(self.width, more);
+            }
+        }
+        Ok(self.writer.write_record(texts)?)
+    }
+
+    /// Ends the file.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn finish(mut self) -> std::io::Result<W> {
+        self.writer.flush()?;
+        self.writer
+            .into_inner()
+            .map_err(|error| std::io::Error::other(error.to_string()))
+    }
+}
+
+/// Whether a spreadsheet would take a text for a formula: it begins like one and is no number.
+pub(crate) fn is_formula(text: &str) -> bool {
+    text.starts_with(['=', '+', '-', '@', '\t', '\r']) && !is_plain_number(text)
+}
+
+/// A sign and what numbers and telephone numbers are made of.
+fn is_plain_number(text: &str) -> bool {
+    text.strip_prefix(['+', '-']).is_some_and(|rest| {
+        rest.starts_with(|c: char| c.is_ascii_digit())
+            && rest.chars().all(|c| c.is_ascii_digit() || " .,".contains(c))
+    })
+}
+
+fn defused(text: String) -> String {
+    if is_formula(&text) {
+        format!("'{text}")
+    } else {
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_no_formulas() {
+        for plain in ["-5", "+49 30 123456", "-1.234,5", "text", ""] {
+            assert!(!is_formula(plain), "{plain}");
+        }
+        for formula in ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1"] {
+            assert!(is_formula(formula), "{formula}");
+        }
+    }
+}
