@@ -1,2 +1,4 @@
 //! Data in and out of the CRM engine: files of rows (CSV, XLSX, JSON lines), calendars and address
 //! cards, and whole tenants.
+
+pub mod import;

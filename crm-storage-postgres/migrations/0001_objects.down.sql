@@ -3,6 +3,9 @@
 DROP TABLE
     "crm"."member_values",
     "crm"."audit_events",
+    "crm"."import_rows",
+    "crm"."import_jobs",
+    "crm"."import_mappings",
     "crm"."activities",
     "crm"."leads",
     "crm"."deal_stage_history",

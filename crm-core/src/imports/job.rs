@@ -131,7 +131,7 @@ pub struct ImportCounts {
 
 impl ImportCounts {
     /// Counts one more row.
-    pub(super) const fn add(&mut self, outcome: super::RowOutcome) {
+    pub const fn add(&mut self, outcome: super::RowOutcome) {
         use super::RowOutcome as Outcome;
         self.processed_rows += 1;
         match outcome {
