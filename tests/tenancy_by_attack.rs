@@ -15,6 +15,7 @@ use std::fmt::Debug;
 
 use common::{Populated, body_like, picture, populate, rows_of};
 use crm_engine::engine::NamedRecords;
+use crm_engine::imports::{ImportJob, ImportLease, ImportMapping, ImportRow};
 use crm_engine::prelude::*;
 use crm_engine::query::Filter;
 use crm_engine::schema::Lifecycle;
@@ -336,6 +337,9 @@ async fn typed_operations_find_nothing_of_another_tenant() {
         DealStageChange,
         Activity,
         AuditEvent,
+        ImportMapping,
+        ImportJob,
+        ImportRow,
         common::Property,
     );
     assert!(targets.is_empty(), "not attacked: {:?}", targets.keys());
@@ -373,6 +377,25 @@ async fn services_find_nothing_of_another_tenant() {
             assert_eq!(foreign, ghost, $what);
         }};
     }
+
+    let job = rows_of(&victim.session, "import_job").await;
+    let job: Id<ImportJob> = Id::new(job[0].id());
+    let lease = ImportLease {
+        worker: GHOST,
+        take_over: true,
+    };
+    same!("claim", job, |id| session
+        .records::<ImportJob>()
+        .claim(id, lease)
+        .await);
+    same!("cancel", job, |id| session
+        .records::<ImportJob>()
+        .cancel(id)
+        .await);
+    same!("revert", job, |id| session
+        .records::<ImportJob>()
+        .revert(id, &())
+        .await);
 
     let (deal, stage) = (victim.deal, victim.onboarded.stages[0]);
     same!("move_to", deal, |id| session

@@ -13,6 +13,7 @@ pub(crate) mod backend;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crm_engine::imports::{ImportBatch, ImportJob, ImportLease, ImportMapping, RowOutcome, RowResult};
 use crm_engine::prelude::*;
 use crm_engine::schema::{FieldType, Lifecycle, ObjectRef, Row};
 use crm_engine::tenancy::{ConfigValue, Onboarded, TenantConfiguration};
@@ -182,6 +183,13 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
         )
         .await
         .unwrap();
+    let mapping = ImportMapping::new("contact", "Fair", json!({"object": "contact", "columns": []}));
+    session
+        .records::<ImportMapping>()
+        .create(mapping)
+        .await
+        .unwrap();
+    import_job(&session).await;
     Populated {
         user: user.id,
         team: team.id,
@@ -194,6 +202,34 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
         onboarded,
         session,
     }
+}
+
+/// A job in work, with one refused row.
+async fn import_job(session: &Session) {
+    let job = ImportJob::new("contact", "fair.csv", "0".repeat(64), json!({}));
+    let job = session.records::<ImportJob>().create(job).await.unwrap();
+    let lease = ImportLease {
+        worker: Uuid::from_u128(1),
+        take_over: false,
+    };
+    let job = session.records::<ImportJob>().claim(job.id, lease).await;
+    let row = RowResult {
+        number: 2,
+        outcome: RowOutcome::Failed,
+        record: None,
+        faults: Vec::new(),
+        related: Vec::new(),
+    };
+    let batch = ImportBatch {
+        last_row: 2,
+        rows: vec![row],
+        ..ImportBatch::default()
+    };
+    let mut work = session.begin();
+    work.settle_import_batch(&job.unwrap(), batch)
+        .await
+        .unwrap();
+    work.commit().await.unwrap();
 }
 
 /// Every record of an object, deleted and archived ones too, by id.
@@ -356,6 +392,8 @@ async fn rebuilt(
         PipelineStage,
         Deal,
         Activity,
+        ImportMapping,
+        ImportJob,
         Property,
     );
     panic!("the object {object} is not known to this test: add it above");

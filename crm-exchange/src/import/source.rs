@@ -113,7 +113,8 @@ impl Source {
             digest.update(chunk);
             scan.feed(chunk);
         }
-        let fingerprint = digest.finalize().iter().map(|byte| format!("{byte:02x}"));
+        let digest = digest.finalize();
+        let fingerprint = digest.iter().map(|byte| format!("{byte:02x}"));
         Ok(Inspection {
             size,
             fingerprint: fingerprint.collect(),

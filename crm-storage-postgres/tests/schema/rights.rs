@@ -45,6 +45,9 @@ async fn rows_are_seen_and_written_by_their_tenant_only() {
         "deals",
         "deal_stage_history",
         "activities",
+        "import_mappings",
+        "import_jobs",
+        "import_rows",
         "audit_events",
     ];
     assert_eq!(tables.len(), objects().len());
