@@ -340,6 +340,8 @@ async fn typed_operations_find_nothing_of_another_tenant() {
         ImportMapping,
         ImportJob,
         ImportRow,
+        DuplicateRule,
+        crm_engine::duplicates::DuplicateKey,
         common::Property,
     );
     assert!(targets.is_empty(), "not attacked: {:?}", targets.keys());

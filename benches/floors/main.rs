@@ -9,6 +9,7 @@
     reason = "a measurement that cannot be set up has to stop"
 )]
 
+mod duplicates;
 mod measure;
 mod memory;
 mod office;
@@ -28,6 +29,7 @@ fn main() {
     options.run("mem_get", memory::mem_get);
     options.run("mem_page", memory::mem_page);
     options.run("audit_diff", memory::audit_diff);
+    options.run("duplicate_pairs", duplicates::duplicate_pairs);
     #[cfg(feature = "postgres")]
     if let Some(postgres) = postgres {
         postgres.run(&options);

@@ -352,6 +352,21 @@ pub(crate) async fn get(pool: &PgPool, tenant: Uuid, id: Uuid) -> PlainContact {
     PlainContact::read(&row.unwrap())
 }
 
+/// The records that have one of these keys.
+pub(crate) async fn holders(pool: &PgPool, tenant: Uuid, keys: &[Uuid]) -> Vec<Uuid> {
+    let found = sqlx::query_scalar(concat!(
+        scope!(),
+        " SELECT r.record_id FROM scope CROSS JOIN LATERAL (SELECT record_id \
+          FROM crm.duplicate_keys WHERE scope.is_set AND tenant_id = $1 AND key = ANY($2) \
+          ORDER BY key, record_id LIMIT 5000) AS r"
+    ))
+    .bind(tenant)
+    .bind(keys)
+    .fetch_all(pool)
+    .await;
+    found.unwrap()
+}
+
 pub(crate) async fn newest(pool: &PgPool, tenant: Uuid, owner: Uuid) -> Vec<PlainContact> {
     let rows = query(select!(
         "owner_id = $2 AND deleted_at IS NULL AND archived_at IS NULL \

@@ -18,7 +18,7 @@ use crate::measure::{Medians, Options, Places};
 use crate::office::Office;
 use crate::plain::{self, Edit, PlainContact};
 
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 12] = [
     "pg_create",
     "pg_create_vs_insert",
     "pg_update",
@@ -30,6 +30,7 @@ const NAMES: [&str; 11] = [
     "pg_summary",
     "pg_bulk",
     "pg_bulk_1000",
+    "duplicate_check",
 ];
 
 /// How many contacts the owner has whose pages are read: a thousand pages, and some more.
@@ -137,6 +138,9 @@ impl Benches {
         options.run("pg_summary", |options| self.summary(options));
         options.run("pg_bulk_1000", |options| self.bulk(options, 1_000));
         options.run("pg_bulk", |options| self.bulk(options, options.records()));
+        options.run("duplicate_check", |options| {
+            crate::duplicates::duplicate_check(&self, options)
+        });
         self.close();
     }
 
@@ -166,7 +170,7 @@ impl Benches {
         plain::vacuum(&mut owner).await;
     }
 
-    async fn office(&self, subdomain: &str) -> Office {
+    pub(crate) async fn office(&self, subdomain: &str) -> Office {
         Office::enter(&self.crm, subdomain).await.0
     }
 
@@ -174,8 +178,22 @@ impl Benches {
         self.crm.ids().next(self.crm.clock().now())
     }
 
+    pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
+    /// A superuser's connection.
+    pub(crate) async fn owner(&self) -> PgConnection {
+        self.database.owner().await.unwrap()
+    }
+
+    /// The pool of the application role.
+    pub(crate) const fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
     /// How long the calls of a batch take.
-    fn timed(&self, calls: impl Future<Output = ()>) -> Duration {
+    pub(crate) fn timed(&self, calls: impl Future<Output = ()>) -> Duration {
         self.runtime.block_on(async {
             let begun = Instant::now();
             calls.await;
@@ -601,7 +619,7 @@ impl Benches {
 }
 
 impl Office {
-    fn tenant(&self) -> Uuid {
+    pub(crate) fn tenant(&self) -> Uuid {
         self.session.tenant().unwrap().uuid()
     }
 

@@ -9,6 +9,7 @@ use std::fmt;
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::duplicates::DuplicateFound;
 use crate::query::QueryError;
 use crate::schema::Value;
 use crate::storage::StorageError;
@@ -55,6 +56,9 @@ pub enum Error {
         /// The fields that must be unique together.
         fields: Vec<String>,
     },
+    /// The record is a duplicate of others under a strict [rule](crate::duplicates).
+    #[error(transparent)]
+    DuplicateFound(Box<DuplicateFound>),
     /// The deletion is refused because other records refer to the record.
     #[error("the {object} is still referred to by the `{field}` of a {by}")]
     Reference {
@@ -110,6 +114,7 @@ impl Error {
             Self::NotFound { .. } => "not_found",
             Self::Conflict { .. } => "conflict",
             Self::Duplicate { .. } => "duplicate",
+            Self::DuplicateFound(_) => "duplicate_found",
             Self::Reference { .. } => "referenced",
             Self::Rule(violation) => violation.code,
             Self::Forbidden { .. } => "forbidden",

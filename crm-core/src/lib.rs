@@ -11,6 +11,7 @@
 //! - [`engine`]: sessions and units of work;
 //! - the domain: [`tenancy`], [`identity`], [`accounts`], [`contacts`], [`leads`], [`pipelines`],
 //!   [`deals`], [`activities`], [`imports`].
+//!   [`deals`], [`activities`], [`duplicates`].
 
 // The derive writes paths that begin with `::crm_core`, also inside this crate.
 extern crate self as crm_core;
@@ -19,6 +20,7 @@ pub mod accounts;
 pub mod activities;
 pub mod contacts;
 pub mod deals;
+pub mod duplicates;
 pub mod engine;
 pub mod error;
 mod id;
@@ -69,6 +71,8 @@ pub fn objects() -> Vec<schema::ObjectRef> {
         imports::ImportMapping::schema(),
         imports::ImportJob::schema(),
         imports::ImportRow::schema(),
+        duplicates::DuplicateRule::schema(),
+        duplicates::DuplicateKey::schema(),
     ]
     .map(Clone::clone)
     .to_vec()
@@ -88,10 +92,11 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
         std::sync::Arc::new(deals::DealRules),
         std::sync::Arc::new(activities::ActivityRules),
         std::sync::Arc::new(imports::ImportJobRules),
+        std::sync::Arc::new(duplicates::DuplicateRuleRules),
     ]
 }
 
 /// What the domain adds to commits, before the hooks of the host and the audit recorder.
 fn commit_hooks() -> Vec<std::sync::Arc<dyn engine::CommitHook>> {
-    Vec::new()
+    vec![std::sync::Arc::new(duplicates::DuplicateHook)]
 }

@@ -36,7 +36,14 @@ const LARGE: Uuid = Uuid::from_u128(0);
 const SMALL: Uuid = Uuid::from_u128(0x3);
 
 /// The tables that are too large to be read from end to end.
-const LARGE_TABLES: &[&str] = &["accounts", "contacts", "deals", "leads", "activities"];
+const LARGE_TABLES: &[&str] = &[
+    "accounts",
+    "contacts",
+    "deals",
+    "leads",
+    "activities",
+    "duplicate_keys",
+];
 
 /// The database with its rows, which the first test of all processes puts there.
 async fn database() -> Database {
@@ -640,6 +647,21 @@ fn lists() -> Vec<Family> {
         "commit_id",
     );
     add("C-141", event, eq("id", key(13, 160)), &[], "id");
+    // The keys of a new record, and those of one that changes.
+    let keys: Vec<String> = (1..9).map(|number| key(16, 160 * number)).collect();
+    let held = json!({"field": "key", "op": "in", "value": keys});
+    let by_key = &["key", "record_id"];
+    add("duplicates", "duplicate_key", held, by_key, "key,record_id");
+    let behind = ge("key", key(16, 160 * 400));
+    add(
+        "duplicates of many",
+        "duplicate_key",
+        behind,
+        by_key,
+        "key,record_id",
+    );
+    let of_one = eq("record_id", key(1, 160));
+    add("duplicates", "duplicate_key", of_one, &[], "record_id");
     all
 }
 

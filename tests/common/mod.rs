@@ -165,6 +165,16 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
         ))
         .await
         .unwrap();
+    let persons = session
+        .duplicate_rules()
+        .create(DuplicateRule::persons("contact"))
+        .await
+        .unwrap();
+    session
+        .duplicates()
+        .rebuild_keys(persons.id, None, &())
+        .await
+        .unwrap();
     let property = Property {
         seller_id: Some(account.id),
         ..Property::new("B-17")
@@ -394,6 +404,7 @@ async fn rebuilt(
         Activity,
         ImportMapping,
         ImportJob,
+        DuplicateRule,
         Property,
     );
     panic!("the object {object} is not known to this test: add it above");

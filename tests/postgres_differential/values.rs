@@ -322,6 +322,7 @@ pub(crate) fn typed_document(object: &ObjectRef, random: &mut Random) -> Json {
             "key_id": text(random, 9), "algorithm": "a", "nonce": "n", "ciphertext": text(random, 99),
         }}),
         "tenant_configuration" => json!({"plain": document(random, 3)}),
+        "duplicate_rule" => json!({"when": {"field": "email", "method": "exact"}}),
         _ => json!({}),
     }
 }

@@ -8,6 +8,7 @@ use crate::accounts::Account;
 use crate::activities::Activity;
 use crate::contacts::Contact;
 use crate::deals::Deal;
+use crate::duplicates::{DuplicateRule, Duplicates};
 use crate::error::{Error, Result};
 use crate::identity::{Team, User};
 use crate::leads::Lead;
@@ -142,9 +143,16 @@ entry_points! {
     users -> User;
     /// The teams and their members.
     teams -> Team;
+    /// The rules by which duplicates are found.
+    duplicate_rules -> DuplicateRule;
 }
 
 impl Session {
+    /// Checks, scans and keys of duplicates.
+    pub const fn duplicates(&self) -> Duplicates<'_> {
+        Duplicates::new(self)
+    }
+
     /// The settings of the tenant.
     pub fn configurations(&self) -> Configurations<'_> {
         Configurations::new(Workspace::Session(self))

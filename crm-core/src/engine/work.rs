@@ -509,6 +509,19 @@ impl UnitOfWork {
         Ok(())
     }
 
+    /// Stages a derived row under an id that says what it stands for; one that another row gives up
+    /// in this unit of work passes to it.
+    pub(crate) fn keep_derived<E: Entity>(&mut self, id: Uuid, data: E) {
+        let object = E::schema();
+        let given_up = self.place(object, id).and_then(StagedChange::before);
+        let meta = match given_up {
+            Some(row) => row.meta().next(self.stamp()),
+            None => Meta::first(id, self.stamp()),
+        };
+        self.session.engine().registry().add(object);
+        self.put(object, id, None, Some(Arc::new(Record::new(meta, data))));
+    }
+
     fn may_write(&self, object: &ObjectRef, row: &Row) -> Result<()> {
         let Some(tenant) = self.session.tenant() else {
             return Err(forbidden("nothing is written outside of a tenant"));

@@ -433,7 +433,7 @@ impl Binder<'_> {
 }
 
 /// Finds a field by name, or a member of a JSON field by `field.member`.
-pub(super) fn locate<'a>(
+pub(crate) fn locate<'a>(
     object: &'a ObjectRef,
     name: &str,
 ) -> Result<(FieldAt, &'a FieldSchema), QueryError> {

@@ -53,4 +53,5 @@ pub use error::QueryError;
 pub use filter::{Comparison, Filter, ListMatch, TextMatch, Where, WhereExt};
 pub use find::{Find, MAX_LIMIT, Page, Query, Sort, SortKey};
 
+pub(crate) use condition::locate;
 pub(crate) use find::page_of;

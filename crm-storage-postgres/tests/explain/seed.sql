@@ -181,4 +181,10 @@ SELECT pg_temp.tenant(n), pg_temp.key('0d', n), 1, pg_temp.at(n), 'user', pg_tem
     'user', pg_temp.owner(n, 1), pg_temp.other('0e', n, 2, 40000), CASE WHEN pg_temp.pick(n, 3, 100) = 0 THEN 'delete' ELSE 'update' END, 'data_change', 'contact',
     pg_temp.other('01', n, 4, 16000), 1 + pg_temp.pick(n, 5, 9), '[]'
 FROM generate_series(0, 39999) AS n;
+
+INSERT INTO crm.duplicate_keys (tenant_id, id, version, created_at, created_by, updated_at, updated_by,
+    rule_id, key, record_id)
+SELECT pg_temp.tenant(n), pg_temp.key('0f', n), 1, pg_temp.at(n), 'system', pg_temp.at(n), 'system',
+    pg_temp.key('11', n % 160), pg_temp.key('10', n - n % 320 + n % 160), pg_temp.key('01', n)
+FROM generate_series(0, 129999) AS n;
 ANALYZE;

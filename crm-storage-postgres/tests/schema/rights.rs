@@ -48,6 +48,8 @@ async fn rows_are_seen_and_written_by_their_tenant_only() {
         "import_mappings",
         "import_jobs",
         "import_rows",
+        "duplicate_rules",
+        "duplicate_keys",
         "audit_events",
     ];
     assert_eq!(tables.len(), objects().len());
