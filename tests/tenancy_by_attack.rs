@@ -342,6 +342,7 @@ async fn typed_operations_find_nothing_of_another_tenant() {
         ImportRow,
         DuplicateRule,
         crm_engine::duplicates::DuplicateKey,
+        crm_engine::exports::ExportJob,
         common::Property,
     );
     assert!(targets.is_empty(), "not attacked: {:?}", targets.keys());

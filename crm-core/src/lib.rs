@@ -12,6 +12,8 @@
 //! - the domain: [`tenancy`], [`identity`], [`accounts`], [`contacts`], [`leads`], [`pipelines`],
 //!   [`deals`], [`activities`], [`imports`].
 //!   [`deals`], [`activities`], [`duplicates`].
+//!   [`deals`], [`activities`];
+//! - [`exports`]: who took which data out.
 
 // The derive writes paths that begin with `::crm_core`, also inside this crate.
 extern crate self as crm_core;
@@ -23,6 +25,7 @@ pub mod deals;
 pub mod duplicates;
 pub mod engine;
 pub mod error;
+pub mod exports;
 mod id;
 pub mod identity;
 pub mod imports;
@@ -73,6 +76,7 @@ pub fn objects() -> Vec<schema::ObjectRef> {
         imports::ImportRow::schema(),
         duplicates::DuplicateRule::schema(),
         duplicates::DuplicateKey::schema(),
+        exports::ExportJob::schema(),
     ]
     .map(Clone::clone)
     .to_vec()
@@ -93,6 +97,7 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
         std::sync::Arc::new(activities::ActivityRules),
         std::sync::Arc::new(imports::ImportJobRules),
         std::sync::Arc::new(duplicates::DuplicateRuleRules),
+        std::sync::Arc::new(exports::ExportRules),
     ]
 }
 

@@ -14,6 +14,7 @@ pub(crate) mod backend;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crm_engine::imports::{ImportBatch, ImportJob, ImportLease, ImportMapping, RowOutcome, RowResult};
+use crm_engine::exports::{ExportFormat, ExportJob};
 use crm_engine::prelude::*;
 use crm_engine::schema::{FieldType, Lifecycle, ObjectRef, Row};
 use crm_engine::tenancy::{ConfigValue, Onboarded, TenantConfiguration};
@@ -200,6 +201,11 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
         .await
         .unwrap();
     import_job(&session).await;
+    session
+        .exports()
+        .create(ExportJob::new("contact", ExportFormat::Csv))
+        .await
+        .unwrap();
     Populated {
         user: user.id,
         team: team.id,
@@ -405,6 +411,7 @@ async fn rebuilt(
         ImportMapping,
         ImportJob,
         DuplicateRule,
+        ExportJob,
         Property,
     );
     panic!("the object {object} is not known to this test: add it above");

@@ -7,7 +7,7 @@ use super::UnitOfWork;
 use super::work::not_found;
 use super::workspace::{Workspace, in_work};
 use crate::error::{Error, Faults, Result, ValidationError, codes};
-use crate::query::{Aggregate, Find, Group, Page, page_of};
+use crate::query::{Aggregate, AggregateQuery, Find, Group, Page, page_of};
 use crate::schema::{Meta, ObjectRef, Row, SYSTEM_FIELDS, Value};
 use crate::storage::StorageError;
 
@@ -71,6 +71,18 @@ impl<'a> NamedRecords<'a> {
         let bound = find.bind(&self.object, self.workspace.session().engine().registry())?;
         let rows = self.workspace.select(&bound.query).await?;
         Ok(page_of(&bound, rows))
+    }
+
+    /// How many records fulfil a filter, whatever the page.
+    ///
+    /// # Errors
+    /// [`Error::Query`].
+    pub async fn count(&self, find: &Find<()>) -> Result<u64> {
+        let bound = find.bind(&self.object, self.workspace.session().engine().registry())?;
+        let mut query = AggregateQuery::count(&self.object, bound.query.condition);
+        query.stale = bound.query.stale;
+        let groups = self.workspace.aggregate(&query).await?;
+        Ok(groups.first().map_or(0, |group| group.count(0)))
     }
 
     /// Counts, sums and the like over groups of records.

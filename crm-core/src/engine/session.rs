@@ -10,6 +10,7 @@ use crate::contacts::Contact;
 use crate::deals::Deal;
 use crate::duplicates::{DuplicateRule, Duplicates};
 use crate::error::{Error, Result};
+use crate::exports::ExportJob;
 use crate::identity::{Team, User};
 use crate::leads::Lead;
 use crate::pipelines::Pipeline;
@@ -139,6 +140,8 @@ entry_points! {
     deals -> Deal;
     /// The activities: calls, meetings, tasks.
     activities -> Activity;
+    /// The exports: who took which data out.
+    exports -> ExportJob;
     /// The users of the tenant.
     users -> User;
     /// The teams and their members.

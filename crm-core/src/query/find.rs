@@ -204,6 +204,22 @@ impl<E> Find<E> {
         self
     }
 
+    /// The same request without the Rust type, for the records of an object by its name.
+    #[must_use]
+    pub fn untyped(self) -> Find<()> {
+        Find {
+            filter: self.filter,
+            sort: self.sort,
+            limit: self.limit,
+            after: self.after,
+            before: self.before,
+            archived: self.archived,
+            deleted: self.deleted,
+            stale: self.stale,
+            marker: PhantomData,
+        }
+    }
+
     /// Binds the request to the schema.
     ///
     /// # Errors

@@ -9,9 +9,9 @@ use crm_core::imports::{
     DuplicateHandling, ImportBatch, ImportJob, ImportMode, RowFault, RowOutcome, RowResult,
 };
 use crm_core::query::{Filter, Find, MAX_LIMIT, fold_case};
-use crm_core::schema::{Row, Value, ValueRef};
+use crm_core::schema::{Dynamic, Meta, Row, SYSTEM_FIELDS, Value, ValueRef};
 use crm_core::storage::unique_value;
-use crm_core::{Record, Session, UnitOfWork};
+use crm_core::{Record, Session, Stamp, UnitOfWork};
 use serde_json::Value as Json;
 use uuid::Uuid;
 
@@ -30,6 +30,8 @@ pub(crate) struct Run<'a> {
     pub(crate) seen: Seen,
     /// None in a dry run.
     pub(crate) job: Option<Arc<Record<ImportJob>>>,
+    /// Whether the tenant has duplicate rules for the object.
+    pub(crate) has_rules: bool,
 }
 
 /// What became of an attempt at some rows.
@@ -88,6 +90,7 @@ impl Run<'_> {
                 }
                 self.find_matches(&mut candidates).await?;
                 let stored = self.find_taken(&candidates).await?;
+                self.find_duplicates(&mut candidates).await?;
                 let mut results = Vec::with_capacity(rows.len());
                 for candidate in candidates {
                     results.push(self.land(&mut work, candidate, &stored, &mut delta).await?);
@@ -126,7 +129,7 @@ impl Run<'_> {
 
     fn refusal(&self, row: &ParsedRow, error: &Error) -> RowResult {
         let faults = self.faults_of(error);
-        let is_double = matches!(error, Error::Duplicate { .. });
+        let is_double = matches!(error, Error::Duplicate { .. } | Error::DuplicateFound(_));
         self.result(row, self.outcome(is_double), None, faults)
     }
 
@@ -330,6 +333,45 @@ impl Run<'_> {
             }
         }
         Ok(stored)
+    }
+
+    /// Finds the stored records that new rows are like by the tenant's duplicate rules: one check for
+    /// the batch. What is like another row of the batch under a strict rule, the commit tells.
+    async fn find_duplicates(&self, candidates: &mut [Candidate<'_>]) -> Result<()> {
+        if !self.has_rules || matches!(self.plan.duplicates, DuplicateHandling::Keep) {
+            return Ok(());
+        }
+        let object = &self.plan.object;
+        let mut places = Vec::new();
+        let mut rows: Vec<Row> = Vec::new();
+        let now = self.session.engine().clock().now();
+        for (place, candidate) in candidates.iter().enumerate() {
+            if candidate.before.is_none() && candidate.faults.is_empty() {
+                let stamp = Stamp {
+                    at: now,
+                    by: self.session.actor(),
+                };
+                let meta = Meta::first(self.session.engine().ids().next(now), stamp);
+                let mut values = object.defaults();
+                for (index, value) in candidate.given(true) {
+                    let slot = index.checked_sub(SYSTEM_FIELDS);
+                    if let Some(slot) = slot.and_then(|slot| values.get_mut(slot)) {
+                        *slot = value;
+                    }
+                }
+                places.push(place);
+                rows.push(Arc::new(Dynamic::new(object.clone(), meta, values)));
+            }
+        }
+        let found = self.session.duplicates().check_rows(&rows).await?;
+        for (place, matches) in places.into_iter().zip(found) {
+            if let (Some(candidate), Some(first)) = (candidates.get_mut(place), matches.first()) {
+                let message = "is like a stored record by a duplicate rule";
+                let fault = row_fault("duplicate_found", message);
+                candidate.double = Some((Some(first.record.id), fault));
+            }
+        }
+        Ok(())
     }
 
     /// Decides what a row does, and stages it.

@@ -5,6 +5,7 @@ use std::io::Write;
 use crm_core::imports::RowFault;
 
 use super::read::Cell;
+use crate::spreadsheet::defuse;
 
 /// The name of the column with the reasons.
 const COLUMN: &str = "errors";
@@ -73,13 +74,16 @@ impl<W: Write> ErrorsFile<W> {
     }
 
     fn write(&mut self, cells: &[Cell], reasons: &str) -> std::io::Result<()> {
-        let mut texts: Vec<String> = cells.iter().map(|cell| defused(cell.text())).collect();
+        let mut texts: Vec<String> = cells
+            .iter()
+            .map(|cell| defuse(&cell.text()).into_owned())
+            .collect();
         if texts.len() < self.width {
             texts.resize(self.width, String::new());
         }
         if let Some(slot) = texts.get_mut(self.column) {
             // A cell more than the header has would stand here.
-            let more = std::mem::replace(slot, defused(reasons.to_owned()));
+            let more = std::mem::replace(slot, defuse(reasons).into_owned());
             if self.column + 1 == self.width && texts.len() > self.width {
                 texts.insert(self.width, more);
             }
@@ -96,41 +100,5 @@ impl<W: Write> ErrorsFile<W> {
         self.writer
             .into_inner()
             .map_err(|error| std::io::Error::other(error.to_string()))
-    }
-}
-
-/// Whether a spreadsheet would take a text for a formula: it begins like one and is no number.
-pub(crate) fn is_formula(text: &str) -> bool {
-    text.starts_with(['=', '+', '-', '@', '\t', '\r']) && !is_plain_number(text)
-}
-
-/// A sign and what numbers and telephone numbers are made of.
-fn is_plain_number(text: &str) -> bool {
-    text.strip_prefix(['+', '-']).is_some_and(|rest| {
-        rest.starts_with(|c: char| c.is_ascii_digit())
-            && rest.chars().all(|c| c.is_ascii_digit() || " .,".contains(c))
-    })
-}
-
-fn defused(text: String) -> String {
-    if is_formula(&text) {
-        format!("'{text}")
-    } else {
-        text
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_no_formulas() {
-        for plain in ["-5", "+49 30 123456", "-1.234,5", "text", ""] {
-            assert!(!is_formula(plain), "{plain}");
-        }
-        for formula in ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1"] {
-            assert!(is_formula(formula), "{formula}");
-        }
     }
 }

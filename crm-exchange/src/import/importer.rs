@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::io::Write;
 use std::sync::Arc;
 
+use crm_core::duplicates::DuplicateRule;
 use crm_core::engine::Progress;
 use crm_core::error::Error;
 use crm_core::imports::{
@@ -268,7 +269,7 @@ impl Importer<'_> {
         let total = count(source, &import.read)?;
         let engine = self.session.engine();
         let id = engine.ids().next(engine.clock().now());
-        let mut run = self.begin(&plan, id);
+        let mut run = self.begin(&plan, id).await?;
         let mut counts = ImportCounts {
             total_rows: Some(as_number(total)),
             ..ImportCounts::default()
@@ -366,7 +367,7 @@ impl Importer<'_> {
             Some(total) => u64::try_from(total).unwrap_or_default(),
             None => count(source, &import.read)?,
         };
-        let mut run = self.begin(&plan, job.uuid());
+        let mut run = self.begin(&plan, job.uuid()).await?;
         let engine = self.session.engine();
         let lease = ImportLease {
             worker: engine.ids().next(engine.clock().now()),
@@ -486,7 +487,11 @@ impl Importer<'_> {
         Ok((plan, table, ahead))
     }
 
-    fn begin<'p>(&self, plan: &'p Plan, job: uuid::Uuid) -> Run<'p> {
+    async fn begin<'p>(
+        &self,
+        plan: &'p Plan,
+        job: uuid::Uuid,
+    ) -> Result<Run<'p>, ImportError> {
         let engine = self.session.engine();
         // Without a tenant nothing can be written, which the first batch tells.
         let mut session = match self.session.tenant() {
@@ -496,13 +501,18 @@ impl Importer<'_> {
         if let Some(context) = self.session.context() {
             session = session.with_context(context.clone());
         }
-        Run {
+        let rules = DuplicateRule::OBJECT
+            .eq(plan.object.name())
+            .and(DuplicateRule::IS_ACTIVE.eq(true));
+        let has_rules = session.records::<DuplicateRule>().count(rules).await? > 0;
+        Ok(Run {
             session,
             plan,
             lookups: Lookups::default(),
             seen: Seen::default(),
             job: None,
-        }
+            has_rules,
+        })
     }
 
     /// The numbers of the rows up to one that did not land.

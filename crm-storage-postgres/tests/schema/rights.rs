@@ -50,6 +50,7 @@ async fn rows_are_seen_and_written_by_their_tenant_only() {
         "import_rows",
         "duplicate_rules",
         "duplicate_keys",
+        "export_jobs",
         "audit_events",
     ];
     assert_eq!(tables.len(), objects().len());

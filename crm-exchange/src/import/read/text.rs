@@ -9,8 +9,8 @@ use encoding_rs::Encoding;
 
 use super::decode::{Decoded, TextEncoding};
 use super::{Cell, ReadError, ReadOptions, Rows, TableRow, sniff};
-use crate::import::errors_file::is_formula;
 use crate::import::source::{Input, Source};
+use crate::spreadsheet::undefuse;
 
 /// How much of a text is looked at to find its delimiter.
 const SAMPLE: u64 = 1 << 16;
@@ -85,16 +85,12 @@ impl Rows for TextRows {
         self.number += 1;
         Ok(Some(TableRow {
             number: self.number,
-            cells: self.record.iter().map(cell).collect(),
+            // Files that the engine writes have an apostrophe in front of what would be a formula.
+            cells: self
+                .record
+                .iter()
+                .map(|text| Cell::from(undefuse(text)))
+                .collect(),
         }))
-    }
-}
-
-/// A text that would be a formula has an apostrophe in front in the files that the engine writes, as
-/// in those of spreadsheets: it is not part of the text.
-fn cell(text: &str) -> Cell {
-    match text.strip_prefix('\'') {
-        Some(rest) if is_formula(rest) => Cell::from(rest),
-        _ => Cell::from(text),
     }
 }
