@@ -65,7 +65,9 @@ async fn session(url: &str, tenant: Id<Tenant>) -> Session {
 #[test]
 #[ignore = "run as a process of its own by the test beside it"]
 fn worker() {
-    let Ok(work) = std::env::var(WORK) else { return };
+    let Ok(work) = std::env::var(WORK) else {
+        return;
+    };
     let [url, tenant, job, path] = serde_json::from_str::<[String; 4]>(&work).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
@@ -179,7 +181,10 @@ async fn an_import_killed_at_random_points_does_every_row_exactly_once() {
         .unwrap();
     let names: BTreeMap<String, i64> = names.iter().map(|row| (row.get(0), row.get(1))).collect();
     assert_eq!(names.len() as i64, counts.created_rows);
-    assert!(names.values().all(|count| *count == 1), "a row was done twice");
+    assert!(
+        names.values().all(|count| *count == 1),
+        "a row was done twice"
+    );
     let events: i64 = sqlx::query_scalar(
         "SELECT count(DISTINCT record_id) FROM crm.audit_events WHERE object = 'contact'",
     )

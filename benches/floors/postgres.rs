@@ -5,6 +5,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use crm_engine::PostgresStorage;
+use crm_engine::exchange::import::{Import, ImportExt, ReadOptions, Source};
+use crm_engine::imports::ImportMode;
 use crm_engine::prelude::*;
 use crm_engine::query::{Cursor, Filter};
 use crm_engine::schema::Value;
@@ -30,6 +32,7 @@ const NAMES: [&str; 12] = [
     "pg_summary",
     "pg_bulk",
     "pg_bulk_1000",
+    "pg_import",
     "duplicate_check",
 ];
 
@@ -138,6 +141,9 @@ impl Benches {
         options.run("pg_summary", |options| self.summary(options));
         options.run("pg_bulk_1000", |options| self.bulk(options, 1_000));
         options.run("pg_bulk", |options| self.bulk(options, options.records()));
+        options.run("pg_import", |options| {
+            self.import(options, options.records())
+        });
         options.run("duplicate_check", |options| {
             crate::duplicates::duplicate_check(&self, options)
         });

@@ -3,6 +3,9 @@
 DROP TABLE
     "crm"."member_values",
     "crm"."audit_events",
+    "crm"."export_jobs",
+    "crm"."duplicate_keys",
+    "crm"."duplicate_rules",
     "crm"."import_rows",
     "crm"."import_jobs",
     "crm"."import_mappings",

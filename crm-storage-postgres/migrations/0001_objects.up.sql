@@ -1172,6 +1172,114 @@ CREATE POLICY "tenant_isolation" ON "crm"."import_rows"
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
 GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."import_rows" TO "crm_app";
 
+CREATE TABLE "crm"."duplicate_rules" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "name" varchar(100) COLLATE "C" NOT NULL,
+    "object" varchar(100) COLLATE "C" NOT NULL,
+    "rule" jsonb NOT NULL,
+    "mode" varchar(50) COLLATE "C" NOT NULL,
+    "is_active" boolean NOT NULL,
+    "position" bigint NOT NULL,
+    "state" varchar(50) COLLATE "C" NOT NULL,
+    "name_folded" text COLLATE "C" NOT NULL,
+    CONSTRAINT "duplicate_rules_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "duplicate_rules_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "duplicate_rules_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "duplicate_rules_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "duplicate_rules_mode_check" CHECK ("mode" IN ('warn', 'strict')),
+    CONSTRAINT "duplicate_rules_position_check" CHECK ("position" BETWEEN 0 AND 2147483647),
+    CONSTRAINT "duplicate_rules_state_check" CHECK ("state" IN ('building', 'ready', 'inactive'))
+);
+CREATE UNIQUE INDEX "duplicate_rules_name_folded_key" ON "crm"."duplicate_rules" ("tenant_id", "name_folded") WHERE "deleted_at" IS NULL;
+CREATE INDEX "duplicate_rules_created_at_id_idx" ON "crm"."duplicate_rules" ("tenant_id", "created_at", "id");
+CREATE INDEX "duplicate_rules_updated_at_id_idx" ON "crm"."duplicate_rules" ("tenant_id", "updated_at", "id");
+ALTER TABLE "crm"."duplicate_rules" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."duplicate_rules"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."duplicate_rules" TO "crm_app";
+
+CREATE TABLE "crm"."duplicate_keys" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "rule_id" uuid NOT NULL,
+    "key" uuid NOT NULL,
+    "record_id" uuid NOT NULL,
+    CONSTRAINT "duplicate_keys_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "duplicate_keys_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "duplicate_keys_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "duplicate_keys_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous'))
+);
+CREATE INDEX "duplicate_keys_key_record_id_idx" ON "crm"."duplicate_keys" ("tenant_id", "key", "record_id");
+CREATE INDEX "duplicate_keys_record_id_idx" ON "crm"."duplicate_keys" ("tenant_id", "record_id");
+CREATE INDEX "duplicate_keys_created_at_id_idx" ON "crm"."duplicate_keys" ("tenant_id", "created_at", "id");
+CREATE INDEX "duplicate_keys_updated_at_id_idx" ON "crm"."duplicate_keys" ("tenant_id", "updated_at", "id");
+ALTER TABLE "crm"."duplicate_keys" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."duplicate_keys"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."duplicate_keys" TO "crm_app";
+
+CREATE TABLE "crm"."export_jobs" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "object" varchar(100) COLLATE "C" NOT NULL,
+    "format" varchar(50) COLLATE "C" NOT NULL,
+    "query" jsonb NOT NULL,
+    "columns" jsonb NOT NULL,
+    "has_personal" boolean NOT NULL,
+    "file_name" varchar(255) COLLATE "C",
+    "status" varchar(50) COLLATE "C" NOT NULL,
+    "rows" bigint NOT NULL,
+    "error_code" varchar(100) COLLATE "C",
+    "started_at" timestamptz,
+    "completed_at" timestamptz,
+    CONSTRAINT "export_jobs_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "export_jobs_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "export_jobs_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "export_jobs_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "export_jobs_format_check" CHECK ("format" IN ('csv', 'xlsx', 'json_lines', 'tenant')),
+    CONSTRAINT "export_jobs_status_check" CHECK ("status" IN ('pending', 'processing', 'completed', 'failed', 'cancelled')),
+    CONSTRAINT "export_jobs_rows_check" CHECK ("rows" >= 0)
+);
+CREATE INDEX "export_jobs_created_at_id_idx" ON "crm"."export_jobs" ("tenant_id", "created_at", "id");
+CREATE INDEX "export_jobs_updated_at_id_idx" ON "crm"."export_jobs" ("tenant_id", "updated_at", "id");
+CREATE INDEX "export_jobs_object_id_idx" ON "crm"."export_jobs" ("tenant_id", "object", "id");
+CREATE INDEX "export_jobs_status_idx" ON "crm"."export_jobs" ("tenant_id", "status");
+ALTER TABLE "crm"."export_jobs" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."export_jobs"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."export_jobs" TO "crm_app";
+
 CREATE TABLE "crm"."audit_events" (
     "tenant_id" uuid NOT NULL,
     "id" uuid NOT NULL,

@@ -97,7 +97,9 @@ async fn open(arguments: &Arguments) -> Result<Session, Failure> {
         Some(tenant) => tenant.id,
         None => {
             let email = format!("admin@{name}.example");
-            crm.onboard(Onboarding::new(name, name, email)).await?.tenant
+            crm.onboard(Onboarding::new(name, name, email))
+                .await?
+                .tenant
         }
     };
     Ok(crm.session(tenant, Actor::System))

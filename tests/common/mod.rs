@@ -13,8 +13,10 @@ pub(crate) mod backend;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crm_engine::imports::{ImportBatch, ImportJob, ImportLease, ImportMapping, RowOutcome, RowResult};
 use crm_engine::exports::{ExportFormat, ExportJob};
+use crm_engine::imports::{
+    ImportBatch, ImportJob, ImportLease, ImportMapping, RowOutcome, RowResult,
+};
 use crm_engine::prelude::*;
 use crm_engine::schema::{FieldType, Lifecycle, ObjectRef, Row};
 use crm_engine::tenancy::{ConfigValue, Onboarded, TenantConfiguration};
@@ -194,7 +196,11 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
         )
         .await
         .unwrap();
-    let mapping = ImportMapping::new("contact", "Fair", json!({"object": "contact", "columns": []}));
+    let mapping = ImportMapping::new(
+        "contact",
+        "Fair",
+        json!({"object": "contact", "columns": []}),
+    );
     session
         .records::<ImportMapping>()
         .create(mapping)

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crm_core::error::{Error, Result};
+use crm_core::error::{Error, FieldError, Result, codes};
 use crm_core::imports::{
     DuplicateHandling, ImportBatch, ImportJob, ImportMode, RowFault, RowOutcome, RowResult,
 };
@@ -166,7 +166,9 @@ impl Run<'_> {
         }
         for (column, texts) in texts {
             let texts: Vec<&str> = texts.into_iter().collect();
-            self.lookups.load(&self.session, self.plan, column, &texts).await?;
+            self.lookups
+                .load(&self.session, self.plan, column, &texts)
+                .await?;
         }
         Ok(())
     }
@@ -177,8 +179,12 @@ impl Run<'_> {
         candidate.missing.clear();
         let row = candidate.row;
         for (place, text) in &row.references {
-            let Some(column) = self.plan.columns.get(*place) else { continue };
-            let Some(reference) = column.reference() else { continue };
+            let Some(column) = self.plan.columns.get(*place) else {
+                continue;
+            };
+            let Some(reference) = column.reference() else {
+                continue;
+            };
             let named = self.named(*place, text, candidate, delta);
             let fault = match named {
                 Named::One(id) => {
@@ -192,7 +198,10 @@ impl Run<'_> {
                 }
                 Named::Several if early => continue,
                 Named::Missing => ("not_found", "names a record that does not exist"),
-                Named::Several => ("ambiguous", "names several records; use a key that only one has"),
+                Named::Several => (
+                    "ambiguous",
+                    "names several records; use a key that only one has",
+                ),
             };
             let name = self.plan.object.field_name(reference.index);
             candidate.faults.push(RowFault {
@@ -205,8 +214,14 @@ impl Run<'_> {
     }
 
     fn named(&self, place: usize, text: &str, row: &Candidate<'_>, delta: &Seen) -> Named {
-        let reference = self.plan.columns.get(place).and_then(|column| column.reference());
-        let Some(reference) = reference else { return Named::Missing };
+        let reference = self
+            .plan
+            .columns
+            .get(place)
+            .and_then(|column| column.reference());
+        let Some(reference) = reference else {
+            return Named::Missing;
+        };
         let folded = reference.folded(text);
         let rows = self.lookups.rows(place, &folded);
         let mut ids = Before(&self.seen, delta).named(place, &folded);
@@ -254,8 +269,12 @@ impl Run<'_> {
         let found = self.find_all(Find::new().filter_by_name(filter)).await?;
         let mut by_key: HashMap<String, Vec<Row>> = HashMap::new();
         for row in found {
-            let values: Option<Vec<Value>> =
-                self.plan.keys.iter().map(|key| key.value_of(&row)).collect();
+            let values: Option<Vec<Value>> = self
+                .plan
+                .keys
+                .iter()
+                .map(|key| key.value_of(&row))
+                .collect();
             if let Some(values) = values {
                 by_key.entry(joined(&values)).or_default().push(row);
             }
@@ -264,7 +283,10 @@ impl Run<'_> {
             let Some(values) = key_values(&self.plan.keys, &candidate.values) else {
                 continue;
             };
-            match by_key.get(&joined(&values)).map_or(&[] as &[Row], Vec::as_slice) {
+            match by_key
+                .get(&joined(&values))
+                .map_or(&[] as &[Row], Vec::as_slice)
+            {
                 [] => {}
                 [row] => candidate.before = Some(row.clone()),
                 _ => candidate.faults.push(row_fault(
@@ -284,7 +306,9 @@ impl Run<'_> {
         let mut rows = Vec::new();
         loop {
             rows.append(&mut page.items);
-            let Some(next) = page.next else { return Ok(rows) };
+            let Some(next) = page.next else {
+                return Ok(rows);
+            };
             page = records.find(&find.clone().after(next)).await?;
         }
     }
@@ -296,7 +320,8 @@ impl Run<'_> {
         for key in object.unique_keys() {
             let names = object.names(&key.fields);
             let own_key = self.plan.keys.iter().map(|key| key.path.as_str());
-            if self.plan.mode != ImportMode::Create && own_key.eq(names.iter().map(String::as_str)) {
+            if self.plan.mode != ImportMode::Create && own_key.eq(names.iter().map(String::as_str))
+            {
                 // A row without a match found nobody with its key.
                 continue;
             }
@@ -304,7 +329,9 @@ impl Run<'_> {
             for candidate in candidates {
                 let before = candidate.before.as_ref();
                 let given = candidate.given(before.is_none());
-                let Some(values) = unique_values(object, key, before, &given) else { continue };
+                let Some(values) = unique_values(object, key, before, &given) else {
+                    continue;
+                };
                 if before.and_then(|row| unique_value(key, &**row)).as_ref() == Some(&values) {
                     continue;
                 }
@@ -432,7 +459,9 @@ impl Run<'_> {
                     }
                     candidate.taken.push(key);
                     if candidate.before.is_none() && plan.mode == ImportMode::Update {
-                        candidate.faults.push(row_fault("not_found", "no record has the keys of the row"));
+                        candidate
+                            .faults
+                            .push(row_fault("not_found", "no record has the keys of the row"));
                     }
                 }
                 // A key that could not be read has its own fault.
@@ -454,7 +483,9 @@ impl Run<'_> {
             }
             let names = plan.object.names(&key.fields);
             let label = names.join(",");
-            candidate.freed.extend(had.map(|had| fingerprint(&label, &had)));
+            candidate
+                .freed
+                .extend(had.map(|had| fingerprint(&label, &had)));
             let Some(values) = values else { continue };
             let key = fingerprint(&label, &values);
             candidate.taken.push(key);
@@ -466,7 +497,10 @@ impl Run<'_> {
                 && candidate.double.is_none()
             {
                 let fault = RowFault {
-                    column: names.first().and_then(|name| plan.header_of(name)).map(ToOwned::to_owned),
+                    column: names
+                        .first()
+                        .and_then(|name| plan.header_of(name))
+                        .map(ToOwned::to_owned),
                     field: names.first().cloned(),
                     code: "duplicate".to_owned(),
                     message: format!("another record has the same {}", names.join(" and ")),
@@ -533,8 +567,15 @@ impl Run<'_> {
     fn faults_of(&self, error: &Error) -> Vec<RowFault> {
         let fields = error.field_errors();
         if !fields.is_empty() {
-            let fault = |error| fault_of(error, self.plan.header_of(&error.path));
-            return fields.iter().map(fault).collect();
+            // Every reference was looked up before: in a dry run, one to a record that an earlier row
+            // would have created is not missing.
+            let is_told = |error: &&FieldError| {
+                let field = self.plan.object.field(&error.path);
+                let is_reference = field.is_some_and(|field| field.reference().is_some());
+                self.job.is_some() || error.code != codes::NOT_FOUND || !is_reference
+            };
+            let fault = |error: &FieldError| fault_of(error, self.plan.header_of(&error.path));
+            return fields.iter().filter(is_told).map(fault).collect();
         }
         vec![row_fault(error.code(), error.to_string())]
     }
@@ -565,7 +606,11 @@ impl<'r> Candidate<'r> {
 
     /// Sets the value of a field.
     fn set(&mut self, index: usize, value: Value, is_constant: bool) {
-        let values = if is_constant { &mut self.constants } else { &mut self.values };
+        let values = if is_constant {
+            &mut self.constants
+        } else {
+            &mut self.values
+        };
         match values.iter_mut().find(|(known, _)| *known == index) {
             Some((_, known)) => *known = value,
             None => values.push((index, value)),
@@ -581,7 +626,10 @@ impl<'r> Candidate<'r> {
                 match (known, constant) {
                     (None, constant) => values.push((*index, constant.clone())),
                     // The members of a document that no cell says.
-                    (Some((_, Value::Json(Json::Object(own)))), Value::Json(Json::Object(more))) => {
+                    (
+                        Some((_, Value::Json(Json::Object(own)))),
+                        Value::Json(Json::Object(more)),
+                    ) => {
                         for (name, value) in more {
                             own.entry(name.clone()).or_insert_with(|| value.clone());
                         }

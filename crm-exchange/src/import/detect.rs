@@ -9,8 +9,19 @@ use super::read::Cell;
 /// The ways of writing a day that are looked for; the first of those that fit equally well and
 /// always mean the same.
 const DAYS: [&str; 13] = [
-    "%Y-%m-%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%d.%m.%y",
-    "%d/%m/%y", "%m/%d/%y", "%d %b %Y", "%b %d, %Y", "%d-%b-%Y",
+    "%Y-%m-%d",
+    "%d.%m.%Y",
+    "%d/%m/%Y",
+    "%m/%d/%Y",
+    "%d-%m-%Y",
+    "%m-%d-%Y",
+    "%Y/%m/%d",
+    "%d.%m.%y",
+    "%d/%m/%y",
+    "%m/%d/%y",
+    "%d %b %Y",
+    "%b %d, %Y",
+    "%d-%b-%Y",
 ];
 const TIMES: [&str; 5] = ["", " %H:%M:%S", " %H:%M", "T%H:%M:%S", " %I:%M %p"];
 
@@ -74,7 +85,10 @@ fn date_format(texts: &[&str]) -> Result<Option<String>, Unclear> {
     for day in DAYS {
         for time in TIMES {
             let pattern = format!("{day}{time}");
-            let read: Vec<_> = texts.iter().map(|text| by_pattern(text, &pattern)).collect();
+            let read: Vec<_> = texts
+                .iter()
+                .map(|text| by_pattern(text, &pattern))
+                .collect();
             let count = read.iter().flatten().count();
             if count > most {
                 most = count;
@@ -87,8 +101,12 @@ fn date_format(texts: &[&str]) -> Result<Option<String>, Unclear> {
     }
     // Two orders of day and month that both fit: never guessed.
     let order = |pattern: &str| pattern.find("%d") < pattern.find("%m");
-    let both_orders = best.iter().any(|(pattern, _)| pattern.contains("%m") && order(pattern))
-        && best.iter().any(|(pattern, _)| pattern.contains("%m") && !order(pattern));
+    let both_orders = best
+        .iter()
+        .any(|(pattern, _)| pattern.contains("%m") && order(pattern))
+        && best
+            .iter()
+            .any(|(pattern, _)| pattern.contains("%m") && !order(pattern));
     if both_orders {
         return Err(Unclear::Date);
     }
@@ -105,7 +123,11 @@ fn decimal_mark(texts: &[&str], whole: bool) -> Result<DecimalMark, Unclear> {
         let Some(last) = last else { continue };
         let is_point = digits.get(last..).is_some_and(|rest| rest.starts_with('.'));
         let marks = |mark: char| digits.matches(mark).count();
-        let (own, other) = if is_point { (marks('.'), marks(',')) } else { (marks(','), marks('.')) };
+        let (own, other) = if is_point {
+            (marks('.'), marks(','))
+        } else {
+            (marks(','), marks('.'))
+        };
         let behind = digits.len() - last - 1;
         let counts = if own > 1 {
             // Between groups: the other one stands before decimals.
@@ -120,7 +142,11 @@ fn decimal_mark(texts: &[&str], whole: bool) -> Result<DecimalMark, Unclear> {
         *counts += 1;
     }
     if point > 0 || comma > 0 {
-        return Ok(if point >= comma { DecimalMark::Point } else { DecimalMark::Comma });
+        return Ok(if point >= comma {
+            DecimalMark::Point
+        } else {
+            DecimalMark::Comma
+        });
     }
     // Every mark stands before exactly three digits.
     match (unclear_point, unclear_comma) {
@@ -140,7 +166,9 @@ fn are_fractions(cells: &[&Cell]) -> bool {
             _ => None,
         };
         match number {
-            Some(number) if (0.0..=1.0).contains(&number) => between |= number > 0.0 && number < 1.0,
+            Some(number) if (0.0..=1.0).contains(&number) => {
+                between |= number > 0.0 && number < 1.0
+            }
             _ => return false,
         }
     }
@@ -153,11 +181,23 @@ mod tests {
 
     #[test]
     fn one_date_decides_for_the_column() {
-        assert_eq!(date_format(&["01/02/2026", "31/01/2026"]), Ok(Some("%d/%m/%Y".into())));
-        assert_eq!(date_format(&["01/02/2026", "01/31/2026"]), Ok(Some("%m/%d/%Y".into())));
-        assert_eq!(date_format(&["01/02/2026", "03/04/2026"]), Err(Unclear::Date));
+        assert_eq!(
+            date_format(&["01/02/2026", "31/01/2026"]),
+            Ok(Some("%d/%m/%Y".into()))
+        );
+        assert_eq!(
+            date_format(&["01/02/2026", "01/31/2026"]),
+            Ok(Some("%m/%d/%Y".into()))
+        );
+        assert_eq!(
+            date_format(&["01/02/2026", "03/04/2026"]),
+            Err(Unclear::Date)
+        );
         assert_eq!(date_format(&["2026-01-31", "bad"]), Ok(None));
-        assert_eq!(date_format(&["31.01.2026 09:30"]), Ok(Some("%d.%m.%Y %H:%M".into())));
+        assert_eq!(
+            date_format(&["31.01.2026 09:30"]),
+            Ok(Some("%d.%m.%Y %H:%M".into()))
+        );
     }
 
     #[test]

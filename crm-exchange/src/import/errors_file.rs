@@ -36,6 +36,8 @@ pub struct ErrorsFile<W: Write> {
     writer: csv::Writer<W>,
     /// Where the reasons go: also those of an earlier errors file are replaced.
     column: usize,
+    /// Whether the file had no such column.
+    is_added: bool,
     width: usize,
 }
 
@@ -52,14 +54,19 @@ impl<W: Write> ErrorsFile<W> {
     /// Those of the writer.
     pub fn new(writer: W, headers: &[String]) -> std::io::Result<Self> {
         let column = headers.iter().position(|name| name == COLUMN);
+        let is_added = column.is_none();
         let column = column.unwrap_or(headers.len());
         let width = headers.len().max(column + 1);
         let mut file = Self {
             writer: csv::WriterBuilder::new().flexible(true).from_writer(writer),
             column,
+            is_added,
             width,
         };
-        let headers: Vec<Cell> = headers.iter().map(|name| Cell::from(name.as_str())).collect();
+        let headers: Vec<Cell> = headers
+            .iter()
+            .map(|name| Cell::from(name.as_str()))
+            .collect();
         file.write(&headers, COLUMN)?;
         Ok(file)
     }
@@ -84,8 +91,8 @@ impl<W: Write> ErrorsFile<W> {
         if let Some(slot) = texts.get_mut(self.column) {
             // A cell more than the header has would stand here.
             let more = std::mem::replace(slot, defuse(reasons).into_owned());
-            if self.column + 1 == self.width && texts.len() > self.width {
-                texts.insert(self.width, more);
+            if self.is_added && !more.is_empty() {
+                texts.insert(self.column + 1, more);
             }
         }
         Ok(self.writer.write_record(texts)?)

@@ -16,8 +16,8 @@ use crm_core::{Actor, Id, Record, Session};
 use serde::{Deserialize, Serialize};
 
 use super::batch::{Attempt, MATCH, Run, key_values};
-use super::errors_file::ErrorsFile;
 use super::error::ImportError;
+use super::errors_file::ErrorsFile;
 use super::lookup::Lookups;
 use super::mapping::{Mapping, headers_fingerprint};
 use super::plan::{ParsedRow, Plan};
@@ -340,7 +340,8 @@ impl Importer<'_> {
         source: &Source,
         progress: &dyn Progress,
     ) -> Result<Outcome, ImportError> {
-        self.resume(job, source, false, progress, &mut |_, _| {}).await
+        self.resume(job, source, false, progress, &mut |_, _| {})
+            .await
     }
 
     /// Like [`run`](Self::run), and takes the job over from a worker that may still be alive, if
@@ -379,7 +380,12 @@ impl Importer<'_> {
         run.job = Some(known);
         let mut ahead = ahead.into_iter();
         let outcome = async {
-            run.pass(&mut ahead, &mut table, last, self.left_out(job, last).await?)?;
+            run.pass(
+                &mut ahead,
+                &mut table,
+                last,
+                self.left_out(job, last).await?,
+            )?;
             loop {
                 let rows = next_batch(&plan, &mut ahead, &mut table)?;
                 if rows.is_empty() {
@@ -399,7 +405,8 @@ impl Importer<'_> {
             Ok(Some(status)) => status,
             Ok(None) => run.end(ImportStatus::Completed, total, None).await?,
             Err(error @ ImportError::Read(_)) => {
-                run.end(ImportStatus::Failed, total, Some("unreadable_file")).await?;
+                run.end(ImportStatus::Failed, total, Some("unreadable_file"))
+                    .await?;
                 return Err(error);
             }
             Err(error) => return Err(error),
@@ -429,7 +436,11 @@ impl Importer<'_> {
         job: Id<ImportJob>,
         progress: &dyn Progress,
     ) -> Result<Reverted, ImportError> {
-        Ok(self.session.records::<ImportJob>().revert(job, progress).await?)
+        Ok(self
+            .session
+            .records::<ImportJob>()
+            .revert(job, progress)
+            .await?)
     }
 
     /// Writes the rows of a job that did not land, with the reasons, as a file to be mended and
@@ -454,7 +465,9 @@ impl Importer<'_> {
             .eq(job)
             .and(ImportRow::OUTCOME.eq(RowOutcome::Failed))
             .and(ImportRow::PHASE.eq(ImportPhase::Run));
-        let find = Find::from(failed).sort(ImportRow::ROW_NUMBER.asc()).limit(MAX_LIMIT);
+        let find = Find::from(failed)
+            .sort(ImportRow::ROW_NUMBER.asc())
+            .limit(MAX_LIMIT);
         let records = self.session.records::<ImportRow>();
         let mut page = records.find(find.clone()).await?;
         let mut count = 0;
@@ -487,11 +500,7 @@ impl Importer<'_> {
         Ok((plan, table, ahead))
     }
 
-    async fn begin<'p>(
-        &self,
-        plan: &'p Plan,
-        job: uuid::Uuid,
-    ) -> Result<Run<'p>, ImportError> {
+    async fn begin<'p>(&self, plan: &'p Plan, job: uuid::Uuid) -> Result<Run<'p>, ImportError> {
         let engine = self.session.engine();
         // Without a tenant nothing can be written, which the first batch tells.
         let mut session = match self.session.tenant() {
@@ -524,13 +533,17 @@ impl Importer<'_> {
         let filter = ImportRow::JOB_ID
             .eq(job)
             .and(ImportRow::OUTCOME.one_of([RowOutcome::Failed, RowOutcome::Skipped]));
-        let find = Find::from(filter).sort(ImportRow::ROW_NUMBER.asc()).limit(MAX_LIMIT);
+        let find = Find::from(filter)
+            .sort(ImportRow::ROW_NUMBER.asc())
+            .limit(MAX_LIMIT);
         let records = self.session.records::<ImportRow>();
         let mut page = records.find(find.clone()).await?;
         loop {
             let numbers = page.items.iter().map(|row| row.row_number);
             left_out.extend(numbers.filter_map(|number| u64::try_from(number).ok()));
-            let Some(next) = page.next else { return Ok(left_out) };
+            let Some(next) = page.next else {
+                return Ok(left_out);
+            };
             page = records.find(find.clone().after(next)).await?;
         }
     }
@@ -559,7 +572,11 @@ impl Run<'_> {
                     continue;
                 }
                 let object = self.plan.object.name().to_owned();
-                let id = self.job.as_ref().map(|job| job.id.uuid()).unwrap_or_default();
+                let id = self
+                    .job
+                    .as_ref()
+                    .map(|job| job.id.uuid())
+                    .unwrap_or_default();
                 attempt = Attempt::Refused(Error::Conflict { object, id });
             }
             if let Attempt::Refused(error) = attempt {
@@ -595,7 +612,9 @@ impl Run<'_> {
 
     /// After a conflict: the job's status, if it is not in work any more.
     async fn stopped(&mut self) -> Result<Option<ImportStatus>, ImportError> {
-        let Some(known) = &self.job else { return Ok(None) };
+        let Some(known) = &self.job else {
+            return Ok(None);
+        };
         let job = self.session.records::<ImportJob>().get(known.id).await?;
         if job.status != ImportStatus::Processing {
             return Ok(Some(job.status));
@@ -622,7 +641,9 @@ impl Run<'_> {
         failure: Option<&str>,
     ) -> Result<ImportStatus, ImportError> {
         loop {
-            let Some(job) = self.job.clone() else { return Ok(status) };
+            let Some(job) = self.job.clone() else {
+                return Ok(status);
+            };
             let mut work = self.session.begin();
             let batch = ImportBatch {
                 last_row: u64::try_from(job.last_row).unwrap_or_default(),

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
+use crm_core::Session;
 use crm_core::error::Result;
 use crm_core::query::{Filter, Find, MAX_LIMIT, fold_case};
 use crm_core::schema::{ObjectRef, Row, Value, ValueRef};
-use crm_core::Session;
 use uuid::Uuid;
 
 use super::mapping::FULL_NAME;
@@ -33,7 +33,11 @@ impl Lookups {
         column: usize,
         texts: &[&str],
     ) -> Result<()> {
-        let Some(reference) = plan.columns.get(column).and_then(|column| column.reference()) else {
+        let Some(reference) = plan
+            .columns
+            .get(column)
+            .and_then(|column| column.reference())
+        else {
             return Ok(());
         };
         let known = self.known.entry(column).or_default();
@@ -49,7 +53,9 @@ impl Lookups {
             }
         }
         for part in wanted.chunks(ASKED) {
-            let Some(filter) = reference.filter(part) else { continue };
+            let Some(filter) = reference.filter(part) else {
+                continue;
+            };
             let mut find = Find::<()>::new().filter_by_name(filter).limit(MAX_LIMIT);
             if reference.lookup.by == "id" {
                 find = find.with_archived();
@@ -143,17 +149,32 @@ impl Reference {
     fn filter(&self, wanted: &[(String, &str)]) -> Option<Filter> {
         if self.lookup.by == FULL_NAME {
             let names: Vec<_> = wanted.iter().map(|(_, text)| split_name(text)).collect();
-            let first = names.iter().filter_map(|(first, _)| first.as_deref()).map(Value::from);
-            let last = names.iter().filter_map(|(_, last)| last.as_deref()).map(Value::from);
+            let first = names
+                .iter()
+                .filter_map(|(first, _)| first.as_deref())
+                .map(Value::from);
+            let last = names
+                .iter()
+                .filter_map(|(_, last)| last.as_deref())
+                .map(Value::from);
             let (first, last): (Vec<_>, Vec<_>) = (first.collect(), last.collect());
-            let mut filters = vec![Filter::In { field: "last_name".into(), values: last }];
+            let mut filters = vec![Filter::In {
+                field: "last_name".into(),
+                values: last,
+            }];
             // Names of one word only have no given name.
             if first.len() == names.len() {
-                filters.push(Filter::In { field: "first_name".into(), values: first });
+                filters.push(Filter::In {
+                    field: "first_name".into(),
+                    values: first,
+                });
             }
             return Some(Filter::And(filters));
         }
-        let values: Vec<Value> = wanted.iter().filter_map(|(_, text)| self.coerced(text)).collect();
+        let values: Vec<Value> = wanted
+            .iter()
+            .filter_map(|(_, text)| self.coerced(text))
+            .collect();
         let field = self.lookup.by.clone().into();
         (!values.is_empty()).then_some(Filter::In { field, values })
     }
@@ -180,7 +201,10 @@ impl Reference {
 }
 
 fn full_name(first: Option<&str>, last: Option<&str>) -> String {
-    let parts = first.into_iter().chain(last).flat_map(str::split_whitespace);
+    let parts = first
+        .into_iter()
+        .chain(last)
+        .flat_map(str::split_whitespace);
     fold_case(&parts.collect::<Vec<_>>().join(" "))
 }
 

@@ -155,7 +155,11 @@ fn wrong(path: &str, wanted: &'static str) -> FieldError {
 }
 
 /// The value of a field that a cell says. An empty cell is no value.
-pub(crate) fn parse(cell: &Cell, field: &FieldSchema, format: &Format) -> Result<Value, FieldError> {
+pub(crate) fn parse(
+    cell: &Cell,
+    field: &FieldSchema,
+    format: &Format,
+) -> Result<Value, FieldError> {
     let path = &*field.name;
     readable(cell, path)?;
     if cell.is_empty() {
@@ -189,7 +193,10 @@ pub(crate) fn parse(cell: &Cell, field: &FieldSchema, format: &Format) -> Result
             let moment = moment(cell, format).ok_or_else(|| wrong_date(path, format))?;
             let at = moment.in_zone(format.zone);
             Value::Timestamp(at.ok_or_else(|| {
-                wrong(path, "a time that exists in its zone: clocks were set forward then")
+                wrong(
+                    path,
+                    "a time that exists in its zone: clocks were set forward then",
+                )
             })?)
         }
         StorageKind::List => Value::List(entries(cell, format.separator)),
@@ -216,8 +223,7 @@ pub(crate) fn parse_member(
     Ok(match format.member {
         MemberType::Text => Json::String(cell.text().trim().to_owned()),
         MemberType::Number => {
-            let number =
-                number(cell, format.decimal).ok_or_else(|| wrong(path, "a number"))?;
+            let number = number(cell, format.decimal).ok_or_else(|| wrong(path, "a number"))?;
             serde_json::from_str(&number.normalize().to_string()).unwrap_or_default()
         }
         MemberType::Boolean => Json::Bool(
@@ -239,7 +245,7 @@ fn readable(cell: &Cell, path: &str) -> Result<(), FieldError> {
             "formula_error",
             "the formula of the cell failed or gave a duration",
         )),
-        Cell::Text(text) if text.contains(char::REPLACEMENT_CHARACTER) => Err(FieldError::new(
+        Cell::Garbled(_) => Err(FieldError::new(
             path,
             "undecodable",
             "could not be decoded; state the encoding of the file",
@@ -309,7 +315,9 @@ fn country(text: &str) -> Option<String> {
     }
     CountryCode::as_array()
         .iter()
-        .find(|code| code.alpha3().eq_ignore_ascii_case(text.trim()) || plain(code.name()) == wanted)
+        .find(|code| {
+            code.alpha3().eq_ignore_ascii_case(text.trim()) || plain(code.name()) == wanted
+        })
         .map(|code| code.alpha2().to_owned())
 }
 
@@ -320,8 +328,8 @@ fn boolean(cell: &Cell) -> Option<bool> {
         Cell::Number(number) if *number == 1.0 => Some(true),
         Cell::Number(number) if *number == 0.0 => Some(false),
         Cell::Text(text) => match plain(text).as_str() {
-            "true" | "t" | "yes" | "y" | "1" | "on" | "x" | "ja" | "j" | "wahr" | "oui" | "vrai"
-            | "si" | "sí" | "sim" | "vero" => Some(true),
+            "true" | "t" | "yes" | "y" | "1" | "on" | "x" | "ja" | "j" | "wahr" | "oui"
+            | "vrai" | "si" | "sí" | "sim" | "vero" => Some(true),
             "false" | "f" | "no" | "n" | "0" | "off" | "nein" | "falsch" | "non" | "faux"
             | "não" | "falso" => Some(false),
             _ => None,
@@ -345,7 +353,9 @@ pub(crate) fn digits(text: &str) -> Option<(bool, String)> {
         Some(inner) => (true, inner),
         None => (false, text),
     };
-    let text = text.trim_start_matches(is_decoration).trim_end_matches(is_decoration);
+    let text = text
+        .trim_start_matches(is_decoration)
+        .trim_end_matches(is_decoration);
     let (negative, text) = match text.strip_prefix(['-', '\u{2212}']) {
         Some(rest) => (true, rest),
         None => match text.strip_suffix(['-', '\u{2212}']) {
@@ -363,7 +373,9 @@ pub(crate) fn digits(text: &str) -> Option<(bool, String)> {
             _ => return None,
         }
     }
-    digits.contains(|c: char| c.is_ascii_digit()).then_some((negative, digits))
+    digits
+        .contains(|c: char| c.is_ascii_digit())
+        .then_some((negative, digits))
 }
 
 /// What may stand around a number: a currency sign or code, a percent sign, blanks.
@@ -450,7 +462,11 @@ fn moment(cell: &Cell, format: &Format) -> Option<Moment> {
     {
         return Some(Moment::Local(at));
     }
-    if let Some(pattern) = format.date.as_deref().filter(|p| p.contains("%z") || p.contains('+')) {
+    if let Some(pattern) = format
+        .date
+        .as_deref()
+        .filter(|p| p.contains("%z") || p.contains('+'))
+    {
         let at = DateTime::parse_from_str(text, pattern).ok()?;
         return Some(Moment::Zoned(at.with_timezone(&Utc)));
     }
@@ -562,7 +578,13 @@ mod tests {
         let wanted = Value::Timestamp("2026-07-01T07:30:00Z".parse().unwrap());
         assert_eq!(at("01.07.2026 09:30").unwrap(), wanted);
         assert!(at("29.03.2026 02:30").is_err(), "an hour that was skipped");
-        assert!(Format::new(&ColumnFormat { date: Some("MM/DD".into()), ..ColumnFormat::default() }).is_err());
+        assert!(
+            Format::new(&ColumnFormat {
+                date: Some("MM/DD".into()),
+                ..ColumnFormat::default()
+            })
+            .is_err()
+        );
     }
 
     #[test]
@@ -571,15 +593,24 @@ mod tests {
         let percent = |cell: Cell| parse(&cell, &field(FieldType::Percent), &fraction).unwrap();
         assert_eq!(percent(Cell::Number(0.5)), Value::Decimal(50.into()));
         assert_eq!(percent(Cell::from("50 %")), Value::Decimal(50.into()));
-        let options = FieldType::Picklist { options: (&["new_business", "other"]).into() };
+        let options = FieldType::Picklist {
+            options: (&["new_business", "other"]).into(),
+        };
         let plain_format = format(|_| {});
         let pick = |text: &str| parse(&Cell::from(text), &field(options.clone()), &plain_format);
         assert_eq!(pick("New Business").unwrap(), Value::from("new_business"));
         assert_eq!(pick("unheard").unwrap_err().code, codes::NOT_AN_OPTION);
-        let land = parse(&Cell::from("Germany"), &field(FieldType::Country), &plain_format);
+        let land = parse(
+            &Cell::from("Germany"),
+            &field(FieldType::Country),
+            &plain_format,
+        );
         assert_eq!(land.unwrap(), Value::from("DE"));
         let both = |first: &str, last: &str| (Some(first.to_owned()), Some(last.to_owned()));
-        assert_eq!(split_name("Ada King Lovelace"), both("Ada King", "Lovelace"));
+        assert_eq!(
+            split_name("Ada King Lovelace"),
+            both("Ada King", "Lovelace")
+        );
         assert_eq!(split_name("Lovelace, Ada"), both("Ada", "Lovelace"));
         assert_eq!(plain("E-Mail_Address "), "e mail address");
         assert_eq!(plain("firstName"), "first name");

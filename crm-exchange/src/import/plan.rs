@@ -118,12 +118,20 @@ impl Plan {
         let object = session.describe(&import.mapping.object)?;
         let mut problems = Vec::new();
         if object.lifecycle() != Lifecycle::Full {
-            problems.push(problem(object.name(), "not_writable", "is written by the engine"));
+            problems.push(problem(
+                object.name(),
+                "not_writable",
+                "is written by the engine",
+            ));
         }
         let mut columns = Vec::new();
         for column in &mut import.mapping.columns {
             let Some(at) = headers.iter().position(|header| *header == column.column) else {
-                problems.push(problem(&column.column, "unknown_column", "is no column of the file"));
+                problems.push(problem(
+                    &column.column,
+                    "unknown_column",
+                    "is no column of the file",
+                ));
                 continue;
             };
             let cells: Vec<&Cell> = sample.iter().filter_map(|row| row.cells.get(at)).collect();
@@ -210,7 +218,9 @@ impl Plan {
                 From::Constant(cell) => cell,
             };
             if let Err(error) = self.parse_cell(place, column, cell, &mut parsed) {
-                parsed.faults.push(fault_of(&error, column.header.as_deref()));
+                parsed
+                    .faults
+                    .push(fault_of(&error, column.header.as_deref()));
             }
         }
         parsed.cells = cells;
@@ -311,9 +321,18 @@ fn bind(
         Some((name, member)) => (name, Some(member)),
         None => (path.as_str(), None),
     };
-    let unknown = || problem(&place, "unknown_field", "goes into a field that the object does not have");
+    let unknown = || {
+        problem(
+            &place,
+            "unknown_field",
+            "goes into a field that the object does not have",
+        )
+    };
     if name == FULL_NAME && object.field(name).is_none() {
-        let (first, last) = (object.field_index("first_name"), object.field_index("last_name"));
+        let (first, last) = (
+            object.field_index("first_name"),
+            object.field_index("last_name"),
+        );
         let (Some(first), Some(last)) = (first, last) else {
             return Err(unknown());
         };
@@ -323,7 +342,11 @@ fn bind(
     let index = object.field_index(name).ok_or_else(unknown)?;
     let field: &FieldSchema = object.field(name).ok_or_else(unknown)?;
     if field.system || field.read_only {
-        return Err(problem(&place, "read_only", "goes into a field that only the engine writes"));
+        return Err(problem(
+            &place,
+            "read_only",
+            "goes into a field that only the engine writes",
+        ));
     }
     let format = complete(column, &field.field_type, cells)?;
     let target = match (member, field.reference()) {
@@ -372,7 +395,11 @@ fn checked_lookup(
         )
     });
     if !is_person && !is_known {
-        return Err(problem(place, "unknown_lookup", "is looked up by a field that is not there"));
+        return Err(problem(
+            place,
+            "unknown_lookup",
+            "is looked up by a field that is not there",
+        ));
     }
     let plain_field = field.is_some_and(|field| !field.system && !field.read_only);
     if lookup.create_missing && (!plain_field || lookup.by.contains('.')) {
@@ -405,8 +432,16 @@ fn complete(
         problem(&column.column, code, message)
     })?;
     Format::new(&column.format).map_err(|part| match part {
-        "timezone" => problem(&column.column, "unknown_timezone", "has an unknown time zone"),
-        _ => problem(&column.column, "invalid_format", "has a date format without a whole date"),
+        "timezone" => problem(
+            &column.column,
+            "unknown_timezone",
+            "has an unknown time zone",
+        ),
+        _ => problem(
+            &column.column,
+            "invalid_format",
+            "has a date format without a whole date",
+        ),
     })
 }
 
@@ -436,7 +471,11 @@ async fn add_defaults(
         let Some((target, _)) = field.reference() else {
             continue;
         };
-        let is_filled = import.mapping.columns.iter().any(|column| column.field == field.name)
+        let is_filled = import
+            .mapping
+            .columns
+            .iter()
+            .any(|column| column.field == field.name)
             || import.mapping.constants.contains_key(&*field.name);
         let target = session.describe(target)?;
         let marks = target.unique_keys().iter().find_map(|key| key.only_if);
@@ -464,7 +503,11 @@ fn keys(
         return Vec::new();
     }
     if import.keys.is_empty() {
-        problems.push(problem("keys", "no_keys", "must name at least one field in this mode"));
+        problems.push(problem(
+            "keys",
+            "no_keys",
+            "must name at least one field in this mode",
+        ));
     }
     let mut keys = Vec::new();
     for path in &import.keys {
@@ -479,14 +522,19 @@ fn keys(
         let is_filled = columns.iter().any(|column| {
             !column.is_constant()
                 && match &column.target {
-                    Target::Member { index: own, member: m } => {
-                        *own == index && Some(m) == member.as_ref()
-                    }
+                    Target::Member {
+                        index: own,
+                        member: m,
+                    } => *own == index && Some(m) == member.as_ref(),
                     _ => member.is_none() && column.fields().contains(&index),
                 }
         });
         if !is_filled {
-            problems.push(problem(path, "key_not_mapped", "is a key, so a column must fill it"));
+            problems.push(problem(
+                path,
+                "key_not_mapped",
+                "is a key, so a column must fill it",
+            ));
         }
         keys.push(Key {
             path: path.clone(),

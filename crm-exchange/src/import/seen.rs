@@ -78,7 +78,10 @@ pub(crate) fn fingerprint(key: &str, values: &[Value]) -> u128 {
         digest.update(text.as_bytes());
     }
     let bytes = digest.finalize();
-    bytes.iter().take(16).fold(0, |number, byte| (number << 8) | u128::from(*byte))
+    bytes
+        .iter()
+        .take(16)
+        .fold(0, |number, byte| (number << 8) | u128::from(*byte))
 }
 
 /// The values that a row will have in a unique key, as far as that can be told before the rules of
@@ -90,7 +93,12 @@ pub(crate) fn unique_values(
     given: &[(usize, Value)],
 ) -> Option<Vec<Value>> {
     let value = |index: usize| -> Value {
-        let default = || object.fields().get(index).map(|field| field.default.clone());
+        let default = || {
+            object
+                .fields()
+                .get(index)
+                .map(|field| field.default.clone())
+        };
         match given.iter().rev().find(|(place, _)| *place == index) {
             Some((_, Value::Null)) => default().unwrap_or_default(),
             Some((_, value)) => value.clone(),
@@ -100,7 +108,10 @@ pub(crate) fn unique_values(
             },
         }
     };
-    if key.only_if.is_some_and(|index| value(index) != Value::Boolean(true)) {
+    if key
+        .only_if
+        .is_some_and(|index| value(index) != Value::Boolean(true))
+    {
         return None;
     }
     let folded = |index: &usize| match value(*index) {

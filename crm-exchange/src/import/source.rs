@@ -126,8 +126,7 @@ impl Source {
 
 /// A ZIP archive (XLSX, XLSB, ODS) or a compound document (XLS) is a spreadsheet.
 fn format_of(start: &[u8]) -> ImportFormat {
-    let is_spreadsheet =
-        start.starts_with(b"PK\x03\x04") || start.starts_with(b"\xD0\xCF\x11\xE0");
+    let is_spreadsheet = start.starts_with(b"PK\x03\x04") || start.starts_with(b"\xD0\xCF\x11\xE0");
     if is_spreadsheet {
         ImportFormat::Spreadsheet
     } else {

@@ -16,40 +16,313 @@ const ALIKE: f64 = 0.9;
 /// What else the standard terms of fields are called, in the files of other systems and in German,
 /// French and Spanish. A name counts for every object that has such a field.
 const ALIASES: [(&str, &[&str]); 34] = [
-    ("name", &["title", "deal name", "opportunity", "opportunity name", "company", "company name", "account", "account name", "organization", "organisation", "firma", "firmenname", "entreprise", "empresa"]),
-    ("first_name", &["given name", "forename", "first", "vorname", "prenom", "prénom", "nombre"]),
-    ("last_name", &["family name", "surname", "last", "nachname", "nom", "nom de famille", "apellido", "apellidos"]),
-    (FULL_NAME, &["name", "contact", "contact name", "full name", "person", "lead name", "ansprechpartner"]),
-    ("email", &["e mail", "mail", "email address", "e mail address", "email 1", "e mail 1 value", "correo", "courriel"]),
-    ("phone", &["telephone", "tel", "phone number", "telephone number", "work phone", "business phone", "telefon", "telefonnummer", "téléphone", "telefono", "teléfono"]),
-    ("mobile", &["mobile phone", "cell", "cell phone", "cellphone", "mobile number", "handy", "mobil", "portable", "móvil"]),
-    ("company", &["company name", "account", "account name", "organization", "organisation", "employer", "firma", "unternehmen", "société", "empresa"]),
-    ("account_id", &["company", "company name", "account", "account name", "organization", "organisation", "customer", "client", "firma", "kunde"]),
-    ("parent_account_id", &["parent", "parent company", "subsidiary of", "muttergesellschaft"]),
-    ("contact_id", &["person", "contact person", "contact name", "primary contact", "ansprechpartner"]),
-    ("owner_id", &["owner", "sales agent", "sales rep", "salesperson", "assigned to", "assignee", "account owner", "deal owner", "contact owner", "lead owner", "besitzer", "zuständig"]),
-    ("job_title", &["title", "position", "role", "job", "function", "titel", "funktion"]),
+    (
+        "name",
+        &[
+            "title",
+            "deal name",
+            "opportunity",
+            "opportunity name",
+            "company",
+            "company name",
+            "account",
+            "account name",
+            "organization",
+            "organisation",
+            "firma",
+            "firmenname",
+            "entreprise",
+            "empresa",
+        ],
+    ),
+    (
+        "first_name",
+        &[
+            "given name",
+            "forename",
+            "first",
+            "vorname",
+            "prenom",
+            "prénom",
+            "nombre",
+        ],
+    ),
+    (
+        "last_name",
+        &[
+            "family name",
+            "surname",
+            "last",
+            "nachname",
+            "nom",
+            "nom de famille",
+            "apellido",
+            "apellidos",
+        ],
+    ),
+    (
+        FULL_NAME,
+        &[
+            "name",
+            "contact",
+            "contact name",
+            "full name",
+            "person",
+            "lead name",
+            "ansprechpartner",
+        ],
+    ),
+    (
+        "email",
+        &[
+            "e mail",
+            "mail",
+            "email address",
+            "e mail address",
+            "email 1",
+            "e mail 1 value",
+            "correo",
+            "courriel",
+        ],
+    ),
+    (
+        "phone",
+        &[
+            "telephone",
+            "tel",
+            "phone number",
+            "telephone number",
+            "work phone",
+            "business phone",
+            "telefon",
+            "telefonnummer",
+            "téléphone",
+            "telefono",
+            "teléfono",
+        ],
+    ),
+    (
+        "mobile",
+        &[
+            "mobile phone",
+            "cell",
+            "cell phone",
+            "cellphone",
+            "mobile number",
+            "handy",
+            "mobil",
+            "portable",
+            "móvil",
+        ],
+    ),
+    (
+        "company",
+        &[
+            "company name",
+            "account",
+            "account name",
+            "organization",
+            "organisation",
+            "employer",
+            "firma",
+            "unternehmen",
+            "société",
+            "empresa",
+        ],
+    ),
+    (
+        "account_id",
+        &[
+            "company",
+            "company name",
+            "account",
+            "account name",
+            "organization",
+            "organisation",
+            "customer",
+            "client",
+            "firma",
+            "kunde",
+        ],
+    ),
+    (
+        "parent_account_id",
+        &[
+            "parent",
+            "parent company",
+            "subsidiary of",
+            "muttergesellschaft",
+        ],
+    ),
+    (
+        "contact_id",
+        &[
+            "person",
+            "contact person",
+            "contact name",
+            "primary contact",
+            "ansprechpartner",
+        ],
+    ),
+    (
+        "owner_id",
+        &[
+            "owner",
+            "sales agent",
+            "sales rep",
+            "salesperson",
+            "assigned to",
+            "assignee",
+            "account owner",
+            "deal owner",
+            "contact owner",
+            "lead owner",
+            "besitzer",
+            "zuständig",
+        ],
+    ),
+    (
+        "job_title",
+        &[
+            "title", "position", "role", "job", "function", "titel", "funktion",
+        ],
+    ),
     ("department", &["dept", "division", "abteilung"]),
-    ("website", &["web site", "web", "url", "homepage", "company website", "webseite"]),
+    (
+        "website",
+        &[
+            "web site",
+            "web",
+            "url",
+            "homepage",
+            "company website",
+            "webseite",
+        ],
+    ),
     ("domain", &["company domain", "web domain"]),
     ("industry", &["sector", "branche", "secteur"]),
-    ("annual_revenue", &["revenue", "turnover", "yearly revenue", "umsatz"]),
-    ("employee_count", &["employees", "number of employees", "headcount", "company size", "mitarbeiter"]),
-    ("founded_year", &["year established", "year founded", "founded", "gründungsjahr"]),
-    ("amount", &["value", "deal value", "deal amount", "close value", "price", "opportunity amount", "betrag", "wert", "montant", "importe"]),
-    ("currency", &["currency code", "deal currency", "währung", "devise", "moneda"]),
-    ("expected_close_date", &["close date", "closing date", "expected close", "abschlussdatum"]),
-    ("actual_close_date", &["closed on", "closed date", "won date"]),
-    ("stage_id", &["deal stage", "stage", "phase", "status", "sales stage"]),
+    (
+        "annual_revenue",
+        &["revenue", "turnover", "yearly revenue", "umsatz"],
+    ),
+    (
+        "employee_count",
+        &[
+            "employees",
+            "number of employees",
+            "headcount",
+            "company size",
+            "mitarbeiter",
+        ],
+    ),
+    (
+        "founded_year",
+        &[
+            "year established",
+            "year founded",
+            "founded",
+            "gründungsjahr",
+        ],
+    ),
+    (
+        "amount",
+        &[
+            "value",
+            "deal value",
+            "deal amount",
+            "close value",
+            "price",
+            "opportunity amount",
+            "betrag",
+            "wert",
+            "montant",
+            "importe",
+        ],
+    ),
+    (
+        "currency",
+        &[
+            "currency code",
+            "deal currency",
+            "währung",
+            "devise",
+            "moneda",
+        ],
+    ),
+    (
+        "expected_close_date",
+        &[
+            "close date",
+            "closing date",
+            "expected close",
+            "abschlussdatum",
+        ],
+    ),
+    (
+        "actual_close_date",
+        &["closed on", "closed date", "won date"],
+    ),
+    (
+        "stage_id",
+        &["deal stage", "stage", "phase", "status", "sales stage"],
+    ),
     ("pipeline_id", &["pipeline name", "funnel"]),
-    ("lead_source", &["source", "original source", "channel", "quelle", "herkunft"]),
-    ("description", &["notes", "note", "comment", "comments", "remarks", "notizen", "bemerkung"]),
-    ("tags", &["labels", "keywords", "categories", "schlagwörter"]),
-    ("mailing_street", &["street", "address", "address 1", "street address", "straße", "strasse", "rue", "calle"]),
-    ("mailing_city", &["city", "town", "ort", "stadt", "ville", "ciudad"]),
-    ("mailing_postal_code", &["zip", "zip code", "postal code", "postcode", "plz", "code postal"]),
-    ("mailing_state", &["state", "region", "province", "bundesland"]),
-    ("mailing_country", &["country", "land", "pays", "país", "country code"]),
+    (
+        "lead_source",
+        &["source", "original source", "channel", "quelle", "herkunft"],
+    ),
+    (
+        "description",
+        &[
+            "notes",
+            "note",
+            "comment",
+            "comments",
+            "remarks",
+            "notizen",
+            "bemerkung",
+        ],
+    ),
+    (
+        "tags",
+        &["labels", "keywords", "categories", "schlagwörter"],
+    ),
+    (
+        "mailing_street",
+        &[
+            "street",
+            "address",
+            "address 1",
+            "street address",
+            "straße",
+            "strasse",
+            "rue",
+            "calle",
+        ],
+    ),
+    (
+        "mailing_city",
+        &["city", "town", "ort", "stadt", "ville", "ciudad"],
+    ),
+    (
+        "mailing_postal_code",
+        &[
+            "zip",
+            "zip code",
+            "postal code",
+            "postcode",
+            "plz",
+            "code postal",
+        ],
+    ),
+    (
+        "mailing_state",
+        &["state", "region", "province", "bundesland"],
+    ),
+    (
+        "mailing_country",
+        &["country", "land", "pays", "país", "country code"],
+    ),
 ];
 
 /// Suggests where the columns of a file go; columns that fit no field well are left out. `sample` are
@@ -77,7 +350,12 @@ pub fn suggest(object: &ObjectRef, headers: &[String], sample: &[Vec<Cell>]) -> 
             .collect();
         for field in object.own_fields().iter().filter(|field| !field.read_only) {
             let by_name = score(object, &field.name, &field.label(), &header);
-            let score = by_name * fit(field, &cells);
+            // The field's own name is not doubted, whatever the values are.
+            let score = if by_name == 1.0 {
+                by_name
+            } else {
+                by_name * fit(field, &cells)
+            };
             if score >= ENOUGH {
                 pairs.push((score, place, field.name.to_string()));
             }
@@ -136,7 +414,10 @@ fn score(object: &ObjectRef, name: &str, label: &str, header: &str) -> f64 {
         return 1.0;
     }
     // "Contact e-mail" and "deal_stage" name the object too.
-    let bare = header.strip_prefix(&plain(object.name())).unwrap_or(header).trim_start();
+    let bare = header
+        .strip_prefix(&plain(object.name()))
+        .unwrap_or(header)
+        .trim_start();
     if bare == name_of_field || bare == plain(label) {
         return 0.97;
     }
@@ -158,7 +439,11 @@ fn score(object: &ObjectRef, name: &str, label: &str, header: &str) -> f64 {
 
 fn alike(header: &str, name: &str) -> f64 {
     let likeness = jaro_winkler::similarity(header.chars(), name.chars());
-    if likeness >= ALIKE { likeness * 0.85 } else { 0.0 }
+    if likeness >= ALIKE {
+        likeness * 0.85
+    } else {
+        0.0
+    }
 }
 
 /// How well the values fit the field: 1 where they do or there are none, less where many do not.
@@ -173,15 +458,20 @@ fn fit(field: &FieldSchema, cells: &[&Cell]) -> f64 {
     let fits = match field.storage_kind() {
         // References are looked up, dates have many formats.
         StorageKind::Uuid | StorageKind::Date | StorageKind::Timestamp | StorageKind::List => 1.0,
-        StorageKind::Integer | StorageKind::Decimal => {
-            share(&|cell: &Cell| matches!(cell, Cell::Number(_)) || cell.text().contains(|c: char| c.is_ascii_digit()))
-        }
+        StorageKind::Integer | StorageKind::Decimal => share(&|cell: &Cell| {
+            matches!(cell, Cell::Number(_)) || cell.text().contains(|c: char| c.is_ascii_digit())
+        }),
         _ => {
-            let Ok(format) = Format::new(&ColumnFormat::default()) else { return 1.0 };
+            let Ok(format) = Format::new(&ColumnFormat::default()) else {
+                return 1.0;
+            };
             share(&|cell: &Cell| parse(cell, field, &format).is_ok())
         }
     };
-    let takes_emails = matches!(field.field_type, FieldType::Email | FieldType::Reference { .. });
+    let takes_emails = matches!(
+        field.field_type,
+        FieldType::Email | FieldType::Reference { .. }
+    );
     if emails > 0.5 && !takes_emails {
         return 0.5;
     }
@@ -231,8 +521,22 @@ mod tests {
 
     #[test]
     fn usual_headers_find_their_fields() {
-        let headers = ["Given Name", "Surname", "E-mail", "Cell phone", "Company", "Shoe size"];
-        let row = ["Ada", "Lovelace", "ada@x.example", "+4930123456", "Globex", "38"];
+        let headers = [
+            "Given Name",
+            "Surname",
+            "E-mail",
+            "Cell phone",
+            "Company",
+            "Shoe size",
+        ];
+        let row = [
+            "Ada",
+            "Lovelace",
+            "ada@x.example",
+            "+4930123456",
+            "Globex",
+            "38",
+        ];
         let wanted = pairs(&[
             ("Given Name", "first_name"),
             ("Surname", "last_name"),
@@ -241,7 +545,11 @@ mod tests {
             ("Company", "account_id"),
         ]);
         assert_eq!(fields(Contact::schema(), &headers, &row), wanted);
-        let lead = fields(Lead::schema(), &["Firma", "Ansprechpartner", "Mail", "Quelle"], &[]);
+        let lead = fields(
+            Lead::schema(),
+            &["Firma", "Ansprechpartner", "Mail", "Quelle"],
+            &[],
+        );
         let wanted = pairs(&[
             ("Firma", "company"),
             ("Ansprechpartner", FULL_NAME),
@@ -253,16 +561,38 @@ mod tests {
 
     #[test]
     fn values_speak_against_a_header() {
-        let found = fields(Contact::schema(), &["Phone", "Mail"], &["555 123", "Main Street 5"]);
+        let found = fields(
+            Contact::schema(),
+            &["Phone", "Mail"],
+            &["555 123", "Main Street 5"],
+        );
         assert!(found.iter().all(|(_, field)| field != "email"), "{found:?}");
     }
 
     #[test]
     fn published_accounts_are_mapped() {
-        let headers = ["account", "sector", "year_established", "revenue", "employees", "subsidiary_of"];
-        let found = fields(Account::schema(), &headers, &["Acme", "medical", "1996", "1100.04", "2822", ""]);
+        let headers = [
+            "account",
+            "sector",
+            "year_established",
+            "revenue",
+            "employees",
+            "subsidiary_of",
+        ];
+        let found = fields(
+            Account::schema(),
+            &headers,
+            &["Acme", "medical", "1996", "1100.04", "2822", ""],
+        );
         let fields: Vec<&str> = found.iter().map(|(_, field)| field.as_str()).collect();
-        let wanted = ["name", "industry", "founded_year", "annual_revenue", "employee_count", "parent_account_id"];
+        let wanted = [
+            "name",
+            "industry",
+            "founded_year",
+            "annual_revenue",
+            "employee_count",
+            "parent_account_id",
+        ];
         assert_eq!(fields, wanted);
     }
 }

@@ -69,6 +69,8 @@ pub enum Cell {
     Moment(NaiveDateTime),
     /// A formula that failed.
     Fault,
+    /// A text that could not be decoded, with U+FFFD where it could not.
+    Garbled(String),
 }
 
 impl Cell {
@@ -88,13 +90,17 @@ impl Cell {
         match self {
             Self::Empty => String::new(),
             Self::Fault => "#ERROR".to_owned(),
-            Self::Text(text) => text.clone(),
+            Self::Text(text) | Self::Garbled(text) => text.clone(),
             Self::Boolean(value) => value.to_string(),
             Self::Number(number) => super::parse::decimal_of(*number)
                 .map_or_else(|| number.to_string(), |decimal| decimal.to_string()),
             Self::Moment(moment) => {
                 let midnight = moment.time() == chrono::NaiveTime::MIN;
-                let format = if midnight { "%Y-%m-%d" } else { "%Y-%m-%dT%H:%M:%S" };
+                let format = if midnight {
+                    "%Y-%m-%d"
+                } else {
+                    "%Y-%m-%dT%H:%M:%S"
+                };
                 moment.format(format).to_string()
             }
         }
@@ -121,6 +127,7 @@ impl fmt::Debug for Cell {
             Self::Boolean(_) => "Boolean(..)",
             Self::Moment(_) => "Moment(..)",
             Self::Fault => "Fault",
+            Self::Garbled(_) => "Garbled(..)",
         })
     }
 }
@@ -279,9 +286,17 @@ impl Table {
 /// The names of columns: what the header says, `Column 2` where it says nothing, and a number behind
 /// a name that was there before.
 fn header_names(cells: &[Cell]) -> Vec<String> {
-    let blank_end = cells.iter().rev().take_while(|cell| cell.is_empty()).count();
+    let blank_end = cells
+        .iter()
+        .rev()
+        .take_while(|cell| cell.is_empty())
+        .count();
     let all_blank = blank_end == cells.len();
-    let width = if all_blank { cells.len() } else { cells.len() - blank_end };
+    let width = if all_blank {
+        cells.len()
+    } else {
+        cells.len() - blank_end
+    };
     let mut names: Vec<String> = Vec::with_capacity(width);
     for (place, cell) in cells.iter().take(width).enumerate() {
         let said = cell.text().split_whitespace().collect::<Vec<_>>().join(" ");

@@ -36,13 +36,20 @@ fn consistency(sample: &str, delimiter: u8) -> f64 {
         .take(200)
         .collect();
     let count = |width: usize| widths.iter().filter(|other| **other == width).count();
-    let usual = widths.iter().copied().max_by_key(|width| (count(*width), *width));
+    let usual = widths
+        .iter()
+        .copied()
+        .max_by_key(|width| (count(*width), *width));
     let Some(usual) = usual.filter(|usual| *usual > 1) else {
         return 0.0;
     };
     let share = count(usual) as f64 / widths.len() as f64;
     // The header is cut like the rows.
-    let header = if widths.first() == Some(&usual) { 1.0 } else { 0.5 };
+    let header = if widths.first() == Some(&usual) {
+        1.0
+    } else {
+        0.5
+    };
     share * share * header * (1.0 + usual as f64).ln()
 }
 
@@ -59,7 +66,7 @@ pub(crate) fn header(rows: &[&[Cell]]) -> Option<usize> {
 /// Whether a cell is what a header never is.
 fn looks_like_data(cell: &Cell) -> bool {
     match cell {
-        Cell::Empty | Cell::Fault => false,
+        Cell::Empty | Cell::Fault | Cell::Garbled(_) => false,
         Cell::Number(_) | Cell::Boolean(_) | Cell::Moment(_) => true,
         Cell::Text(text) => {
             let text = text.trim();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use csv::{Reader, ReaderBuilder, StringRecord};
-use encoding_rs::Encoding;
+use encoding_rs::{Encoding, UTF_8};
 
 use super::decode::{Decoded, TextEncoding};
 use super::{Cell, ReadError, ReadOptions, Rows, TableRow, sniff};
@@ -20,6 +20,8 @@ pub(super) struct TextRows {
     given: Arc<AtomicUsize>,
     record: StringRecord,
     number: u64,
+    /// Whether all of the file can be decoded.
+    is_sound: bool,
 }
 
 impl TextRows {
@@ -29,9 +31,7 @@ impl TextRows {
         detected: TextEncoding,
     ) -> Result<Self, ReadError> {
         let encoding = match &options.encoding {
-            Some(name) => {
-                Encoding::for_label(name.as_bytes()).ok_or(ReadError::UnknownEncoding)?
-            }
+            Some(name) => Encoding::for_label(name.as_bytes()).ok_or(ReadError::UnknownEncoding)?,
             None => detected,
         };
         let mut sample = Vec::new();
@@ -63,6 +63,7 @@ impl TextRows {
             given,
             record: StringRecord::new(),
             number: 0,
+            is_sound: encoding == UTF_8 && detected == UTF_8,
         };
         if is_said {
             rows.next_row()?;
@@ -89,8 +90,17 @@ impl Rows for TextRows {
             cells: self
                 .record
                 .iter()
-                .map(|text| Cell::from(undefuse(text)))
+                .map(|text| cell(undefuse(text), self.is_sound))
                 .collect(),
         }))
+    }
+}
+
+/// U+FFFD stands for what could not be decoded, unless the file really has it.
+fn cell(text: &str, is_sound: bool) -> Cell {
+    if !is_sound && text.contains(char::REPLACEMENT_CHARACTER) {
+        Cell::Garbled(text.to_owned())
+    } else {
+        Cell::from(text)
     }
 }
