@@ -20,7 +20,7 @@ use super::plan::{Key, ParsedRow, Plan, fault_of};
 use super::seen::{Before, Seen, fingerprint, unique_values};
 
 /// The name under which the keys of rows are remembered.
-pub(crate) const MATCH: &str = "match";
+const MATCH: &str = "match";
 
 /// What the rows of one import have in common while they run.
 pub(crate) struct Run<'a> {
@@ -80,7 +80,10 @@ impl Run<'_> {
         let mut work = self.session.begin();
         let mut delta = Seen::default();
         let results = match refused {
-            Some(error) => rows.iter().map(|row| self.refusal(row, error)).collect(),
+            Some(error) => {
+                self.note_keys(rows).await?;
+                rows.iter().map(|row| self.refusal(row, error)).collect()
+            }
             None => {
                 self.look_up(rows).await?;
                 let mut candidates: Vec<_> = rows.iter().map(Candidate::new).collect();
@@ -125,6 +128,22 @@ impl Run<'_> {
             }
             Err(error) => refusal_of(error),
         }
+    }
+
+    /// Notes the keys of rows that are done.
+    pub(crate) async fn note_keys(&mut self, rows: &[ParsedRow]) -> Result<()> {
+        if self.plan.keys.is_empty() {
+            return Ok(());
+        }
+        self.look_up(rows).await?;
+        for row in rows {
+            let mut candidate = Candidate::new(row);
+            self.resolve(&mut candidate, &Seen::default(), true);
+            if let Some(values) = key_values(&self.plan.keys, &candidate.values) {
+                self.seen.take(fingerprint(MATCH, &values), row.number);
+            }
+        }
+        Ok(())
     }
 
     fn refusal(&self, row: &ParsedRow, error: &Error) -> RowResult {
@@ -446,18 +465,19 @@ impl Run<'_> {
         &self,
         candidate: &mut Candidate<'_>,
         stored: &HashMap<u128, Uuid>,
-        delta: &Seen,
+        delta: &mut Seen,
     ) {
-        let seen = Before(&self.seen, delta);
         let plan = self.plan;
         if plan.mode != ImportMode::Create {
             match key_values(&plan.keys, &candidate.values) {
                 Some(values) => {
                     let key = fingerprint(MATCH, &values);
-                    if let Some(row) = seen.taken(key) {
+                    if let Some(row) = Before(&self.seen, delta).taken(key) {
                         candidate.doubles_row(row);
                     }
-                    candidate.taken.push(key);
+                    // Whatever becomes of the row: the first one of a key counts, so that the file
+                    // means the same each time it is imported.
+                    delta.take(key, candidate.row.number);
                     if candidate.before.is_none() && plan.mode == ImportMode::Update {
                         candidate
                             .faults
@@ -473,6 +493,7 @@ impl Run<'_> {
                 None => {}
             }
         }
+        let seen = Before(&self.seen, delta);
         let before = candidate.before.clone();
         let given = candidate.given(before.is_none());
         for key in plan.object.unique_keys() {
@@ -670,7 +691,7 @@ impl Key {
 }
 
 /// The values of a row in the keys; `None` where one is missing.
-pub(crate) fn key_values(keys: &[Key], values: &[(usize, Value)]) -> Option<Vec<Value>> {
+fn key_values(keys: &[Key], values: &[(usize, Value)]) -> Option<Vec<Value>> {
     let value = |key: &Key| {
         let (_, value) = values.iter().find(|(index, _)| *index == key.index)?;
         let value = match (&key.member, value) {

@@ -1,6 +1,5 @@
 //! [`Importer`]: importing files in a session.
 
-use std::collections::HashSet;
 use std::io::Write;
 use std::sync::Arc;
 
@@ -15,14 +14,14 @@ use crm_core::query::{Find, MAX_LIMIT, WhereExt};
 use crm_core::{Actor, Id, Record, Session};
 use serde::{Deserialize, Serialize};
 
-use super::batch::{Attempt, MATCH, Run, key_values};
+use super::batch::{Attempt, Run};
 use super::error::ImportError;
 use super::errors_file::ErrorsFile;
 use super::lookup::Lookups;
 use super::mapping::{Mapping, headers_fingerprint};
 use super::plan::{ParsedRow, Plan};
 use super::read::{Cell, ReadError, ReadOptions, Table, TableRow};
-use super::seen::{Seen, fingerprint};
+use super::seen::Seen;
 use super::source::Source;
 use super::suggest::suggest;
 
@@ -380,18 +379,16 @@ impl Importer<'_> {
         run.job = Some(known);
         let mut ahead = ahead.into_iter();
         let outcome = async {
-            run.pass(
-                &mut ahead,
-                &mut table,
-                last,
-                self.left_out(job, last).await?,
-            )?;
+            let mut rows = run.pass(&mut ahead, &mut table, last).await?;
             loop {
-                let rows = next_batch(&plan, &mut ahead, &mut table)?;
+                if rows.is_empty() {
+                    rows = next_batch(&plan, &mut ahead, &mut table)?;
+                }
                 if rows.is_empty() {
                     return Ok(None);
                 }
-                if let Some(status) = run.batch(&rows, &mut counts, report).await? {
+                let batch = std::mem::take(&mut rows);
+                if let Some(status) = run.batch(&batch, &mut counts, report).await? {
                     return Ok(Some(status));
                 }
                 let done = u64::try_from(counts.processed_rows).unwrap_or_default();
@@ -523,30 +520,6 @@ impl Importer<'_> {
             has_rules,
         })
     }
-
-    /// The numbers of the rows up to one that did not land.
-    async fn left_out(&self, job: Id<ImportJob>, last: u64) -> Result<HashSet<u64>, ImportError> {
-        let mut left_out = HashSet::new();
-        if last == 0 {
-            return Ok(left_out);
-        }
-        let filter = ImportRow::JOB_ID
-            .eq(job)
-            .and(ImportRow::OUTCOME.one_of([RowOutcome::Failed, RowOutcome::Skipped]));
-        let find = Find::from(filter)
-            .sort(ImportRow::ROW_NUMBER.asc())
-            .limit(MAX_LIMIT);
-        let records = self.session.records::<ImportRow>();
-        let mut page = records.find(find.clone()).await?;
-        loop {
-            let numbers = page.items.iter().map(|row| row.row_number);
-            left_out.extend(numbers.filter_map(|number| u64::try_from(number).ok()));
-            let Some(next) = page.next else {
-                return Ok(left_out);
-            };
-            page = records.find(find.clone().after(next)).await?;
-        }
-    }
 }
 
 impl Run<'_> {
@@ -668,32 +641,26 @@ impl Run<'_> {
         }
     }
 
-    /// Passes over the rows that an earlier worker did, and notes the keys of those that landed.
-    fn pass(
+    /// Passes over the rows that an earlier worker did, and notes their keys. Gives the rows of the
+    /// last batch read that are still to be done.
+    async fn pass(
         &mut self,
         ahead: &mut std::vec::IntoIter<TableRow>,
         table: &mut Table,
         last: u64,
-        left_out: HashSet<u64>,
-    ) -> Result<(), ReadError> {
-        while last > 0 {
-            let next = match ahead.next() {
-                Some(row) => Some(row),
-                None => table.next_row()?,
-            };
-            let Some(row) = next else { return Ok(()) };
-            let number = row.number;
-            if !left_out.contains(&number) && !self.plan.keys.is_empty() {
-                let parsed = self.plan.parse(row);
-                if let Some(values) = key_values(&self.plan.keys, &parsed.values) {
-                    self.seen.take(fingerprint(MATCH, &values), number);
-                }
-            }
-            if number >= last {
-                return Ok(());
+    ) -> Result<Vec<ParsedRow>, ImportError> {
+        if last == 0 {
+            return Ok(Vec::new());
+        }
+        loop {
+            let mut done = next_batch(self.plan, ahead, table)?;
+            let next = done.iter().position(|row| row.number > last);
+            let rest = done.split_off(next.unwrap_or(done.len()));
+            self.note_keys(&done).await?;
+            if done.is_empty() || !rest.is_empty() {
+                return Ok(rest);
             }
         }
-        Ok(())
     }
 }
 
