@@ -15,7 +15,7 @@ use std::io::{BufRead as _, BufReader};
 use std::ops::ControlFlow;
 use std::process::{Command, Stdio};
 
-use crm_engine::exchange::import::{Import, ImportExt, Source};
+use crm_engine::exchange::import::{Import, ImportExt, Lookup, Source};
 use crm_engine::imports::{ImportJob, ImportMode, ImportRow, ImportStatus};
 use crm_engine::prelude::*;
 use crm_test_postgres::Database;
@@ -107,8 +107,12 @@ async fn an_import_killed_at_random_points_does_every_row_exactly_once() {
         .unwrap();
     let mut mapping = preview.mapping;
     for column in &mut mapping.columns {
-        if let Some(lookup) = &mut column.lookup {
-            lookup.create_missing = true;
+        if column.column == "Company" {
+            column.field = "account_id".into();
+            column.lookup = Some(Lookup {
+                by: "name".into(),
+                create_missing: true,
+            });
         }
     }
     let import = Import {
