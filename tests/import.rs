@@ -532,7 +532,7 @@ async fn a_cancelled_job_is_resumed_without_doubling() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cancelling_from_elsewhere_stops_the_worker_after_its_batch() {
     let crm = crm();
     let (_, session) = tenant(&crm, "acme").await;
@@ -740,7 +740,7 @@ fn files() -> impl Strategy<Value = (String, Import)> {
 #[test]
 fn a_dry_run_says_what_the_run_does_and_a_second_upsert_does_nothing() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let crm = crm();
+    let crm = runtime.block_on(async { crm() });
     let number = std::cell::Cell::new(0);
     let on_postgres = std::env::var("CRM_TEST_STORAGE").is_ok_and(|storage| storage == "postgres");
     let mut runner = TestRunner::new(ProptestConfig {
@@ -876,7 +876,7 @@ async fn writable(session: &Session, object: &str) -> Vec<Vec<serde_json::Value>
 #[test]
 fn export_then_import_gives_equal_records() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let crm = crm();
+    let crm = runtime.block_on(async { crm() });
     let number = std::cell::Cell::new(0);
     let on_postgres = std::env::var("CRM_TEST_STORAGE").is_ok_and(|storage| storage == "postgres");
     let mut runner = TestRunner::new(ProptestConfig {
