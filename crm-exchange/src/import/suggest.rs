@@ -542,7 +542,7 @@ mod tests {
             ("Surname", "last_name"),
             ("E-mail", "email"),
             ("Cell phone", "mobile"),
-            ("Company", "account_id"),
+            ("Company", "company"),
         ]);
         assert_eq!(fields(Contact::schema(), &headers, &row), wanted);
         let lead = fields(
