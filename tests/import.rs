@@ -873,6 +873,9 @@ async fn writable(session: &Session, object: &str) -> Vec<Vec<serde_json::Value>
     rows
 }
 
+/// What differs between the contacts that are exported.
+type Written = (String, String, String, String, Vec<String>, bool, usize);
+
 #[test]
 fn export_then_import_gives_equal_records() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -894,7 +897,7 @@ fn export_then_import_gives_equal_records() {
         any::<bool>(),
         0..3_usize,
     );
-    let property = |contacts: Vec<(String, String, String, String, Vec<String>, bool, usize)>| {
+    let property = |contacts: Vec<Written>| {
         number.set(number.get() + 1);
         let name = format!("acme-{}", number.get());
         runtime.block_on(async {

@@ -93,14 +93,15 @@ async fn open(arguments: &Arguments) -> Result<Session, Failure> {
         None => Crm::in_memory(),
     };
     let name = arguments.tenant.as_deref().unwrap_or("acme");
-    let tenant = match crm.tenant_by_subdomain(name).await? {
-        Some(tenant) => tenant.id,
-        None => {
+    let tenant = match crm.tenant_by_subdomain(name).await {
+        Ok(tenant) => tenant.id,
+        Err(Error::NotFound { .. }) => {
             let email = format!("admin@{name}.example");
             crm.onboard(Onboarding::new(name, name, email))
                 .await?
                 .tenant
         }
+        Err(error) => return Err(error.into()),
     };
     Ok(crm.session(tenant, Actor::System))
 }

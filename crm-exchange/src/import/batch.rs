@@ -59,6 +59,21 @@ struct Candidate<'r> {
     freed: Vec<u128>,
 }
 
+fn result_of(
+    row: &ParsedRow,
+    outcome: RowOutcome,
+    record: Option<Uuid>,
+    faults: Vec<RowFault>,
+) -> RowResult {
+    RowResult {
+        number: row.number,
+        outcome,
+        record,
+        faults,
+        related: Vec::new(),
+    }
+}
+
 /// A row's fault that concerns no single column.
 fn row_fault(code: &str, message: impl Into<String>) -> RowFault {
     RowFault {
@@ -149,7 +164,7 @@ impl Run<'_> {
     fn refusal(&self, row: &ParsedRow, error: &Error) -> RowResult {
         let faults = self.faults_of(error);
         let is_double = matches!(error, Error::Duplicate { .. } | Error::DuplicateFound(_));
-        self.result(row, self.outcome(is_double), None, faults)
+        result_of(row, self.outcome(is_double), None, faults)
     }
 
     const fn outcome(&self, is_double: bool) -> RowOutcome {
@@ -157,23 +172,6 @@ impl Run<'_> {
             RowOutcome::Skipped
         } else {
             RowOutcome::Failed
-        }
-    }
-
-    #[allow(clippy::unused_self, reason = "reads like the others")]
-    fn result(
-        &self,
-        row: &ParsedRow,
-        outcome: RowOutcome,
-        record: Option<Uuid>,
-        faults: Vec<RowFault>,
-    ) -> RowResult {
-        RowResult {
-            number: row.number,
-            outcome,
-            record,
-            faults,
-            related: Vec::new(),
         }
     }
 
@@ -432,10 +430,15 @@ impl Run<'_> {
         self.check_keys(&mut candidate, stored, delta);
         if !candidate.faults.is_empty() {
             let faults = std::mem::take(&mut candidate.faults);
-            return Ok(self.result(candidate.row, RowOutcome::Failed, None, faults));
+            return Ok(result_of(candidate.row, RowOutcome::Failed, None, faults));
         }
         if let Some((record, fault)) = candidate.double.take() {
-            return Ok(self.result(candidate.row, self.outcome(true), record, vec![fault]));
+            return Ok(result_of(
+                candidate.row,
+                self.outcome(true),
+                record,
+                vec![fault],
+            ));
         }
         let savepoint = work.savepoint();
         match self.stage(work, &mut candidate, delta).await {
@@ -579,7 +582,7 @@ impl Run<'_> {
                 }
             }
         }
-        let mut result = self.result(candidate.row, outcome, Some(row.id()), Vec::new());
+        let mut result = result_of(candidate.row, outcome, Some(row.id()), Vec::new());
         result.related = related;
         Ok(result)
     }

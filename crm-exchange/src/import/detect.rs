@@ -167,7 +167,7 @@ fn are_fractions(cells: &[&Cell]) -> bool {
         };
         match number {
             Some(number) if (0.0..=1.0).contains(&number) => {
-                between |= number > 0.0 && number < 1.0
+                between |= number > 0.0 && number < 1.0;
             }
             _ => return false,
         }

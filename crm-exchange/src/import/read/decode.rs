@@ -49,10 +49,10 @@ impl EncodingScan {
             self.start.extend(chunk.iter().take(4));
         }
         for (place, byte) in chunk.iter().enumerate() {
-            if *byte == 0 {
-                if let Some(count) = self.zeros.get_mut((self.seen + place) % 2) {
-                    *count += 1;
-                }
+            if *byte == 0
+                && let Some(count) = self.zeros.get_mut((self.seen + place) % 2)
+            {
+                *count += 1;
             }
         }
         self.seen += chunk.len();
@@ -118,18 +118,12 @@ impl<R: Read> Decoded<R> {
             decoder: encoding.new_decoder_with_bom_removal(),
             raw: Vec::new(),
             raw_at: 0,
-            text: vec![0; 1 << 16],
+            text: Vec::new(),
             text_at: 0,
             ended: false,
             finished: false,
             given: Arc::default(),
         }
-        .emptied()
-    }
-
-    fn emptied(mut self) -> Self {
-        self.text.clear();
-        self
     }
 
     /// The counter of bytes given out, for the owner to set to zero at each row.

@@ -238,7 +238,7 @@ impl Table {
         };
         let headers = match place {
             Some(place) => {
-                let row = ahead.drain(..=place).last().ok_or(ReadError::Empty)?;
+                let row = ahead.drain(..=place).next_back().ok_or(ReadError::Empty)?;
                 header_names(&row.cells)
             }
             None => {
