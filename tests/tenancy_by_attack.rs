@@ -17,6 +17,7 @@ use common::{Populated, body_like, picture, populate, rows_of};
 use crm_engine::activities::ActivityRollUp;
 use crm_engine::engine::NamedRecords;
 use crm_engine::hierarchy::RollUp;
+use crm_engine::imports::{ImportJob, ImportLease, ImportMapping, ImportRow};
 use crm_engine::merging::{Merge, MergeLink};
 use crm_engine::prelude::*;
 use crm_engine::query::Filter;
@@ -358,6 +359,9 @@ async fn typed_operations_find_nothing_of_another_tenant() {
         Merge,
         MergeLink,
         crm_engine::exports::ExportJob,
+        ImportMapping,
+        ImportJob,
+        ImportRow,
         DuplicateRule,
         crm_engine::duplicates::DuplicateKey,
         common::Property,
@@ -397,6 +401,25 @@ async fn services_find_nothing_of_another_tenant() {
             assert_eq!(foreign, ghost, $what);
         }};
     }
+
+    let job = rows_of(&victim.session, "import_job").await;
+    let job: Id<ImportJob> = Id::new(job[0].id());
+    let lease = ImportLease {
+        worker: GHOST,
+        take_over: true,
+    };
+    same!("claim", job, |id| session
+        .records::<ImportJob>()
+        .claim(id, lease)
+        .await);
+    same!("cancel", job, |id| session
+        .records::<ImportJob>()
+        .cancel(id)
+        .await);
+    same!("revert", job, |id| session
+        .records::<ImportJob>()
+        .revert(id, &())
+        .await);
 
     let (deal, stage) = (victim.deal, victim.onboarded.stages[0]);
     same!("move_to", deal, |id| session

@@ -5,6 +5,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use crm_engine::PostgresStorage;
+use crm_engine::exchange::import::{Import, ImportExt, ReadOptions, Source};
+use crm_engine::imports::ImportMode;
 use crm_engine::prelude::*;
 use crm_engine::query::{Cursor, Filter};
 use crm_engine::schema::Value;
@@ -18,7 +20,7 @@ use crate::measure::{Medians, Options, Places};
 use crate::office::Office;
 use crate::plain::{self, Edit, PlainContact};
 
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 13] = [
     "pg_create",
     "pg_create_vs_insert",
     "pg_update",
@@ -30,6 +32,7 @@ const NAMES: [&str; 12] = [
     "pg_summary",
     "pg_bulk",
     "pg_bulk_1000",
+    "pg_import",
     "duplicate_check",
 ];
 
@@ -138,6 +141,9 @@ impl Benches {
         options.run("pg_summary", |options| self.summary(options));
         options.run("pg_bulk_1000", |options| self.bulk(options, 1_000));
         options.run("pg_bulk", |options| self.bulk(options, options.records()));
+        options.run("pg_import", |options| {
+            self.import(options, options.records())
+        });
         options.run("duplicate_check", |options| {
             crate::duplicates::duplicate_check(&self, options)
         });
@@ -589,6 +595,44 @@ impl Benches {
         )
     }
 
+    /// A CSV file of contacts: parsed, checked, found to be new by e-mail address, written with their
+    /// events and with what became of each row.
+    fn import(&self, options: &Options, size: usize) -> Medians {
+        let office = self.runtime.block_on(self.office("import"));
+        let mut owner = self.runtime.block_on(self.database.owner()).unwrap();
+        options.measure_rows(
+            size,
+            || {
+                let source = Source::bytes("contacts.csv", Office::csv(size).into_bytes());
+                self.timed(async {
+                    let importer = office.session.import();
+                    let read = ReadOptions::default();
+                    let preview = importer.preview("contact", &source, &read).await;
+                    let import = Import {
+                        mode: ImportMode::Upsert,
+                        keys: vec!["email".into()],
+                        ..Import::new(preview.unwrap().mapping)
+                    };
+                    let job = importer.start(&source, &import).await.unwrap();
+                    let done = importer.run(job.id, &source, &()).await.unwrap();
+                    assert_eq!(black_box(done).counts.created_rows, size as i64);
+                })
+            },
+            || {
+                let mut contacts = office.plain(size);
+                self.timed(async {
+                    let at = self.crm.clock().now();
+                    for contact in &mut contacts {
+                        contact.stamp(self.crm.ids().next(at), at);
+                    }
+                    let (tenant, commit) = (office.tenant(), self.id());
+                    let id = || self.crm.ids().next(at);
+                    plain::copy(&mut owner, tenant, &contacts, commit, id).await;
+                })
+            },
+        )
+    }
+
     /// Many contacts in one commit.
     fn bulk(&self, options: &Options, size: usize) -> Medians {
         let office = self.runtime.block_on(self.office(&format!("bulk-{size}")));
@@ -621,6 +665,23 @@ impl Benches {
 impl Office {
     pub(crate) fn tenant(&self) -> Uuid {
         self.session.tenant().unwrap().uuid()
+    }
+
+    /// The same contacts as a file.
+    fn csv(count: usize) -> String {
+        let mut text = String::from(
+            "first_name,last_name,email,phone,company,job_title,department,mailing_street,\
+             mailing_city,mailing_postal_code,mailing_country,lead_source,description,tags\n",
+        );
+        for _ in 0..count {
+            text.push_str(&format!(
+                "Maria,Lopez,maria.lopez.{}@globex.example,+34 912 34 56 78,Globex Corporation,\
+                 Head of Procurement,Operations,Calle Mayor 17,Madrid,28013,ES,trade fair,\
+                 Met at the fair; wants an offer for three sites by spring.,key-account;fair-2026\n",
+                number(),
+            ));
+        }
+        text
     }
 
     fn plain(&self, count: usize) -> Vec<PlainContact> {

@@ -10,6 +10,8 @@
 //! - [`storage`]: what a backend must do;
 //! - [`engine`]: sessions and units of work;
 //! - the domain: [`tenancy`], [`identity`], [`accounts`], [`contacts`], [`leads`], [`pipelines`],
+//!   [`deals`], [`activities`], [`imports`].
+//!   [`deals`], [`activities`], [`duplicates`].
 //!   [`deals`], [`activities`];
 //! - [`merging`]: several records of any object become one, and can become several again.
 //!   [`deals`], [`activities`], [`territories`], and [`hierarchy`] for all that forms trees.
@@ -32,6 +34,7 @@ pub mod exports;
 pub mod hierarchy;
 mod id;
 pub mod identity;
+pub mod imports;
 pub mod leads;
 pub mod merging;
 pub mod pipelines;
@@ -91,6 +94,9 @@ pub fn objects() -> Vec<schema::ObjectRef> {
         activities::ActivityReminder::schema(),
         activities::ActivityRollUp::schema(),
         exports::ExportJob::schema(),
+        imports::ImportMapping::schema(),
+        imports::ImportJob::schema(),
+        imports::ImportRow::schema(),
         duplicates::DuplicateRule::schema(),
         duplicates::DuplicateKey::schema(),
     ]
@@ -121,6 +127,8 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
         std::sync::Arc::new(activities::ParticipantRules),
         std::sync::Arc::new(activities::TemplateRules),
         std::sync::Arc::new(activities::ReminderRules),
+        std::sync::Arc::new(imports::ImportJobRules),
+        std::sync::Arc::new(duplicates::DuplicateRuleRules),
         std::sync::Arc::new(exports::ExportRules),
         std::sync::Arc::new(duplicates::DuplicateRuleRules),
     ]

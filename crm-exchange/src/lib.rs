@@ -5,6 +5,7 @@ pub mod calendar;
 /// Address cards (vCard) of contacts.
 pub mod card;
 pub mod export;
+pub mod import;
 mod secret;
 pub mod spreadsheet;
 pub mod tenant;

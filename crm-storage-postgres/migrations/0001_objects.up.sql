@@ -1667,6 +1667,159 @@ CREATE POLICY "tenant_isolation" ON "crm"."export_jobs"
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
 GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."export_jobs" TO "crm_app";
 
+CREATE TABLE "crm"."import_mappings" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "object" varchar(100) COLLATE "C" NOT NULL,
+    "name" varchar(255) COLLATE "C" NOT NULL,
+    "headers" varchar(64) COLLATE "C",
+    "mapping" jsonb NOT NULL,
+    "object_folded" text COLLATE "C" NOT NULL,
+    "name_folded" text COLLATE "C" NOT NULL,
+    "search_vector" tsvector GENERATED ALWAYS AS (
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE coalesce("name", '') END), 'A')
+    ) STORED,
+    CONSTRAINT "import_mappings_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "import_mappings_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "import_mappings_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "import_mappings_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous'))
+);
+CREATE UNIQUE INDEX "import_mappings_object_folded_name_folded_key" ON "crm"."import_mappings" ("tenant_id", "object_folded", "name_folded") WHERE "deleted_at" IS NULL;
+CREATE INDEX "import_mappings_object_folded_headers_id_idx" ON "crm"."import_mappings" ("tenant_id", "object_folded", "headers", "id");
+CREATE INDEX "import_mappings_created_at_id_idx" ON "crm"."import_mappings" ("tenant_id", "created_at", "id");
+CREATE INDEX "import_mappings_updated_at_id_idx" ON "crm"."import_mappings" ("tenant_id", "updated_at", "id");
+CREATE INDEX "import_mappings_search_vector_idx" ON "crm"."import_mappings" USING gin ("search_vector");
+ALTER TABLE "crm"."import_mappings" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."import_mappings"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."import_mappings" TO "crm_app";
+CREATE POLICY "search" ON "crm"."import_mappings" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at", "search_vector") ON "crm"."import_mappings" TO "crm_search";
+
+CREATE TABLE "crm"."import_jobs" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "object" varchar(100) COLLATE "C" NOT NULL,
+    "file_name" varchar(255) COLLATE "C" NOT NULL,
+    "file_size" bigint NOT NULL,
+    "fingerprint" varchar(64) COLLATE "C" NOT NULL,
+    "format" varchar(50) COLLATE "C" NOT NULL,
+    "mapping" jsonb NOT NULL,
+    "options" jsonb NOT NULL,
+    "mode" varchar(50) COLLATE "C" NOT NULL,
+    "keys" text[] COLLATE "C" NOT NULL,
+    "duplicates" varchar(50) COLLATE "C" NOT NULL,
+    "status" varchar(50) COLLATE "C" NOT NULL,
+    "total_rows" bigint,
+    "processed_rows" bigint NOT NULL,
+    "created_rows" bigint NOT NULL,
+    "updated_rows" bigint NOT NULL,
+    "unchanged_rows" bigint NOT NULL,
+    "skipped_rows" bigint NOT NULL,
+    "failed_rows" bigint NOT NULL,
+    "last_row" bigint NOT NULL,
+    "worker" uuid,
+    "leased_until" timestamptz,
+    "revert_before" bigint,
+    "failure" varchar(100) COLLATE "C",
+    "started_at" timestamptz,
+    "completed_at" timestamptz,
+    "search_vector" tsvector GENERATED ALWAYS AS (
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("file_name") <> length("file_name") THEN "crm".search_text("file_name") ELSE coalesce("file_name", '') END), 'A')
+    ) STORED,
+    CONSTRAINT "import_jobs_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "import_jobs_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "import_jobs_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "import_jobs_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "import_jobs_file_size_check" CHECK ("file_size" >= 0),
+    CONSTRAINT "import_jobs_format_check" CHECK ("format" IN ('csv', 'spreadsheet')),
+    CONSTRAINT "import_jobs_mode_check" CHECK ("mode" IN ('create', 'update', 'upsert')),
+    CONSTRAINT "import_jobs_duplicates_check" CHECK ("duplicates" IN ('skip', 'refuse', 'keep')),
+    CONSTRAINT "import_jobs_status_check" CHECK ("status" IN ('pending', 'processing', 'completed', 'failed', 'cancelled', 'reverted')),
+    CONSTRAINT "import_jobs_total_rows_check" CHECK ("total_rows" >= 0),
+    CONSTRAINT "import_jobs_processed_rows_check" CHECK ("processed_rows" >= 0),
+    CONSTRAINT "import_jobs_created_rows_check" CHECK ("created_rows" >= 0),
+    CONSTRAINT "import_jobs_updated_rows_check" CHECK ("updated_rows" >= 0),
+    CONSTRAINT "import_jobs_unchanged_rows_check" CHECK ("unchanged_rows" >= 0),
+    CONSTRAINT "import_jobs_skipped_rows_check" CHECK ("skipped_rows" >= 0),
+    CONSTRAINT "import_jobs_failed_rows_check" CHECK ("failed_rows" >= 0),
+    CONSTRAINT "import_jobs_last_row_check" CHECK ("last_row" >= 0),
+    CONSTRAINT "import_jobs_revert_before_check" CHECK ("revert_before" >= 0)
+);
+CREATE INDEX "import_jobs_status_created_at_id_idx" ON "crm"."import_jobs" ("tenant_id", "status", "created_at", "id");
+CREATE INDEX "import_jobs_created_at_id_idx" ON "crm"."import_jobs" ("tenant_id", "created_at", "id");
+CREATE INDEX "import_jobs_updated_at_id_idx" ON "crm"."import_jobs" ("tenant_id", "updated_at", "id");
+CREATE INDEX "import_jobs_keys_idx" ON "crm"."import_jobs" USING gin ("keys");
+CREATE INDEX "import_jobs_search_vector_idx" ON "crm"."import_jobs" USING gin ("search_vector");
+ALTER TABLE "crm"."import_jobs" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."import_jobs"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."import_jobs" TO "crm_app";
+CREATE POLICY "search" ON "crm"."import_jobs" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at", "keys", "search_vector") ON "crm"."import_jobs" TO "crm_search";
+
+CREATE TABLE "crm"."import_rows" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "job_id" uuid NOT NULL,
+    "row_number" bigint NOT NULL,
+    "outcome" varchar(50) COLLATE "C" NOT NULL,
+    "phase" varchar(50) COLLATE "C" NOT NULL,
+    "place" bigint NOT NULL,
+    "object" varchar(100) COLLATE "C",
+    "record_id" uuid,
+    "record_version" bigint,
+    "former" jsonb,
+    "faults" jsonb,
+    CONSTRAINT "import_rows_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "import_rows_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "import_rows_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "import_rows_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "import_rows_row_number_check" CHECK ("row_number" >= 1),
+    CONSTRAINT "import_rows_outcome_check" CHECK ("outcome" IN ('created', 'updated', 'unchanged', 'skipped', 'failed', 'kept')),
+    CONSTRAINT "import_rows_phase_check" CHECK ("phase" IN ('run', 'revert')),
+    CONSTRAINT "import_rows_place_check" CHECK ("place" BETWEEN 0 AND 2147483647),
+    CONSTRAINT "import_rows_record_version_check" CHECK ("record_version" >= 1)
+);
+CREATE UNIQUE INDEX "import_rows_job_id_phase_row_number_place_key" ON "crm"."import_rows" ("tenant_id", "job_id", "phase", "row_number", "place");
+CREATE INDEX "import_rows_created_at_id_idx" ON "crm"."import_rows" ("tenant_id", "created_at", "id");
+CREATE INDEX "import_rows_updated_at_id_idx" ON "crm"."import_rows" ("tenant_id", "updated_at", "id");
+CREATE INDEX "import_rows_job_id_idx" ON "crm"."import_rows" ("tenant_id", "job_id");
+ALTER TABLE "crm"."import_rows" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."import_rows"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."import_rows" TO "crm_app";
+
 CREATE TABLE "crm"."duplicate_rules" (
     "tenant_id" uuid NOT NULL,
     "id" uuid NOT NULL,
@@ -1911,6 +2064,8 @@ ALTER TABLE "crm"."activity_reminders" ADD CONSTRAINT "activity_reminders_activi
     FOREIGN KEY ("tenant_id", "activity_id") REFERENCES "crm"."activities" ("tenant_id", "id");
 ALTER TABLE "crm"."activity_reminders" ADD CONSTRAINT "activity_reminders_recipient_id_fkey"
     FOREIGN KEY ("tenant_id", "recipient_id") REFERENCES "crm"."users" ("tenant_id", "id");
+ALTER TABLE "crm"."import_rows" ADD CONSTRAINT "import_rows_job_id_fkey"
+    FOREIGN KEY ("tenant_id", "job_id") REFERENCES "crm"."import_jobs" ("tenant_id", "id");
 -- Functions are everybody's until that is taken back.
 REVOKE ALL ON FUNCTION "crm".fold_case FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION "crm".fold_case TO "crm_app";

@@ -16,6 +16,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crm_engine::activities::{ActivitySeries, LocalDateTime, Recurrence};
 use crm_engine::contacts::{ContactAffiliation, ContactRelationship, RelationshipType};
 use crm_engine::exports::{ExportFormat, ExportJob};
+use crm_engine::imports::{
+    ImportBatch, ImportJob, ImportLease, ImportMapping, RowOutcome, RowResult,
+};
 use crm_engine::merging::{Choices, Merge};
 use crm_engine::prelude::*;
 use crm_engine::privacy::{Consent, ConsentEvidence, Grant};
@@ -277,6 +280,17 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
         .follow(contact.id, user.id)
         .await
         .unwrap();
+    let mapping = ImportMapping::new(
+        "contact",
+        "Fair",
+        json!({"object": "contact", "columns": []}),
+    );
+    session
+        .records::<ImportMapping>()
+        .create(mapping)
+        .await
+        .unwrap();
+    import_job(&session).await;
     session
         .exports()
         .create(ExportJob::new("contact", ExportFormat::Csv))
@@ -298,6 +312,34 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
         onboarded,
         session,
     }
+}
+
+/// A job in work, with one refused row.
+async fn import_job(session: &Session) {
+    let job = ImportJob::new("contact", "fair.csv", "0".repeat(64), json!({}));
+    let job = session.records::<ImportJob>().create(job).await.unwrap();
+    let lease = ImportLease {
+        worker: Uuid::from_u128(1),
+        take_over: false,
+    };
+    let job = session.records::<ImportJob>().claim(job.id, lease).await;
+    let row = RowResult {
+        number: 2,
+        outcome: RowOutcome::Failed,
+        record: None,
+        faults: Vec::new(),
+        related: Vec::new(),
+    };
+    let batch = ImportBatch {
+        last_row: 2,
+        rows: vec![row],
+        ..ImportBatch::default()
+    };
+    let mut work = session.begin();
+    work.settle_import_batch(&job.unwrap(), batch)
+        .await
+        .unwrap();
+    work.commit().await.unwrap();
 }
 
 /// Every record of an object, deleted and archived ones too, by id.
@@ -491,6 +533,9 @@ async fn rebuilt(
         ActivityParticipant,
         ActivityTemplate,
         ActivityReminder,
+        ImportMapping,
+        ImportJob,
+        DuplicateRule,
         ExportJob,
         DuplicateRule,
         Property,

@@ -39,7 +39,7 @@ pub use named::NamedRecords;
 pub use progress::Progress;
 pub use records::Records;
 pub use session::Session;
-pub use work::{Commit, StagedChange, UnitOfWork};
+pub use work::{Commit, Savepoint, StagedChange, UnitOfWork};
 pub use workspace::Workspace;
 
 pub(crate) use remembered::Remembered;

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::UnitOfWork;
 use super::work::not_found;
 use super::workspace::{Workspace, in_work};
-use crate::error::{Error, Faults, Result, ValidationError};
+use crate::error::{Error, Faults, Result, ValidationError, codes};
 use crate::query::{Aggregate, AggregateQuery, Find, Group, Page, page_of};
 use crate::schema::{Meta, ObjectRef, Row, SYSTEM_FIELDS, Value};
 use crate::storage::StorageError;
@@ -179,6 +179,45 @@ impl UnitOfWork {
         Ok(NamedRecords::new(Workspace::Unit(self), object))
     }
 
+    /// Stages a new record of an object from values by field, as
+    /// [`FieldType::coerce`](crate::schema::FieldType::coerce) gives them; fields that are not named
+    /// have their defaults.
+    ///
+    /// # Errors
+    /// Every unknown, read-only or faulty field at once; uniqueness; rules of the object.
+    pub async fn create_values(
+        &mut self,
+        object: &ObjectRef,
+        values: &[(usize, Value)],
+    ) -> Result<Row> {
+        let (values, faults) = lay_values(object, object.defaults(), values);
+        let (row, faults) = self
+            .build(object, None, self.new_meta(), values, faults)
+            .await?;
+        self.stage(None, row, faults).await
+    }
+
+    /// Stages a change of a record as it was read before: it is not read again, and the commit is a
+    /// conflict if somebody changed it since. Documents are merged member by member (RFC 7396); a
+    /// change that changes nothing stages nothing, and gives the record in the version it has.
+    ///
+    /// # Errors
+    /// Every unknown, read-only or faulty field at once; uniqueness; rules of the object.
+    pub async fn change_values(&mut self, row: &Row, values: &[(usize, Value)]) -> Result<Row> {
+        let object = row.object().clone();
+        let staged = self.place(&object, row.id());
+        let row = match staged.and_then(|change| change.after()) {
+            Some(staged) => staged.clone(),
+            None => row.clone(),
+        };
+        let (values, faults) = lay_values(&object, row.values(), values);
+        let meta = self.next_meta(&row);
+        let (after, faults) = self
+            .build(&object, Some(&row), meta, values, faults)
+            .await?;
+        self.stage(Some(row), after, faults).await
+    }
+
     pub(super) async fn create_json(
         &mut self,
         object: &ObjectRef,
@@ -240,6 +279,52 @@ impl UnitOfWork {
             }
         }
     }
+}
+
+/// Lays values over those of a record, as a caller may. A null gives a field its default.
+fn lay_values(
+    object: &ObjectRef,
+    mut values: Vec<Value>,
+    given: &[(usize, Value)],
+) -> (Vec<Value>, Faults) {
+    let mut faults = Faults::default();
+    for (index, value) in given {
+        let place = index.checked_sub(SYSTEM_FIELDS);
+        let field = object.fields().get(*index);
+        let (Some(place), Some(field)) = (place, field) else {
+            let name = object.field_name(*index);
+            faults.add(
+                name,
+                codes::UNKNOWN_FIELD,
+                "there is no such field to write",
+            );
+            continue;
+        };
+        if field.read_only {
+            faults.add(
+                &*field.name,
+                codes::READ_ONLY,
+                "only the engine writes this field",
+            );
+            continue;
+        }
+        if let Some(slot) = values.get_mut(place) {
+            match (slot, value) {
+                (Value::Json(old), Value::Json(new)) if new.is_object() => {
+                    json_patch::merge(old, new);
+                }
+                (slot, Value::Null) => slot.clone_from(&field.default),
+                (slot, value) => slot.clone_from(value),
+            }
+        }
+        // What is derived from the field is derived again.
+        if object.is_derived(*index + 1)
+            && let Some(derived) = values.get_mut(place + 1)
+        {
+            *derived = Value::Null;
+        }
+    }
+    (values, faults)
 }
 
 /// The references among the values, besides those that the record already has.

@@ -64,6 +64,11 @@ enum Undo {
     Changed(usize, Option<Row>),
 }
 
+/// Where [`UnitOfWork::savepoint`] was called.
+#[derive(Debug)]
+#[must_use = "release it, or go back to it"]
+pub struct Savepoint(usize);
+
 /// The id and time of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Commit {
@@ -229,7 +234,7 @@ impl UnitOfWork {
         }
     }
 
-    pub(super) fn place(&self, object: &ObjectRef, id: Uuid) -> Option<&StagedChange> {
+    pub(crate) fn place(&self, object: &ObjectRef, id: Uuid) -> Option<&StagedChange> {
         self.staged.get(self.index_of(object, id)?)
     }
 
@@ -273,15 +278,53 @@ impl UnitOfWork {
     pub(crate) fn settle<T>(&mut self, mark: usize, result: Result<T>) -> Result<T> {
         self.depth = self.depth.saturating_sub(1);
         if result.is_err() {
-            while self.journal.len() > mark
-                && let Some(undo) = self.journal.pop()
-            {
-                self.undo(undo);
-            }
+            self.undo_to(mark);
         } else if self.depth == 0 {
             self.journal.clear();
         }
         result
+    }
+
+    /// Remembers what is staged, so that what comes next can be taken back while the rest stays.
+    /// Savepoints nest: the last one is ended first.
+    ///
+    /// ```
+    /// # use crm_core::{Session, error::Result, contacts::Contact, accounts::Account};
+    /// # async fn example(session: &Session, contact: Contact) -> Result<()> {
+    /// let mut work = session.begin();
+    /// let before = work.savepoint();
+    /// work.accounts().create(Account::new("Globex")).await?;
+    /// match work.contacts().create(contact).await {
+    ///     Ok(_) => work.release(before),
+    ///     // Neither the contact nor its account is wanted.
+    ///     Err(_) => work.roll_back(before),
+    /// }
+    /// work.commit().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub const fn savepoint(&mut self) -> Savepoint {
+        Savepoint(self.mark())
+    }
+
+    /// Ends a savepoint and keeps what was staged since.
+    pub fn release(&mut self, savepoint: Savepoint) {
+        let kept: Result<()> = self.settle(savepoint.0, Ok(()));
+        debug_assert!(kept.is_ok(), "nothing can fail here");
+    }
+
+    /// Ends a savepoint and takes back what was staged since.
+    pub fn roll_back(&mut self, savepoint: Savepoint) {
+        self.depth = self.depth.saturating_sub(1);
+        self.undo_to(savepoint.0);
+    }
+
+    fn undo_to(&mut self, mark: usize) {
+        while self.journal.len() > mark
+            && let Some(undo) = self.journal.pop()
+        {
+            self.undo(undo);
+        }
     }
 
     fn undo(&mut self, undo: Undo) {

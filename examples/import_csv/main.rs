@@ -1,0 +1,204 @@
+//! Imports any CSV file or spreadsheet into any object.
+//!
+//! ```text
+//! cargo run --example import_csv -- --object lead --file leads.csv
+//! cargo run --example import_csv -- --object contact --file contacts.xlsx --mode upsert --key email \
+//!     --errors errors.csv --postgres postgres://localhost/crm --tenant acme
+//! ```
+//!
+//! Without `--postgres` everything is kept in memory, which shows what an import would do and no more.
+//! Standard output holds the mapping that was used and the counts; the exit code is 1 if rows were
+//! refused. A job that was killed is taken up again by `--resume` with its id.
+
+mod arguments;
+
+use std::fs::File;
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+
+use crm_engine::engine::Progress;
+use crm_engine::exchange::import::{
+    ErrorsFile, Import, ImportExt, Mapping, Outcome, Source, Table,
+};
+use crm_engine::imports::{ImportJob, RowOutcome, RowResult};
+use crm_engine::postgres::Migrations;
+use crm_engine::prelude::*;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use arguments::{Arguments, USAGE};
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Some(arguments) = Arguments::parse(std::env::args().skip(1)) else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    match run(&arguments).await {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(failure) => {
+            eprintln!("import_csv: {failure}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Imports, and gives the number of rows that were refused.
+async fn run(arguments: &Arguments) -> Result<i64, Failure> {
+    let session = open(arguments).await?;
+    let source = Source::file(&arguments.file);
+    let importer = session.import();
+    let mapping = mapping(arguments, &session, &source).await?;
+    if arguments.print_map {
+        println!("{}", serde_json::to_string_pretty(&mapping)?);
+        return Ok(0);
+    }
+    let import = arguments.import(mapping);
+    let bar = Bar::new();
+    let outcome = if arguments.dry_run {
+        dry_run(arguments, &session, &source, &import, &bar).await?
+    } else {
+        let job = match &arguments.resume {
+            Some(job) => job.parse()?,
+            None => importer.start(&source, &import).await?.id,
+        };
+        println!("job {job}");
+        let done = importer
+            .resume(job, &source, true, &bar, &mut |_, _| {})
+            .await;
+        bar.0.finish_and_clear();
+        if let Some(path) = &arguments.errors {
+            let count = importer
+                .write_errors(job, &source, File::create(path)?)
+                .await?;
+            println!("{count} rows in {}", path.display());
+        }
+        print_map(&session, job).await?;
+        done?
+    };
+    print(arguments.dry_run, &outcome);
+    Ok(outcome.counts.failed_rows)
+}
+
+/// A session of the tenant, which is made if it is not there.
+async fn open(arguments: &Arguments) -> Result<Session, Failure> {
+    let crm = match &arguments.postgres {
+        Some(url) => {
+            let pool = sqlx::PgPool::connect(url).await?;
+            Migrations::new().run(&pool).await?;
+            Crm::postgres(pool)
+        }
+        None => Crm::in_memory(),
+    };
+    let name = arguments.tenant.as_deref().unwrap_or("acme");
+    let tenant = match crm.tenant_by_subdomain(name).await {
+        Ok(tenant) => tenant.id,
+        Err(Error::NotFound { .. }) => {
+            let email = format!("admin@{name}.example");
+            crm.onboard(Onboarding::new(name, name, email))
+                .await?
+                .tenant
+        }
+        Err(error) => return Err(error.into()),
+    };
+    Ok(crm.session(tenant, Actor::System))
+}
+
+async fn mapping(
+    arguments: &Arguments,
+    session: &Session,
+    source: &Source,
+) -> Result<Mapping, Failure> {
+    if let Some(path) = &arguments.map {
+        return Ok(serde_json::from_reader(File::open(path)?)?);
+    }
+    let preview = session
+        .import()
+        .preview(&arguments.object, source, &arguments.read)
+        .await?;
+    Ok(preview.mapping)
+}
+
+async fn dry_run(
+    arguments: &Arguments,
+    session: &Session,
+    source: &Source,
+    import: &Import,
+    bar: &Bar,
+) -> Result<Outcome, Failure> {
+    let mut errors = match &arguments.errors {
+        Some(path) => {
+            let table = Table::open(source, &import.read)?;
+            Some(ErrorsFile::new(File::create(path)?, table.headers())?)
+        }
+        None => None,
+    };
+    let mut failure = None;
+    let mut report = |cells: &[crm_engine::exchange::import::Cell], row: &RowResult| {
+        if row.outcome == RowOutcome::Failed
+            && let Some(file) = &mut errors
+        {
+            failure = file.row(cells, &row.faults).err().or(failure.take());
+        }
+    };
+    let outcome = session
+        .import()
+        .dry_run(source, import, bar, &mut report)
+        .await?;
+    bar.0.finish_and_clear();
+    if let Some(failure) = failure {
+        return Err(failure.into());
+    }
+    if let Some(file) = errors {
+        file.finish()?;
+    }
+    Ok(outcome)
+}
+
+/// The mapping that the job used, with all that was found.
+async fn print_map(session: &Session, job: Id<ImportJob>) -> Result<(), Failure> {
+    let job = session.records::<ImportJob>().get(job).await?;
+    let mapping: Mapping = serde_json::from_value(job.mapping.clone())?;
+    for column in &mapping.columns {
+        let lookup = column.lookup.as_ref();
+        let lookup = lookup.map_or(String::new(), |lookup| format!(" by {}", lookup.by));
+        println!("{} -> {}{lookup}", column.column, column.field);
+    }
+    Ok(())
+}
+
+fn print(is_dry: bool, outcome: &Outcome) {
+    let counts = &outcome.counts;
+    println!(
+        "{}{}: {} rows, {} created, {} updated, {} unchanged, {} skipped, {} failed",
+        if is_dry { "dry run, " } else { "" },
+        outcome.status.as_str(),
+        counts.processed_rows,
+        counts.created_rows,
+        counts.updated_rows,
+        counts.unchanged_rows,
+        counts.skipped_rows,
+        counts.failed_rows,
+    );
+}
+
+/// A bar on standard error, which only a terminal shows.
+struct Bar(ProgressBar);
+
+impl Bar {
+    fn new() -> Self {
+        let bar = ProgressBar::new(0);
+        let style = ProgressStyle::with_template("{bar:40} {pos} of {len} rows, {eta} left");
+        Self(bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())))
+    }
+}
+
+impl Progress for Bar {
+    fn report(&self, done: u64, total: Option<u64>) -> ControlFlow<()> {
+        self.0.set_length(total.unwrap_or(done));
+        self.0.set_position(done);
+        ControlFlow::Continue(())
+    }
+}
