@@ -307,6 +307,15 @@ fn raw_value(random: &mut Random, field_type: &FieldType) -> Value {
     }
 }
 
+/// A text that the object's own type for it can hold.
+pub(crate) fn typed_text(object: &ObjectRef, field: &str) -> Option<&'static str> {
+    match (object.name(), field) {
+        ("activity_series", "starts_at") => Some("2027-03-28T02:30:00"),
+        ("activity_series", "recurrence") => Some("FREQ=WEEKLY;BYDAY=MO"),
+        _ => None,
+    }
+}
+
 /// A document that the object's own type for it can hold.
 pub(crate) fn typed_document(object: &ObjectRef, field: &str, random: &mut Random) -> Json {
     match object.name() {
@@ -328,6 +337,9 @@ pub(crate) fn typed_document(object: &ObjectRef, field: &str, random: &mut Rando
         "territory" => json!(
             {"field": "employee_count", "op": "gte", "value": random.below(99)}
         ),
+        "activity_series" if matches!(field, "excluded" | "added") => (0..random.below(4))
+            .map(|_| json!(moment(random)))
+            .collect(),
         "duplicate_rule" => json!({"when": {"field": "email", "method": "exact"}}),
         _ => json!({}),
     }

@@ -15,7 +15,7 @@ use crm_engine::storage::Scope;
 use crm_engine::{Actor, Id, MemoryStorage, PostgresStorage, Stamp};
 use uuid::Uuid;
 
-use crate::values::{Random, moment, typed_document, value};
+use crate::values::{Random, moment, typed_document, typed_text, value};
 
 /// Whether a tenant tries to insert the platform's row of another: see
 /// [`crate::cases::a_tenant_inserts_no_other_tenant`].
@@ -192,6 +192,9 @@ impl World {
                 values[place] = match field.storage_kind() {
                     StorageKind::Json => {
                         Value::Json(typed_document(object, &field.name, &mut self.random))
+                    }
+                    StorageKind::Text if typed_text(object, &field.name).is_some() => {
+                        typed_text(object, &field.name).unwrap().into()
                     }
                     // What a group of fields needs.
                     _ if values[place].is_null() => value(&mut self.random, &field.field_type),
