@@ -951,7 +951,7 @@ async fn linked_records_follow_their_activities() {
     // Nobody else writes these fields.
     let now = w.clock.clone();
     let forge = |contact: &mut Contact| {
-        contact.last_activity_at = Some(crm_engine::engine::Clock::now(&*now))
+        contact.last_activity_at = Some(crm_engine::engine::Clock::now(&*now));
     };
     let error = w.session.contacts().update(hank, forge).await.unwrap_err();
     assert_eq!(faults(&error), [("last_activity_at", codes::READ_ONLY)]);
@@ -1141,7 +1141,7 @@ async fn apply(
             0 | 1 => {
                 work.accounts()
                     .delete(linked.accounts[usize::from(number % 5)])
-                    .await?
+                    .await?;
             }
             2 => work.contacts().delete(linked.contact).await?,
             3 => work.deals().delete(linked.deal).await?,

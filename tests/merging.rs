@@ -739,7 +739,7 @@ async fn undoing_leaves_what_was_touched_since() {
     session
         .contacts()
         .update(contacts[0], |contact| {
-            contact.job_title = Some("Boss".into())
+            contact.job_title = Some("Boss".into());
         })
         .await
         .unwrap();
