@@ -89,7 +89,7 @@ impl Database {
     /// A database that nobody else uses, made from the shared one of these objects. Waits: may be
     /// called inside and outside of a runtime.
     ///
-    /// It stays until the server goes, or until a later run finds it left alone.
+    /// It stays until the server goes, or until another test finds it left alone for some minutes.
     ///
     /// # Errors
     /// If there is no server, or it refuses.
@@ -115,10 +115,10 @@ impl Database {
         maintenance
             .execute(sqlx::query("SELECT pg_advisory_lock(73042002)"))
             .await?;
-        // Left behind by earlier runs: older than an hour and used by nobody.
+        // Left behind by other tests: older than three minutes and used by nobody.
         let left: Vec<String> = sqlx::query_scalar(
             "SELECT d.datname::text FROM pg_database d WHERE d.datname LIKE 'crm\\_fresh\\_%' \
-             AND split_part(d.datname, '_', 3)::bigint < extract(epoch FROM now()) - 3600 \
+             AND split_part(d.datname, '_', 3)::bigint < extract(epoch FROM now()) - 180 \
              AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datname = d.datname) LIMIT 20",
         )
         .fetch_all(&mut maintenance)
