@@ -241,8 +241,9 @@ impl Records<'_, Contact> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::NotFound`](crate::Error::NotFound); [`Error::Validation`] if the day is in the future or before the day on
-    /// which the old affiliation began, or the contact is at that account already.
+    /// [`Error::NotFound`](crate::Error::NotFound); [`Error::Validation`](crate::Error::Validation)
+    /// if the day is in the future or before the day on which the old affiliation began, or the
+    /// contact is at that account already.
     pub async fn move_to_account(
         &mut self,
         contact: Id<Contact>,
