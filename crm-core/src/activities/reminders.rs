@@ -3,8 +3,9 @@
 //! A worker claims what is due with [`claim_due`](Records::claim_due), sends it, and says so with
 //! [`mark_sent`](Records::mark_sent) or [`mark_failed`](Records::mark_failed). While its lease runs
 //! nobody else gets the reminder; when a worker is gone its lease runs out and the reminder is
-//! claimed again. A worker whose claim was taken over, or whose reminder moved with its activity
-//! meanwhile, is refused: what it did counts for nothing.
+//! claimed again, which counts as an attempt: a reminder that brings down every worker is given up as
+//! well. A worker whose claim was taken over, or whose reminder moved with its activity meanwhile, is
+//! refused: what it did counts for nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use uuid::Uuid;
 use super::Activity;
 use super::days::start_of_day;
 use crate::Id;
-use crate::engine::{Records, UnitOfWork, Write, WriteRule, in_work};
+use crate::engine::{Records, Session, UnitOfWork, Workspace, Write, WriteRule, in_work};
 use crate::error::{Error, Faults, FieldError, Result, RuleViolation, codes};
 use crate::identity::User;
 use crate::query::{Condition, Query, SortKey, WhereExt};
@@ -27,6 +28,10 @@ use crate::value::{EmailAddress, TimeZone};
 
 /// How often a reminder is tried before it has failed.
 const ATTEMPTS: u32 = 5;
+/// The code of the failure of a reminder whose last worker did not come back.
+const WORKER_LOST: &str = "worker_lost";
+/// How many lost claims one commit counts.
+const MOST_LOST: usize = 500;
 
 /// Something to send before an activity (C-018). Its time is that of the activity, less an offset,
 /// and follows it: a reminder moves when the activity moves, is cancelled when nothing is left to
@@ -85,7 +90,7 @@ pub struct ActivityReminder {
     /// When it was sent.
     #[field(read_only)]
     pub sent_at: Option<DateTime<Utc>>,
-    /// How often it was tried.
+    /// How often it was tried, by workers that did not come back too.
     #[field(read_only)]
     pub attempts: u32,
     /// Until when nobody may claim it: a worker's lease, or the pause after a failed attempt.
@@ -459,6 +464,10 @@ impl Records<'_, ActivityReminder> {
     /// else gets them while the lease runs, or ever if the worker marks them. The call is a commit
     /// of its own, also in a unit of work: a claim must be known before anything is sent.
     ///
+    /// A claim whose lease ran out before the worker said anything is counted as a failed attempt
+    /// first, in a commit of its own; after as many as [`retry_after`] allows the reminder has failed
+    /// with the code `worker_lost`.
+    ///
     /// ```
     /// # use chrono::TimeDelta;
     /// # use crm_core::{Session, error::Result};
@@ -496,6 +505,7 @@ impl Records<'_, ActivityReminder> {
         let until = now.checked_add_signed(lease);
         let until = until.filter(|_| lease >= TimeDelta::seconds(1));
         let (until, worker) = check_claim(until, worker)?;
+        count_lost(session, limit.min(MOST_LOST)).await?;
         let schema = ActivityReminder::schema();
         let free = ActivityReminder::CLAIMED_UNTIL
             .is_null()
@@ -599,6 +609,35 @@ impl Records<'_, ActivityReminder> {
             .await
         })
     }
+}
+
+/// Counts the claims of workers that did not come back as failed attempts.
+async fn count_lost(session: &Session, limit: usize) -> Result<()> {
+    let mut workspace = Workspace::Session(session);
+    in_work!(workspace, |work| {
+        let now = work.now();
+        let lost = ActivityReminder::STATUS
+            .eq(ReminderStatus::Pending)
+            .and(ActivityReminder::REMINDER_TIME.le(now))
+            .and(ActivityReminder::CLAIM_TOKEN.is_not_null())
+            .and(ActivityReminder::CLAIMED_UNTIL.le(now));
+        let registry = work.session().engine().registry();
+        let schema = ActivityReminder::schema();
+        let lost = Condition::bind(&lost.into_filter(), schema, registry)?;
+        let query = Query::new(schema, Condition::not_deleted().and(lost)).limit(limit);
+        for row in work.select(&query).await? {
+            work.update(Id::new(row.id()), &|reminder: &mut ActivityReminder| {
+                reminder.attempts += 1;
+                release(reminder);
+                if retry_after(reminder.attempts).is_none() {
+                    reminder.status = ReminderStatus::Failed;
+                    reminder.last_error = Some(WORKER_LOST.to_owned());
+                }
+            })
+            .await?;
+        }
+        Ok(())
+    })
 }
 
 fn place<T>(field: FieldOf<ActivityReminder, T>) -> Option<usize> {

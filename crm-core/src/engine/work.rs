@@ -1,6 +1,6 @@
 //! [`UnitOfWork`]: several writes that become one commit.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -47,6 +47,8 @@ pub struct UnitOfWork {
     /// The rows relied on that are not read again: if one changes, the commit is a conflict.
     relied: HashMap<Uuid, Row>,
     notes: HashMap<Uuid, String>,
+    /// The records that others may be duplicates of in this commit.
+    pub(crate) accepted_duplicates: HashSet<Uuid>,
     in_hooks: bool,
     /// What was staged since the outermost operation began, so that one that fails leaves nothing.
     journal: Vec<Undo>,
@@ -135,6 +137,7 @@ impl UnitOfWork {
             expects: Vec::new(),
             relied: HashMap::new(),
             notes: HashMap::new(),
+            accepted_duplicates: HashSet::new(),
             in_hooks: false,
             journal: Vec::new(),
             depth: 0,
