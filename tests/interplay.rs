@@ -304,7 +304,7 @@ async fn relationships_stay_told_once() {
         let page = contacts.relationships(survivor, Find::new()).await.unwrap();
         let mut told: Vec<_> = page
             .into_iter()
-            .map(|relation| (relation.contact.id, relation.kind.name()))
+            .map(|relation| (relation.contact.id, relation.kind.as_str()))
             .collect();
         told.sort_unstable();
         let mut wanted = [
