@@ -375,11 +375,9 @@ async fn a_change_of_all_passes_by_what_is_finished_or_individual() {
         .map(|one| (one.0, one.1))
         .collect();
     let wanted = [
-        ("01-04 08:00", "Review"), // past
-        ("01-11 08:00", "Review"), // done
-        ("01-11 10:00", "Weekly"),
+        ("01-04 08:00", "Review"),         // past
+        ("01-11 08:00", "Review"),         // done
         ("01-18 08:00", "With the board"), // changed alone
-        ("01-18 10:00", "Weekly"),
         ("01-25 10:00", "Weekly"),
         ("02-01 10:00", "Weekly"),
     ];
@@ -388,6 +386,46 @@ async fn a_change_of_all_passes_by_what_is_finished_or_individual() {
         .map(|(at, subject)| ((*at).to_owned(), (*subject).to_owned()))
         .collect();
     assert_eq!(after, wanted);
+}
+
+/// Whatever becomes of one occurrence is about its day: a series that moves to another time of the
+/// day does not take place a second time on it, be it an activity already or not.
+#[tokio::test]
+async fn a_day_does_not_get_a_second_occurrence() {
+    let w = world().await;
+    let series = ActivitySeries {
+        excluded: [at("2027-01-25T08:00:00Z")].into_iter().collect(),
+        ..w.weekly(WEEKLY)
+    };
+    let series = w.create(series).await;
+    let mut all = w.session.activity_series();
+    // Today's is done, one is cancelled, one deleted; one is left out.
+    w.clock.set(at("2027-01-04T09:00:00Z"));
+    let monday = |day: &str| at(&format!("2027-{day}T08:00:00Z"));
+    let today = all.edit_one(series.id, monday("01-04"), |it| {
+        it.subject = "First".into();
+    });
+    let today = today.await.unwrap().id;
+    w.session.activities().complete(today, None).await.unwrap();
+    all.cancel_one(series.id, monday("01-11")).await.unwrap();
+    let deleted = all.edit_one(series.id, monday("01-18"), |_| {}).await;
+    let deleted = deleted.unwrap().id;
+    w.session.activities().delete(deleted).await.unwrap();
+    for hour in ["17:00", "07:00", "09:00"] {
+        let change = |series: &mut ActivitySeries| {
+            let starts_at = format!("2027-01-04T{hour}");
+            series.starts_at = LocalDateTime::parse(&starts_at).unwrap();
+        };
+        all.edit_all(series.id, change).await.unwrap();
+        let window = ("2027-01-01T00:00:00Z", "2027-02-07T00:00:00Z");
+        let starts = w.starts(series.id, window.0, window.1).await;
+        let days: Vec<&str> = starts.iter().map(|start| &start[..5]).collect();
+        assert_eq!(days, ["01-04", "02-01"], "at {hour}");
+    }
+    w.materialize("2027-02-05T00:00:00Z").await;
+    let live = w.activities().await;
+    let starts: Vec<&str> = live.iter().map(|one| one.0.as_str()).collect();
+    assert_eq!(starts, ["01-04 08:00", "01-11 08:00", "02-01 08:00"]);
 }
 
 #[tokio::test]
@@ -470,10 +508,8 @@ async fn this_and_the_following_become_a_series_of_their_own() {
         w.starts(next.id, window.0, window.1).await,
         [
             "01-18 09:00",
-            "01-25 08:00",
-            "01-25 09:00",
-            "02-01 09:00",
-            "02-08 09:00",
+            "01-25 08:00", // changed alone: the one of that day
+            "02-08 09:00", // that of 1 February was deleted
             "02-15 09:00",
             "02-22 09:00"
         ]

@@ -335,7 +335,8 @@ async fn claims_run_out_and_are_taken_over() {
         assert_eq!(error.code(), "claim_lost");
     }
     let sent = w.session.reminders().mark_sent(&second).await.unwrap();
-    assert_eq!((sent.status, sent.attempts), (ReminderStatus::Sent, 1));
+    // The worker that did not come back tried it too.
+    assert_eq!((sent.status, sent.attempts), (ReminderStatus::Sent, 2));
     assert_eq!(sent.sent_at, Some(at("2026-03-02T11:32:00Z")));
     assert_eq!(sent.claimed_by, None);
     let error = w.session.reminders().mark_sent(&second).await.unwrap_err();
@@ -354,6 +355,29 @@ async fn claims_run_out_and_are_taken_over() {
     assert_eq!(error.code(), "claim_lost");
     w.clock.set(at("2026-03-04T17:30:00Z"));
     assert_eq!(w.claim("a").await.len(), 1);
+}
+
+/// C-018: a reminder that brings down every worker that claims it is given up as well.
+#[tokio::test]
+async fn a_reminder_that_brings_workers_down_is_given_up() {
+    let w = world().await;
+    let meeting = w.meeting("2026-03-02T12:00:00Z").await.id;
+    let id = w.remind(meeting, 30).await;
+    w.clock.set(at("2026-03-02T11:30:00Z"));
+    let mut tries = 0;
+    while !w.claim("a").await.is_empty() {
+        tries += 1;
+        assert!(tries < 100, "it is claimed without end");
+        w.clock.advance(lease());
+    }
+    assert_eq!(tries, 5);
+    let reminder = w.get(id).await;
+    assert_eq!(
+        (reminder.status, reminder.attempts),
+        (ReminderStatus::Failed, 5)
+    );
+    assert_eq!(reminder.last_error.as_deref(), Some("worker_lost"));
+    assert_eq!(reminder.claimed_by, None);
 }
 
 /// C-018: what fails is tried again after a pause, and in the end has failed.

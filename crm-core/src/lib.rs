@@ -10,14 +10,12 @@
 //! - [`storage`]: what a backend must do;
 //! - [`engine`]: sessions and units of work;
 //! - the domain: [`tenancy`], [`identity`], [`accounts`], [`contacts`], [`leads`], [`pipelines`],
-//!   [`deals`], [`activities`], [`imports`].
-//!   [`deals`], [`activities`], [`duplicates`].
-//!   [`deals`], [`activities`];
-//! - [`merging`]: several records of any object become one, and can become several again.
-//!   [`deals`], [`activities`], [`territories`], and [`hierarchy`] for all that forms trees.
-//!   [`deals`], [`activities`], [`privacy`].
-//! - [`exports`]: who took which data out.
-//!   [`deals`], [`activities`], [`duplicates`].
+//!   [`deals`], [`activities`], [`territories`];
+//! - what works on records of any object: [`hierarchy`] for all that forms trees, [`collaboration`]
+//!   with comments, followers and tags, [`duplicates`] that are found and [`merging`] that makes one
+//!   record of several, and several again;
+//! - [`privacy`]: what a person allowed, and whether the person may be approached;
+//! - [`imports`] and [`exports`]: who brought which data in, and took which out.
 
 // The derive writes paths that begin with `::crm_core`, also inside this crate.
 extern crate self as crm_core;
@@ -128,13 +126,20 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
         std::sync::Arc::new(activities::TemplateRules),
         std::sync::Arc::new(activities::ReminderRules),
         std::sync::Arc::new(imports::ImportJobRules),
-        std::sync::Arc::new(duplicates::DuplicateRuleRules),
         std::sync::Arc::new(exports::ExportRules),
         std::sync::Arc::new(duplicates::DuplicateRuleRules),
     ]
 }
 
 /// What the domain adds to commits, before the hooks of the host and the audit recorder.
+///
+/// Each hook sees what the ones before it staged, so the order is that of what follows from what:
+/// 1. a contact's account and its primary affiliation come in step, which may change contacts;
+/// 2. reminders follow their activities, and linked records learn of these: the last hook that
+///    changes records of users;
+/// 3. the keys of duplicates are made of the records as they are written, and strict rules judge
+///    these;
+/// 4. what tells of records that are removed for good goes too, whoever removed them.
 fn commit_hooks() -> Vec<std::sync::Arc<dyn engine::CommitHook>> {
     vec![
         std::sync::Arc::new(contacts::AffiliationStep),

@@ -1436,7 +1436,7 @@ CREATE TABLE "crm"."merge_links" (
     CONSTRAINT "merge_links_version_check" CHECK ("version" >= 1),
     CONSTRAINT "merge_links_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
     CONSTRAINT "merge_links_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
-    CONSTRAINT "merge_links_fate_check" CHECK ("fate" IN ('moved', 'dropped', 'emptied'))
+    CONSTRAINT "merge_links_fate_check" CHECK ("fate" IN ('moved', 'yielded', 'dropped', 'emptied'))
 );
 CREATE INDEX "merge_links_record_id_idx" ON "crm"."merge_links" ("tenant_id", "record_id");
 CREATE INDEX "merge_links_created_at_id_idx" ON "crm"."merge_links" ("tenant_id", "created_at", "id");

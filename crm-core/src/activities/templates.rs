@@ -35,7 +35,10 @@ const TODAY: &str = "today";
 /// printed as nothing; the filters are `upper`, `lower`, `trim`, `default(..)` and `join(..)`, and
 /// `{% if contact.job_title %}..{% endif %}` leaves parts out.
 ///
-/// A template that is not global is its owner's alone.
+/// A template that is not global is for its owner to use, and for nobody else: only
+/// [`usable`](Records::usable) and [`from_template`](Records::from_template) keep to that. It is no
+/// secret: `get`, `find` and `update` work on every template of the tenant, as they do on every
+/// record, for whoever administers them. Show users the list of `usable`.
 ///
 /// ```
 /// # use crm_core::{Id, Session, error::Result, activities::*, deals::Deal};

@@ -75,7 +75,7 @@ pub enum CheckGap {
 /// A refused write: what the record is a duplicate of, under strict rules.
 #[derive(Clone, Debug, PartialEq, thiserror::Error, Serialize)]
 #[error(
-    "the {object} is a duplicate of {} by a strict rule; use the one that exists",
+    "the {object} is a duplicate of {} by a strict rule; use the one that exists, or accept it by its id",
     if matches.len() == 1 { "another".to_owned() } else { format!("{} others", matches.len()) }
 )]
 pub struct DuplicateFound {

@@ -6,11 +6,11 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::check::{DuplicateFound, Seen, Staged, Wanted, examine};
-use super::entity::{ActiveRule, ActiveRules, KeyState};
-use super::keys::{Upkeep, stored};
+use super::entity::{ActiveRule, ActiveRules, DuplicateKey, KeyState};
+use super::keys::{Upkeep, live_rows, stored};
 use crate::engine::{CommitHook, StagedChange, UnitOfWork};
 use crate::error::{Error, Result};
-use crate::schema::{ObjectRef, Row};
+use crate::schema::{Entity, Lifecycle, ObjectRef, Row};
 
 /// Runs in every commit. A tenant without rules pays no round trip for it; a new record under rules
 /// that only warn pays none either, and writes its keys in the same commit.
@@ -20,6 +20,7 @@ pub(crate) struct DuplicateHook;
 #[async_trait]
 impl CommitHook for DuplicateHook {
     async fn before_commit(&self, work: &mut UnitOfWork) -> Result<()> {
+        forget_purged(work).await?;
         let rules = work.remembered::<ActiveRules>().await?;
         if rules.is_empty() {
             return Ok(());
@@ -39,6 +40,57 @@ impl CommitHook for DuplicateHook {
         }
         Ok(())
     }
+}
+
+impl UnitOfWork {
+    /// Says that somebody looked at these records and decided that what this unit of work writes is
+    /// none of them: strict rules do not refuse it because of them. Any other duplicate is refused
+    /// as ever, and so is this one in the next commit that writes what the rule compares.
+    ///
+    /// ```
+    /// # use crm_core::{Error, Session, error::Result, contacts::Contact};
+    /// # async fn is_another_person(_: &[crm_core::duplicates::DuplicateMatch]) -> bool { true }
+    /// # async fn example(session: &Session, son: Contact) -> Result<()> {
+    /// match session.contacts().create(son.clone()).await {
+    ///     Err(Error::DuplicateFound(found)) if is_another_person(&found.matches).await => {
+    ///         let mut work = session.begin();
+    ///         work.accept_duplicates(found.matches.iter().map(|one| one.record.id));
+    ///         work.contacts().create(son).await?;
+    ///         work.commit().await?;
+    ///     }
+    ///     created => drop(created?),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn accept_duplicates<I: Into<Uuid>>(&mut self, records: impl IntoIterator<Item = I>) {
+        let records = records.into_iter().map(Into::into);
+        self.accepted_duplicates.extend(records);
+    }
+}
+
+/// Removes the keys of records that are removed for good, those of rules that are no longer applied
+/// too: they are made of the records' data.
+async fn forget_purged(work: &mut UnitOfWork) -> Result<()> {
+    let purged: Vec<Uuid> = work
+        .staged()
+        .iter()
+        .filter(|change| change.after().is_none() && change.before().is_some())
+        .filter(|change| change.object().lifecycle() == Lifecycle::Full)
+        .map(StagedChange::id)
+        .collect();
+    if purged.is_empty() {
+        return Ok(());
+    }
+    for row in stored(work.session(), &purged)
+        .await?
+        .into_values()
+        .flatten()
+    {
+        let row: Row = row;
+        work.remove(&row);
+    }
+    Ok(())
 }
 
 /// A record of a change as rules see it: a deleted one is not seen.
@@ -154,7 +206,17 @@ async fn keep_in_step(
     for rule in rules {
         work.rely_on(&*rule.record);
     }
-    upkeep.stage(work, &HashSet::new())
+    let taken = if work.accepted_duplicates.is_empty() {
+        HashSet::new()
+    } else {
+        // An accepted one holds its keys alone already.
+        live_rows(work.session(), DuplicateKey::schema(), upkeep.alone())
+            .await?
+            .into_keys()
+            .filter(|key| !upkeep.removes(*key))
+            .collect()
+    };
+    upkeep.stage(work, &taken)
 }
 
 /// Whether the keys of a record that was there before may have to change.
@@ -191,7 +253,11 @@ async fn refuse_duplicates(
     // Strict rules come first among the rules.
     let wanted: Vec<&Wanted> = plans.iter().map(|plan| &plan.wanted).collect();
     let checks = examine(work.session(), object, &strict, &wanted, staged).await?;
-    for (wanted, check) in wanted.iter().zip(checks) {
+    for (wanted, mut check) in wanted.iter().zip(checks) {
+        let accepted = &work.accepted_duplicates;
+        check
+            .matches
+            .retain(|found| !accepted.contains(&found.record.id));
         if !check.matches.is_empty() {
             return Err(Error::DuplicateFound(Box::new(DuplicateFound {
                 object: object.name().to_owned(),

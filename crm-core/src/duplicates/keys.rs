@@ -209,6 +209,11 @@ impl Upkeep {
         alone.map(|(row, _)| row.key).collect()
     }
 
+    /// Whether the row with this id is given up.
+    pub(super) fn removes(&self, id: Uuid) -> bool {
+        self.remove.iter().any(|row| row.id.uuid() == id)
+    }
+
     /// How many rows are written.
     pub(super) fn len(&self) -> usize {
         self.remove.len() + self.insert.len()

@@ -1,11 +1,16 @@
 //! [`UnitOfWork`]: several writes that become one commit.
 
-use std::collections::HashMap;
+mod savepoint;
+
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use tracing::Instrument;
 use uuid::Uuid;
+
+pub use savepoint::Savepoint;
+use savepoint::Undo;
 
 use super::delete::kept_references;
 use super::{Records, Session, Workspace, Write};
@@ -47,6 +52,8 @@ pub struct UnitOfWork {
     /// The rows relied on that are not read again: if one changes, the commit is a conflict.
     relied: HashMap<Uuid, Row>,
     notes: HashMap<Uuid, String>,
+    /// The records that others may be duplicates of in this commit.
+    pub(crate) accepted_duplicates: HashSet<Uuid>,
     in_hooks: bool,
     /// What was staged since the outermost operation began, so that one that fails leaves nothing.
     journal: Vec<Undo>,
@@ -54,20 +61,6 @@ pub struct UnitOfWork {
     depth: usize,
     contended: Vec<(&'static str, &'static [&'static str])>,
 }
-
-/// How to take back one step of staging.
-#[derive(Debug)]
-enum Undo {
-    /// The last change was added.
-    Added,
-    /// The change at this place stood so before.
-    Changed(usize, Option<Row>),
-}
-
-/// Where [`UnitOfWork::savepoint`] was called.
-#[derive(Debug)]
-#[must_use = "release it, or go back to it"]
-pub struct Savepoint(usize);
 
 /// The id and time of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,6 +128,7 @@ impl UnitOfWork {
             expects: Vec::new(),
             relied: HashMap::new(),
             notes: HashMap::new(),
+            accepted_duplicates: HashSet::new(),
             in_hooks: false,
             journal: Vec::new(),
             depth: 0,
@@ -263,86 +257,6 @@ impl UnitOfWork {
             let from = if count == SEARCHED + 1 { 0 } else { count - 1 };
             for (place, change) in self.staged.iter().enumerate().skip(from) {
                 self.places.entry(change.id).or_default().push(place);
-            }
-        }
-    }
-
-    /// Begins an operation that stages all that it has to, or nothing; [`settle`](Self::settle)
-    /// ends it.
-    pub(crate) const fn mark(&mut self) -> usize {
-        self.depth += 1;
-        self.journal.len()
-    }
-
-    /// Ends an operation: takes back what it staged, rules included, if it failed.
-    pub(crate) fn settle<T>(&mut self, mark: usize, result: Result<T>) -> Result<T> {
-        self.depth = self.depth.saturating_sub(1);
-        if result.is_err() {
-            self.undo_to(mark);
-        } else if self.depth == 0 {
-            self.journal.clear();
-        }
-        result
-    }
-
-    /// Remembers what is staged, so that what comes next can be taken back while the rest stays.
-    /// Savepoints nest: the last one is ended first.
-    ///
-    /// ```
-    /// # use crm_core::{Session, error::Result, contacts::Contact, accounts::Account};
-    /// # async fn example(session: &Session, contact: Contact) -> Result<()> {
-    /// let mut work = session.begin();
-    /// let before = work.savepoint();
-    /// work.accounts().create(Account::new("Globex")).await?;
-    /// match work.contacts().create(contact).await {
-    ///     Ok(_) => work.release(before),
-    ///     // Neither the contact nor its account is wanted.
-    ///     Err(_) => work.roll_back(before),
-    /// }
-    /// work.commit().await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub const fn savepoint(&mut self) -> Savepoint {
-        Savepoint(self.mark())
-    }
-
-    /// Ends a savepoint and keeps what was staged since.
-    pub fn release(&mut self, savepoint: Savepoint) {
-        let kept: Result<()> = self.settle(savepoint.0, Ok(()));
-        debug_assert!(kept.is_ok(), "nothing can fail here");
-    }
-
-    /// Ends a savepoint and takes back what was staged since.
-    pub fn roll_back(&mut self, savepoint: Savepoint) {
-        self.depth = self.depth.saturating_sub(1);
-        self.undo_to(savepoint.0);
-    }
-
-    fn undo_to(&mut self, mark: usize) {
-        while self.journal.len() > mark
-            && let Some(undo) = self.journal.pop()
-        {
-            self.undo(undo);
-        }
-    }
-
-    fn undo(&mut self, undo: Undo) {
-        match undo {
-            Undo::Changed(place, before) => {
-                if let Some(change) = self.staged.get_mut(place) {
-                    change.after = before;
-                }
-            }
-            Undo::Added => {
-                let Some(change) = self.staged.pop() else {
-                    return;
-                };
-                if self.staged.len() <= SEARCHED {
-                    self.places.clear();
-                } else if let Some(places) = self.places.get_mut(&change.id) {
-                    places.pop();
-                }
             }
         }
     }

@@ -10,7 +10,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use serde_json::{Value as Json, json};
 
 use crate::Id;
-use crate::engine::{Records, UnitOfWork, Workspace, Write, WriteRule, in_work};
+use crate::engine::{Records, UnitOfWork, Write, WriteRule, in_work};
 use crate::error::{Error, Faults, Result, codes};
 use crate::hierarchy::ensure_no_cycle;
 use crate::query::{Find, WhereExt};
@@ -306,16 +306,12 @@ impl Records<'_, Team> {
         })
     }
 
-    /// The users who are in a team now, in the order in which they joined.
+    /// The users who are in a team now, in the order in which they joined; those that are taken in or
+    /// left in this unit of work too.
     ///
     /// # Errors
     /// Those of the storage.
     pub async fn members(&self, team: Id<Team>) -> Result<Vec<Arc<Record<TeamMember>>>> {
-        let workspace = match &self.workspace {
-            Workspace::Session(session) => Workspace::Session(session),
-            Workspace::Unit(work) => Workspace::Session(work.session()),
-        };
-        let members = Records::<TeamMember>::new(workspace);
         let find = Find::from(
             TeamMember::TEAM_ID
                 .eq(team)
@@ -323,7 +319,7 @@ impl Records<'_, Team> {
         )
         .sort(TeamMember::JOINED_AT.asc())
         .limit(crate::query::MAX_LIMIT);
-        Ok(members.find(find).await?.items)
+        Ok(self.workspace.find(find).await?.items)
     }
 }
 

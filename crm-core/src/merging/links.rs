@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use uuid::Uuid;
 
-use crate::schema::{AnyRecord, Link, ObjectRef, OnDelete, Row, SYSTEM_FIELDS, Value};
+use crate::schema::{AnyRecord, Link, ObjectRef, OnDelete, Row, SYSTEM_FIELDS, UniqueKey, Value};
 use crate::storage::unique_value;
 
 use super::LinkFate;
@@ -41,6 +41,12 @@ impl Arranged {
     /// Whether the record is deleted, as the survivor already has one like it.
     pub(super) fn is_dropped(&self) -> bool {
         self.fates.iter().any(|fate| fate.fate == LinkFate::Dropped)
+    }
+
+    /// What happened to its links, without the flags that it gave up.
+    pub(super) fn links(&self) -> impl Iterator<Item = &Fate> {
+        let fates = self.fates.iter();
+        fates.filter(|one| one.fate != LinkFate::Yielded)
     }
 
     pub(super) fn is_moved(&self) -> bool {
@@ -141,10 +147,28 @@ fn lead(
             *slot = Value::Uuid(survivor);
         }
     }
-    let Ok(turned) = row.with_values(row.meta(), after.clone()) else {
+    let Ok(mut turned) = row.with_values(row.meta(), after.clone()) else {
         return;
     };
-    let keys: Vec<_> = keys_of(&*turned, Some(&moved)).collect();
+    let mut keys: Vec<_> = keys_of(&*turned, Some(&moved)).collect();
+    let mut yielded = Vec::new();
+    for (_, number, _) in keys.iter().filter(|key| taken.contains(key)) {
+        let key = row.object().unique_keys().get(*number);
+        yielded.extend(key.and_then(|key| flag_of(row.object(), key)));
+    }
+    if !yielded.is_empty() {
+        for flag in &yielded {
+            let place = flag.checked_sub(SYSTEM_FIELDS);
+            if let Some(slot) = place.and_then(|place| after.get_mut(place)) {
+                *slot = Value::Boolean(false);
+            }
+        }
+        let Ok(without) = row.with_values(row.meta(), after.clone()) else {
+            return;
+        };
+        turned = without;
+        keys = keys_of(&*turned, Some(&moved)).collect();
+    }
     let is_loser = row.object() == object && losers.contains(&row.id());
     if !is_loser {
         let leads_to_itself = row.object().unique_keys().iter().any(|key| {
@@ -165,15 +189,29 @@ fn lead(
     }
     taken.extend(keys);
     arranged.after = after;
-    arranged.fates.extend(moved.into_iter().map(|field| Fate {
-        loser: number,
-        field,
-        fate: LinkFate::Moved,
-    }));
+    let fate = |fate| {
+        move |field| Fate {
+            loser: number,
+            field,
+            fate,
+        }
+    };
+    let moved = moved.into_iter().map(fate(LinkFate::Moved));
+    arranged.fates.extend(moved);
+    let yielded = yielded.into_iter().map(fate(LinkFate::Yielded));
+    arranged.fates.extend(yielded);
+}
+
+/// The flag that people set on the one record that counts in a unique key: a record can give it up and
+/// stay. One that the engine keeps is no such flag.
+fn flag_of(object: &ObjectRef, key: &UniqueKey) -> Option<usize> {
+    let flag = key.only_if?;
+    let field = object.fields().get(flag)?;
+    (!field.read_only).then_some(flag)
 }
 
 /// The values of a row in the unique keys that have one of the fields, or in all of them.
-fn keys_of<'a>(
+pub(super) fn keys_of<'a>(
     row: &'a dyn AnyRecord,
     fields: Option<&'a [usize]>,
 ) -> impl Iterator<Item = (String, usize, String)> + 'a {

@@ -22,10 +22,11 @@
 //!   below the loser, it takes the loser's place.
 //! - **Links.** Every record that leads to a loser leads to the survivor afterwards, deleted ones
 //!   too: references, and ids of records of any object
-//!   ([`FieldSchema::record_of`](crate::schema::FieldSchema::record_of)). One that would then be
-//!   like another in a unique key, or lead from the survivor to itself, is deleted, with an entry
-//!   that knows it. One that its own rules refuse is treated as the deletion of the loser would
-//!   treat it. Entries of logs stay with the record that they tell of.
+//!   ([`FieldSchema::record_of`](crate::schema::FieldSchema::record_of)). Where at most one record
+//!   counts, as of a contact's affiliations the primary one, that of the survivor goes on counting and
+//!   the other moves without. One that would be like another in a unique key, or lead from the survivor
+//!   to itself, is deleted, with an entry that knows it. One that its own rules refuse is treated as the
+//!   deletion of the loser would treat it. Entries of logs stay with the record that they tell of.
 //! - **Losers** are deleted but keep their values. Reading one is [`NotFound`](crate::Error::NotFound),
 //!   and so is writing a reference to it; [`Records::resolve`] leads to the survivor. Restoring one
 //!   is refused while the merge stands: undo the merge. Purging one removes the history of its merge
@@ -127,11 +128,18 @@ pub struct MergeLink {
     pub fate: LinkFate,
 }
 
+/// What is said about a write by which a merge, or its undoing, leads a record elsewhere, to the rules
+/// that allow this only to a merge.
+pub(crate) const BY_MERGE: &str = "by merge";
+
 /// What a merge did to a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Picklist)]
 pub enum LinkFate {
     /// It leads to the survivor.
     Moved,
+    /// The flag by which a record is the one that counts, such as the primary affiliation of a
+    /// contact, was taken from it, as the survivor has one.
+    Yielded,
     /// Its record was deleted.
     Dropped,
     /// It leads nowhere.

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde_json::{Map, Value as Json};
 use uuid::Uuid;
 
-use super::links::{Arranged, Fate, Found, arrange};
+use super::links::{Arranged, Fate, Found, arrange, keys_of};
 use super::plan::{Above, Choices, MergePlan};
 use super::{
-    FieldPreview, LinkFate, LinkPreview, Merge, MergeLink, MergePreview, Merged, missing, one_of,
+    BY_MERGE, FieldPreview, LinkFate, LinkPreview, Merge, MergeLink, MergePreview, Merged, missing,
+    one_of,
 };
 use crate::Id;
 use crate::engine::UnitOfWork;
@@ -259,11 +260,12 @@ async fn stage(
         let gone = now.with_meta(meta);
         work.stage(Some(now), gone, Faults::default()).await?;
         let [before, after] = step else { continue };
-        let moved = fates
-            .iter()
-            .filter(|(_, fate)| fate.fate == LinkFate::Moved)
-            .count();
-        let dropped = fates.len() - moved;
+        let count = |wanted: &[LinkFate]| {
+            let of_these = fates.iter().filter(|(_, fate)| wanted.contains(&fate.fate));
+            of_these.count()
+        };
+        let moved = count(&[LinkFate::Moved]);
+        let dropped = count(&[LinkFate::Dropped, LinkFate::Emptied]);
         let entry = Merge {
             reason: reason.map(str::to_owned),
             loser_data: data_of(loser),
@@ -318,13 +320,26 @@ async fn lead(work: &mut UnitOfWork, arranged: &Arranged) -> Result<Vec<Fate>> {
     let row = &arranged.row;
     if arranged.is_moved() {
         let after = build(row, work.next_meta(row), arranged.after.clone())?;
-        match work
-            .stage(Some(row.clone()), after, Faults::default())
-            .await
-        {
-            Ok(_) => {}
-            Err(error) if is_refused(&error) => return give_up(work, arranged, error).await,
-            Err(error) => return Err(error),
+        let before = work.savepoint();
+        match stage_by_merge(work, row, after.clone()).await {
+            Ok(staged) if says_nothing_new(work, &after, &staged).await? => {
+                work.roll_back(before);
+                work.delete_row(row.clone()).await?;
+                let moved = arranged.links();
+                let dropped = moved.map(|one| Fate {
+                    fate: LinkFate::Dropped,
+                    ..*one
+                });
+                return Ok(dropped.take(1).collect());
+            }
+            Ok(_) => work.release(before),
+            Err(error) => {
+                work.roll_back(before);
+                if is_refused(&error) {
+                    return give_up(work, arranged, error).await;
+                }
+                return Err(error);
+            }
         }
     }
     if arranged.is_dropped() {
@@ -334,6 +349,45 @@ async fn lead(work: &mut UnitOfWork, arranged: &Arranged) -> Result<Vec<Fate>> {
     Ok(arranged.fates.clone())
 }
 
+/// Stages a record that leads elsewhere because of a merge.
+async fn stage_by_merge(work: &mut UnitOfWork, row: &Row, after: Row) -> Result<Row> {
+    work.set_note(row.id(), Some(BY_MERGE));
+    let staged = work
+        .stage(Some(row.clone()), after, Faults::default())
+        .await;
+    work.set_note(row.id(), None);
+    staged
+}
+
+/// Whether the rules of a record, which completed it, gave it a unique key that another one has: a
+/// relationship among equals is kept in one of its two directions.
+async fn says_nothing_new(work: &UnitOfWork, after: &Row, staged: &Row) -> Result<bool> {
+    let as_arranged: Vec<_> = keys_of(&**after, None).collect();
+    for (object, number, text) in keys_of(&**staged, None) {
+        let is_known = as_arranged.contains(&(object, number, text));
+        let Some(key) = staged.object().unique_keys().get(number) else {
+            continue;
+        };
+        if is_known {
+            continue;
+        }
+        let equal = |field: &usize| Condition::equals(*field, staged.value(*field).into_owned());
+        let mut same: Vec<Condition> = key.fields.iter().map(equal).collect();
+        if key.live {
+            same.push(Condition::not_deleted());
+        }
+        if let Some(flag) = key.only_if {
+            same.push(Condition::equals(flag, Value::Boolean(true)));
+        }
+        let query = Query::new(staged.object(), Condition::And(same)).limit(2);
+        let holders = work.select(&query).await?;
+        if holders.iter().any(|holder| holder.id() != staged.id()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// A record whose own rules do not let it lead to the survivor: what the deletion of the loser
 /// would do to it.
 async fn give_up(work: &mut UnitOfWork, arranged: &Arranged, error: Error) -> Result<Vec<Fate>> {
@@ -341,7 +395,7 @@ async fn give_up(work: &mut UnitOfWork, arranged: &Arranged, error: Error) -> Re
     if row.is_deleted() {
         return Ok(Vec::new());
     }
-    let fates = |fate: LinkFate| arranged.fates.iter().map(move |one| Fate { fate, ..*one });
+    let fates = |fate: LinkFate| arranged.links().map(move |one| Fate { fate, ..*one });
     match arranged.on_delete {
         OnDelete::Restrict => Err(error),
         OnDelete::Cascade => {
@@ -350,7 +404,7 @@ async fn give_up(work: &mut UnitOfWork, arranged: &Arranged, error: Error) -> Re
         }
         OnDelete::SetNull => {
             let mut values = row.values();
-            for fate in &arranged.fates {
+            for fate in arranged.links() {
                 let place = fate.field.checked_sub(SYSTEM_FIELDS);
                 if let Some(slot) = place.and_then(|place| values.get_mut(place)) {
                     *slot = Value::Null;

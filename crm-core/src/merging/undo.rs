@@ -8,13 +8,15 @@ use uuid::Uuid;
 use super::plan::units;
 use super::redirect::{merge_of, stands};
 use super::service::{build, is_refused};
-use super::{Kept, KeptReason, LinkFate, Merge, MergeLink, Unmerged, missing, one_of, place_of};
+use super::{
+    BY_MERGE, Kept, KeptReason, LinkFate, Merge, MergeLink, Unmerged, missing, one_of, place_of,
+};
 use crate::Id;
 use crate::engine::UnitOfWork;
 use crate::error::{Error, Result, RuleViolation};
 use crate::query::Query;
 use crate::record::Record;
-use crate::schema::{Entity, Meta, ObjectRef, Row, SYSTEM_FIELDS, Value, system};
+use crate::schema::{Entity, Meta, ObjectRef, Row, SYSTEM_FIELDS, Value, ValueRef, system};
 
 /// How many rows are read at once.
 const BATCH: usize = 1_000;
@@ -47,6 +49,8 @@ async fn stage(work: &mut UnitOfWork, id: Id<Merge>) -> Result<Unmerged> {
         );
     };
     work.rely_on_row(survivor);
+    // Whoever undoes a merge says that the two are not the same.
+    work.accept_duplicates([merge.survivor_id, merge.loser_id]);
     ensure_last(work, &merge).await?;
     let mut undoing = Undoing {
         merge: &merge,
@@ -220,14 +224,34 @@ impl Undoing<'_> {
         }
         let mut values = row.values();
         let mut given = Vec::new();
-        for (field, fate) in links.iter().filter(|(_, fate)| *fate != LinkFate::Dropped) {
-            let Some(index) = object.field_index(field) else {
+        let of_fate = |wanted: &'static [LinkFate]| {
+            let links = links.iter().filter(|(_, fate)| wanted.contains(fate));
+            links.filter_map(|(field, fate)| Some((field, fate, object.field_index(field)?)))
+        };
+        let mut stays = false;
+        for (field, fate, index) in of_fate(&[LinkFate::Moved, LinkFate::Emptied]) {
+            if *fate == LinkFate::Moved
+                && let Some(other) = exchanged(&row, index, self.merge.survivor_id)
+            {
+                set(&mut values, other, row.value(index).into_owned());
+                set(&mut values, index, Value::Uuid(self.merge.loser_id));
+                given.push(field);
                 continue;
-            };
+            }
             let now = row.value(index).as_uuid();
             let expected = (*fate == LinkFate::Moved).then_some(self.merge.survivor_id);
             if now == expected && self.is_of_object(&row, index) {
                 set(&mut values, index, Value::Uuid(self.merge.loser_id));
+                given.push(field);
+            } else {
+                stays = true;
+                self.keep(&object, row.id(), field, KeptReason::Changed);
+            }
+        }
+        for (field, _, index) in of_fate(&[LinkFate::Yielded]) {
+            // It counts again among the records of the loser, not among those of the survivor.
+            if !stays && row.value(index) == ValueRef::Boolean(false) {
+                set(&mut values, index, Value::Boolean(true));
                 given.push(field);
             } else {
                 self.keep(&object, row.id(), field, KeptReason::Changed);
@@ -238,7 +262,10 @@ impl Undoing<'_> {
         }
         let back = build(&row, work.next_meta(&row), values)?;
         let id = row.id();
-        match work.stage_exactly(row, back).await {
+        work.set_note(id, Some(BY_MERGE));
+        let staged = work.stage_exactly(row, back).await;
+        work.set_note(id, None);
+        match staged {
             Ok(()) => self.unmerged.given_back += given.len(),
             Err(error) if is_refused(&error) => {
                 for field in given {
@@ -336,6 +363,22 @@ impl Undoing<'_> {
         self.unmerged.given_back += fields.len();
         Ok(())
     }
+}
+
+/// Where a link to the survivor stands now, if the rules of its record exchanged it with the other end
+/// of one unique key, as they do with a relationship among equals.
+fn exchanged(row: &Row, index: usize, survivor: Uuid) -> Option<usize> {
+    let object = row.object();
+    let leads = |index: usize| row.value(index).as_uuid() == Some(survivor);
+    let target = |index: usize| object.fields().get(index)?.reference();
+    if leads(index) {
+        return None;
+    }
+    let keys = object.unique_keys().iter();
+    keys.filter(|key| key.fields.contains(&index))
+        .flat_map(|key| &key.fields)
+        .copied()
+        .find(|other| leads(*other) && target(*other).is_some() && target(*other) == target(index))
 }
 
 fn set(values: &mut [Value], index: usize, value: Value) {

@@ -15,6 +15,7 @@ use crate::contacts::Contact;
 use crate::engine::{Records, UnitOfWork, Write, WriteRule, in_work};
 use crate::error::{Error, Faults, FieldError, Result, RuleViolation, codes};
 use crate::leads::Lead;
+use crate::merging::BY_MERGE;
 use crate::query::{Find, Page, Where, WhereExt};
 use crate::record::Record;
 use crate::schema::{Entity, FieldGroup, Picklist};
@@ -210,6 +211,28 @@ impl Consent {
     }
 }
 
+/// Whether one of a person's consents holds that no withdrawal followed.
+pub(super) fn holding<'a>(
+    consents: impl Iterator<Item = &'a Consent> + Clone,
+    at: DateTime<Utc>,
+) -> bool {
+    let (granted, withdrawn) = latest(consents, at);
+    granted.is_some_and(|granted| withdrawn.is_none_or(|withdrawn| withdrawn < granted))
+}
+
+/// When the latest of the consents that hold was given, and when one was withdrawn last.
+pub(super) fn latest<'a>(
+    consents: impl Iterator<Item = &'a Consent> + Clone,
+    at: DateTime<Utc>,
+) -> (Option<DateTime<Utc>>, Option<DateTime<Utc>>) {
+    let holding = consents.clone().filter(|consent| consent.holds(at));
+    let withdrawn = consents.filter_map(|consent| consent.withdrawn_at);
+    (
+        holding.map(|consent| consent.granted_at).max(),
+        withdrawn.filter(|withdrawn| *withdrawn <= at).max(),
+    )
+}
+
 fn check_consent(consent: &Consent, faults: &mut Faults) {
     // One that was refused is missing only because of that.
     let is_refused = faults.has("contact_id") || faults.has("lead_id");
@@ -335,7 +358,8 @@ impl Records<'_, Consent> {
         })
     }
 
-    /// Whether a person's consent of this type holds now. One round trip.
+    /// Whether a person's consent of this type holds now: given, not over, and not withdrawn since.
+    /// One round trip.
     ///
     /// # Errors
     /// Those of the storage.
@@ -345,12 +369,13 @@ impl Records<'_, Consent> {
         consent_type: &ApiName,
     ) -> Result<bool> {
         let now = self.workspace.session().engine().clock().now();
-        let wanted = subject
-            .into()
-            .of_type(consent_type)
-            .and(Consent::IS_ACTIVE.eq(true));
-        let found = self.workspace.find_all(wanted).await?;
-        Ok(found.iter().any(|consent| consent.holds(now)))
+        // The withdrawn ones too: where two records of a person became one, what was withdrawn at one
+        // of them since counts.
+        let found = self
+            .workspace
+            .find_all(subject.into().of_type(consent_type))
+            .await?;
+        Ok(holding(found.iter().map(|consent| &consent.data), now))
     }
 
     /// One page of what a person allowed and withdrew, the newest first.
@@ -382,7 +407,7 @@ async fn active(
 }
 
 /// A consent is proof: besides its withdrawal, and that it no longer counts, it stays as it was
-/// given.
+/// given. Only a merge gives it to the record that its person became part of.
 #[derive(Debug)]
 pub(crate) struct ConsentRules;
 
@@ -392,12 +417,13 @@ impl WriteRule for ConsentRules {
         "consent"
     }
 
-    async fn before_write(&self, _: &mut UnitOfWork, write: &mut Write) -> Result<()> {
+    async fn before_write(&self, work: &mut UnitOfWork, write: &mut Write) -> Result<()> {
         let (Some(before), Some(after)) = (write.before::<Consent>(), write.after::<Consent>())
         else {
             return Ok(());
         };
-        if allows(&before.data, &after.data) {
+        let is_merge = work.take_note(after.id.uuid()).as_deref() == Some(BY_MERGE);
+        if allows(&before.data, &after.data, is_merge) {
             return Ok(());
         }
         Err(RuleViolation::new(
@@ -409,9 +435,15 @@ impl WriteRule for ConsentRules {
     }
 }
 
-/// Whether nothing changes but that the consent is withdrawn or replaced.
-fn allows(before: &Consent, after: &Consent) -> bool {
+/// Whether nothing changes but that the consent is withdrawn or replaced, or in a merge whose it is
+/// and whether it counts.
+fn allows(before: &Consent, after: &Consent, is_merge: bool) -> bool {
     let mut expected = before.clone();
+    if is_merge {
+        expected.contact_id = after.contact_id;
+        expected.lead_id = after.lead_id;
+        expected.is_active = after.is_active;
+    }
     if before.status == ConsentStatus::Granted {
         expected.status = after.status;
         expected.withdrawn_at = after.withdrawn_at;

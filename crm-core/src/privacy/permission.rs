@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::Consent;
+use super::consent::latest;
 use crate::contacts::{Contact, ContactPreferences, ContactStatus};
 use crate::schema::Picklist;
 use crate::value::TextValue;
@@ -267,16 +268,7 @@ fn without_consent(
         .iter()
         .filter(|consent| types.contains(&consent.consent_type.as_str()))
         .collect();
-    let granted = concerning
-        .iter()
-        .filter(|consent| consent.holds(at))
-        .map(|consent| consent.granted_at)
-        .max();
-    let withdrawn = concerning
-        .iter()
-        .filter_map(|consent| consent.withdrawn_at)
-        .filter(|withdrawn| *withdrawn <= at)
-        .max();
+    let (granted, withdrawn) = latest(concerning.iter().map(|consent| **consent), at);
     let has_expired = |consent: &Consent| consent.is_active && consent.has_expired(at);
     match (granted, withdrawn) {
         (granted, Some(withdrawn)) if granted.is_none_or(|granted| granted <= withdrawn) => {

@@ -4,17 +4,18 @@ use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
 use super::rules::BY_SERIES;
-use super::{ActivitySeries, CalendarIdentity, LocalDateTime, OccurrenceOf};
+use super::same_day::{day_of, stand_ins};
+use super::{ActivitySeries, CalendarIdentity, LocalDateTime, OccurrenceOf, Schedule};
 use crate::Id;
 use crate::activities::{Activity, ActivityStatus};
 use crate::engine::{Records, UnitOfWork, in_work};
 use crate::error::{Error, FieldError, Result, RuleViolation, ValidationError};
 use crate::query::{Condition, Query, Where, WhereExt as _};
 use crate::record::Record;
-use crate::schema::{Entity, Row};
+use crate::schema::{Entity, Row, Value};
 
 /// How many occurrences one change of a series may touch, so that it stays one commit.
 const MOST_TOUCHED: usize = 2_000;
@@ -43,7 +44,9 @@ impl Records<'_, ActivitySeries> {
     /// go with it, unless they are finished or were changed on their own; past ones stay.
     ///
     /// An activity whose moment the new schedule still has stays in its place; the others are moved
-    /// to the new moments in order, and what is too much is deleted.
+    /// to the new moments in order, and what is too much is deleted. What stays as it is, or was
+    /// deleted or left out, stands for the occurrence of its day if the series takes place at another
+    /// time of the day now: there is no second one beside it.
     ///
     /// # Errors
     /// What [`update`](Self::update) says; [`Error::Rule`] if more than 2,000 occurrences would be
@@ -88,7 +91,11 @@ impl Records<'_, ActivitySeries> {
                 next.excluded.insert(key);
             }
             let until = next.materialized_until;
+            let before = next.clone();
             change(&mut next);
+            if next.excluded == before.excluded {
+                next.excluded = next.excluded_since(&before.schedule());
+            }
             // What only the engine writes, whatever the change did.
             next.materialized_until = until;
             let next = work.create(next).await?;
@@ -225,6 +232,14 @@ fn activity_of(row: &Row) -> Option<&Record<Activity>> {
     (&**row as &dyn Any).downcast_ref()
 }
 
+/// The day of an occurrence: one of a whole day has that of the calendar, wherever the series is.
+fn day_of_occurrence(schedule: &Schedule<'_>, row: &Row, key: DateTime<Utc>) -> NaiveDate {
+    if activity_of(row).is_some_and(|activity| activity.is_all_day) {
+        return key.date_naive();
+    }
+    day_of(schedule, key)
+}
+
 fn key_of(row: &Row) -> Option<DateTime<Utc>> {
     activity_of(row)?.occurrence.occurrence_at
 }
@@ -344,22 +359,28 @@ impl UnitOfWork {
     ) -> Result<()> {
         let schedule = series.schedule();
         let mut following: BTreeMap<DateTime<Utc>, Row> = BTreeMap::new();
-        let mut kept: BTreeSet<DateTime<Utc>> = BTreeSet::new();
+        let mut staying = Vec::new();
         for row in rows {
             let Some(key) = key_of(&row) else { continue };
             if key >= from && follows(&row) {
                 following.insert(key, row);
-                continue;
+            } else {
+                staying.push((key, row));
             }
-            kept.insert(key);
-            let moves = activity_of(&row)
-                .is_some_and(|activity| activity.occurrence.series_id != Some(series.id));
-            if moves && !row.is_deleted() {
-                let hand_over = |activity: &mut Activity| {
-                    activity.occurrence.series_id = Some(series.id);
-                };
-                self.update_by_series(Id::new(row.id()), &hand_over).await?;
-            }
+        }
+        let of_days = staying
+            .iter()
+            .filter(|(_, row)| !follows(row))
+            .map(|(key, row)| (*key, day_of_occurrence(&schedule, row, *key)))
+            .collect();
+        let others = staying.iter().filter(|(_, row)| follows(row));
+        let taken = others.map(|(key, _)| key).chain(following.keys());
+        let stand_ins = stand_ins(&schedule, &of_days, &taken.copied().collect());
+        let mut kept: BTreeSet<DateTime<Utc>> = BTreeSet::new();
+        for (key, row) in staying {
+            let at = stand_ins.get(&key).copied().unwrap_or(key);
+            kept.insert(at);
+            self.keep_occurrence(series.id, &row, key, at).await?;
         }
         let mut wanted: BTreeSet<DateTime<Utc>> = BTreeSet::new();
         if let Some(until) = series.materialized_until {
@@ -390,6 +411,36 @@ impl UnitOfWork {
         for at in free {
             self.create_occurrence(series, at).await?;
         }
+        Ok(())
+    }
+
+    /// Lets an occurrence that stays as it is belong to a series, as the one that this has `at`.
+    async fn keep_occurrence(
+        &mut self,
+        series: Id<ActivitySeries>,
+        row: &Row,
+        key: DateTime<Utc>,
+        at: DateTime<Utc>,
+    ) -> Result<()> {
+        let of_series = activity_of(row).and_then(|activity| activity.occurrence.series_id);
+        let is_own = of_series == Some(series);
+        if row.is_deleted() {
+            // One that was deleted stays with the series that it was deleted from.
+            let place = Activity::schema().field_index("occurrence_at");
+            if let Some(place) = place.filter(|_| is_own && at != key) {
+                let moved = vec![(place, Value::Timestamp(at))];
+                self.set_row_values(row, moved).await?;
+            }
+            return Ok(());
+        }
+        if is_own && at == key {
+            return Ok(());
+        }
+        let hand_over = |activity: &mut Activity| {
+            activity.occurrence.series_id = Some(series);
+            activity.occurrence.occurrence_at = Some(at);
+        };
+        self.update_by_series(Id::new(row.id()), &hand_over).await?;
         Ok(())
     }
 

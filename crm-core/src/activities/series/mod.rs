@@ -19,6 +19,7 @@
 mod edit;
 mod occurrences;
 mod rules;
+mod same_day;
 
 use chrono::{DateTime, TimeDelta, Utc};
 

@@ -2,11 +2,15 @@
 
 use async_trait::async_trait;
 
+use super::same_day::day_of;
 use super::{ActivityPattern, ActivitySeries, OccurrenceOf};
 use crate::activities::Activity;
+use crate::activities::days::start_of_day;
 use crate::engine::{UnitOfWork, Write, WriteRule};
 use crate::error::Result;
+use crate::merging::BY_MERGE;
 use crate::record::Record;
+use crate::value::TimeZone;
 
 /// What is said about a write of an activity that its series makes; see [`OccurrenceRules`].
 pub(super) const BY_SERIES: &str = "by series";
@@ -31,6 +35,13 @@ impl WriteRule for SeriesRules {
         let before = write.before::<ActivitySeries>();
         let same_schedule = before.is_some_and(|before| before.has_schedule_of(after));
         let same_pattern = before.is_none_or(|before| before.pattern == after.pattern);
+        let left_out = before.filter(|before| !same_schedule && before.excluded == after.excluded);
+        if let Some(excluded) = left_out.map(|before| after.excluded_since(&before.schedule())) {
+            write.edit::<ActivitySeries>(|series| series.excluded = excluded);
+        }
+        let Some(after) = write.after::<ActivitySeries>() else {
+            return Ok(());
+        };
         if !same_schedule {
             // A start that is no time is told by the series' own check, as is a faulty rule.
             let readable = after.recurrence.parts().is_ok() && after.starts_at.naive().is_some();
@@ -61,7 +72,15 @@ impl WriteRule for SeriesRules {
 
 async fn follow(work: &mut UnitOfWork, series: &Record<ActivitySeries>) -> Result<()> {
     let now = work.now();
-    let rows = work.occurrence_rows(series.id, now).await?;
+    // Those of today that are past too: the day may not get another.
+    let today = day_of(&series.schedule(), now);
+    let zone = if series.pattern.is_all_day {
+        TimeZone::UTC
+    } else {
+        series.time_zone
+    };
+    let from = start_of_day(today, zone).min(now);
+    let rows = work.occurrence_rows(series.id, from).await?;
     work.follow_series(series, rows, now).await
 }
 
@@ -69,7 +88,8 @@ async fn follow(work: &mut UnitOfWork, series: &Record<ActivitySeries>) -> Resul
 /// so by a note.
 ///
 /// What is done with an occurrence, such as completing it, is no change of it. Nor is the loss of a
-/// link or of the assignee: that is what the deletion of such a record does to every occurrence.
+/// link or of the assignee: that is what the deletion of such a record does to every occurrence; nor
+/// that a linked record became part of another, which a merge does to the series too.
 #[derive(Debug)]
 pub(crate) struct OccurrenceRules;
 
@@ -87,7 +107,8 @@ impl WriteRule for OccurrenceRules {
         if after.occurrence.series_id.is_none() {
             return Ok(());
         }
-        let by_series = work.take_note(after.id.uuid()).as_deref() == Some(BY_SERIES);
+        let note = work.take_note(after.id.uuid());
+        let by_series = matches!(note.as_deref(), Some(BY_SERIES | BY_MERGE));
         if !by_series
             && !write.deletes()
             && !after.occurrence.is_individual
