@@ -524,7 +524,14 @@ impl World {
         let mut who = Vec::new();
         for one in all.unwrap() {
             let email = match (one.user_id, one.contact_id) {
-                (Some(id), _) => self.session.users().get(id).await.unwrap().email.to_string(),
+                (Some(id), _) => self
+                    .session
+                    .users()
+                    .get(id)
+                    .await
+                    .unwrap()
+                    .email
+                    .to_string(),
                 (_, Some(id)) => {
                     let contact = self.session.contacts().get(id).await.unwrap();
                     contact.email.as_ref().unwrap().to_string()
@@ -551,7 +558,7 @@ impl World {
         let mut all = Vec::new();
         for object in ["activity", "activity_participant", "activity_series"] {
             let rows = self.session.object(object).unwrap();
-            let rows = rows.find(Find::new()).await.unwrap();
+            let rows = rows.find(&Find::new()).await.unwrap();
             let versions = rows.items.iter();
             all.extend(versions.map(|row| (row.id().to_string(), row.version())));
         }
@@ -613,16 +620,28 @@ async fn attendees_become_participants() {
 async fn a_calendar_of_everything_comes_back() {
     let w = world().await;
     let hank = w.hank().await;
-    let guest = "ATTENDEE;CN=Grace;ROLE=OPT-PARTICIPANT;PARTSTAT=TENTATIVE:mailto:grace@x.example\n";
+    let guest =
+        "ATTENDEE;CN=Grace;ROLE=OPT-PARTICIPANT;PARTSTAT=TENTATIVE:mailto:grace@x.example\n";
     let text = invitation("REQUEST", "ACCEPTED", guest);
     import(&w.session, &text, &w.options()).await.unwrap();
-    let series = w.session.activity_series().create(w.weekly()).await.unwrap();
-    let mut all = w.session.activity_series();
-    let one = all
-        .edit_one(series.id, at("2027-02-08T08:00:00Z"), |one| one.location = Some("Room 1".into()))
+    let series = w
+        .session
+        .activity_series()
+        .create(w.weekly())
         .await
         .unwrap();
-    w.session.activities().invite(one.id, hank, None).await.unwrap();
+    let mut all = w.session.activity_series();
+    let one = all
+        .edit_one(series.id, at("2027-02-08T08:00:00Z"), |one| {
+            one.location = Some("Room 1".into())
+        })
+        .await
+        .unwrap();
+    w.session
+        .activities()
+        .invite(one.id, hank, None)
+        .await
+        .unwrap();
     w.session
         .activities()
         .create(w.activity(ActivityType::Note))
@@ -638,14 +657,23 @@ async fn a_calendar_of_everything_comes_back() {
     let (count, of_deal) = gather(&w, w.deal.into()).await;
     assert_eq!(count, 2, "the note has no time");
     assert_eq!(gather(&w, w.admin.into()).await, (2, of_deal.clone()));
-    assert_eq!(gather(&w, hank.into()).await, (2, of_deal.clone()), "by taking part");
+    assert_eq!(
+        gather(&w, hank.into()).await,
+        (2, of_deal.clone()),
+        "by taking part"
+    );
     let occurrence = of_deal.split("RECURRENCE-ID").nth(1).unwrap();
     let occurrence = occurrence.split("END:VEVENT").next().unwrap();
-    assert!(occurrence.contains("mailto:hank@globex.example"), "{of_deal}");
+    assert!(
+        occurrence.contains("mailto:hank@globex.example"),
+        "{of_deal}"
+    );
     assert!(of_deal.contains("ORGANIZER") && of_deal.contains("PARTSTAT=TENTATIVE"));
 
     let other = other_tenant(w.crm.clone(), "globex").await;
-    let report = import(&other.session, &of_deal, &other.options()).await.unwrap();
+    let report = import(&other.session, &of_deal, &other.options())
+        .await
+        .unwrap();
     assert_eq!((report.created, report.not_taken), (2, vec![]));
     let (_, copied) = gather(&other, other.deal.into()).await;
     let essential = |text: &str| {
@@ -657,9 +685,16 @@ async fn a_calendar_of_everything_comes_back() {
     // Names of users and contacts are those of the other tenant's records, or what the text said.
     assert_eq!(essential(&copied), essential(&of_deal));
     let before = other.versions().await;
-    let again = import(&other.session, &of_deal, &other.options()).await.unwrap();
+    let again = import(&other.session, &of_deal, &other.options())
+        .await
+        .unwrap();
     assert_eq!((again.created, again.updated), (0, 0));
     assert_eq!(other.versions().await, before);
     let unknown = EntityRef::new("unheard_of", uuid::Uuid::nil());
-    assert!(Calendar::new(now).add_all_of(&w.session, unknown).await.is_err());
+    assert!(
+        Calendar::new(now)
+            .add_all_of(&w.session, unknown)
+            .await
+            .is_err()
+    );
 }

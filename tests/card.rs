@@ -58,7 +58,10 @@ async fn cards_land_once() {
     assert_eq!(figures(&report), [2, 0, 1, 0, 1]);
     assert_eq!(report.refused[0].place, 2);
     assert!(matches!(report.refused[0].reason, Refusal::Unreadable(_)));
-    assert_eq!((report.not_taken[0].0, report.not_taken[0].1.code), (1, "no_place"));
+    assert_eq!(
+        (report.not_taken[0].0, report.not_taken[0].1.code),
+        (1, "no_place")
+    );
     let ada = by_email(&session, "ada@x.example").await;
     assert_eq!(ada.name, PersonName::new("Ada", "Lovelace"));
     assert_eq!(ada.owner_id, Some(acme.admin));
@@ -86,7 +89,9 @@ async fn cards_land_once() {
 async fn a_card_of_a_contact_is_that_contact() {
     let crm = crm();
     let (_, session) = tenant(&crm, "acme").await;
-    import(&session, CARDS, &CardImport::default()).await.unwrap();
+    import(&session, CARDS, &CardImport::default())
+        .await
+        .unwrap();
     for version in [CardVersion::V3, CardVersion::V4] {
         let ada = by_email(&session, "ada@x.example").await;
         let options = CardOptions {
@@ -94,13 +99,19 @@ async fn a_card_of_a_contact_is_that_contact() {
             ..CardOptions::default()
         };
         let text = to_vcard(&ada, &options);
-        let report = import(&session, &text, &CardImport::default()).await.unwrap();
+        let report = import(&session, &text, &CardImport::default())
+            .await
+            .unwrap();
         assert_eq!(figures(&report), [0, 0, 1, 0, 0], "{text}");
         let moved = text.replace("ada@x.example", "countess@x.example");
-        let report = import(&session, &moved, &CardImport::default()).await.unwrap();
+        let report = import(&session, &moved, &CardImport::default())
+            .await
+            .unwrap();
         assert_eq!(figures(&report), [0, 1, 0, 0, 0]);
         assert_eq!(by_email(&session, "countess@x.example").await.id, ada.id);
-        import(&session, &text, &CardImport::default()).await.unwrap();
+        import(&session, &text, &CardImport::default())
+            .await
+            .unwrap();
     }
     // The id of another tenant's contact is nobody's here.
     let (_, other) = tenant(&crm, "other").await;
@@ -110,7 +121,12 @@ async fn a_card_of_a_contact_is_that_contact() {
     assert_eq!(figures(&report), [1, 0, 0, 0, 0]);
     let copy = by_email(&other, "ada@x.example").await;
     assert_ne!(copy.id, ada.id);
-    assert!(copy.data == Contact { ..ada.data.clone() }, "{:?} {:?}", copy.data, ada.data);
+    assert!(
+        copy.data == Contact { ..ada.data.clone() },
+        "{:?} {:?}",
+        copy.data,
+        ada.data
+    );
 }
 
 /// The tenant's duplicate rules are asked before a contact is created; one card that is refused does
@@ -122,7 +138,11 @@ async fn cards_like_known_contacts_are_left_out_or_refused() {
     let rules = session.duplicate_rules();
     let mut rules = rules;
     let rule = rules.create(DuplicateRule::contacts()).await.unwrap();
-    session.duplicates().rebuild_keys(rule.id, None, &()).await.unwrap();
+    session
+        .duplicates()
+        .rebuild_keys(rule.id, None, &())
+        .await
+        .unwrap();
     let known = Contact {
         phone: Some("+49 30 901820".parse().unwrap()),
         mailing_address: Some(Address {
@@ -143,7 +163,9 @@ async fn cards_like_known_contacts_are_left_out_or_refused() {
     let text = format!(
         "{double}BEGIN:VCARD\r\nFN:Grace Hopper\r\nEMAIL:grace@x.example\r\nNOTE:{too_long}\r\nEND:VCARD\r\n"
     );
-    let report = import(&session, &text, &CardImport::default()).await.unwrap();
+    let report = import(&session, &text, &CardImport::default())
+        .await
+        .unwrap();
     assert_eq!(figures(&report), [1, 0, 0, 1, 0]);
     let with = |duplicates| CardImport {
         duplicates,
@@ -166,8 +188,12 @@ async fn hundreds_of_cards_land() {
     let text: String = (0..450)
         .map(|n| format!("BEGIN:VCARD\nFN:Person {n}\nEMAIL:p{n}@x.example\nEND:VCARD\n"))
         .collect();
-    let report = import(&session, &text, &CardImport::default()).await.unwrap();
+    let report = import(&session, &text, &CardImport::default())
+        .await
+        .unwrap();
     assert_eq!(figures(&report), [450, 0, 0, 0, 0]);
-    let report = import(&session, &text, &CardImport::default()).await.unwrap();
+    let report = import(&session, &text, &CardImport::default())
+        .await
+        .unwrap();
     assert_eq!(figures(&report), [0, 0, 450, 0, 0]);
 }

@@ -14,6 +14,7 @@ mod arguments;
 
 use std::fs::File;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::process::ExitCode;
 
 use crm_engine::engine::Progress;
@@ -31,6 +32,10 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    if std::env::args().any(|argument| argument == "--help") {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
     let Some(arguments) = Arguments::parse(std::env::args().skip(1)) else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
@@ -47,6 +52,13 @@ async fn main() -> ExitCode {
 
 /// Imports, and gives the number of rows that were refused.
 async fn run(arguments: &Arguments) -> Result<i64, Failure> {
+    let path = arguments.file.display();
+    let file =
+        std::fs::canonicalize(&arguments.file).map_err(|error| format!("{path}: {error}"))?;
+    let errors = arguments.errors.as_ref();
+    if errors.and_then(|path| std::fs::canonicalize(path).ok()) == Some(file) {
+        return Err("the errors would be written over the file; name another one".into());
+    }
     let session = open(arguments).await?;
     let source = Source::file(&arguments.file);
     let importer = session.import();
@@ -61,18 +73,20 @@ async fn run(arguments: &Arguments) -> Result<i64, Failure> {
         dry_run(arguments, &session, &source, &import, &bar).await?
     } else {
         let job = match &arguments.resume {
-            Some(job) => job.parse()?,
+            Some(job) => job
+                .parse()
+                .map_err(|_| format!("{job} is no id of a job; an import prints it first"))?,
             None => importer.start(&source, &import).await?.id,
         };
         println!("job {job}");
+        // Made before the first row lands, so that a place where no file can be is told in time.
+        let errors = arguments.errors.as_deref().map(create).transpose()?;
         let done = importer
             .resume(job, &source, true, &bar, &mut |_, _| {})
             .await;
         bar.0.finish_and_clear();
-        if let Some(path) = &arguments.errors {
-            let count = importer
-                .write_errors(job, &source, File::create(path)?)
-                .await?;
+        if let (Some(path), Some(errors)) = (&arguments.errors, errors) {
+            let count = importer.write_errors(job, &source, errors).await?;
             println!("{count} rows in {}", path.display());
         }
         print_map(&session, job).await?;
@@ -106,13 +120,20 @@ async fn open(arguments: &Arguments) -> Result<Session, Failure> {
     Ok(crm.session(tenant, Actor::System))
 }
 
+fn create(path: &Path) -> Result<File, Failure> {
+    Ok(File::create(path).map_err(|error| format!("{}: {error}", path.display()))?)
+}
+
 async fn mapping(
     arguments: &Arguments,
     session: &Session,
     source: &Source,
 ) -> Result<Mapping, Failure> {
     if let Some(path) = &arguments.map {
-        return Ok(serde_json::from_reader(File::open(path)?)?);
+        let place = path.display();
+        let text = std::fs::read_to_string(path).map_err(|error| format!("{place}: {error}"))?;
+        let mapping = serde_json::from_str(&text).map_err(|error| format!("{place}: {error}"))?;
+        return Ok(mapping);
     }
     let preview = session
         .import()
@@ -131,7 +152,7 @@ async fn dry_run(
     let mut errors = match &arguments.errors {
         Some(path) => {
             let table = Table::open(source, &import.read)?;
-            Some(ErrorsFile::new(File::create(path)?, table.headers())?)
+            Some(ErrorsFile::new(create(path)?, table.headers())?)
         }
         None => None,
     };

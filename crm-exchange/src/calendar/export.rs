@@ -266,7 +266,11 @@ impl Calendar {
         let (single, occurrences): (Vec<_>, Vec<_>) = activities
             .into_iter()
             .partition(|activity| activity.occurrence.series_id.is_none());
-        series.extend(occurrences.iter().filter_map(|one| one.occurrence.series_id));
+        series.extend(
+            occurrences
+                .iter()
+                .filter_map(|one| one.occurrence.series_id),
+        );
         let ids: Vec<Id<Activity>> = single.iter().map(|one| one.id).collect();
         let who = Participants::of(session, &ids).await?;
         let (nobody, mut count) = (Participants::default(), 0);

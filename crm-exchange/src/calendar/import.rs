@@ -6,8 +6,8 @@ use crm_core::error::{Error, Result};
 use crm_core::{Id, Record, Session};
 use uuid::Uuid;
 
-use super::read::{CalendarEntry, EntryContent, NotTaken, ReadOptions, Reason, TooLarge, read};
 use super::people::People;
+use super::read::{CalendarEntry, EntryContent, NotTaken, ReadOptions, Reason, TooLarge, read};
 use super::{Participants, status_name};
 
 /// What an import did.

@@ -9,7 +9,7 @@ use crm_core::activities::{
 use crm_core::contacts::Contact;
 use crm_core::error::{Error, Result};
 use crm_core::identity::User;
-use crm_core::query::{Find, MAX_LIMIT, WhereExt as _, fold_case};
+use crm_core::query::{Find, MAX_LIMIT, fold_case};
 use crm_core::schema::{Entity as _, FieldType};
 use crm_core::value::EmailAddress;
 use crm_core::{Id, Record, Session};
@@ -329,6 +329,8 @@ impl Participants {
                 _ => (one.email.clone(), one.name.clone()),
             };
             let Some(email) = email else { continue };
+            // Whose name nobody knew is called by the address.
+            let name = name.filter(|name| name != email.as_ref());
             let participant = Participant {
                 email,
                 name,
