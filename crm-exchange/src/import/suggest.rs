@@ -288,11 +288,11 @@ const ALIASES: [(&str, &[&str]); 34] = [
         &["labels", "keywords", "categories", "schlagwörter"],
     ),
     (
-        "mailing_street",
+        "street",
         &[
-            "street",
             "address",
             "address 1",
+            "address line 1",
             "street address",
             "straße",
             "strasse",
@@ -301,11 +301,13 @@ const ALIASES: [(&str, &[&str]); 34] = [
         ],
     ),
     (
-        "mailing_city",
-        &["city", "town", "ort", "stadt", "ville", "ciudad"],
+        "city",
+        &[
+            "town", "suburb", "locality", "ort", "stadt", "ville", "ciudad",
+        ],
     ),
     (
-        "mailing_postal_code",
+        "postal_code",
         &[
             "zip",
             "zip code",
@@ -316,14 +318,21 @@ const ALIASES: [(&str, &[&str]); 34] = [
         ],
     ),
     (
-        "mailing_state",
-        &["state", "region", "province", "bundesland"],
+        "region",
+        &[
+            "state",
+            "province",
+            "state province",
+            "county",
+            "bundesland",
+            "provincia",
+        ],
     ),
-    (
-        "mailing_country",
-        &["country", "land", "pays", "país", "country code"],
-    ),
+    ("country", &["land", "pays", "país", "country code"]),
 ];
+
+/// How the parts of the address begin that is meant where a file speaks of an address.
+const USUAL_ADDRESSES: [&str; 3] = ["mailing_", "billing_", "address_"];
 
 /// Suggests where the columns of a file go; columns that fit no field well are left out. `sample` are
 /// some rows of the file.
@@ -421,7 +430,13 @@ fn score(object: &ObjectRef, name: &str, label: &str, header: &str) -> f64 {
     if bare == name_of_field || bare == plain(label) {
         return 0.97;
     }
-    let aliases = ALIASES.iter().find(|(field, _)| *field == name);
+    // Of several addresses, a file that does not say which means the usual one.
+    let part = USUAL_ADDRESSES.iter().find_map(|of| name.strip_prefix(of));
+    if part.is_some_and(|part| header == plain(part)) {
+        return 0.96;
+    }
+    let field = part.unwrap_or(name);
+    let aliases = ALIASES.iter().find(|(known, _)| *known == field);
     let aliases = aliases.map_or(&[] as &[&str], |(_, aliases)| aliases);
     // Earlier aliases are the more usual ones, so that of two fields one is the better.
     if let Some(place) = aliases.iter().position(|alias| *alias == header) {
@@ -512,6 +527,57 @@ mod tests {
         let mapping = suggest(object, &headers, &sample);
         let pair = |column: ColumnMapping| (column.column, column.field);
         mapping.columns.into_iter().map(pair).collect()
+    }
+
+    /// Every alias is one of a field that some object has.
+    #[test]
+    fn aliases_are_those_of_fields() {
+        let objects = crm_core::objects();
+        for (name, _) in ALIASES.iter().filter(|(name, _)| *name != FULL_NAME) {
+            let names = |field: &FieldSchema| {
+                let part = |of: &&str| field.name.strip_prefix(**of) == Some(name);
+                field.name == *name || USUAL_ADDRESSES.iter().any(|of| part(&of))
+            };
+            let known = objects
+                .iter()
+                .any(|object| object.own_fields().iter().any(names));
+            assert!(known, "{name} is no field");
+        }
+    }
+
+    /// Addresses of a directory, as the files of national registers have them.
+    #[test]
+    fn parts_of_addresses_find_their_fields() {
+        let headers = [
+            "given_name",
+            "surname",
+            "Address 1",
+            "suburb",
+            "postcode",
+            "state",
+        ];
+        let row = ["ada", "lovelace", "3 main street", "perth", "6000", "wa"];
+        let found = fields(Contact::schema(), &headers, &row);
+        let expected = [
+            ("given_name", "first_name"),
+            ("surname", "last_name"),
+            ("Address 1", "mailing_street"),
+            ("suburb", "mailing_city"),
+            ("postcode", "mailing_postal_code"),
+            ("state", "mailing_region"),
+        ];
+        assert_eq!(found, pairs(&expected));
+        let found = fields(
+            Account::schema(),
+            &["Name", "City", "Country"],
+            &["A", "B", "DE"],
+        );
+        let expected = [
+            ("Name", "name"),
+            ("City", "billing_city"),
+            ("Country", "billing_country"),
+        ];
+        assert_eq!(found, pairs(&expected));
     }
 
     fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
