@@ -281,6 +281,7 @@ const ALIASES: [(&str, &[&str]); 34] = [
             "remarks",
             "notizen",
             "bemerkung",
+            "beschreibung",
         ],
     ),
     (
@@ -429,6 +430,10 @@ fn score(object: &ObjectRef, name: &str, label: &str, header: &str) -> f64 {
         .trim_start();
     if bare == name_of_field || bare == plain(label) {
         return 0.97;
+    }
+    // A column "Deal" in a file of deals holds what they are called.
+    if (name == "name" || name == FULL_NAME) && header == plain(object.name()) {
+        return 0.95;
     }
     // Of several addresses, a file that does not say which means the usual one.
     let part = USUAL_ADDRESSES.iter().find_map(|of| name.strip_prefix(of));
