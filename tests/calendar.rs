@@ -513,3 +513,188 @@ fn a_text_that_is_too_long_is_refused() {
     );
     assert!(read(&"x".repeat(9 * 1024 * 1024), &options).is_err());
 }
+
+impl World {
+    /// Who takes part in the only activity of this subject: type, role, answer and address.
+    async fn who(&self, subject: &str) -> Vec<(String, Option<String>, String, String)> {
+        let find = Find::from(Activity::SUBJECT.eq(subject));
+        let activity = self.session.activities().find_one(find).await.unwrap();
+        let activity = activity.unwrap();
+        let all = self.session.activities().participants(activity.id).await;
+        let mut who = Vec::new();
+        for one in all.unwrap() {
+            let email = match (one.user_id, one.contact_id) {
+                (Some(id), _) => self
+                    .session
+                    .users()
+                    .get(id)
+                    .await
+                    .unwrap()
+                    .email
+                    .to_string(),
+                (_, Some(id)) => {
+                    let contact = self.session.contacts().get(id).await.unwrap();
+                    contact.email.as_ref().unwrap().to_string()
+                }
+                _ => one.email.as_ref().unwrap().to_string(),
+            };
+            let kind = format!("{:?}", one.participant_type);
+            let answer = format!("{:?}", one.response_status);
+            who.push((kind, one.role.clone(), answer, email));
+        }
+        who.sort();
+        who
+    }
+
+    async fn hank(&self) -> Id<Contact> {
+        let hank = Contact {
+            email: Some("hank@globex.example".parse().unwrap()),
+            ..Contact::named("Hank", "Scorpio")
+        };
+        self.session.contacts().create(hank).await.unwrap().id
+    }
+
+    async fn versions(&self) -> Vec<(String, i64)> {
+        let mut all = Vec::new();
+        for object in ["activity", "activity_participant", "activity_series"] {
+            let rows = self.session.object(object).unwrap();
+            let rows = rows.find(&Find::new()).await.unwrap();
+            let versions = rows.items.iter();
+            all.extend(versions.map(|row| (row.id().to_string(), row.version())));
+        }
+        all.sort();
+        all
+    }
+}
+
+fn invitation(method: &str, hank: &str, more: &str) -> String {
+    event(&format!(
+        "METHOD:{method}\nBEGIN:VEVENT\nUID:kick-off\nSEQUENCE:1\nSUMMARY:Kick-off\n\
+        DTSTART:20270301T090000Z\nDTEND:20270301T100000Z\nORGANIZER;CN=Ada:mailto:ADA@acme.example\n\
+        ATTENDEE;PARTSTAT={hank};ROLE=CHAIR:mailto:Hank@globex.example\n{more}END:VEVENT"
+    ))
+}
+
+/// C-016: attendees become participants: users and contacts by their address, others external; their
+/// answers are taken over, and nothing is doubled or lost when the text comes again.
+#[tokio::test]
+async fn attendees_become_participants() {
+    let w = world().await;
+    w.hank().await;
+    let guest = "ATTENDEE;CN=Grace;ROLE=OPT-PARTICIPANT;PARTSTAT=TENTATIVE:mailto:grace@x.example\n\
+        ATTENDEE:mailto:GRACE@x.example\n";
+    let text = invitation("REQUEST", "NEEDS-ACTION", guest);
+    let report = import(&w.session, &text, &w.options()).await.unwrap();
+    assert_eq!((report.created, report.not_taken.len()), (1, 0));
+    let row = |kind: &str, role: Option<&str>, answer: &str, email: &str| {
+        let role = role.map(ToOwned::to_owned);
+        (kind.to_owned(), role, answer.to_owned(), email.to_owned())
+    };
+    let grace = row("External", Some("optional"), "Tentative", "grace@x.example");
+    let ada = row("User", Some("organizer"), "Pending", "ada@acme.example");
+    let hank = |answer| row("Contact", Some("chair"), answer, "hank@globex.example");
+    let expected = [hank("Pending"), grace.clone(), ada.clone()];
+    assert_eq!(w.who("Kick-off").await, expected);
+    let before = w.versions().await;
+    let again = import(&w.session, &text, &w.options()).await.unwrap();
+    assert_eq!((again.updated, again.unchanged), (0, 1));
+    assert_eq!(w.versions().await, before);
+
+    // An answer changes the answer only, and what is known stays where the text knows nothing.
+    let reply = invitation("REPLY", "ACCEPTED", "").replace("Kick-off", "Re: Kick-off");
+    let report = import(&w.session, &reply, &w.options()).await.unwrap();
+    assert_eq!((report.created, report.updated), (0, 1));
+    let expected = [hank("Accepted"), grace, ada];
+    assert_eq!(w.who("Kick-off").await, expected);
+    let report = import(&w.session, &text, &w.options()).await.unwrap();
+    assert_eq!((report.updated, report.unchanged), (0, 1));
+    assert_eq!(w.who("Kick-off").await, expected);
+    let unknown = reply.replace("UID:kick-off", "UID:unheard-of");
+    let report = import(&w.session, &unknown, &w.options()).await.unwrap();
+    assert_eq!((report.created, report.unchanged), (0, 1));
+}
+
+/// All activities of a user or a record are one calendar, with participants, series and their changed
+/// occurrences; taken in elsewhere, it gives the same calendar again.
+#[tokio::test]
+async fn a_calendar_of_everything_comes_back() {
+    let w = world().await;
+    let hank = w.hank().await;
+    let guest =
+        "ATTENDEE;CN=Grace;ROLE=OPT-PARTICIPANT;PARTSTAT=TENTATIVE:mailto:grace@x.example\n";
+    let text = invitation("REQUEST", "ACCEPTED", guest);
+    import(&w.session, &text, &w.options()).await.unwrap();
+    let series = w
+        .session
+        .activity_series()
+        .create(w.weekly())
+        .await
+        .unwrap();
+    let mut all = w.session.activity_series();
+    let one = all
+        .edit_one(series.id, at("2027-02-08T08:00:00Z"), |one| {
+            one.location = Some("Room 1".into())
+        })
+        .await
+        .unwrap();
+    w.session
+        .activities()
+        .invite(one.id, hank, None)
+        .await
+        .unwrap();
+    w.session
+        .activities()
+        .create(w.activity(ActivityType::Note))
+        .await
+        .unwrap();
+
+    let now = at("2027-01-01T12:00:00Z");
+    let gather = async |w: &World, record: EntityRef| {
+        let mut calendar = Calendar::new(now);
+        let count = calendar.add_all_of(&w.session, record).await.unwrap();
+        (count, unfolded(&calendar.into_text()))
+    };
+    let (count, of_deal) = gather(&w, w.deal.into()).await;
+    assert_eq!(count, 2, "the note has no time");
+    assert_eq!(gather(&w, w.admin.into()).await, (2, of_deal.clone()));
+    assert_eq!(
+        gather(&w, hank.into()).await,
+        (2, of_deal.clone()),
+        "by taking part"
+    );
+    let occurrence = of_deal.split("RECURRENCE-ID").nth(1).unwrap();
+    let occurrence = occurrence.split("END:VEVENT").next().unwrap();
+    assert!(
+        occurrence.contains("mailto:hank@globex.example"),
+        "{of_deal}"
+    );
+    assert!(of_deal.contains("ORGANIZER") && of_deal.contains("PARTSTAT=TENTATIVE"));
+
+    let other = other_tenant(w.crm.clone(), "globex").await;
+    let report = import(&other.session, &of_deal, &other.options())
+        .await
+        .unwrap();
+    assert_eq!((report.created, report.not_taken), (2, vec![]));
+    let (_, copied) = gather(&other, other.deal.into()).await;
+    let essential = |text: &str| {
+        let lines = text.lines().filter(|line| !line.starts_with("SEQUENCE"));
+        let mut lines: Vec<String> = lines.map(ToOwned::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    // Names of users and contacts are those of the other tenant's records, or what the text said.
+    assert_eq!(essential(&copied), essential(&of_deal));
+    let before = other.versions().await;
+    let again = import(&other.session, &of_deal, &other.options())
+        .await
+        .unwrap();
+    assert_eq!((again.created, again.updated), (0, 0));
+    assert_eq!(other.versions().await, before);
+    let unknown = EntityRef::new("unheard_of", uuid::Uuid::nil());
+    assert!(
+        Calendar::new(now)
+            .add_all_of(&w.session, unknown)
+            .await
+            .is_err()
+    );
+}

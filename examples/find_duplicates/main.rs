@@ -36,48 +36,57 @@ const USAGE: &str = "usage: find_duplicates FILE.csv [SECOND.csv] --rules RULES.
 #[derive(Default)]
 struct Options {
     files: Vec<PathBuf>,
-    rules: Option<PathBuf>,
+    rules: PathBuf,
     truth: Option<PathBuf>,
     id: Option<String>,
     summary: bool,
 }
 
 impl Options {
-    fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, Failure> {
+    /// Reads the command line; `None` where it is not understood.
+    fn parse(mut arguments: impl Iterator<Item = String>) -> Option<Self> {
         let mut options = Self::default();
         while let Some(argument) = arguments.next() {
-            let mut value = || arguments.next().ok_or(USAGE);
+            let mut value = || arguments.next();
             match argument.as_str() {
-                "--rules" => options.rules = Some(value()?.into()),
+                "--rules" => options.rules = value()?.into(),
                 "--truth" => options.truth = Some(value()?.into()),
                 "--id" => options.id = Some(value()?),
                 "--summary" => options.summary = true,
-                unknown if unknown.starts_with("--") => return Err(USAGE.into()),
+                unknown if unknown.starts_with("--") => return None,
                 file => options.files.push(file.into()),
             }
         }
-        if options.files.is_empty() || options.files.len() > 2 {
-            return Err(USAGE.into());
-        }
-        Ok(options)
+        let complete =
+            (1..=2).contains(&options.files.len()) && !options.rules.as_os_str().is_empty();
+        complete.then_some(options)
     }
 }
 
 fn main() -> ExitCode {
-    match run() {
+    if std::env::args().any(|argument| argument == "--help") {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
+    let Some(options) = Options::parse(std::env::args().skip(1)) else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("find_duplicates: {error}");
-            ExitCode::FAILURE
+            ExitCode::from(2)
         }
     }
 }
 
-fn run() -> Result<(), Failure> {
-    let options = Options::parse(std::env::args().skip(1))?;
+fn run(options: &Options) -> Result<(), Failure> {
     let table = Table::read(&options.files, options.id.as_deref())?;
-    let rules = options.rules.as_ref().ok_or(USAGE)?;
-    let rules = read_rules(&std::fs::read_to_string(rules)?)?;
+    let path = options.rules.display();
+    let rules =
+        std::fs::read_to_string(&options.rules).map_err(|error| format!("{path}: {error}"))?;
+    let rules = read_rules(&rules).map_err(|error| format!("{path}: {error}"))?;
     let mut compiled = Vec::with_capacity(rules.len());
     for (place, rule) in rules.iter().enumerate() {
         let id = Uuid::from_u128(place as u128 + 1);

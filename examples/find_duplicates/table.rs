@@ -49,9 +49,15 @@ impl Table {
                 Some(id) => names.iter().position(|name| name == id),
                 None => Some(0),
             };
-            let place = place.ok_or("there is no such id column")?;
+            let place = place.ok_or_else(|| {
+                let columns = names.join(", ");
+                format!(
+                    "{}: there is no such id column; there are {columns}",
+                    path.display()
+                )
+            })?;
             for record in reader.records() {
-                let record = record?;
+                let record = record.map_err(|error| format!("{}: {error}", path.display()))?;
                 table.ids.push(record.get(place).unwrap_or("").to_owned());
                 let value = |place| match record.get(place) {
                     None | Some("") => Value::Null,

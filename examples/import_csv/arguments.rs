@@ -12,7 +12,7 @@ pub(crate) const USAGE: &str = "usage: import_csv --object NAME --file FILE
     [--key FIELD]...                 by what rows find their records
     [--duplicates skip|refuse|keep]
     [--delimiter C] [--encoding NAME] [--sheet NAME] [--date-format DD.MM.YYYY]
-    [--create-missing]               creates records that rows name and that are not there
+    [--create-missing]               creates accounts that rows name and that are not there
     [--dry-run]                      says what an import would do
     [--errors FILE]                  writes the bad rows with the reasons
     [--postgres URL] [--tenant SUBDOMAIN] [--resume JOB]";

@@ -12,18 +12,21 @@
 
 mod arguments;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::process::ExitCode;
 
 use crm_engine::engine::Progress;
 use crm_engine::exchange::import::{
-    ErrorsFile, Import, ImportExt, Mapping, Outcome, Source, Table,
+    Cell, ErrorsFile, Import, ImportExt, Mapping, Outcome, Source, Table,
 };
 use crm_engine::imports::{ImportJob, RowOutcome, RowResult};
 use crm_engine::postgres::Migrations;
 use crm_engine::prelude::*;
 use indicatif::{ProgressBar, ProgressStyle};
+use sqlx::Connection as _;
 
 use arguments::{Arguments, USAGE};
 
@@ -31,6 +34,10 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    if std::env::args().any(|argument| argument == "--help") {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
     let Some(arguments) = Arguments::parse(std::env::args().skip(1)) else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
@@ -47,6 +54,13 @@ async fn main() -> ExitCode {
 
 /// Imports, and gives the number of rows that were refused.
 async fn run(arguments: &Arguments) -> Result<i64, Failure> {
+    let path = arguments.file.display();
+    let file =
+        std::fs::canonicalize(&arguments.file).map_err(|error| format!("{path}: {error}"))?;
+    let errors = arguments.errors.as_ref();
+    if errors.and_then(|path| std::fs::canonicalize(path).ok()) == Some(file) {
+        return Err("the errors would be written over the file; name another one".into());
+    }
     let session = open(arguments).await?;
     let source = Source::file(&arguments.file);
     let importer = session.import();
@@ -57,27 +71,32 @@ async fn run(arguments: &Arguments) -> Result<i64, Failure> {
     }
     let import = arguments.import(mapping);
     let bar = Bar::new();
+    // Made before the first row lands, so that a place where no file can be is told in time.
+    let errors = arguments.errors.as_deref().map(create).transpose()?;
+    let mut reasons = Reasons::default();
     let outcome = if arguments.dry_run {
-        dry_run(arguments, &session, &source, &import, &bar).await?
+        print_map(&import.mapping);
+        dry_run(&session, &source, &import, (&bar, errors, &mut reasons)).await?
     } else {
         let job = match &arguments.resume {
-            Some(job) => job.parse()?,
+            Some(job) => job
+                .parse()
+                .map_err(|_| format!("{job} is no id of a job; an import prints it first"))?,
             None => importer.start(&source, &import).await?.id,
         };
         println!("job {job}");
-        let done = importer
-            .resume(job, &source, true, &bar, &mut |_, _| {})
-            .await;
+        let mut report = |_: &[Cell], row: &RowResult| reasons.add(row);
+        let done = importer.resume(job, &source, true, &bar, &mut report).await;
         bar.0.finish_and_clear();
-        if let Some(path) = &arguments.errors {
-            let count = importer
-                .write_errors(job, &source, File::create(path)?)
-                .await?;
+        if let (Some(path), Some(errors)) = (&arguments.errors, errors) {
+            let count = importer.write_errors(job, &source, errors).await?;
             println!("{count} rows in {}", path.display());
         }
-        print_map(&session, job).await?;
+        let job = session.records::<ImportJob>().get(job).await?;
+        print_map(&serde_json::from_value(job.mapping.clone())?);
         done?
     };
+    reasons.print();
     print(arguments.dry_run, &outcome);
     Ok(outcome.counts.failed_rows)
 }
@@ -86,6 +105,8 @@ async fn run(arguments: &Arguments) -> Result<i64, Failure> {
 async fn open(arguments: &Arguments) -> Result<Session, Failure> {
     let crm = match &arguments.postgres {
         Some(url) => {
+            // One connection by itself tells at once what is wrong; a pool tries again for a while.
+            sqlx::PgConnection::connect(url).await?.close().await?;
             let pool = sqlx::PgPool::connect(url).await?;
             Migrations::new().run(&pool).await?;
             Crm::postgres(pool)
@@ -106,13 +127,20 @@ async fn open(arguments: &Arguments) -> Result<Session, Failure> {
     Ok(crm.session(tenant, Actor::System))
 }
 
+fn create(path: &Path) -> Result<File, Failure> {
+    Ok(File::create(path).map_err(|error| format!("{}: {error}", path.display()))?)
+}
+
 async fn mapping(
     arguments: &Arguments,
     session: &Session,
     source: &Source,
 ) -> Result<Mapping, Failure> {
     if let Some(path) = &arguments.map {
-        return Ok(serde_json::from_reader(File::open(path)?)?);
+        let place = path.display();
+        let text = std::fs::read_to_string(path).map_err(|error| format!("{place}: {error}"))?;
+        let mapping = serde_json::from_str(&text).map_err(|error| format!("{place}: {error}"))?;
+        return Ok(mapping);
     }
     let preview = session
         .import()
@@ -122,21 +150,21 @@ async fn mapping(
 }
 
 async fn dry_run(
-    arguments: &Arguments,
     session: &Session,
     source: &Source,
     import: &Import,
-    bar: &Bar,
+    (bar, errors, reasons): (&Bar, Option<File>, &mut Reasons),
 ) -> Result<Outcome, Failure> {
-    let mut errors = match &arguments.errors {
-        Some(path) => {
+    let mut errors = match errors {
+        Some(file) => {
             let table = Table::open(source, &import.read)?;
-            Some(ErrorsFile::new(File::create(path)?, table.headers())?)
+            Some(ErrorsFile::new(file, table.headers())?)
         }
         None => None,
     };
     let mut failure = None;
-    let mut report = |cells: &[crm_engine::exchange::import::Cell], row: &RowResult| {
+    let mut report = |cells: &[Cell], row: &RowResult| {
+        reasons.add(row);
         if row.outcome == RowOutcome::Failed
             && let Some(file) = &mut errors
         {
@@ -157,16 +185,43 @@ async fn dry_run(
     Ok(outcome)
 }
 
-/// The mapping that the job used, with all that was found.
-async fn print_map(session: &Session, job: Id<ImportJob>) -> Result<(), Failure> {
-    let job = session.records::<ImportJob>().get(job).await?;
-    let mapping: Mapping = serde_json::from_value(job.mapping.clone())?;
+/// Why rows were refused, and how many for each reason.
+#[derive(Default)]
+struct Reasons(BTreeMap<String, u64>);
+
+impl Reasons {
+    fn add(&mut self, row: &RowResult) {
+        if row.outcome != RowOutcome::Failed {
+            return;
+        }
+        for fault in &row.faults {
+            let place = fault.column.as_ref().or(fault.field.as_ref());
+            let place = place.map_or_else(|| "row".to_owned(), Clone::clone);
+            let reason = format!("{place}: {} ({})", fault.message, fault.code);
+            *self.0.entry(reason).or_default() += 1;
+        }
+    }
+
+    /// The ten most frequent.
+    fn print(&self) {
+        let mut all: Vec<(&String, &u64)> = self.0.iter().collect();
+        all.sort_by_key(|(reason, count)| (std::cmp::Reverse(**count), *reason));
+        for (reason, count) in all.iter().take(10) {
+            println!("{count} x {reason}");
+        }
+        if all.len() > 10 {
+            println!("and {} more reasons; --errors tells all", all.len() - 10);
+        }
+    }
+}
+
+/// The mapping that was used.
+fn print_map(mapping: &Mapping) {
     for column in &mapping.columns {
         let lookup = column.lookup.as_ref();
         let lookup = lookup.map_or(String::new(), |lookup| format!(" by {}", lookup.by));
         println!("{} -> {}{lookup}", column.column, column.field);
     }
-    Ok(())
 }
 
 fn print(is_dry: bool, outcome: &Outcome) {

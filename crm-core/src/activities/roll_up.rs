@@ -17,6 +17,8 @@
 //! one is a conflict and runs again. It holds the values too, so the record itself is only read
 //! when they change.
 
+mod rebuild;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -31,6 +33,8 @@ use crate::error::{Error, Result};
 use crate::query::{Condition, Query, SortKey, Where, WhereExt};
 use crate::record::Record;
 use crate::schema::{AnyRecord, Entity, FieldOf, ObjectRef, Row, Value};
+
+pub use rebuild::RollUpsRebuilt;
 
 /// The kinds of activity by which a person is contacted.
 const CONTACTS: [ActivityType; 3] = [

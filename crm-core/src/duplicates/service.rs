@@ -182,6 +182,29 @@ impl<'a> Duplicates<'a> {
         after: Option<Uuid>,
         progress: &dyn Progress,
     ) -> Result<Rebuilt> {
+        self.build(rule, after, progress, true).await
+    }
+
+    /// Like [`rebuild_keys`](Self::rebuild_keys), for rows that were written past the engine, as by
+    /// the import of a tenant: the rule itself stays as it is, also one that is not ready yet.
+    ///
+    /// # Errors
+    /// Those of [`rebuild_keys`](Self::rebuild_keys).
+    pub async fn restore_keys(
+        &self,
+        rule: Id<DuplicateRule>,
+        progress: &dyn Progress,
+    ) -> Result<Rebuilt> {
+        self.build(rule, None, progress, false).await
+    }
+
+    async fn build(
+        &self,
+        rule: Id<DuplicateRule>,
+        after: Option<Uuid>,
+        progress: &dyn Progress,
+        makes_ready: bool,
+    ) -> Result<Rebuilt> {
         let record = match self.session.records::<DuplicateRule>().get(rule).await {
             Ok(record) if record.is_in_use() => record,
             Ok(_) | Err(Error::NotFound { .. }) => return self.drop_keys(rule, progress).await,
@@ -221,7 +244,7 @@ impl<'a> Duplicates<'a> {
                 return Ok(rebuilt);
             }
         }
-        if record.state != KeyState::Ready {
+        if makes_ready && record.state != KeyState::Ready {
             let marked: Result<()> = in_work!(workspace, |work| {
                 let now = work.get(rule).await?;
                 if now.version == record.version {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::UnitOfWork;
+use super::{Session, UnitOfWork};
 use crate::error::Result;
 use crate::storage::Scope;
 
@@ -65,6 +65,16 @@ impl Memory {
             let keeps = |known: &Known| !known.objects.iter().any(|object| wrote(object));
             tenant.known.retain(|_, known| keeps(known));
         });
+    }
+}
+
+impl Session {
+    /// Forgets what the engine remembers of the tenant's settings, such as its duplicate rules: for
+    /// whoever wrote rows past the engine, straight into the storage. Other processes of the host
+    /// see such rows within five seconds.
+    pub fn forget_settings(&self) {
+        let memory = &self.engine().shared.remembered;
+        memory.forget(self.scope(), |_| true);
     }
 }
 

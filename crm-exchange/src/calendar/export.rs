@@ -1,6 +1,7 @@
 //! [`Calendar`]: activities and series written as iCalendar.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use calcard::common::PartialDateTime;
 use calcard::icalendar::{
@@ -11,12 +12,15 @@ use calcard::icalendar::{
 use calcard::{Entry, Parser};
 use chrono::{DateTime, TimeDelta, Utc};
 use crm_core::activities::{
-    Activity, ActivitySeries, ActivityStatus, LocalDateTime, OccurrenceOf, Recurrence,
+    Activity, ActivityParticipant, ActivitySeries, ActivityStatus, LocalDateTime, OccurrenceOf,
+    Recurrence,
 };
-use crm_core::error::Result;
-use crm_core::query::Find;
+use crm_core::error::{Error, Result};
+use crm_core::query::{Filter, Find, MAX_LIMIT};
+use crm_core::schema::{Entity, ObjectRef};
 use crm_core::value::{TextValue as _, TimeZone};
-use crm_core::{Id, Record, Session};
+use crm_core::{EntityRef, Id, Record, Session};
+use uuid::Uuid;
 
 use super::{DURATION, Participants, STATUS, TYPE, is_task, name_of, priority_number, status_name};
 
@@ -90,8 +94,19 @@ impl Calendar {
     pub fn add_series(
         &mut self,
         series: &Record<ActivitySeries>,
-        occurrences: &[std::sync::Arc<Record<Activity>>],
+        occurrences: &[Arc<Record<Activity>>],
         who: &Participants,
+    ) {
+        self.write_series(series, occurrences, who, &HashMap::new());
+    }
+
+    /// Like [`add_series`](Self::add_series), with who takes part in single occurrences.
+    fn write_series(
+        &mut self,
+        series: &Record<ActivitySeries>,
+        occurrences: &[Arc<Record<Activity>>],
+        who: &Participants,
+        who_of: &HashMap<Id<Activity>, Participants>,
     ) {
         let uid = uid(series.calendar.external_id.as_deref(), series.id);
         let sequence = sequence(series.calendar.external_sequence, series.version);
@@ -155,7 +170,9 @@ impl Calendar {
         );
         for one in occurrences {
             let is_gone = one.deleted_at.is_some() || one.status == ActivityStatus::Cancelled;
-            let is_other = one.occurrence.is_individual
+            let who = who_of.get(&one.id);
+            let is_other = who.is_some()
+                || one.occurrence.is_individual
                 || !matches!(
                     one.status,
                     ActivityStatus::Planned | ActivityStatus::Scheduled
@@ -176,32 +193,100 @@ impl Calendar {
                 component
                     .entries
                     .push(time(ICalendarProperty::RecurrenceId, key, form));
+                if let Some(who) = who {
+                    who.write(&mut component);
+                }
                 self.push(component, one.reminder_minutes, &one.subject);
             }
         }
     }
 
-    /// Adds a series with all that its occurrences became, read from the session.
+    /// Adds a series with all that its occurrences became and who takes part in them, read from the
+    /// session.
     ///
     /// # Errors
-    /// [`Error::NotFound`](crm_core::Error::NotFound).
+    /// [`Error::NotFound`].
     pub async fn add_series_of(&mut self, session: &Session, id: Id<ActivitySeries>) -> Result<()> {
         let series = session.activity_series().get(id).await?;
         let of_series = Activity::OCCURRENCE.at(OccurrenceOf::SERIES_ID).eq(id);
-        let find = Find::from(of_series)
-            .with_archived()
-            .with_deleted()
-            .limit(500);
-        let activities = session.activities();
-        let mut page = activities.find(find.clone()).await?;
-        let mut occurrences = Vec::new();
-        loop {
-            occurrences.append(&mut page.items);
-            let Some(next) = page.next else { break };
-            page = activities.find(find.clone().after(next)).await?;
-        }
-        self.add_series(&series, &occurrences, &Participants::default());
+        let find = Find::from(of_series).with_archived().with_deleted();
+        let occurrences = found(session, find).await?;
+        let ids: Vec<Id<Activity>> = occurrences.iter().map(|one| one.id).collect();
+        let who = Participants::of(session, &ids).await?;
+        self.write_series(&series, &occurrences, &Participants::default(), &who);
         Ok(())
+    }
+
+    /// Adds all activities and series of a record: of an account, contact, deal or lead those that
+    /// are linked to it; of a user those that the user owns or does; of a user or contact also those
+    /// in which they take part. Participants are read along. Archived ones are left out, and so is
+    /// what has no place in a calendar. Gives the number of activities and series.
+    ///
+    /// ```
+    /// # use crm_core::{EntityRef, Id, Session, error::Result, identity::User};
+    /// use crm_exchange::calendar::Calendar;
+    /// # async fn example(session: &Session, ada: Id<User>) -> Result<()> {
+    /// let mut calendar = Calendar::new(session.engine().clock().now());
+    /// calendar.add_all_of(session, ada).await?;
+    /// std::fs::write("ada.ics", calendar.into_text()).unwrap();
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of the storage; an unknown object.
+    pub async fn add_all_of(
+        &mut self,
+        session: &Session,
+        record: impl Into<EntityRef>,
+    ) -> Result<u64> {
+        let record = record.into();
+        let object = session.describe(&record.object)?;
+        let mut activities = match linked(Activity::schema(), &object, record.id) {
+            Some(linked) => found(session, Find::new().filter_by_name(linked)).await?,
+            None => Vec::new(),
+        };
+        let mut series = BTreeSet::new();
+        if let Some(linked) = linked(ActivitySeries::schema(), &object, record.id) {
+            let find: Find<ActivitySeries> = Find::new().filter_by_name(linked);
+            series.extend(found(session, find).await?.iter().map(|series| series.id));
+        }
+        if let Some(linked) = linked(ActivityParticipant::schema(), &object, record.id) {
+            let find: Find<ActivityParticipant> = Find::new().filter_by_name(linked);
+            let ids = found(session, find).await?;
+            let ids: Vec<Id<Activity>> = ids.iter().map(|one| one.activity_id).collect();
+            for some in ids.chunks(MAX_LIMIT) {
+                let invited = session.activities().get_all(some).await?;
+                activities.extend(invited.into_iter().filter(|one| one.archived_at.is_none()));
+            }
+        }
+        activities.sort_unstable_by_key(|activity| activity.id);
+        activities.dedup_by_key(|activity| activity.id);
+        // An occurrence stands with its series, so that its place in it is told.
+        let (single, occurrences): (Vec<_>, Vec<_>) = activities
+            .into_iter()
+            .partition(|activity| activity.occurrence.series_id.is_none());
+        series.extend(
+            occurrences
+                .iter()
+                .filter_map(|one| one.occurrence.series_id),
+        );
+        let ids: Vec<Id<Activity>> = single.iter().map(|one| one.id).collect();
+        let who = Participants::of(session, &ids).await?;
+        let (nobody, mut count) = (Participants::default(), 0);
+        for activity in &single {
+            let who = who.get(&activity.id).unwrap_or(&nobody);
+            count += u64::from(self.add_activity(activity, who));
+        }
+        for id in series {
+            match self.add_series_of(session, id).await {
+                Ok(()) => count += 1,
+                // Deleted meanwhile.
+                Err(Error::NotFound { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(count)
     }
 
     /// The calendar as text: lines of at most 75 octets that end with CR LF, text escaped, each time
@@ -343,6 +428,34 @@ impl Calendar {
         let known = self.zones.entry(zone).or_insert((from, to));
         *known = (known.0.min(from), known.1.max(to));
     }
+}
+
+/// All records that are found.
+async fn found<E: Entity>(session: &Session, find: Find<E>) -> Result<Vec<Arc<Record<E>>>> {
+    let find = find.limit(MAX_LIMIT);
+    let records = session.records::<E>();
+    let mut page = records.find(find.clone()).await?;
+    let mut all = Vec::new();
+    loop {
+        all.append(&mut page.items);
+        let Some(next) = page.next else {
+            return Ok(all);
+        };
+        page = records.find(find.clone().after(next)).await?;
+    }
+}
+
+/// The filter for the rows of an object that refer to a record in any field; `None` where it has no
+/// reference to such records.
+fn linked(of: &ObjectRef, to: &ObjectRef, id: Uuid) -> Option<Filter> {
+    let fields = of.fields().iter().filter(|field| {
+        let target = field.reference().map(|(target, _)| target);
+        target == Some(to.name()) && !field.system
+    });
+    let any: Vec<Filter> = fields
+        .map(|field| Filter::eq(field.name.clone(), id))
+        .collect();
+    (!any.is_empty()).then_some(Filter::Or(any))
 }
 
 fn other(name: &str) -> ICalendarProperty {

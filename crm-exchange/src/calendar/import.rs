@@ -6,8 +6,9 @@ use crm_core::error::{Error, Result};
 use crm_core::{Id, Record, Session};
 use uuid::Uuid;
 
+use super::people::People;
 use super::read::{CalendarEntry, EntryContent, NotTaken, ReadOptions, Reason, TooLarge, read};
-use super::status_name;
+use super::{Participants, status_name};
 
 /// What an import did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub struct ImportReport {
     pub unchanged: u64,
     /// How many were cancelled.
     pub cancelled: u64,
+    /// How many attendees of series were left out: only single activities have participants.
+    pub attendees_left_out: u64,
     /// What could not be taken.
     pub not_taken: Vec<NotTaken>,
 }
@@ -39,6 +42,11 @@ enum Done {
 /// cancelled here: an activity gets that status, a series ends now, and one that is not known is
 /// left aside. Each event is a commit of its own; what the engine refuses is listed, and the rest is
 /// taken.
+///
+/// Attendees and the organizer become participants of their activity, in a commit after it: the user
+/// or else the contact with that e-mail address, otherwise somebody external. Their answers are taken
+/// over; nobody is taken out, and an answer that is known here stays where the calendar has none. Of
+/// a calendar with the method `REPLY` only the answers are taken.
 ///
 /// What the calendar does not speak of, such as links, owner and outcome, stays as it is. Past
 /// events and tasks are taken as well (R-050 is about what is planned here).
@@ -60,6 +68,8 @@ pub async fn import(session: &Session, text: &str, options: &ReadOptions) -> Res
         let fault = crm_core::error::FieldError::new("text", "too_long", message);
         crm_core::error::ValidationError::from(fault)
     })?;
+    let everybody = contents.entries.iter().map(|entry| &entry.participants);
+    let people = People::find(session, everybody).await?;
     let mut report = ImportReport {
         not_taken: std::mem::take(&mut contents.not_taken),
         ..ImportReport::default()
@@ -69,7 +79,11 @@ pub async fn import(session: &Session, text: &str, options: &ReadOptions) -> Res
         contents.entries.into_iter().enumerate().collect();
     entries.sort_by_key(|(place, entry)| (entry.recurrence_id.is_some(), *place));
     for (place, entry) in entries {
-        match write(session, entry).await {
+        if matches!(entry.content, EntryContent::Series(_)) && !entry.is_reply {
+            let count = entry.participants.attendees.len();
+            report.attendees_left_out += u64::try_from(count).unwrap_or(u64::MAX);
+        }
+        match write(session, entry, &people).await {
             Ok(Done::Created) => report.created += 1,
             Ok(Done::Updated) => report.updated += 1,
             Ok(Done::Unchanged) => report.unchanged += 1,
@@ -91,32 +105,80 @@ pub async fn import(session: &Session, text: &str, options: &ReadOptions) -> Res
     Ok(report)
 }
 
-async fn write(session: &Session, entry: CalendarEntry) -> Result<Done> {
+async fn write(session: &Session, entry: CalendarEntry, people: &People) -> Result<Done> {
+    if entry.is_reply {
+        return write_answers(session, &entry, people).await;
+    }
     let series = known_series(session, &entry.uid).await?;
     let CalendarEntry {
         uid,
         sequence,
         recurrence_id,
         is_cancelled,
+        participants,
         content,
         ..
     } = entry;
-    match (content, recurrence_id, series) {
+    let (done, activity) = match (content, recurrence_id, series) {
         (EntryContent::Activity(activity), Some(at), Some(series)) => {
-            write_occurrence(session, series.id, at, &activity, is_cancelled).await
+            write_occurrence(session, series.id, at, &activity, is_cancelled).await?
         }
         (EntryContent::Series(given), _, known) => {
-            write_series(session, *given, known, uid, sequence, is_cancelled).await
+            return write_series(session, *given, known, uid, sequence, is_cancelled).await;
         }
         (EntryContent::Activity(activity), at, _) => {
-            // An invitation to one occurrence of a series that is not known here.
-            let key = at.map_or_else(
-                || uid.clone(),
-                |at| format!("{uid} {}", at.format("%Y%m%dT%H%M%SZ")),
-            );
-            write_activity(session, *activity, key, sequence, is_cancelled).await
+            let key = key(&uid, at);
+            write_activity(session, *activity, key, sequence, is_cancelled).await?
         }
+    };
+    match (activity, done) {
+        (Some(activity), done) => {
+            let is_changed = people.store(session, activity, &participants).await?;
+            Ok(match done {
+                Done::Unchanged if is_changed => Done::Updated,
+                done => done,
+            })
+        }
+        (None, done) => Ok(done),
     }
+}
+
+/// The identifier of an activity; that of an invitation to one occurrence of a series that is not
+/// known here names the occurrence too.
+fn key(uid: &str, occurrence: Option<DateTime<Utc>>) -> String {
+    occurrence.map_or_else(
+        || uid.to_owned(),
+        |at| format!("{uid} {}", at.format("%Y%m%dT%H%M%SZ")),
+    )
+}
+
+/// Takes over what attendees answered, and nothing else; an answer to what is not known here is left
+/// aside.
+async fn write_answers(session: &Session, entry: &CalendarEntry, people: &People) -> Result<Done> {
+    let series = known_series(session, &entry.uid).await?;
+    let activity = match (entry.recurrence_id, series) {
+        (Some(at), Some(series)) => {
+            let mut all = session.activity_series();
+            Some(all.edit_one(series.id, at, |_| {}).await?.id)
+        }
+        (None, Some(_)) => None,
+        (at, None) => {
+            let known = known_activity(session, &key(&entry.uid, at)).await?;
+            known.map(|known| known.id)
+        }
+    };
+    let Some(activity) = activity else {
+        return Ok(Done::Unchanged);
+    };
+    let answers = Participants {
+        organizer: None,
+        attendees: entry.participants.attendees.clone(),
+    };
+    Ok(if people.store(session, activity, &answers).await? {
+        Done::Updated
+    } else {
+        Done::Unchanged
+    })
 }
 
 async fn known_series(
@@ -165,7 +227,7 @@ async fn write_activity(
     key: String,
     sequence: u32,
     is_cancelled: bool,
-) -> Result<Done> {
+) -> Result<(Done, Option<Id<Activity>>)> {
     if is_cancelled {
         given.status = ActivityStatus::Cancelled;
         given.completed_at = None;
@@ -173,19 +235,19 @@ async fn write_activity(
     let mut activities = session.activities();
     let Some(known) = known_activity(session, &key).await? else {
         if is_cancelled {
-            return Ok(Done::Unchanged);
+            return Ok((Done::Unchanged, None));
         }
         given.calendar.external_id = Some(key);
         given.calendar.external_sequence = Some(sequence);
-        activities.create(given).await?;
-        return Ok(Done::Created);
+        let created = activities.create(given).await?;
+        return Ok((Done::Created, Some(created.id)));
     };
     if known
         .calendar
         .external_sequence
         .is_some_and(|taken| taken > sequence)
     {
-        return Ok(Done::Unchanged);
+        return Ok((Done::Unchanged, None));
     }
     let updated = activities
         .update(known.id, |activity| {
@@ -193,11 +255,12 @@ async fn write_activity(
             activity.calendar.external_sequence = Some(sequence);
         })
         .await?;
-    Ok(match (updated.version == known.version, is_cancelled) {
+    let done = match (updated.version == known.version, is_cancelled) {
         (true, _) => Done::Unchanged,
         (false, true) => Done::Cancelled,
         (false, false) => Done::Updated,
-    })
+    };
+    Ok((done, Some(known.id).filter(|_| !is_cancelled)))
 }
 
 /// Writes what a calendar says of an activity over it.
@@ -298,25 +361,26 @@ async fn write_occurrence(
     at: DateTime<Utc>,
     given: &Activity,
     is_cancelled: bool,
-) -> Result<Done> {
+) -> Result<(Done, Option<Id<Activity>>)> {
     let mut all = session.activity_series();
     if is_cancelled {
         let window = at..at + chrono::TimeDelta::seconds(1);
         let is_open = all.get(series).await?.schedule().occurs_at(at);
         let shown = all.occurrences(series, &window).await?;
         if is_open && shown.items.is_empty() {
-            return Ok(Done::Unchanged);
+            return Ok((Done::Unchanged, None));
         }
         all.cancel_one(series, at).await?;
-        return Ok(Done::Cancelled);
+        return Ok((Done::Cancelled, None));
     }
     let before = all.edit_one(series, at, |_| {}).await?;
     let after = all
         .edit_one(series, at, |activity| lay_over(activity, given))
         .await?;
-    Ok(if after.version == before.version {
+    let done = if after.version == before.version {
         Done::Unchanged
     } else {
         Done::Updated
-    })
+    };
+    Ok((done, Some(after.id)))
 }

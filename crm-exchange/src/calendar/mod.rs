@@ -4,7 +4,9 @@
 //!   is a `VTODO`, a series has its `RRULE` and its changed occurrences with their `RECURRENCE-ID`,
 //!   and every time zone that is named is described.
 //! - [`read`] takes a text apart into activities and series, and tells what it could not take.
-//! - [`import`] writes what was read: once for each `UID`, later revisions over earlier ones.
+//! - [`import`] writes what was read: once for each `UID`, later revisions over earlier ones, with
+//!   those who take part.
+//! - [`Calendar::add_all_of`] gathers all activities of a user or of a record, for a feed.
 //!
 //! What iCalendar has no property for is kept in `X-CRM-TYPE`, `X-CRM-STATUS` and `X-CRM-DURATION`
 //! (minutes), which other calendars leave alone; the first two count only where they agree with the
@@ -13,6 +15,7 @@
 mod export;
 mod import;
 mod participants;
+mod people;
 mod read;
 mod zones;
 

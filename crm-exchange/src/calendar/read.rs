@@ -73,6 +73,8 @@ pub struct CalendarEntry {
     pub recurrence_id: Option<DateTime<Utc>>,
     /// Whether it is cancelled, by its status or by the method of the calendar.
     pub is_cancelled: bool,
+    /// Whether it only says what attendees answered, by the method of the calendar.
+    pub is_reply: bool,
     /// Who takes part.
     pub participants: Participants,
     /// What it is.
@@ -176,10 +178,12 @@ fn read_calendar(
     contents: &mut Contents,
 ) {
     let zones = Zones::of(calendar);
-    let cancels = calendar.components.first().is_some_and(|root| {
-        text(root, &ICalendarProperty::Method)
-            .is_some_and(|method| method.eq_ignore_ascii_case("CANCEL"))
-    });
+    let root = calendar.components.first();
+    let method = root.and_then(|root| text(root, &ICalendarProperty::Method));
+    let is_method = |name: &str| {
+        let method = method.as_deref().unwrap_or_default();
+        method.eq_ignore_ascii_case(name)
+    };
     for component in &calendar.components {
         let is_task = match component.component_type {
             ICalendarComponentType::VEvent => false,
@@ -201,7 +205,7 @@ fn read_calendar(
             options,
             is_task,
         };
-        match reader.entry(cancels) {
+        match reader.entry(is_method("CANCEL"), is_method("REPLY")) {
             Ok(entry) => contents.entries.push(entry),
             Err(reason) => contents.not_taken.push(NotTaken {
                 place: *place,
@@ -247,7 +251,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn entry(&self, cancels: bool) -> Result<CalendarEntry, Reason> {
+    fn entry(&self, cancels: bool, is_reply: bool) -> Result<CalendarEntry, Reason> {
         let uid = self.text(&ICalendarProperty::Uid).ok_or(Reason::Uid)?;
         let uid = uid.trim().to_owned();
         if uid.is_empty() || uid.chars().count() > 255 || uid.contains(char::is_control) {
@@ -290,6 +294,7 @@ impl Reader<'_> {
                 None => None,
             },
             is_cancelled: cancels || status == ActivityStatus::Cancelled,
+            is_reply,
             participants: Participants::read(self.component),
             content,
         })
@@ -555,7 +560,7 @@ fn text(component: &ICalendarComponent, property: &ICalendarProperty) -> Option<
 }
 
 /// A text without what no field holds, cut to `most` characters; `None` if nothing is left.
-fn limited(text: &str, most: usize, lines: bool) -> Option<String> {
+pub(super) fn limited(text: &str, most: usize, lines: bool) -> Option<String> {
     let kept = text.chars().filter_map(|c| match c {
         '\r' | '\0' => None,
         '\n' if !lines => Some(' '),

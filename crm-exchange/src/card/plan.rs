@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crm_core::contacts::Contact;
 use crm_core::error::Result;
 use crm_core::query::Find;
-use crm_core::value::{EmailAddress, SocialProfiles};
+use crm_core::value::{EmailAddress, PhoneNumber, SocialProfiles};
 use crm_core::{Id, Record, Session};
 
 use super::CardContact;
@@ -169,8 +169,19 @@ fn merged(old: &Contact, card: &Contact) -> Contact {
     take(&mut contact.name.first_name, &card.name.first_name);
     take(&mut contact.name.last_name, &card.name.last_name);
     take(&mut contact.email, &card.email);
-    take(&mut contact.phone, &card.phone);
-    take(&mut contact.mobile, &card.mobile);
+    for (slot, told) in [
+        (&mut contact.phone, &card.phone),
+        (&mut contact.mobile, &card.mobile),
+    ] {
+        // The same number in another notation is no news.
+        let number = |number: &Option<PhoneNumber>| {
+            let number = number.as_ref()?;
+            number.e164().map(ToOwned::to_owned)
+        };
+        if number(told).is_none() || number(told) != number(slot) {
+            take(slot, told);
+        }
+    }
     take(&mut contact.company, &card.company);
     take(&mut contact.department, &card.department);
     take(&mut contact.job_title, &card.job_title);

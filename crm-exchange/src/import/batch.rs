@@ -214,6 +214,10 @@ impl Run<'_> {
                     continue;
                 }
                 Named::Several if early => continue,
+                Named::Missing if reference.object == self.plan.object => (
+                    "not_found",
+                    "names a record that does not exist; if a later row makes it, import this one again",
+                ),
                 Named::Missing => ("not_found", "names a record that does not exist"),
                 Named::Several => (
                     "ambiguous",

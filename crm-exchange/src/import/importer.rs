@@ -144,6 +144,10 @@ impl ImportExt for Session {
 
 /// Imports files into a tenant.
 ///
+/// Rows land in the order of the file. A row that names a record which a later row makes, as the
+/// parent of an account may stand further down, is refused and comes back with the errors; when that
+/// file is imported, the record is there.
+///
 /// Files are read while the call runs, on the thread that polls it; run imports on a runtime's
 /// blocking-friendly task where that matters.
 ///

@@ -15,7 +15,7 @@ const ALIKE: f64 = 0.9;
 
 /// What else the standard terms of fields are called, in the files of other systems and in German,
 /// French and Spanish. A name counts for every object that has such a field.
-const ALIASES: [(&str, &[&str]); 34] = [
+const ALIASES: [(&str, &[&str]); 33] = [
     (
         "name",
         &[
@@ -197,9 +197,11 @@ const ALIASES: [(&str, &[&str]); 34] = [
             "homepage",
             "company website",
             "webseite",
+            "domain",
+            "company domain",
+            "web domain",
         ],
     ),
-    ("domain", &["company domain", "web domain"]),
     ("industry", &["sector", "branche", "secteur"]),
     (
         "annual_revenue",
@@ -281,6 +283,7 @@ const ALIASES: [(&str, &[&str]); 34] = [
             "remarks",
             "notizen",
             "bemerkung",
+            "beschreibung",
         ],
     ),
     (
@@ -288,11 +291,11 @@ const ALIASES: [(&str, &[&str]); 34] = [
         &["labels", "keywords", "categories", "schlagwörter"],
     ),
     (
-        "mailing_street",
+        "street",
         &[
-            "street",
             "address",
             "address 1",
+            "address line 1",
             "street address",
             "straße",
             "strasse",
@@ -301,11 +304,13 @@ const ALIASES: [(&str, &[&str]); 34] = [
         ],
     ),
     (
-        "mailing_city",
-        &["city", "town", "ort", "stadt", "ville", "ciudad"],
+        "city",
+        &[
+            "town", "suburb", "locality", "ort", "stadt", "ville", "ciudad",
+        ],
     ),
     (
-        "mailing_postal_code",
+        "postal_code",
         &[
             "zip",
             "zip code",
@@ -316,14 +321,21 @@ const ALIASES: [(&str, &[&str]); 34] = [
         ],
     ),
     (
-        "mailing_state",
-        &["state", "region", "province", "bundesland"],
+        "region",
+        &[
+            "state",
+            "province",
+            "state province",
+            "county",
+            "bundesland",
+            "provincia",
+        ],
     ),
-    (
-        "mailing_country",
-        &["country", "land", "pays", "país", "country code"],
-    ),
+    ("country", &["land", "pays", "país", "country code"]),
 ];
+
+/// How the parts of the address begin that is meant where a file speaks of an address.
+const USUAL_ADDRESSES: [&str; 3] = ["mailing_", "billing_", "address_"];
 
 /// Suggests where the columns of a file go; columns that fit no field well are left out. `sample` are
 /// some rows of the file.
@@ -421,7 +433,17 @@ fn score(object: &ObjectRef, name: &str, label: &str, header: &str) -> f64 {
     if bare == name_of_field || bare == plain(label) {
         return 0.97;
     }
-    let aliases = ALIASES.iter().find(|(field, _)| *field == name);
+    // A column "Deal" in a file of deals holds what they are called.
+    if (name == "name" || name == FULL_NAME) && header == plain(object.name()) {
+        return 0.95;
+    }
+    // Of several addresses, a file that does not say which means the usual one.
+    let part = USUAL_ADDRESSES.iter().find_map(|of| name.strip_prefix(of));
+    if part.is_some_and(|part| header == plain(part)) {
+        return 0.96;
+    }
+    let field = part.unwrap_or(name);
+    let aliases = ALIASES.iter().find(|(known, _)| *known == field);
     let aliases = aliases.map_or(&[] as &[&str], |(_, aliases)| aliases);
     // Earlier aliases are the more usual ones, so that of two fields one is the better.
     if let Some(place) = aliases.iter().position(|alias| *alias == header) {
@@ -512,6 +534,59 @@ mod tests {
         let mapping = suggest(object, &headers, &sample);
         let pair = |column: ColumnMapping| (column.column, column.field);
         mapping.columns.into_iter().map(pair).collect()
+    }
+
+    /// Every alias is one of a field that some object has.
+    #[test]
+    fn aliases_are_those_of_fields() {
+        let objects = crm_core::objects();
+        let fields = || objects.iter().flat_map(|object| object.own_fields());
+        let is_field = |name: &str| {
+            fields().any(|field| {
+                let mut parts = USUAL_ADDRESSES.iter();
+                field.name == name || parts.any(|of| field.name.strip_prefix(of) == Some(name))
+            })
+        };
+        let names = ALIASES.iter().map(|(name, _)| *name);
+        let unknown: Vec<&str> = names
+            .filter(|name| *name != FULL_NAME && !is_field(name))
+            .collect();
+        assert_eq!(unknown, [""; 0]);
+    }
+
+    /// Addresses of a directory, as the files of national registers have them.
+    #[test]
+    fn parts_of_addresses_find_their_fields() {
+        let headers = [
+            "given_name",
+            "surname",
+            "Address 1",
+            "suburb",
+            "postcode",
+            "state",
+        ];
+        let row = ["ada", "lovelace", "3 main street", "perth", "6000", "wa"];
+        let found = fields(Contact::schema(), &headers, &row);
+        let expected = [
+            ("given_name", "first_name"),
+            ("surname", "last_name"),
+            ("Address 1", "mailing_street"),
+            ("suburb", "mailing_city"),
+            ("postcode", "mailing_postal_code"),
+            ("state", "mailing_region"),
+        ];
+        assert_eq!(found, pairs(&expected));
+        let found = fields(
+            Account::schema(),
+            &["Name", "City", "Country"],
+            &["A", "B", "DE"],
+        );
+        let expected = [
+            ("Name", "name"),
+            ("City", "billing_city"),
+            ("Country", "billing_country"),
+        ];
+        assert_eq!(found, pairs(&expected));
     }
 
     fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {

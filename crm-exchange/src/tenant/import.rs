@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use crm_core::engine::Progress;
-use crm_core::query::{AggregateQuery, Condition};
+use crm_core::query::{AggregateQuery, Condition, Find, MAX_LIMIT};
 use crm_core::schema::{FieldSchema, Lifecycle, ObjectRef, ObjectScope, Row};
 use crm_core::storage::{Change, ChangeSet, Scope};
 use crm_core::tenancy::Tenant;
@@ -26,8 +26,8 @@ const BATCH: usize = 500;
 /// How many records may refer to one another in one tangle that no order resolves.
 const TANGLE: usize = 10_000;
 
-/// What is done after the records are there, such as making derived records again. May run twice,
-/// if the import is run again.
+/// What is done after the records are there, such as making a host's own derived records again. May
+/// run twice, if the import is run again.
 #[async_trait]
 pub trait AfterImport: Debug + Send + Sync {
     /// Does it, in the new tenant.
@@ -59,6 +59,10 @@ pub struct ImportReport {
 /// of 500; if one fails, what was written stays, and running the same import again goes on from
 /// there, since ids are always the same. Let nobody work in the tenant before the import has
 /// returned.
+///
+/// What the engine derives from records is made anew at the end: the keys of every duplicate rule
+/// that is in use, so that checks find the moved records, and what linked records know of their
+/// activities, so that it goes on from there. After that, each [`AfterImport`] runs.
 ///
 /// ```
 /// # async fn example(engine: &crm_core::Engine) -> Result<(), crm_exchange::tenant::TransferError> {
@@ -173,6 +177,7 @@ impl TenantImport {
             run.group(&mut file, &group, &manifest, &places).await?;
         }
         run.compare_counts(&manifest).await?;
+        run.derive().await?;
         for after in &self.after {
             after.after_import(&run.session).await?;
         }
@@ -498,6 +503,27 @@ impl Run<'_> {
         if self.progress.report(done, Some(self.total)).is_break() {
             return Err(TransferError::Cancelled { records: done });
         }
+        Ok(())
+    }
+
+    /// Makes again what the engine derives from records. The records themselves stay as they came.
+    async fn derive(&self) -> Result<(), TransferError> {
+        // The rows were written past the engine.
+        self.session.forget_settings();
+        let rules = self.session.duplicate_rules();
+        let mut find = Find::new().limit(MAX_LIMIT);
+        loop {
+            let page = rules.find(find.clone()).await?;
+            for rule in page.items.iter().filter(|rule| rule.is_in_use()) {
+                let duplicates = self.session.duplicates();
+                duplicates.restore_keys(rule.id, &()).await?;
+            }
+            match page.next {
+                Some(next) => find = find.after(next),
+                None => break,
+            }
+        }
+        self.session.activities().rebuild_roll_ups(&()).await?;
         Ok(())
     }
 

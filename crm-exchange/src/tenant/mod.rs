@@ -12,7 +12,7 @@
 //!
 //! Every object that the engine knows, those of the host too, with versions and stamps; archived and
 //! deleted records and logs unless they are left out. What the engine derives from other records is
-//! not in the file: it is made again by [`AfterImport`].
+//! not in the file: the import makes it again, and what a host derives is made by [`AfterImport`].
 //!
 //! No secret goes along: fields marked sensitive (password hashes, payment data) and encrypted
 //! values stay behind, and the manifest tells which. **Users set new passwords after a move**, and
