@@ -96,6 +96,7 @@ mod tests {
 
     use super::*;
     use crate::activities::{LocalDateTime, Recurrence};
+    use crate::value::TextValue;
 
     fn at(day: i64, hour: i64) -> DateTime<Utc> {
         DateTime::UNIX_EPOCH + TimeDelta::days(20_000 + day) + TimeDelta::hours(hour)
