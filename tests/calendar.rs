@@ -179,7 +179,7 @@ async fn a_series_comes_back_with_what_its_occurrences_became() {
     let mut all = w.session.activity_series();
     let moved = at("2027-02-09T10:00:00Z");
     all.edit_one(series.id, at("2027-02-08T08:00:00Z"), |one| {
-        one.scheduled_at = Some(moved)
+        one.scheduled_at = Some(moved);
     })
     .await
     .unwrap();
@@ -633,7 +633,7 @@ async fn a_calendar_of_everything_comes_back() {
     let mut all = w.session.activity_series();
     let one = all
         .edit_one(series.id, at("2027-02-08T08:00:00Z"), |one| {
-            one.location = Some("Room 1".into())
+            one.location = Some("Room 1".into());
         })
         .await
         .unwrap();
