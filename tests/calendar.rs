@@ -633,7 +633,7 @@ async fn a_calendar_of_everything_comes_back() {
     let mut all = w.session.activity_series();
     let one = all
         .edit_one(series.id, at("2027-02-08T08:00:00Z"), |one| {
-            one.location = Some("Room 1".into())
+            one.location = Some("Room 1".into());
         })
         .await
         .unwrap();

@@ -591,7 +591,7 @@ async fn large_trees_and_circles_arrive() {
     assert_eq!(verify(&mut cut.as_slice()).unwrap_err().code(), "truncated");
 }
 
-/// A storage whose every so-manieth commit fails: before it was done, or after, when only the answer
+/// A storage whose commit of a given number fails: before it was done, or after, when only the answer
 /// is lost.
 #[derive(Debug)]
 struct Failing {
@@ -634,7 +634,7 @@ impl Storage for Failing {
     ) -> std::result::Result<Committed, StorageError> {
         let number = self.commits.fetch_add(1, Ordering::SeqCst) + 1;
         let fails = number == self.fails_at.load(Ordering::SeqCst);
-        if fails && number % 2 == 0 {
+        if fails && number.is_multiple_of(2) {
             return Err(StorageError::Failed("the server is gone".into()));
         }
         let committed = self.inner.commit(scope, changes).await?;

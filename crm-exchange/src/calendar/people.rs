@@ -108,7 +108,7 @@ impl People {
             let response = response_in(one.participant.status);
             let role = role_in(one.role);
             let Some(known) = known.iter().find(is_same) else {
-                let mut new = one.new(activity, invitee);
+                let mut new = one.invited(activity, invitee);
                 new.role = role.map(ToOwned::to_owned);
                 new.response_status = response;
                 work.participants().create(new).await?;
@@ -148,7 +148,7 @@ struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    fn new(&self, activity: Id<Activity>, invitee: Option<&Invitee>) -> ActivityParticipant {
+    fn invited(&self, activity: Id<Activity>, invitee: Option<&Invitee>) -> ActivityParticipant {
         let new = |kind| ActivityParticipant::new(activity, kind);
         match invitee {
             Some(Invitee::User(id)) => ActivityParticipant {
