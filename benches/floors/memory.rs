@@ -85,7 +85,6 @@ fn filled(contact: &Contact) -> Vec<PlainChange> {
     vec![
         change("first_name", text(contact.name.first_name.as_deref())),
         change("last_name", text(contact.name.last_name.as_deref())),
-        change("account_id", id(contact.account_id)),
         change("email", text(contact.email.as_ref().map(TextValue::as_str))),
         change("phone", text(phone.map(PhoneNumber::raw))),
         change("phone_e164", text(phone.and_then(PhoneNumber::e164))),

@@ -10,6 +10,7 @@ use serde_json::json;
 /// A tenant with an account, to make contacts in.
 pub(crate) struct Office {
     pub(crate) session: Session,
+    #[cfg(feature = "postgres")]
     pub(crate) account: Id<Account>,
     pub(crate) owner: Id<User>,
 }
@@ -25,19 +26,29 @@ impl Office {
         let acme = Onboarding::new("Acme", subdomain, "ada@acme.example");
         let acme = crm.onboard(acme).await.unwrap();
         let session = crm.session(acme.tenant, Actor::User(acme.admin));
+        #[cfg(feature = "postgres")]
         let account = session.accounts().create(Account::new("Globex")).await;
         let office = Self {
             session,
+            #[cfg(feature = "postgres")]
             account: account.unwrap().id,
             owner: acme.admin,
         };
         (office, acme)
     }
 
+    /// Such a contact who works for the account.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn employee(&self, number: usize) -> Contact {
+        Contact {
+            account_id: Some(self.account),
+            ..self.contact(number)
+        }
+    }
+
     /// A contact as they come from a form: some twenty of its fields are filled.
     pub(crate) fn contact(&self, number: usize) -> Contact {
         Contact {
-            account_id: Some(self.account),
             email: Some(
                 format!("maria.lopez.{number}@globex.example")
                     .parse()

@@ -101,7 +101,7 @@ plain!(contact_columns, PlainContact {
 
 impl PlainContact {
     /// The contact that `Office::contact` makes.
-    pub(crate) fn example(number: usize, account: Uuid, owner: Uuid) -> Self {
+    pub(crate) fn example(number: usize, owner: Uuid) -> Self {
         let text = |text: &str| Some(text.to_owned());
         Self {
             id: Uuid::nil(),
@@ -116,7 +116,7 @@ impl PlainContact {
             deleted_at: None,
             first_name: text("Maria"),
             last_name: text("Lopez"),
-            account_id: Some(account),
+            account_id: None,
             email: Some(format!("maria.lopez.{number}@globex.example")),
             phone: text("+34 912 34 56 78"),
             phone_e164: text("+34912345678"),
@@ -234,6 +234,47 @@ pub(crate) async fn create(
         .bind(sqlx::types::Json(Created(contact)));
     let done = statement.execute(pool).await.unwrap();
     assert_eq!(done.rows_affected(), 1);
+}
+
+const CREATE_EMPLOYEE: &str = concat!(
+    scope!(),
+    ", contact AS (INSERT INTO crm.contacts (tenant_id, ",
+    contact_columns!(),
+    ", email_folded) SELECT ",
+    contact_values!(),
+    " FROM scope WHERE scope.is_set), affiliation AS (INSERT INTO crm.contact_affiliations \
+     (tenant_id, id, version, created_at, created_by, created_by_id, updated_at, updated_by, \
+     updated_by_id, contact_id, account_id, is_primary) SELECT $1, $53, 1, $4, $5, $6, $4, $5, \
+     $6, $2, $14, true FROM scope WHERE scope.is_set) INSERT INTO crm.audit_events (",
+    event_columns!(),
+    ") SELECT $1, e.id, 1, $4, $5, $6, $4, $5, $6, $51, 'create', 'data_change', e.object, \
+     e.record_id, 1, e.changes FROM scope CROSS JOIN (VALUES ($50, 'contact', $2, $52), \
+     ($54, 'contact_affiliation', $53, $55)) AS e (id, object, record_id, changes) \
+     WHERE scope.is_set",
+);
+
+/// The contact, its affiliation with its account, and an event of each.
+pub(crate) async fn create_employee(
+    pool: &PgPool,
+    tenant: Uuid,
+    contact: &PlainContact,
+    [event, commit, affiliation, its_event]: [Uuid; 4],
+) {
+    let statement = contact
+        .bind(query(CREATE_EMPLOYEE).bind(tenant))
+        .bind(contact.folded_email())
+        .bind(event)
+        .bind(commit)
+        .bind(sqlx::types::Json(Created(contact)))
+        .bind(affiliation)
+        .bind(its_event)
+        .bind(json!({
+            "contact_id": {"new": contact.id},
+            "account_id": {"new": contact.account_id},
+            "is_primary": {"new": true},
+        }));
+    let done = statement.execute(pool).await.unwrap();
+    assert_eq!(done.rows_affected(), 2);
 }
 
 /// What a new contact is filled with, as its event tells it: `{"first_name": {"new": ..}, ..}`.

@@ -20,9 +20,10 @@ use crate::measure::{Medians, Options, Places};
 use crate::office::Office;
 use crate::plain::{self, Edit, PlainContact};
 
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 14] = [
     "pg_create",
     "pg_create_vs_insert",
+    "pg_create_employee",
     "pg_update",
     "pg_update_reading",
     "pg_get",
@@ -128,6 +129,9 @@ impl Benches {
         options.run("pg_create", |options| self.create(options));
         options.run("pg_create_vs_insert", |options| {
             self.create_vs_insert(options)
+        });
+        options.run("pg_create_employee", |options| {
+            self.create_employee(options)
         });
         options.run("pg_update", |options| self.update(options, false));
         options.run("pg_update_reading", |options| self.update(options, true));
@@ -250,6 +254,34 @@ impl Benches {
                 black_box(office.session.contacts().create(contact).await.unwrap());
             }
         })
+    }
+
+    /// A contact who works for an account: with the affiliation that tells of it.
+    fn create_employee(&self, options: &Options) -> Medians {
+        let office = self.runtime.block_on(self.office("employee"));
+        options.measure_calls(
+            CALLS,
+            |count| {
+                let contacts: Vec<Contact> =
+                    (0..count).map(|_| office.employee(number())).collect();
+                self.timed(async {
+                    for contact in contacts {
+                        black_box(office.session.contacts().create(contact).await.unwrap());
+                    }
+                })
+            },
+            |count| {
+                let contacts = office.plain(count);
+                self.timed(async {
+                    for mut contact in contacts {
+                        contact.account_id = Some(office.account.uuid());
+                        contact.stamp(self.id(), self.crm.clock().now());
+                        let ids = [self.id(), self.id(), self.id(), self.id()];
+                        plain::create_employee(&self.pool, office.tenant(), &contact, ids).await;
+                    }
+                })
+            },
+        )
     }
 
     /// Both sides write the same contact and the same event.
@@ -686,7 +718,7 @@ impl Office {
 
     fn plain(&self, count: usize) -> Vec<PlainContact> {
         (0..count)
-            .map(|_| PlainContact::example(number(), self.account.uuid(), self.owner.uuid()))
+            .map(|_| PlainContact::example(number(), self.owner.uuid()))
             .collect()
     }
 }

@@ -944,7 +944,6 @@ CREATE TABLE "crm"."deal_stage_history" (
     CONSTRAINT "deal_stage_history_seconds_in_stage_check" CHECK ("seconds_in_stage" >= 0)
 );
 CREATE INDEX "deal_stage_history_created_at_id_idx" ON "crm"."deal_stage_history" ("tenant_id", "created_at", "id");
-CREATE INDEX "deal_stage_history_updated_at_id_idx" ON "crm"."deal_stage_history" ("tenant_id", "updated_at", "id");
 CREATE INDEX "deal_stage_history_deal_id_idx" ON "crm"."deal_stage_history" ("tenant_id", "deal_id");
 ALTER TABLE "crm"."deal_stage_history" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY "tenant_isolation" ON "crm"."deal_stage_history"
@@ -1440,7 +1439,6 @@ CREATE TABLE "crm"."merge_links" (
 );
 CREATE INDEX "merge_links_record_id_idx" ON "crm"."merge_links" ("tenant_id", "record_id");
 CREATE INDEX "merge_links_created_at_id_idx" ON "crm"."merge_links" ("tenant_id", "created_at", "id");
-CREATE INDEX "merge_links_updated_at_id_idx" ON "crm"."merge_links" ("tenant_id", "updated_at", "id");
 CREATE INDEX "merge_links_merge_id_idx" ON "crm"."merge_links" ("tenant_id", "merge_id");
 ALTER TABLE "crm"."merge_links" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY "tenant_isolation" ON "crm"."merge_links"
@@ -1618,8 +1616,6 @@ CREATE TABLE "crm"."activity_roll_ups" (
     CONSTRAINT "activity_roll_ups_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
     CONSTRAINT "activity_roll_ups_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous'))
 );
-CREATE INDEX "activity_roll_ups_created_at_id_idx" ON "crm"."activity_roll_ups" ("tenant_id", "created_at", "id");
-CREATE INDEX "activity_roll_ups_updated_at_id_idx" ON "crm"."activity_roll_ups" ("tenant_id", "updated_at", "id");
 ALTER TABLE "crm"."activity_roll_ups" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY "tenant_isolation" ON "crm"."activity_roll_ups"
     USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
@@ -1812,7 +1808,6 @@ CREATE TABLE "crm"."import_rows" (
 );
 CREATE UNIQUE INDEX "import_rows_job_id_phase_row_number_place_key" ON "crm"."import_rows" ("tenant_id", "job_id", "phase", "row_number", "place");
 CREATE INDEX "import_rows_created_at_id_idx" ON "crm"."import_rows" ("tenant_id", "created_at", "id");
-CREATE INDEX "import_rows_updated_at_id_idx" ON "crm"."import_rows" ("tenant_id", "updated_at", "id");
 CREATE INDEX "import_rows_job_id_idx" ON "crm"."import_rows" ("tenant_id", "job_id");
 ALTER TABLE "crm"."import_rows" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY "tenant_isolation" ON "crm"."import_rows"
@@ -1878,8 +1873,6 @@ CREATE TABLE "crm"."duplicate_keys" (
     CONSTRAINT "duplicate_keys_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous'))
 );
 CREATE INDEX "duplicate_keys_key_record_id_idx" ON "crm"."duplicate_keys" ("tenant_id", "key", "record_id");
-CREATE INDEX "duplicate_keys_created_at_id_idx" ON "crm"."duplicate_keys" ("tenant_id", "created_at", "id");
-CREATE INDEX "duplicate_keys_updated_at_id_idx" ON "crm"."duplicate_keys" ("tenant_id", "updated_at", "id");
 CREATE INDEX "duplicate_keys_record_id_idx" ON "crm"."duplicate_keys" ("tenant_id", "record_id");
 ALTER TABLE "crm"."duplicate_keys" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY "tenant_isolation" ON "crm"."duplicate_keys"
@@ -1924,7 +1917,6 @@ CREATE INDEX "audit_events_record_id_record_version_id_idx" ON "crm"."audit_even
 CREATE INDEX "audit_events_created_by_id_created_at_id_idx" ON "crm"."audit_events" ("tenant_id", "created_by_id", "created_at", "id");
 CREATE INDEX "audit_events_commit_id_idx" ON "crm"."audit_events" ("tenant_id", "commit_id");
 CREATE INDEX "audit_events_created_at_id_idx" ON "crm"."audit_events" ("tenant_id", "created_at", "id");
-CREATE INDEX "audit_events_updated_at_id_idx" ON "crm"."audit_events" ("tenant_id", "updated_at", "id");
 CREATE INDEX "audit_events_id_idx" ON "crm"."audit_events" ("tenant_id", "id");
 ALTER TABLE "crm"."audit_events" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY "tenant_isolation" ON "crm"."audit_events"

@@ -49,6 +49,8 @@ pub struct UnitOfWork {
     pub(super) staged: Vec<StagedChange>,
     places: HashMap<Uuid, Vec<usize>>,
     expects: Vec<Expectation>,
+    /// The ids and versions of what is expected, once that is more than a few.
+    expected: HashSet<(Uuid, i64)>,
     /// The rows relied on that are not read again: if one changes, the commit is a conflict.
     relied: HashMap<Uuid, Row>,
     notes: HashMap<Uuid, String>,
@@ -126,6 +128,7 @@ impl UnitOfWork {
             staged: Vec::new(),
             places: HashMap::new(),
             expects: Vec::new(),
+            expected: HashSet::new(),
             relied: HashMap::new(),
             notes: HashMap::new(),
             accepted_duplicates: HashSet::new(),
@@ -177,9 +180,21 @@ impl UnitOfWork {
             id: row.id(),
             version: row.version(),
         };
-        if self.place(row.object(), row.id()).is_none() && !self.expects.contains(&expectation) {
+        if self.place(row.object(), row.id()).is_none() && !self.is_expected(&expectation) {
             self.expects.push(expectation);
+            let count = self.expects.len();
+            if count > SEARCHED {
+                let from = if count == SEARCHED + 1 { 0 } else { count - 1 };
+                let new = self.expects.iter().skip(from);
+                self.expected.extend(new.map(|one| (one.id, one.version)));
+            }
         }
+    }
+
+    /// Whether a row is relied on at this version already. Few are searched, many are indexed.
+    fn is_expected(&self, wanted: &Expectation) -> bool {
+        (self.expects.len() <= SEARCHED || self.expected.contains(&(wanted.id, wanted.version)))
+            && self.expects.contains(wanted)
     }
 
     /// Relies on a record that was read, and does not read it again in this unit of work.
@@ -225,6 +240,15 @@ impl UnitOfWork {
                     .get(*place)
                     .is_some_and(|change| change.object == *object)
             })
+        }
+    }
+
+    /// The last staged change of a row with this id, whatever its object.
+    pub(crate) fn staged_last(&self, id: Uuid) -> Option<&StagedChange> {
+        if self.staged.len() <= SEARCHED {
+            self.staged.iter().rev().find(|change| change.id == id)
+        } else {
+            self.staged.get(*self.places.get(&id)?.last()?)
         }
     }
 

@@ -189,10 +189,7 @@ impl UnitOfWork {
         let row_number = number(row_number);
         let mut entries = Vec::new();
         if outcome != RowOutcome::Unchanged {
-            let staged = record.and_then(|id| {
-                let mut staged = self.staged().iter().rev();
-                staged.find(|change| change.id() == id)
-            });
+            let staged = record.and_then(|id| self.staged_last(id));
             let mut entry = ImportRow::new(job, row_number, outcome);
             entry.record_id = record;
             if matches!(outcome, RowOutcome::Created | RowOutcome::Updated) {

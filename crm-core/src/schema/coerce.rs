@@ -150,7 +150,7 @@ impl FieldType {
                 })
             }
             Self::Email => parsed::<EmailAddress>(&text),
-            Self::Phone => Ok(Value::Text(PhoneNumber::parse(&text)?.raw().to_owned())),
+            Self::Phone => Ok(Value::Text(PhoneNumber::typed(&text)?.to_owned())),
             Self::Url { .. } => parsed::<HttpUrl>(&text),
             Self::Currency => parsed::<Currency>(&text),
             Self::Country => parsed::<Country>(&text),

@@ -609,7 +609,14 @@ impl ObjectBuilder {
         for (index, field) in schema.fields.iter().enumerate() {
             let led = all.iter().any(|other| other.fields.first() == Some(&index));
             let leads = field.reference().is_some() || field.record_of.is_some();
-            if (field.indexed || leads) && !led {
+            let is_listed = match schema.lifecycle {
+                Lifecycle::Full => true,
+                // An entry never changes: when it was made says the same.
+                Lifecycle::Log => &*field.name != "updated_at",
+                // What the engine keeps in step is found by what it stands for, not by time.
+                Lifecycle::Derived => !field.system,
+            };
+            if (field.indexed && is_listed || leads) && !led {
                 all.push(IndexSchema {
                     fields: vec![index],
                 });

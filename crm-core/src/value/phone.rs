@@ -107,6 +107,11 @@ impl PhoneNumber {
         })
     }
 
+    /// The text, trimmed, if [`parse`](Self::parse) would read it; no numbering plan is looked at.
+    pub(crate) fn typed(raw: &str) -> Result<&str, ValueError> {
+        looks_like_a_number(raw)
+    }
+
     /// Reads a number as people in a country write it, with or without country code.
     ///
     /// # Errors

@@ -1,7 +1,8 @@
 //! One batch of rows: what each row does is decided, staged, and written in one commit with the
 //! rows' outcomes and how far the job is; or, in a dry run, validated and dropped.
 
-use std::collections::{BTreeSet, HashMap};
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crm_core::error::{Error, FieldError, Result, codes};
@@ -42,6 +43,21 @@ pub(crate) enum Attempt {
     Conflict,
     /// One of them cannot be written, which only the commit found out.
     Refused(Error),
+}
+
+/// Values, each once, in the order in which they came.
+#[derive(Default)]
+struct Distinct {
+    values: Vec<Value>,
+    known: HashSet<String>,
+}
+
+impl Distinct {
+    fn add(&mut self, value: Value) {
+        if self.known.insert(value.to_json().to_string()) {
+            self.values.push(value);
+        }
+    }
 }
 
 /// A row on its way.
@@ -275,15 +291,12 @@ impl Run<'_> {
             return Ok(());
         }
         let filters = self.plan.keys.iter().enumerate().map(|(place, key)| {
-            let mut values: Vec<Value> = Vec::new();
-            for value in wanted.iter().filter_map(|values| values.get(place)) {
-                if !values.contains(value) {
-                    values.push(value.clone());
-                }
-            }
+            let values = wanted.iter().filter_map(|values| values.get(place));
+            let mut column = Distinct::default();
+            values.for_each(|value| column.add(value.clone()));
             Filter::In {
                 field: key.path.clone().into(),
-                values,
+                values: column.values,
             }
         });
         let filter = Filter::And(filters.collect());
@@ -346,7 +359,8 @@ impl Run<'_> {
                 // A row without a match found nobody with its key.
                 continue;
             }
-            let mut columns: Vec<Vec<Value>> = vec![Vec::new(); key.fields.len()];
+            let mut columns: Vec<Distinct> = Vec::new();
+            columns.resize_with(key.fields.len(), Distinct::default);
             for candidate in candidates {
                 let before = candidate.before.as_ref();
                 let given = candidate.given(before.is_none());
@@ -357,17 +371,15 @@ impl Run<'_> {
                     continue;
                 }
                 for (column, value) in columns.iter_mut().zip(values) {
-                    if !column.contains(&value) {
-                        column.push(value);
-                    }
+                    column.add(value);
                 }
             }
-            if columns.iter().any(Vec::is_empty) {
+            if columns.iter().any(|column| column.values.is_empty()) {
                 continue;
             }
-            let filters = names.iter().zip(columns).map(|(name, values)| Filter::In {
+            let filters = names.iter().zip(columns).map(|(name, column)| Filter::In {
                 field: name.clone().into(),
-                values,
+                values: column.values,
             });
             let mut find = Find::new().filter_by_name(Filter::And(filters.collect()));
             if !key.live {
@@ -401,7 +413,7 @@ impl Run<'_> {
                 };
                 let meta = Meta::first(self.session.engine().ids().next(now), stamp);
                 let mut values = object.defaults();
-                for (index, value) in candidate.given(true) {
+                for (index, value) in candidate.given(true).into_owned() {
                     let slot = index.checked_sub(SYSTEM_FIELDS);
                     if let Some(slot) = slot.and_then(|slot| values.get_mut(slot)) {
                         *slot = value;
@@ -503,9 +515,16 @@ impl Run<'_> {
         let seen = Before(&self.seen, delta);
         let before = candidate.before.clone();
         let given = candidate.given(before.is_none());
-        for key in plan.object.unique_keys() {
+        let keys = plan.object.unique_keys().iter();
+        let keys = keys.map(|key| {
+            (
+                key,
+                unique_values(&plan.object, key, before.as_ref(), &given),
+            )
+        });
+        let keys: Vec<_> = keys.collect();
+        for (key, values) in keys {
             let had = before.as_ref().and_then(|row| unique_value(key, &**row));
-            let values = unique_values(&plan.object, key, before.as_ref(), &given);
             if had == values {
                 continue;
             }
@@ -646,27 +665,25 @@ impl<'r> Candidate<'r> {
     }
 
     /// The values of the row, with the constants where it is to be a new record.
-    fn given(&self, is_new: bool) -> Vec<(usize, Value)> {
+    fn given(&self, is_new: bool) -> Cow<'_, [(usize, Value)]> {
+        if !is_new || self.constants.is_empty() {
+            return Cow::Borrowed(&self.values);
+        }
         let mut values = self.values.clone();
-        if is_new {
-            for (index, constant) in &self.constants {
-                let known = values.iter_mut().find(|(known, _)| known == index);
-                match (known, constant) {
-                    (None, constant) => values.push((*index, constant.clone())),
-                    // The members of a document that no cell says.
-                    (
-                        Some((_, Value::Json(Json::Object(own)))),
-                        Value::Json(Json::Object(more)),
-                    ) => {
-                        for (name, value) in more {
-                            own.entry(name.clone()).or_insert_with(|| value.clone());
-                        }
+        for (index, constant) in &self.constants {
+            let known = values.iter_mut().find(|(known, _)| known == index);
+            match (known, constant) {
+                (None, constant) => values.push((*index, constant.clone())),
+                // The members of a document that no cell says.
+                (Some((_, Value::Json(Json::Object(own)))), Value::Json(Json::Object(more))) => {
+                    for (name, value) in more {
+                        own.entry(name.clone()).or_insert_with(|| value.clone());
                     }
-                    (Some(_), _) => {}
                 }
+                (Some(_), _) => {}
             }
         }
-        values
+        Cow::Owned(values)
     }
 
     fn doubles_row(&mut self, row: u64) {

@@ -3,6 +3,9 @@
 //! Every format is decided once for a column (stated, or found in a sample by [`detect`](super::detect)); no cell is
 //! guessed at on its own. Messages never repeat a value.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, TimeZone as _, Utc};
 use chrono_tz::Tz;
 use crm_core::error::{FieldError, codes};
@@ -299,26 +302,36 @@ pub(crate) fn plain(text: &str) -> String {
     plain
 }
 
+/// The codes of the countries by their three-letter codes and English names, in the form in which
+/// they are looked up.
+static COUNTRIES: LazyLock<HashMap<String, &'static str>> = LazyLock::new(|| {
+    let mut countries = HashMap::new();
+    for (name, code) in [
+        ("usa", "US"),
+        ("united states", "US"),
+        ("uk", "GB"),
+        ("great britain", "GB"),
+        ("united kingdom", "GB"),
+        ("south korea", "KR"),
+        ("korea", "KR"),
+        ("russia", "RU"),
+        ("vietnam", "VN"),
+    ] {
+        countries.insert(name.to_owned(), code);
+    }
+    for code in CountryCode::as_array() {
+        for name in [code.alpha3().to_ascii_lowercase(), plain(code.name())] {
+            countries.entry(name).or_insert(code.alpha2());
+        }
+    }
+    countries
+});
+
 /// The code of a country that is given by its three-letter code or its English name.
 fn country(text: &str) -> Option<String> {
-    let wanted = plain(text);
-    let known = match wanted.as_str() {
-        "usa" | "united states" | "us" => Some("US"),
-        "uk" | "great britain" | "united kingdom" => Some("GB"),
-        "south korea" | "korea" => Some("KR"),
-        "russia" => Some("RU"),
-        "vietnam" => Some("VN"),
-        _ => None,
-    };
-    if let Some(known) = known {
-        return Some(known.to_owned());
-    }
-    CountryCode::as_array()
-        .iter()
-        .find(|code| {
-            code.alpha3().eq_ignore_ascii_case(text.trim()) || plain(code.name()) == wanted
-        })
-        .map(|code| code.alpha2().to_owned())
+    let known = COUNTRIES.get(&plain(text));
+    let known = known.or_else(|| COUNTRIES.get(&text.trim().to_ascii_lowercase()));
+    known.map(|code| (*code).to_owned())
 }
 
 /// True or false in the ways of spreadsheets and forms.
