@@ -512,8 +512,12 @@ impl Run<'_> {
         let before = candidate.before.clone();
         let given = candidate.given(before.is_none());
         let keys = plan.object.unique_keys().iter();
-        let keys =
-            keys.map(|key| (key, unique_values(&plan.object, key, before.as_ref(), &given)));
+        let keys = keys.map(|key| {
+            (
+                key,
+                unique_values(&plan.object, key, before.as_ref(), &given),
+            )
+        });
         let keys: Vec<_> = keys.collect();
         for (key, values) in keys {
             let had = before.as_ref().and_then(|row| unique_value(key, &**row));
