@@ -63,7 +63,7 @@ impl World {
         self.session.activities().create(meeting).await.unwrap()
     }
 
-    fn new(&self, meeting: Id<Activity>, offset: u32) -> ActivityReminder {
+    fn reminder(&self, meeting: Id<Activity>, offset: u32) -> ActivityReminder {
         ActivityReminder {
             recipient_id: Some(self.owner),
             ..ActivityReminder::new(meeting, ReminderType::Email, offset)
@@ -71,7 +71,7 @@ impl World {
     }
 
     async fn remind(&self, meeting: Id<Activity>, offset: u32) -> Id<ActivityReminder> {
-        let reminder = self.new(meeting, offset);
+        let reminder = self.reminder(meeting, offset);
         self.session.reminders().create(reminder).await.unwrap().id
     }
 
@@ -149,7 +149,7 @@ async fn reminders_keep_their_rules() {
     let error = w
         .session
         .reminders()
-        .create(w.new(task.id, 5))
+        .create(w.reminder(task.id, 5))
         .await
         .unwrap_err();
     assert_eq!(faults(&error), [("activity_id", codes::INCONSISTENT)]);
@@ -437,7 +437,7 @@ async fn every_reminder_is_sent_exactly_once() {
     let mut reminders = Vec::new();
     for _ in 0..5 {
         let meeting = w.meeting("2026-03-02T12:00:00Z").await.id;
-        reminders.extend((0..100).map(|offset| w.new(meeting, offset)));
+        reminders.extend((0..100).map(|offset| w.reminder(meeting, offset)));
     }
     w.session.reminders().create_all(reminders).await.unwrap();
     w.clock.set(at("2026-03-02T12:00:00Z"));
