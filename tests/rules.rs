@@ -1087,6 +1087,12 @@ async fn team_members_join_leave_and_come_back() {
         .await
         .unwrap();
     assert_eq!((first.id, lead.role), (lead.id, TeamRole::Lead));
+    // A unit of work sees who left in it, others do not.
+    let mut work = w.session.begin();
+    work.teams().remove_member(team, user).await.unwrap();
+    assert!(work.teams().members(team).await.unwrap().is_empty());
+    assert_eq!(w.session.teams().members(team).await.unwrap().len(), 1);
+    drop(work);
     w.session.teams().remove_member(team, user).await.unwrap();
     assert!(w.session.teams().members(team).await.unwrap().is_empty());
     assert_eq!(

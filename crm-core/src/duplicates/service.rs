@@ -17,7 +17,7 @@ use crate::query::{AggregateQuery, Condition, Query};
 use crate::record::Record;
 use crate::schema::{Access, Dynamic, Entity, Meta, ObjectRef, Row, Value};
 
-/// How many records have their keys built in one commit: more save no time.
+/// How many records have their keys built in one commit.
 const BATCH: usize = 1_000;
 
 /// Finds duplicates by the tenant's [`DuplicateRule`]s.
