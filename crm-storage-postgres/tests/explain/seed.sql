@@ -155,7 +155,7 @@ FROM generate_series(0, 31999) AS n, LATERAL (SELECT pg_temp.pick(n, 99, 3) = 0 
 ANALYZE;
 INSERT INTO crm.activities (tenant_id, id, version, created_at, created_by, updated_at, updated_by,
     deleted_at, activity_type, subject, account_id, contact_id, deal_id, lead_id, owner_id, assigned_to,
-    status, priority, scheduled_at, due_date, is_all_day, follow_up_required, custom_fields, tags)
+    status, priority, scheduled_at, due_date, is_all_day, follow_up_required, is_individual, custom_fields, tags)
 SELECT pg_temp.tenant(n), pg_temp.key('0b', n), 1, pg_temp.at(n), 'system', pg_temp.at(n + 500), 'system',
     CASE WHEN pg_temp.pick(n, 1, 30) = 0 THEN pg_temp.at(n + 400) END,
     CASE pg_temp.pick(n, 2, 100) WHEN 0 THEN 'demo' WHEN 1 THEN 'meeting' ELSE 'call' END, 'Call ' || n,
@@ -165,7 +165,7 @@ SELECT pg_temp.tenant(n), pg_temp.key('0b', n), 1, pg_temp.at(n), 'system', pg_t
     CASE WHEN pg_temp.pick(n, 9, 4) = 0 THEN pg_temp.other('09', n, 10, 32000) END,
     pg_temp.owner(n, 11), pg_temp.owner(n, 12),
     CASE WHEN n > 36000 AND pg_temp.pick(n, 13, 2) = 0 THEN 'planned' WHEN pg_temp.pick(n, 13, 30) = 1 THEN 'planned' WHEN pg_temp.pick(n, 13, 300) = 2 THEN 'no_show' ELSE 'completed' END, 'medium',
-    pg_temp.at(n + 300), CASE WHEN pg_temp.pick(n, 14, 5) > 0 THEN pg_temp.at(n + 600) END, false, false, '{}',
+    pg_temp.at(n + 300), CASE WHEN pg_temp.pick(n, 14, 5) > 0 THEN pg_temp.at(n + 600) END, false, false, false, '{}',
     ARRAY['tag' || pg_temp.pick(n, 15, 5), 'rare' || pg_temp.pick(n, 16, 1000)]
 FROM generate_series(0, 39999) AS n;
 
