@@ -698,8 +698,8 @@ CREATE TABLE "crm"."contact_relationships" (
     CONSTRAINT "contact_relationships_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
     CONSTRAINT "contact_relationships_relationship_type_check" CHECK ("relationship_type" IN ('reports_to', 'manages', 'colleague', 'partner', 'vendor', 'customer'))
 );
-CREATE UNIQUE INDEX "contact_relationships_contact_id_related_contact_id__43081e1720" ON "crm"."contact_relationships" ("tenant_id", "contact_id", "related_contact_id", "relationship_type") WHERE "deleted_at" IS NULL;
-CREATE INDEX "contact_relationships_related_contact_id_relationship_type_idx" ON "crm"."contact_relationships" ("tenant_id", "related_contact_id", "relationship_type");
+CREATE UNIQUE INDEX "contact_relationships_contact_id_related__43081e1720" ON "crm"."contact_relationships" ("tenant_id", "contact_id", "related_contact_id", "relationship_type") WHERE "deleted_at" IS NULL;
+CREATE INDEX "contact_relationships_related_contact_id__da82432715" ON "crm"."contact_relationships" ("tenant_id", "related_contact_id", "relationship_type");
 CREATE INDEX "contact_relationships_created_at_id_idx" ON "crm"."contact_relationships" ("tenant_id", "created_at", "id");
 CREATE INDEX "contact_relationships_updated_at_id_idx" ON "crm"."contact_relationships" ("tenant_id", "updated_at", "id");
 CREATE INDEX "contact_relationships_contact_id_idx" ON "crm"."contact_relationships" ("tenant_id", "contact_id");
@@ -1162,7 +1162,7 @@ CREATE TABLE "crm"."activity_series" (
     CONSTRAINT "activity_series_external_sequence_check" CHECK ("external_sequence" BETWEEN 0 AND 2147483647)
 );
 CREATE UNIQUE INDEX "activity_series_external_id_key" ON "crm"."activity_series" ("tenant_id", "external_id") WHERE "deleted_at" IS NULL;
-CREATE INDEX "activity_series_is_exhausted_materialized_until_id_idx" ON "crm"."activity_series" ("tenant_id", "is_exhausted", "materialized_until", "id");
+CREATE INDEX "activity_series_is_exhausted_materialized_167d42d96e" ON "crm"."activity_series" ("tenant_id", "is_exhausted", "materialized_until", "id");
 CREATE INDEX "activity_series_created_at_id_idx" ON "crm"."activity_series" ("tenant_id", "created_at", "id");
 CREATE INDEX "activity_series_updated_at_id_idx" ON "crm"."activity_series" ("tenant_id", "updated_at", "id");
 CREATE INDEX "activity_series_account_id_idx" ON "crm"."activity_series" ("tenant_id", "account_id");

@@ -14,6 +14,9 @@ use sha2::{Digest as _, Sha256};
 /// The most bytes PostgreSQL keeps of a name.
 pub(crate) const NAME_BYTES: usize = 63;
 
+/// The most bytes of a name that is made here: a distributed table adds `_<number>` to it.
+const MADE_NAME_BYTES: usize = 52;
+
 /// The greatest length of a varchar.
 const VARCHAR: u32 = 10_485_760;
 
@@ -45,9 +48,9 @@ pub(crate) fn constraint_name(table: &str, columns: &[&str], suffix: &str) -> St
     shortened(name)
 }
 
-/// The name itself, or its beginning with a fingerprint where PostgreSQL would cut it.
+/// The name itself, or its beginning with a fingerprint where it would be too long.
 fn shortened(name: String) -> String {
-    if name.len() <= NAME_BYTES {
+    if name.len() <= MADE_NAME_BYTES {
         return name;
     }
     let digest = Sha256::digest(name.as_bytes());
@@ -55,7 +58,7 @@ fn shortened(name: String) -> String {
     for byte in digest.iter().take(5) {
         let _ = write!(fingerprint, "{byte:02x}");
     }
-    let mut end = NAME_BYTES - fingerprint.len() - 1;
+    let mut end = MADE_NAME_BYTES - fingerprint.len() - 1;
     while !name.is_char_boundary(end) {
         end -= 1;
     }

@@ -324,11 +324,11 @@ async fn every_change_by_hand_is_found() {
             // What is logged can't refer to what is not.
             run(
                 &mut transaction,
-                "ALTER TABLE crm.activities DROP CONSTRAINT activities_contact_id_fkey; \
-                 ALTER TABLE crm.activity_participants \
-                 DROP CONSTRAINT activity_participants_contact_id_fkey; \
-                 ALTER TABLE crm.deals DROP CONSTRAINT deals_contact_id_fkey; \
-                 ALTER TABLE crm.leads DROP CONSTRAINT leads_converted_contact_id_fkey",
+                "DO $$ DECLARE k record; BEGIN \
+                 FOR k IN SELECT conrelid::regclass AS t, conname FROM pg_constraint \
+                 WHERE contype = 'f' AND confrelid = 'crm.contacts'::regclass LOOP \
+                 EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', k.t, k.conname); \
+                 END LOOP; END $$",
             )
             .await;
         }
