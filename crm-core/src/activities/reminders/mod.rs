@@ -285,7 +285,8 @@ impl WriteRule for ReminderRules {
         let Some(activity) = activity else {
             return Ok(());
         };
-        work.touch(Activity::schema(), activity_id.uuid()).await?;
+        // The very version that the time is worked out from.
+        work.touch_row(activity.clone());
         if is_deleted {
             return Ok(());
         }
