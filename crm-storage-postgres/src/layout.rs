@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 /// The most bytes PostgreSQL keeps of a name.
 pub(crate) const NAME_BYTES: usize = 63;
 
-/// The most bytes of a name that is made here: a distributed table adds `_<number>` to it.
+/// The most bytes of the name of a constraint or index: a distributed table adds `_<number>` to it.
 const MADE_NAME_BYTES: usize = 52;
 
 /// The greatest length of a varchar.
@@ -45,12 +45,12 @@ pub(crate) fn constraint_name(table: &str, columns: &[&str], suffix: &str) -> St
     }
     name.push('_');
     name.push_str(suffix);
-    shortened(name)
+    shortened(name, MADE_NAME_BYTES)
 }
 
 /// The name itself, or its beginning with a fingerprint where it would be too long.
-fn shortened(name: String) -> String {
-    if name.len() <= MADE_NAME_BYTES {
+fn shortened(name: String, most: usize) -> String {
+    if name.len() <= most {
         return name;
     }
     let digest = Sha256::digest(name.as_bytes());
@@ -58,7 +58,7 @@ fn shortened(name: String) -> String {
     for byte in digest.iter().take(5) {
         let _ = write!(fingerprint, "{byte:02x}");
     }
-    let mut end = MADE_NAME_BYTES - fingerprint.len() - 1;
+    let mut end = most - fingerprint.len() - 1;
     while !name.is_char_boundary(end) {
         end -= 1;
     }
@@ -296,14 +296,14 @@ impl Table {
     pub(crate) fn of(schema: &str, object: &ObjectRef) -> Self {
         // A name that PostgreSQL would cut leads to no table, rather than to another's: the DDL
         // refuses such names.
-        let name = shortened(object.table().to_owned());
+        let name = shortened(object.table().to_owned(), NAME_BYTES);
         let mut columns: Vec<Column> = object
             .fields()
             .iter()
             .enumerate()
             .map(|(index, field)| Column {
                 name: field.name.to_string(),
-                sql: quoted(&shortened(field.name.to_string())),
+                sql: quoted(&shortened(field.name.to_string(), NAME_BYTES)),
                 field: index,
                 holds: Holds::Value,
                 kind: field.storage_kind(),
