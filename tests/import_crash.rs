@@ -26,6 +26,9 @@ const KILLS: usize = 12;
 /// What tells the worker where to work: its presence makes the test beside it one.
 const WORK: &str = "CRM_IMPORT_WORK";
 
+/// The name of the one test here.
+const TEST: &str = "an_import_killed_at_random_points_does_every_row_exactly_once";
+
 fn file() -> String {
     let mut text = String::from("First name;Last name;E-mail;Company\n");
     for row in 0..ROWS {
@@ -61,33 +64,30 @@ async fn session(url: &str, tenant: Id<Tenant>) -> Session {
     Crm::postgres(pool).session(tenant, Actor::System)
 }
 
-/// The worker: a process of its own that resumes the job and says how far it is.
-#[test]
-#[ignore = "run as a process of its own by the test beside it"]
-fn worker() {
-    let Ok(work) = std::env::var(WORK) else {
-        return;
+/// What the process that is killed does: it resumes the job and says how far it is.
+async fn resume(work: &str) {
+    let [url, tenant, job, path] = serde_json::from_str::<[String; 4]>(work).unwrap();
+    let session = session(&url, tenant.parse().unwrap()).await;
+    let told = |done: u64, _: Option<u64>| {
+        println!("\ndone {done}");
+        ControlFlow::Continue(())
     };
-    let [url, tenant, job, path] = serde_json::from_str::<[String; 4]>(&work).unwrap();
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async {
-        let session = session(&url, tenant.parse().unwrap()).await;
-        let told = |done: u64, _: Option<u64>| {
-            println!("\ndone {done}");
-            ControlFlow::Continue(())
-        };
-        let job: Id<ImportJob> = job.parse().unwrap();
-        let source = Source::file(path);
-        let importer = session.import();
-        importer
-            .resume(job, &source, true, &told, &mut |_, _| {})
-            .await
-            .unwrap();
-    });
+    let job: Id<ImportJob> = job.parse().unwrap();
+    let source = Source::file(path);
+    let importer = session.import();
+    importer
+        .resume(job, &source, true, &told, &mut |_, _| {})
+        .await
+        .unwrap();
 }
 
+/// C-004, R-077. The process that is killed is this test once more, with work to do in its
+/// environment.
 #[tokio::test]
 async fn an_import_killed_at_random_points_does_every_row_exactly_once() {
+    if let Ok(work) = std::env::var(WORK) {
+        return resume(&work).await;
+    }
     let database = Database::fresh(&[]).expect("the tests need PostgreSQL");
     let url = database.application_url().to_owned();
     let crm = Crm::postgres(database.lazy_pool(4).unwrap());
@@ -139,7 +139,7 @@ async fn an_import_killed_at_random_points_does_every_row_exactly_once() {
     let mut killed = 0;
     loop {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "worker", "--ignored", "--nocapture"])
+            .args(["--exact", TEST, "--nocapture"])
             .env(WORK, &work)
             .stdout(Stdio::piped())
             .spawn()
