@@ -3,8 +3,7 @@
 use std::borrow::Cow;
 
 use super::{
-    FieldGroup, FieldList, FieldOf, FieldReader, FieldSchema, FieldSet, FieldType, FieldValue,
-    Value, ValueRef,
+    FieldGroup, FieldList, FieldOf, FieldReader, FieldSchema, FieldSet, FieldType, Value, ValueRef,
 };
 use crate::error::codes;
 use crate::value::{PhoneNumber, Totals, ValueError};
@@ -67,22 +66,32 @@ impl PhoneNumber {
     pub const E164: FieldOf<Self, String> = FieldOf::new(E164_SUFFIX);
 }
 
-/// Sums per currency, as a JSON document.
-impl FieldValue for Totals {
-    type Operand = Self;
+/// Makes a type that serde reads and writes the value of a field that holds a JSON document.
+macro_rules! document_value {
+    ($type:ty) => {
+        impl $crate::schema::FieldValue for $type {
+            type Operand = Self;
 
-    fn field_type() -> FieldType {
-        FieldType::Json
-    }
+            fn field_type() -> $crate::schema::FieldType {
+                $crate::schema::FieldType::Json
+            }
 
-    fn value(&self) -> ValueRef<'_> {
-        ValueRef::Json(Cow::Owned(serde_json::to_value(self).unwrap_or_default()))
-    }
+            fn value(&self) -> $crate::schema::ValueRef<'_> {
+                let document = ::serde_json::to_value(self).unwrap_or_default();
+                $crate::schema::ValueRef::Json(::std::borrow::Cow::Owned(document))
+            }
 
-    fn from_value(value: Value) -> Result<Self, ValueError> {
-        from_json(value)
-    }
+            fn from_value(value: $crate::schema::Value) -> Result<Self, $crate::value::ValueError> {
+                $crate::schema::from_json(value)
+            }
+        }
+    };
 }
+
+pub(crate) use document_value;
+
+// Sums per currency.
+document_value!(Totals);
 
 /// Reads a typed value from the JSON document that a field holds.
 ///

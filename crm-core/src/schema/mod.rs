@@ -64,7 +64,8 @@ pub use value::{Value, ValueRef};
 
 #[doc(hidden)]
 pub use entity::{deserialize_entity, serialize_entity};
-pub(crate) use foreign::from_json;
+
+pub(crate) use foreign::{document_value, from_json};
 pub(crate) use object::Access;
 
 /// A name as a person reads it: `annual_revenue` is `Annual revenue`.

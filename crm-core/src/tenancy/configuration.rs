@@ -11,8 +11,7 @@ use crate::error::{Error, FieldError, Result, codes};
 use crate::privacy::ContactingPolicy;
 use crate::query::{Find, WhereExt};
 use crate::record::Record;
-use crate::schema::{Entity, FieldType, FieldValue, Picklist, Value, ValueRef, from_json};
-use crate::value::ValueError;
+use crate::schema::{Entity, Picklist, document_value};
 
 /// One setting of a tenant.
 #[derive(Clone, PartialEq, Entity)]
@@ -96,23 +95,7 @@ impl std::fmt::Debug for Envelope {
     }
 }
 
-impl FieldValue for ConfigValue {
-    type Operand = Self;
-
-    fn field_type() -> FieldType {
-        FieldType::Json
-    }
-
-    fn value(&self) -> ValueRef<'_> {
-        ValueRef::Json(std::borrow::Cow::Owned(
-            serde_json::to_value(self).unwrap_or_default(),
-        ))
-    }
-
-    fn from_value(value: Value) -> Result<Self, ValueError> {
-        from_json(value)
-    }
-}
+document_value!(ConfigValue);
 
 /// Which parts of its name a contact needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

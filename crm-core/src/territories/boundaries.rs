@@ -1,13 +1,11 @@
 //! [`Boundaries`]: countries and postal codes.
 
-use std::borrow::Cow;
-
 use serde::{Deserialize, Serialize};
 
 use crate::accounts::Account;
 use crate::error::{Faults, codes};
-use crate::schema::{FieldType, FieldValue, Value, ValueRef, from_json};
-use crate::value::{Country, ValueError};
+use crate::schema::document_value;
+use crate::value::Country;
 
 /// The most areas of one territory, and the most postal codes of one area.
 const MOST: usize = 1_000;
@@ -180,21 +178,7 @@ impl Boundaries {
     }
 }
 
-impl FieldValue for Boundaries {
-    type Operand = Self;
-
-    fn field_type() -> FieldType {
-        FieldType::Json
-    }
-
-    fn value(&self) -> ValueRef<'_> {
-        ValueRef::Json(Cow::Owned(serde_json::to_value(self).unwrap_or_default()))
-    }
-
-    fn from_value(value: Value) -> Result<Self, ValueError> {
-        from_json(value)
-    }
-}
+document_value!(Boundaries);
 
 /// Where an account is.
 #[derive(Debug, Default, PartialEq, Eq)]
