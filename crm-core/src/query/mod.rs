@@ -41,6 +41,7 @@
 
 mod aggregate;
 mod condition;
+mod criteria;
 mod cursor;
 mod error;
 mod filter;
@@ -51,6 +52,7 @@ pub use aggregate::{
     Aggregate, AggregateQuery, Aggregator, CalendarUnit, Group, Grouping, Measure,
 };
 pub use condition::{Condition, FieldAt, RelatedRows, fold_case};
+pub use criteria::Criteria;
 pub use cursor::Cursor;
 pub use error::QueryError;
 pub use filter::{Comparison, Filter, ListMatch, TextMatch, Where, WhereExt};
@@ -58,4 +60,5 @@ pub use find::{Find, MAX_LIMIT, Page, Query, Sort, SortKey};
 pub use tree::{Tree, TreePart};
 
 pub(crate) use condition::locate;
+pub(crate) use criteria::Refusal;
 pub(crate) use find::page_of;

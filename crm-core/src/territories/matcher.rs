@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::Territory;
 use super::boundaries::Place;
-use super::criteria::bind;
+use super::rules::bind;
 use crate::accounts::Account;
 use crate::query::Condition;
 use crate::record::Record;
@@ -156,9 +156,10 @@ mod tests {
 
     use super::*;
     use crate::Id;
+    use crate::query::Criteria;
     use crate::record::{Actor, Stamp};
     use crate::schema::Meta;
-    use crate::territories::{Area, Boundaries, Criteria};
+    use crate::territories::{Area, Boundaries};
     use crate::value::{Country, TextValue};
 
     fn meta(number: usize) -> Meta {

@@ -26,13 +26,11 @@
 
 mod assign;
 mod boundaries;
-mod criteria;
 mod matcher;
 mod rules;
 
 pub use assign::{Assignments, Preview, Reassignment};
 pub use boundaries::{Area, Boundaries, PostalCodes};
-pub use criteria::Criteria;
 pub(crate) use rules::{AssignmentRule, TerritoryRules};
 
 use std::sync::Arc;
@@ -43,6 +41,7 @@ use crate::engine::{Records, UnitOfWork, Workspace, in_work};
 use crate::error::{Faults, Result};
 use crate::hierarchy::Hierarchical;
 use crate::identity::User;
+use crate::query::Criteria;
 use crate::record::Record;
 use crate::schema::{Entity, FieldOf, Picklist};
 use matcher::Matcher;
@@ -52,7 +51,8 @@ use rules::MATCHED;
 ///
 /// ```
 /// use crm_core::accounts::Account;
-/// use crm_core::territories::{Area, Boundaries, Criteria, Territory};
+/// use crm_core::query::Criteria;
+/// use crm_core::territories::{Area, Boundaries, Territory};
 /// use crm_core::value::{Country, TextValue};
 ///
 /// let zurich = Territory {

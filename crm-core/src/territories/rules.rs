@@ -3,18 +3,30 @@
 use async_trait::async_trait;
 
 use super::Territory;
-use super::criteria::bind;
 use super::matcher::Matcher;
 use crate::Id;
 use crate::accounts::Account;
 use crate::engine::{Remembered, UnitOfWork, Write, WriteRule};
 use crate::error::Result;
 use crate::hierarchy::ensure_no_cycle;
-use crate::query::WhereExt;
-use crate::schema::AnyRecord;
+use crate::query::{Condition, Criteria, Refusal, WhereExt};
+use crate::schema::{AnyRecord, Entity, FieldSet, Registry};
 
 /// What is noted about an account whose territory the match itself writes.
 pub(super) const MATCHED: &str = "territory matched";
+
+/// Binds criteria to the schema of accounts; gives the fields that they look at besides.
+pub(super) fn bind(
+    criteria: &Criteria,
+    registry: &Registry,
+) -> Result<(Condition, FieldSet), Refusal> {
+    let own = [
+        Account::TERRITORY_ID.name(),
+        Account::TERRITORY_IS_MANUAL.name(),
+    ];
+    let own: Vec<&str> = own.iter().map(AsRef::as_ref).collect();
+    criteria.bind(Account::schema(), registry, &own)
+}
 
 /// no territory is above and below itself. Criteria fit the schema of accounts.
 #[derive(Debug)]
