@@ -9,7 +9,7 @@ use crm_core::query::{AggregateQuery, Condition, Group, Query};
 use crm_core::schema::{Entity, ObjectRef, Row, Value};
 use crm_core::storage::{ChangeSet, Claim, Committed, Scope, Storage, StorageError};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
-use sqlx::{PgPool, Postgres, Row as _, Transaction};
+use sqlx::{Connection as _, PgConnection, PgPool, Postgres, Row as _, Transaction};
 use uuid::Uuid;
 
 use crate::commit::{self, Failure, Plan};
@@ -154,7 +154,9 @@ impl PostgresStorage {
 
     /// The server's plan for a query, as `EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON)` gives it: to
     /// find out why a query is slow. The query runs, on the primary; an empty list where nothing
-    /// would be sent.
+    /// would be sent. A query that looks up a hundred values or more is otherwise sent with a plan
+    /// that does not depend on the values (`plan_cache_mode = force_generic_plan`), which may be
+    /// another one than this tells.
     ///
     /// # Errors
     /// As [`Storage::select`].
@@ -603,13 +605,31 @@ impl Storage for PostgresStorage {
 /// Runs a statement on a connection of the pool, which does not get it back if it is of no use.
 async fn fetch(pool: &PgPool, statement: Statement) -> Result<Vec<PgRow>, sqlx::Error> {
     let mut connection = pool.acquire().await?;
-    let result = statement.fetch(&mut connection).await;
+    let result = if statement.is_large_look_up() {
+        look_up(&mut connection, statement).await
+    } else {
+        statement.fetch(&mut connection).await
+    };
     if let Err(error) = &result
         && (needs_another_connection(error) || is_read_only(error))
     {
         drop(connection.detach());
     }
     result
+}
+
+/// What begins the transaction of a large look-up.
+const LOOK_UP: &str = "BEGIN; SET LOCAL plan_cache_mode = force_generic_plan";
+
+/// Runs a statement with a plan that does not depend on the values: three round trips.
+async fn look_up(
+    connection: &mut PgConnection,
+    statement: Statement,
+) -> Result<Vec<PgRow>, sqlx::Error> {
+    let mut transaction = connection.begin_with(LOOK_UP).await?;
+    let rows = statement.fetch(&mut transaction).await?;
+    transaction.commit().await?;
+    Ok(rows)
 }
 
 /// Whether the same statement may succeed on another connection.

@@ -952,3 +952,84 @@ async fn a_page_costs_the_same_at_any_depth() {
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
+
+/// What makes contacts `from` to `to` of a tenant, each with an e-mail address of its own.
+const CONTACTS: &str = "INSERT INTO crm.contacts (tenant_id, id, version, created_at, created_by, \
+    updated_at, updated_by, first_name, email, email_folded, social_profiles, \
+    preferred_contact_method, do_not_call, do_not_email, email_opt_out, timezone, language, status, \
+    lead_score, deal_count, total_deal_value, won_deal_count, won_deal_value, custom_fields, tags) \
+    SELECT $1, gen_random_uuid(), 1, now(), 'system', now(), 'system', 'A', 'a' || n || '@mail.example', \
+    'a' || n || '@mail.example', '{}', 'email', false, false, false, 'UTC', 'en', 'active', 0, 0, '{}', 0, \
+    '{}', '{}', '{}' FROM generate_series(1, $2) AS n";
+
+/// What was read of the contacts so far: how often by an index, and how many rows.
+const READ: &str = "SELECT COALESCE(idx_scan, 0)::bigint, \
+    (COALESCE(seq_tup_read, 0) + COALESCE(idx_tup_fetch, 0))::bigint \
+    FROM pg_stat_user_tables WHERE schemaname = 'crm' AND relname = 'contacts'";
+
+/// R-077: an import looks its rows up by hundreds of values at a time, in a tenant that it just
+/// filled, and that the server's statistics do not know: the index must serve all the same.
+#[tokio::test]
+async fn a_look_up_of_many_values_goes_by_the_index_in_a_tenant_that_no_statistics_know() {
+    const ROWS: i32 = 20_000;
+    const VALUES: i64 = 500;
+    let database = Database::fresh(&[]).expect("the tests need PostgreSQL");
+    let mut owner = database.owner().await.expect("the owner's connection");
+    let [known, unknown] = [1, 2].map(Uuid::from_u128);
+    owner
+        .execute("ALTER TABLE crm.contacts SET (autovacuum_enabled = false)")
+        .await
+        .unwrap();
+    owner
+        .execute("SET session_replication_role = replica")
+        .await
+        .unwrap();
+    for tenant in [known, unknown] {
+        sqlx::query(CONTACTS)
+            .bind(tenant)
+            .bind(ROWS)
+            .execute(&mut owner)
+            .await
+            .unwrap();
+        if tenant == known {
+            owner.execute("ANALYZE crm.contacts").await.unwrap();
+        }
+    }
+    let emails: Vec<Json> = (1..=VALUES)
+        .map(|n| format!("a{}@mail.example", n * 40).into())
+        .collect();
+    let find = json!({"filter": {"field": "email", "op": "in", "value": emails}, "limit": VALUES});
+    let find: Find<()> = serde_json::from_value(find).expect("a request");
+    let (scans, rows): (i64, i64) = sqlx::query_as(READ).fetch_one(&mut owner).await.unwrap();
+
+    let pool = database.pool(1).await.expect("a pool");
+    let engine = Engine::builder(PostgresStorage::new(pool.clone()))
+        .named_object(AuditEvent::schema())
+        .build();
+    let session = engine.session(Id::new(unknown), Actor::System);
+    let page = session
+        .object("contact")
+        .unwrap()
+        .find(&find)
+        .await
+        .unwrap();
+    assert_eq!(page.items.len() as i64, VALUES);
+
+    // A connection that ends tells what it read.
+    pool.close().await;
+    loop {
+        let (after, read): (i64, i64) = sqlx::query_as(READ).fetch_one(&mut owner).await.unwrap();
+        if after > scans {
+            assert!(
+                read - rows < 2 * VALUES,
+                "{} rows for {VALUES} values",
+                read - rows
+            );
+            return;
+        }
+        owner
+            .execute("SELECT pg_stat_clear_snapshot()")
+            .await
+            .unwrap();
+    }
+}

@@ -247,6 +247,7 @@ impl Writer<'_, '_> {
         field: &FieldAt,
         values: &[Value],
     ) {
+        self.statement.looks_up(values.len());
         self.narrow(sql, table, alias, field, Comparison::Eq, values);
         // The values of a document's members may be of several kinds.
         let mut alternatives = Vec::new();

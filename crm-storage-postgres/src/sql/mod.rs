@@ -23,11 +23,15 @@ use sqlx::postgres::{PgArguments, PgRow};
 use crate::layout::Table;
 use sqlx::{Arguments as _, Encode, Postgres, Type};
 
+/// From how many values on rows are looked up with a plan that does not depend on the values.
+const LARGE_LOOK_UP: usize = 100;
+
 /// A statement while it is written: its text, and the values bound in it.
 #[derive(Debug, Default)]
 pub(crate) struct Statement {
     tenant: Option<String>,
     is_platform: bool,
+    is_large_look_up: bool,
     text: String,
     arguments: PgArguments,
     failed: Option<sqlx::error::BoxDynError>,
@@ -132,6 +136,18 @@ impl Statement {
     pub(crate) fn value_argument(&mut self, kind: StorageKind, value: &ValueRef<'_>) -> String {
         value::add(self, kind, value);
         format!("${}", self.arguments.len())
+    }
+
+    /// Says that rows are looked up by so many values of a field.
+    pub(crate) const fn looks_up(&mut self, values: usize) {
+        self.is_large_look_up |= values >= LARGE_LOOK_UP;
+    }
+
+    /// Whether the server must not plan for the very values: it would count on finding next to
+    /// nothing in a tenant that its statistics do not know yet, and read all of it instead of going
+    /// by the index.
+    pub(crate) const fn is_large_look_up(&self) -> bool {
+        self.is_large_look_up
     }
 
     /// Binds the values of one column of many rows as an array, and returns what stands for the

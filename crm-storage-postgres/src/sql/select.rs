@@ -45,6 +45,7 @@ pub(crate) fn get(table: &Table, scope: &Scope, ids: &[Uuid]) -> Option<Statemen
         return None;
     }
     let mut statement = Statement::scoped(scope);
+    statement.looks_up(ids.len());
     let condition = match ids {
         [] => return None,
         [id] => format!("c.\"id\" = {}", statement.argument(*id)),
