@@ -10,10 +10,16 @@
 
 mod common;
 
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use common::{crm, rows_of, tenant};
 use crm_engine::exchange::import::{Import, ImportError, ImportExt, ReadOptions, Source};
-use crm_engine::imports::{ImportCounts, ImportJob, ImportMode};
+use crm_engine::imports::{ImportCounts, ImportJob, ImportMode, ImportStatus};
 use crm_engine::prelude::*;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
 
 /// Imports a file by the suggested mapping, after a dry run that must say the same.
 async fn land(
@@ -214,39 +220,136 @@ async fn typed_cells_of_a_spreadsheet_are_values() {
     assert_eq!(address.postal_code.as_deref(), Some("01067"));
 }
 
-/// Rows that name records of later rows come back with the errors and land from there, also where
-/// the errors file is imported more than once and parents are levels deep.
+/// Rows that name records of later rows land behind those, as deep as it goes; the orphan and those
+/// that name each other come back.
 #[tokio::test]
-async fn children_before_their_parents_land_with_the_errors() {
+async fn children_may_stand_before_their_parents() {
     let crm = crm();
     let (_, session) = tenant(&crm, "acme").await;
-    let text =
-        "Name,Parent account\nGrandchild,Child\nChild,Parent\nOther,\nParent,\nOrphan,Nobody\n";
-    let mut source = Source::bytes("tree.csv", text.as_bytes().to_vec());
-    let mut left = Vec::new();
-    for _ in 0..3 {
-        let (job, counts) = land(&session, "account", &source, |import| {
-            import.mode = ImportMode::Upsert;
-            import.keys = vec!["name".into()];
-        })
-        .await;
-        left.push(counts.failed_rows);
-        let mut errors = Vec::new();
-        session
-            .import()
-            .write_errors(job, &source, &mut errors)
-            .await
-            .unwrap();
-        source = Source::bytes("errors.csv", errors);
-    }
-    assert_eq!(left, [3, 2, 1], "a level each time; the orphan stays");
+    let text = "Name,Parent account\nGrandchild,Child\nChild,Parent\nOther,\nParent,\n\
+                Orphan,Nobody\nHen,Egg\nEgg,Hen\nChick,Hen\nOwn,Own\n";
+    let source = Source::bytes("tree.csv", text.as_bytes().to_vec());
+    let (job, counts) = land(&session, "account", &source, |import| {
+        import.mode = ImportMode::Upsert;
+        import.keys = vec!["name".into()];
+    })
+    .await;
+    assert_eq!(figures(&counts), [4, 0, 5]);
+    let mut errors = Vec::new();
+    let importer = session.import();
+    importer
+        .write_errors(job, &source, &mut errors)
+        .await
+        .unwrap();
+    let errors = String::from_utf8(errors).unwrap();
+    let names: Vec<&str> = errors
+        .lines()
+        .skip(1)
+        .map(|line| line.split(',').next().unwrap())
+        .collect();
+    assert_eq!(names, ["Orphan", "Hen", "Egg", "Chick", "Own"], "{errors}");
     let find = Find::new().sort(Account::NAME.asc());
     let all = session.accounts().find(find).await.unwrap().items;
     let names: Vec<&str> = all.iter().map(|account| account.name.as_str()).collect();
     assert_eq!(names, ["Child", "Grandchild", "Other", "Parent"]);
     assert_eq!(all[0].parent_account_id, Some(all[3].id));
     assert_eq!(all[1].parent_account_id, Some(all[0].id));
+    // The same file once more changes nothing.
+    let (_, again) = land(&session, "account", &source, |import| {
+        import.mode = ImportMode::Upsert;
+        import.keys = vec!["name".into()];
+    })
+    .await;
+    assert_eq!(
+        (again.created_rows, again.updated_rows, again.unchanged_rows),
+        (0, 0, 4)
+    );
     assert_eq!(rows_of(&session, "account").await.len(), 4);
+}
+
+/// C-004: a tree of accounts whose rows stand in any order, imported by a worker that is stopped
+/// after each batch: every account once and under its parent; reverted, nothing is left.
+#[test]
+fn a_tree_in_any_order_lands_whole_and_goes_whole() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let parents = prop::collection::vec(any::<prop::sample::Index>(), 1..40);
+    let parents = (parents, any::<u64>()).prop_map(|(parents, seed)| {
+        let mut rows: Vec<(String, Option<String>)> = vec![("n0".into(), None)];
+        for (place, parent) in parents.iter().enumerate() {
+            let parent = format!("n{}", parent.index(place + 1));
+            rows.push((format!("n{}", place + 1), Some(parent)));
+        }
+        // In an order of its own.
+        rows.sort_by_key(|(name, _)| {
+            let own: u64 = name[1..].parse().unwrap();
+            (own + 1).wrapping_mul(seed | 1)
+        });
+        rows
+    });
+    let mut runner = TestRunner::new(Config {
+        cases: 24,
+        failure_persistence: None,
+        ..Config::default()
+    });
+    let crm = runtime.block_on(async { crm() });
+    let tenants = AtomicUsize::new(0);
+    let each_batch = |_, _| ControlFlow::Break(());
+    let outcome = runner.run(&parents, |rows| {
+        runtime.block_on(async {
+            let name = format!("acme-{}", tenants.fetch_add(1, Ordering::Relaxed));
+            let (_, session) = tenant(&crm, &name).await;
+            let lines: String = rows
+                .iter()
+                .map(|(name, parent)| format!("{name},{}\n", parent.as_deref().unwrap_or_default()))
+                .collect();
+            let text = format!("Name,Parent account\n{lines}");
+            let source = Source::bytes("tree.csv", text.into_bytes());
+            let importer = session.import();
+            let preview = importer
+                .preview("account", &source, &ReadOptions::default())
+                .await
+                .unwrap();
+            let import = Import {
+                batch_size: 5,
+                ..Import::new(preview.mapping)
+            };
+            let job = importer.start(&source, &import).await.unwrap();
+            let counts = loop {
+                let done = importer.run(job.id, &source, &each_batch).await.unwrap();
+                if done.status == ImportStatus::Completed {
+                    break done.counts;
+                }
+            };
+            prop_assert_eq!(figures(&counts), [rows.len() as i64, 0, 0]);
+            let all = session
+                .accounts()
+                .find(Find::new().limit(100))
+                .await
+                .unwrap()
+                .items;
+            let names: HashMap<_, _> = all.iter().map(|one| (one.id, one.name.clone())).collect();
+            let mut landed: Vec<(String, Option<String>)> = all
+                .iter()
+                .map(|one| {
+                    (
+                        one.name.clone(),
+                        one.parent_account_id.map(|id| names[&id].clone()),
+                    )
+                })
+                .collect();
+            let mut expected = rows;
+            landed.sort();
+            expected.sort();
+            prop_assert_eq!(landed, expected);
+            let reverted = importer.revert(job.id, &()).await.unwrap();
+            prop_assert_eq!((reverted.deleted, reverted.kept), (all.len() as u64, 0));
+            Ok(())
+        })
+    });
+    outcome.unwrap();
 }
 
 /// A header alone, a row of another length, a quote that is never closed: an answer each, and

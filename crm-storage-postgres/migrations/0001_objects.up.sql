@@ -1732,7 +1732,6 @@ CREATE TABLE "crm"."import_jobs" (
     "unchanged_rows" bigint NOT NULL,
     "skipped_rows" bigint NOT NULL,
     "failed_rows" bigint NOT NULL,
-    "last_row" bigint NOT NULL,
     "worker" uuid,
     "leased_until" timestamptz,
     "revert_before" bigint,
@@ -1758,7 +1757,6 @@ CREATE TABLE "crm"."import_jobs" (
     CONSTRAINT "import_jobs_unchanged_rows_check" CHECK ("unchanged_rows" >= 0),
     CONSTRAINT "import_jobs_skipped_rows_check" CHECK ("skipped_rows" >= 0),
     CONSTRAINT "import_jobs_failed_rows_check" CHECK ("failed_rows" >= 0),
-    CONSTRAINT "import_jobs_last_row_check" CHECK ("last_row" >= 0),
     CONSTRAINT "import_jobs_revert_before_check" CHECK ("revert_before" >= 0)
 );
 CREATE INDEX "import_jobs_status_created_at_id_idx" ON "crm"."import_jobs" ("tenant_id", "status", "created_at", "id");
@@ -1788,6 +1786,7 @@ CREATE TABLE "crm"."import_rows" (
     "deleted_at" timestamptz,
     "job_id" uuid NOT NULL,
     "row_number" bigint NOT NULL,
+    "sequence" bigint NOT NULL,
     "outcome" varchar(50) COLLATE "C" NOT NULL,
     "phase" varchar(50) COLLATE "C" NOT NULL,
     "place" bigint NOT NULL,
@@ -1801,12 +1800,13 @@ CREATE TABLE "crm"."import_rows" (
     CONSTRAINT "import_rows_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
     CONSTRAINT "import_rows_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
     CONSTRAINT "import_rows_row_number_check" CHECK ("row_number" >= 1),
+    CONSTRAINT "import_rows_sequence_check" CHECK ("sequence" >= 1),
     CONSTRAINT "import_rows_outcome_check" CHECK ("outcome" IN ('created', 'updated', 'unchanged', 'skipped', 'failed', 'kept')),
     CONSTRAINT "import_rows_phase_check" CHECK ("phase" IN ('run', 'revert')),
     CONSTRAINT "import_rows_place_check" CHECK ("place" BETWEEN 0 AND 2147483647),
     CONSTRAINT "import_rows_record_version_check" CHECK ("record_version" >= 1)
 );
-CREATE UNIQUE INDEX "import_rows_job_id_phase_row_number_place_key" ON "crm"."import_rows" ("tenant_id", "job_id", "phase", "row_number", "place");
+CREATE UNIQUE INDEX "import_rows_job_id_phase_sequence_place_key" ON "crm"."import_rows" ("tenant_id", "job_id", "phase", "sequence", "place");
 CREATE INDEX "import_rows_created_at_id_idx" ON "crm"."import_rows" ("tenant_id", "created_at", "id");
 CREATE INDEX "import_rows_job_id_idx" ON "crm"."import_rows" ("tenant_id", "job_id");
 ALTER TABLE "crm"."import_rows" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;

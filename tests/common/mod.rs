@@ -331,7 +331,6 @@ async fn import_job(session: &Session) {
         related: Vec::new(),
     };
     let batch = ImportBatch {
-        last_row: 2,
         rows: vec![row],
         ..ImportBatch::default()
     };

@@ -50,16 +50,14 @@ pub struct ImportJob {
     /// What became of the rows so far.
     #[field(flatten, read_only)]
     pub counts: ImportCounts,
-    /// The number of the last row that is done.
-    #[field(read_only, min = 0)]
-    pub last_row: i64,
     /// The worker that runs it.
     #[field(read_only)]
     pub worker: Option<Uuid>,
     /// Until when no other worker takes it.
     #[field(read_only)]
     pub leased_until: Option<DateTime<Utc>>,
-    /// Where a revert goes on: rows before this one are still to be reverted.
+    /// Where a revert goes on: the rows that were done before this one, counted in the order in which
+    /// they were, are still to be reverted.
     #[field(read_only, min = 0)]
     pub revert_before: Option<i64>,
     /// Why it failed: a stable code.

@@ -30,7 +30,7 @@ pub struct Reverted {
 
 impl Records<'_, ImportJob> {
     /// Takes an import back: deletes what it created and brings back the former values of what it
-    /// changed, except where a record was changed since. It goes from the last row to the first, in
+    /// changed, except where a record was changed since. It goes back from the row that was done last, in
     /// commits of some rows each; after a crash or a stop it is called again and goes on.
     ///
     /// ```
@@ -68,7 +68,7 @@ impl Records<'_, ImportJob> {
             }
             let before = known
                 .revert_before
-                .unwrap_or_else(|| known.last_row.saturating_add(1));
+                .unwrap_or_else(|| known.counts.processed_rows.saturating_add(1));
             let rows = rows_before(session, job, before, size).await?;
             let batch = work.revert_rows(&known, &rows).await?;
             match work.commit().await {
@@ -114,7 +114,7 @@ fn running() -> Error {
 
 type Entry = std::sync::Arc<Record<ImportRow>>;
 
-/// The last rows before a row, whole rows only.
+/// The last rows that were done before one, whole rows only.
 async fn rows_before(
     session: &crate::Session,
     job: Id<ImportJob>,
@@ -126,19 +126,19 @@ async fn rows_before(
         .eq(job)
         .and(ImportRow::PHASE.eq(ImportPhase::Run));
     let find = Find::from(of_job.clone().and(wrote.clone()))
-        .filter(ImportRow::ROW_NUMBER.lt(before))
-        .sort(ImportRow::ROW_NUMBER.desc())
+        .filter(ImportRow::SEQUENCE.lt(before))
+        .sort(ImportRow::SEQUENCE.desc())
         .limit(limit);
     let mut rows = session.records::<ImportRow>().find(find).await?.items;
     // The rest of the first row's entries.
-    if let Some(first) = rows.last().map(|row| row.row_number) {
-        let find = Find::from(of_job.and(wrote)).filter(ImportRow::ROW_NUMBER.eq(first));
+    if let Some(first) = rows.last().map(|row| row.sequence) {
+        let find = Find::from(of_job.and(wrote)).filter(ImportRow::SEQUENCE.eq(first));
         let rest = session.records::<ImportRow>().find(find).await?.items;
-        rows.retain(|row| row.row_number != first);
+        rows.retain(|row| row.sequence != first);
         rows.extend(rest);
     }
     // The row's own record first: it refers to those that were made for it.
-    rows.sort_by_key(|row| (std::cmp::Reverse(row.row_number), row.place));
+    rows.sort_by_key(|row| (std::cmp::Reverse(row.sequence), row.place));
     Ok(rows)
 }
 
@@ -185,7 +185,7 @@ impl UnitOfWork {
         rows: &[Entry],
     ) -> Result<()> {
         let now = self.now();
-        let next = rows.last().map(|row| row.row_number);
+        let next = rows.last().map(|row| row.sequence);
         self.update(job.id, &|job: &mut ImportJob| match next {
             Some(row) => job.revert_before = Some(row),
             None => {
@@ -270,7 +270,7 @@ fn kept(job: Id<ImportJob>, entry: &ImportRow, error: &Error) -> ImportRow {
         code: error.code().to_owned(),
         message: error.to_string(),
     };
-    let mut kept = ImportRow::new(job, entry.row_number, RowOutcome::Kept);
+    let mut kept = ImportRow::new(job, entry.row_number, entry.sequence, RowOutcome::Kept);
     kept.phase = ImportPhase::Revert;
     kept.place = entry.place;
     kept.object.clone_from(&entry.object);

@@ -19,7 +19,7 @@ use crate::schema::{Entity, Picklist};
     object = "import_row",
     table = "import_rows",
     log,
-    unique(job_id, phase, row_number, place)
+    unique(job_id, phase, sequence, place)
 )]
 pub struct ImportRow {
     /// The job.
@@ -28,6 +28,9 @@ pub struct ImportRow {
     /// The row's number in the file, from 1, the header counted.
     #[field(required, min = 1)]
     pub row_number: i64,
+    /// Which one it was, from 1, in the order in which the rows were done.
+    #[field(required, min = 1)]
+    pub sequence: i64,
     /// What became of it.
     #[field(required)]
     pub outcome: RowOutcome,

@@ -34,8 +34,6 @@ pub struct RowResult {
 /// What became of the rows of a batch.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ImportBatch {
-    /// The number of the batch's last row.
-    pub last_row: u64,
     /// Its rows.
     pub rows: Vec<RowResult>,
     /// How many rows the file has, if the batch found that out.
@@ -148,20 +146,18 @@ impl UnitOfWork {
         }
         let now = self.now();
         let ImportBatch {
-            last_row,
             rows,
             total,
             ends,
             failure,
         } = batch;
         let mut data = job.data.clone();
-        data.last_row = number(last_row);
         data.leased_until = Some(now + LEASE);
         data.counts.total_rows = total.map(number).or(data.counts.total_rows);
         for result in rows {
             data.counts.add(result.outcome);
-            let row = self.row_entry(job.id, result);
-            for entry in row {
+            let entries = self.row_entries(job.id, data.counts.processed_rows, result);
+            for entry in entries {
                 self.append_entry(entry)?;
             }
         }
@@ -178,7 +174,7 @@ impl UnitOfWork {
     }
 
     /// The entries of a row: none where nothing became of it.
-    fn row_entry(&self, job: Id<ImportJob>, result: RowResult) -> Vec<ImportRow> {
+    fn row_entries(&self, job: Id<ImportJob>, sequence: i64, result: RowResult) -> Vec<ImportRow> {
         let RowResult {
             number: row_number,
             outcome,
@@ -190,7 +186,7 @@ impl UnitOfWork {
         let mut entries = Vec::new();
         if outcome != RowOutcome::Unchanged {
             let staged = record.and_then(|id| self.staged_last(id));
-            let mut entry = ImportRow::new(job, row_number, outcome);
+            let mut entry = ImportRow::new(job, row_number, sequence, outcome);
             entry.record_id = record;
             if matches!(outcome, RowOutcome::Created | RowOutcome::Updated) {
                 entry.record_version = staged.and_then(|change| Some(change.after()?.version()));
@@ -205,7 +201,7 @@ impl UnitOfWork {
             entries.push(entry);
         }
         for (place, (object, id)) in (1..).zip(related) {
-            let mut entry = ImportRow::new(job, row_number, RowOutcome::Created);
+            let mut entry = ImportRow::new(job, row_number, sequence, RowOutcome::Created);
             entry.phase = ImportPhase::Run;
             entry.place = place;
             entry.object = Some(object);

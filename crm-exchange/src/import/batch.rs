@@ -10,9 +10,9 @@ use crm_core::imports::{
     DuplicateHandling, ImportBatch, ImportJob, ImportMode, RowFault, RowOutcome, RowResult,
 };
 use crm_core::query::{Filter, Find, MAX_LIMIT, fold_case};
-use crm_core::schema::{Dynamic, Meta, Row, SYSTEM_FIELDS, Value, ValueRef};
+use crm_core::schema::{Row, Value, ValueRef};
 use crm_core::storage::unique_value;
-use crm_core::{Record, Session, Stamp, UnitOfWork};
+use crm_core::{Record, Session, UnitOfWork};
 use serde_json::Value as Json;
 use uuid::Uuid;
 
@@ -142,7 +142,6 @@ impl Run<'_> {
             };
         };
         let batch = ImportBatch {
-            last_row: rows.last().map_or(0, |row| row.number),
             rows: results.clone(),
             ..ImportBatch::default()
         };
@@ -230,10 +229,6 @@ impl Run<'_> {
                     continue;
                 }
                 Named::Several if early => continue,
-                Named::Missing if reference.object == self.plan.object => (
-                    "not_found",
-                    "names a record that does not exist; if a later row makes it, import this one again",
-                ),
                 Named::Missing => ("not_found", "names a record that does not exist"),
                 Named::Several => (
                     "ambiguous",
@@ -401,26 +396,12 @@ impl Run<'_> {
         if !self.has_rules || matches!(self.plan.duplicates, DuplicateHandling::Keep) {
             return Ok(());
         }
-        let object = &self.plan.object;
         let mut places = Vec::new();
         let mut rows: Vec<Row> = Vec::new();
-        let now = self.session.engine().clock().now();
         for (place, candidate) in candidates.iter().enumerate() {
             if candidate.before.is_none() && candidate.faults.is_empty() {
-                let stamp = Stamp {
-                    at: now,
-                    by: self.session.actor(),
-                };
-                let meta = Meta::first(self.session.engine().ids().next(now), stamp);
-                let mut values = object.defaults();
-                for (index, value) in candidate.given(true).into_owned() {
-                    let slot = index.checked_sub(SYSTEM_FIELDS);
-                    if let Some(slot) = slot.and_then(|slot| values.get_mut(slot)) {
-                        *slot = value;
-                    }
-                }
                 places.push(place);
-                rows.push(Arc::new(Dynamic::new(object.clone(), meta, values)));
+                rows.push(self.plan.draft(&candidate.given(true)));
             }
         }
         let found = self.session.duplicates().check_rows(&rows).await?;

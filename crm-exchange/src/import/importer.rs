@@ -19,6 +19,7 @@ use super::error::ImportError;
 use super::errors_file::ErrorsFile;
 use super::lookup::Lookups;
 use super::mapping::{Mapping, headers_fingerprint};
+use super::order::{Feed, Order};
 use super::plan::{ParsedRow, Plan};
 use super::read::{Cell, ReadError, ReadOptions, Table, TableRow};
 use super::seen::Seen;
@@ -127,7 +128,7 @@ pub struct Outcome {
     pub counts: ImportCounts,
 }
 
-/// Hears what became of each row, in the order of the file.
+/// Hears what became of each row, in the order in which they are done.
 pub type RowReport<'a> = dyn FnMut(&[Cell], &RowResult) + Send + 'a;
 
 /// Gives sessions their importer.
@@ -144,9 +145,9 @@ impl ImportExt for Session {
 
 /// Imports files into a tenant.
 ///
-/// Rows land in the order of the file. A row that names a record which a later row makes, as the
-/// parent of an account may stand further down, is refused and comes back with the errors; when that
-/// file is imported, the record is there.
+/// Rows land in the order of the file, except that one which names a record that a later row makes, as
+/// the parent of an account may stand further down, waits for that row. Rows that name each other are
+/// refused.
 ///
 /// Files are read while the call runs, on the thread that polls it; run imports on a runtime's
 /// blocking-friendly task where that matters.
@@ -268,8 +269,10 @@ impl Importer<'_> {
         report: &mut RowReport<'_>,
     ) -> Result<Outcome, ImportError> {
         let mut import = import.clone();
-        let (plan, mut table, ahead) = self.plan(source, &mut import).await?;
-        let total = count(source, &import.read)?;
+        let (plan, table, ahead) = self.plan(source, &mut import).await?;
+        let order = Order::of(source, &import.read, &plan)?;
+        let mut feed = Feed::new(source, &import.read, order, table, ahead);
+        let total = feed.total();
         let engine = self.session.engine();
         let id = engine.ids().next(engine.clock().now());
         let mut run = self.begin(&plan, id).await?;
@@ -277,9 +280,8 @@ impl Importer<'_> {
             total_rows: Some(as_number(total)),
             ..ImportCounts::default()
         };
-        let mut ahead = ahead.into_iter();
         loop {
-            let rows = next_batch(&plan, &mut ahead, &mut table)?;
+            let rows = next_batch(&plan, &mut feed)?;
             if rows.is_empty() {
                 break;
             }
@@ -363,14 +365,13 @@ impl Importer<'_> {
     ) -> Result<Outcome, ImportError> {
         let known = self.session.records::<ImportJob>().get(job).await?;
         let mut import = Import::of_job(&known)?;
-        let (plan, mut table, ahead) = self.plan(source, &mut import).await?;
+        let (plan, table, ahead) = self.plan(source, &mut import).await?;
         if table.inspection().fingerprint != known.fingerprint {
             return Err(ImportError::OtherFile);
         }
-        let total = match known.counts.total_rows {
-            Some(total) => u64::try_from(total).unwrap_or_default(),
-            None => count(source, &import.read)?,
-        };
+        let order = Order::of(source, &import.read, &plan)?;
+        let mut feed = Feed::new(source, &import.read, order, table, ahead);
+        let total = feed.total();
         let mut run = self.begin(&plan, job.uuid()).await?;
         let engine = self.session.engine();
         let lease = ImportLease {
@@ -379,14 +380,12 @@ impl Importer<'_> {
         };
         let known = run.session.records::<ImportJob>().claim(job, lease).await?;
         let mut counts = known.counts;
-        let last = u64::try_from(known.last_row).unwrap_or_default();
         run.job = Some(known);
-        let mut ahead = ahead.into_iter();
         let outcome = async {
-            let mut rows = run.pass(&mut ahead, &mut table, last).await?;
+            let mut rows = run.pass(&mut feed, counts.processed_rows).await?;
             loop {
                 if rows.is_empty() {
-                    rows = next_batch(&plan, &mut ahead, &mut table)?;
+                    rows = next_batch(&plan, &mut feed)?;
                 }
                 if rows.is_empty() {
                     return Ok(None);
@@ -445,7 +444,8 @@ impl Importer<'_> {
     }
 
     /// Writes the rows of a job that did not land, with the reasons, as a file to be mended and
-    /// imported again ([`ErrorsFile`]). Returns how many there are.
+    /// imported again ([`ErrorsFile`]), in the order in which they were done. Returns how many there
+    /// are.
     ///
     /// # Errors
     /// [`ImportError::OtherFile`]; those of the writer and the storage.
@@ -467,13 +467,19 @@ impl Importer<'_> {
             .and(ImportRow::OUTCOME.eq(RowOutcome::Failed))
             .and(ImportRow::PHASE.eq(ImportPhase::Run));
         let find = Find::from(failed)
-            .sort(ImportRow::ROW_NUMBER.asc())
+            .sort(ImportRow::SEQUENCE.asc())
             .limit(MAX_LIMIT);
         let records = self.session.records::<ImportRow>();
         let mut page = records.find(find.clone()).await?;
         let mut count = 0;
+        let mut last = 0;
         loop {
             for entry in &page.items {
+                if entry.row_number < last {
+                    // One of those that were done in another pass over the file.
+                    table = Table::open(source, &import.read)?;
+                }
+                last = entry.row_number;
                 while let Some(row) = table.next_row()? {
                     if as_number(row.number) == entry.row_number {
                         file.row(&row.cells, &entry.row_faults())?;
@@ -604,7 +610,7 @@ impl Run<'_> {
             .into());
         }
         // Written by somebody who only touched it.
-        if job.last_row == known.last_row {
+        if job.counts.processed_rows == known.counts.processed_rows {
             self.job = Some(job);
         }
         Ok(None)
@@ -623,7 +629,6 @@ impl Run<'_> {
             };
             let mut work = self.session.begin();
             let batch = ImportBatch {
-                last_row: u64::try_from(job.last_row).unwrap_or_default(),
                 total: Some(total),
                 ends: Some(status),
                 failure: failure.map(ToOwned::to_owned),
@@ -649,22 +654,23 @@ impl Run<'_> {
     /// last batch read that are still to be done.
     async fn pass(
         &mut self,
-        ahead: &mut std::vec::IntoIter<TableRow>,
-        table: &mut Table,
-        last: u64,
+        feed: &mut Feed<'_>,
+        done: i64,
     ) -> Result<Vec<ParsedRow>, ImportError> {
-        if last == 0 {
-            return Ok(Vec::new());
-        }
-        loop {
-            let mut done = next_batch(self.plan, ahead, table)?;
-            let next = done.iter().position(|row| row.number > last);
-            let rest = done.split_off(next.unwrap_or(done.len()));
-            self.note_keys(&done).await?;
-            if done.is_empty() || !rest.is_empty() {
+        let mut left = usize::try_from(done).unwrap_or_default();
+        while left > 0 {
+            let mut passed = next_batch(self.plan, feed)?;
+            if passed.is_empty() {
+                break;
+            }
+            let rest = passed.split_off(left.min(passed.len()));
+            self.note_keys(&passed).await?;
+            if !rest.is_empty() {
                 return Ok(rest);
             }
+            left -= passed.len();
         }
+        Ok(Vec::new())
     }
 }
 
@@ -678,30 +684,14 @@ fn take(table: &mut Table, count: usize) -> Result<Vec<TableRow>, ReadError> {
     Ok(rows)
 }
 
-fn next_batch(
-    plan: &Plan,
-    ahead: &mut std::vec::IntoIter<TableRow>,
-    table: &mut Table,
-) -> Result<Vec<ParsedRow>, ReadError> {
+fn next_batch(plan: &Plan, feed: &mut Feed<'_>) -> Result<Vec<ParsedRow>, ReadError> {
     let mut rows = Vec::with_capacity(plan.batch_size);
-    while rows.len() < plan.batch_size {
-        let next = match ahead.next() {
-            Some(row) => Some(row),
-            None => table.next_row()?,
-        };
-        let Some(row) = next else { break };
+    while rows.len() < plan.batch_size
+        && let Some(row) = feed.next()?
+    {
         rows.push(plan.parse(row));
     }
     Ok(rows)
-}
-
-fn count(source: &Source, read: &ReadOptions) -> Result<u64, ReadError> {
-    let mut table = Table::open(source, read)?;
-    let mut count = 0;
-    while table.next_row()?.is_some() {
-        count += 1;
-    }
-    Ok(count)
 }
 
 fn as_number(number: u64) -> i64 {

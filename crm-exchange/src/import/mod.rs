@@ -27,6 +27,7 @@ mod errors_file;
 mod importer;
 mod lookup;
 mod mapping;
+mod order;
 mod parse;
 mod plan;
 mod read;

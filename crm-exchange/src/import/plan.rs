@@ -1,11 +1,19 @@
 //! [`Plan`]: a mapping bound to an object and a file, with every format decided.
 
+use std::sync::Arc;
+
+use chrono::DateTime;
 use crm_core::Session;
 use crm_core::error::FieldError;
 use crm_core::imports::{DuplicateHandling, ImportMode, RowFault};
 use crm_core::query::{Filter, Find};
-use crm_core::schema::{FieldSchema, FieldType, Lifecycle, ObjectRef, StorageKind, Value};
+use crm_core::schema::{
+    Dynamic, FieldSchema, FieldType, Lifecycle, Meta, ObjectRef, Row, SYSTEM_FIELDS, StorageKind,
+    Value,
+};
+use crm_core::{Actor, Stamp};
 use serde_json::{Map, Value as Json};
+use uuid::Uuid;
 
 use super::detect::{self, Unclear};
 use super::error::{ImportError, MappingProblem};
@@ -190,6 +198,37 @@ impl Plan {
             width: headers.len(),
             short_rows: import.read.short_rows,
         })
+    }
+
+    /// The columns that refer to records of the same object by what the file says of these.
+    pub(crate) fn own_references(&self) -> impl Iterator<Item = (usize, &Reference)> {
+        let columns = self.columns.iter().enumerate();
+        let references = columns.filter(|(_, column)| !column.is_constant());
+        references
+            .filter_map(|(place, column)| Some((place, column.reference()?)))
+            .filter(|(_, reference)| reference.object == self.object && reference.lookup.by != "id")
+    }
+
+    /// Whether rows may name the records of other rows.
+    pub(crate) fn names_own_records(&self) -> bool {
+        self.own_references().next().is_some()
+    }
+
+    /// A record with these values, as far as it can be told before any rule runs.
+    pub(crate) fn draft(&self, given: &[(usize, Value)]) -> Row {
+        let stamp = Stamp {
+            at: DateTime::UNIX_EPOCH,
+            by: Actor::System,
+        };
+        let mut values = self.object.defaults();
+        for (index, value) in given {
+            let slot = index.checked_sub(SYSTEM_FIELDS);
+            if let Some(slot) = slot.and_then(|slot| values.get_mut(slot)) {
+                *slot = value.clone();
+            }
+        }
+        let meta = Meta::first(Uuid::nil(), stamp);
+        Arc::new(Dynamic::new(self.object.clone(), meta, values))
     }
 
     /// Understands a row as far as that needs no other records.
