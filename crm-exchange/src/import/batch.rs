@@ -124,7 +124,7 @@ impl Run<'_> {
                 }
                 self.find_matches(&mut candidates).await?;
                 let stored = self.find_taken(&candidates).await?;
-                self.find_duplicates(&mut candidates).await?;
+                work.accept_duplicates(self.find_duplicates(&mut candidates).await?);
                 let mut results = Vec::with_capacity(rows.len());
                 for candidate in candidates {
                     results.push(self.land(&mut work, candidate, &stored, &mut delta).await?);
@@ -391,11 +391,14 @@ impl Run<'_> {
     }
 
     /// Finds the stored records that new rows are like by the tenant's duplicate rules: one check for
-    /// the batch. What is like another row of the batch under a strict rule, the commit tells.
-    async fn find_duplicates(&self, candidates: &mut [Candidate<'_>]) -> Result<()> {
-        if !self.has_rules || matches!(self.plan.duplicates, DuplicateHandling::Keep) {
-            return Ok(());
+    /// the batch. What is like another row of the batch under a strict rule, the commit tells. Gives
+    /// the records that may be doubled, as rows land all the same.
+    async fn find_duplicates(&self, candidates: &mut [Candidate<'_>]) -> Result<Vec<Uuid>> {
+        let mut accepted = Vec::new();
+        if !self.has_rules {
+            return Ok(accepted);
         }
+        let keeps = matches!(self.plan.duplicates, DuplicateHandling::Keep);
         let mut places = Vec::new();
         let mut rows: Vec<Row> = Vec::new();
         for (place, candidate) in candidates.iter().enumerate() {
@@ -406,13 +409,17 @@ impl Run<'_> {
         }
         let found = self.session.duplicates().check_rows(&rows).await?;
         for (place, matches) in places.into_iter().zip(found) {
-            if let (Some(candidate), Some(first)) = (candidates.get_mut(place), matches.first()) {
+            if keeps {
+                accepted.extend(matches.iter().map(|found| found.record.id));
+            } else if let (Some(candidate), Some(first)) =
+                (candidates.get_mut(place), matches.first())
+            {
                 let message = "is like a stored record by a duplicate rule";
                 let fault = row_fault("duplicate_found", message);
                 candidate.double = Some((Some(first.record.id), fault));
             }
         }
-        Ok(())
+        Ok(accepted)
     }
 
     /// Decides what a row does, and stages it.
