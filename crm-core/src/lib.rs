@@ -10,7 +10,7 @@
 //! - [`storage`]: what a backend must do;
 //! - [`engine`]: sessions and units of work;
 //! - the domain: [`tenancy`], [`identity`], [`accounts`], [`contacts`], [`leads`], [`pipelines`],
-//!   [`deals`], [`activities`], [`territories`];
+//!   [`deals`], [`currencies`], [`activities`], [`territories`];
 //! - what works on records of any object: [`hierarchy`] for all that forms trees, [`collaboration`]
 //!   with comments, followers and tags, [`duplicates`] that are found and [`merging`] that makes one
 //!   record of several, and several again;
@@ -24,6 +24,7 @@ pub mod accounts;
 pub mod activities;
 pub mod collaboration;
 pub mod contacts;
+pub mod currencies;
 pub mod deals;
 pub mod duplicates;
 pub mod engine;
@@ -76,6 +77,7 @@ pub fn objects() -> Vec<schema::ObjectRef> {
         contacts::ContactAffiliation::schema(),
         pipelines::Pipeline::schema(),
         pipelines::PipelineStage::schema(),
+        currencies::ExchangeRate::schema(),
         deals::Deal::schema(),
         deals::DealStageChange::schema(),
         leads::Lead::schema(),

@@ -24,6 +24,7 @@ DROP TABLE
     "crm"."leads",
     "crm"."deal_stage_history",
     "crm"."deals",
+    "crm"."exchange_rates",
     "crm"."pipeline_stages",
     "crm"."pipelines",
     "crm"."contact_affiliations",

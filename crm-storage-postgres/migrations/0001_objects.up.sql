@@ -836,6 +836,39 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."pipeline_stages" TO "crm_app";
 CREATE POLICY "search" ON "crm"."pipeline_stages" FOR SELECT TO "crm_search" USING (true);
 GRANT SELECT ("tenant_id", "id", "deleted_at", "required_fields") ON "crm"."pipeline_stages" TO "crm_search";
 
+CREATE TABLE "crm"."exchange_rates" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "from_currency" varchar(3) COLLATE "C" NOT NULL,
+    "to_currency" varchar(3) COLLATE "C" NOT NULL,
+    "effective_date" date NOT NULL,
+    "rate" numeric(22,10) NOT NULL,
+    "source" varchar(255) COLLATE "C",
+    CONSTRAINT "exchange_rates_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "exchange_rates_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "exchange_rates_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "exchange_rates_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "exchange_rates_rate_check" CHECK ("rate" >= 0)
+);
+CREATE UNIQUE INDEX "exchange_rates_from_currency_to_currency__ce045a3ab5" ON "crm"."exchange_rates" ("tenant_id", "from_currency", "to_currency", "effective_date") WHERE "deleted_at" IS NULL;
+CREATE INDEX "exchange_rates_effective_date_id_idx" ON "crm"."exchange_rates" ("tenant_id", "effective_date", "id");
+CREATE INDEX "exchange_rates_created_at_id_idx" ON "crm"."exchange_rates" ("tenant_id", "created_at", "id");
+CREATE INDEX "exchange_rates_updated_at_id_idx" ON "crm"."exchange_rates" ("tenant_id", "updated_at", "id");
+ALTER TABLE "crm"."exchange_rates" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."exchange_rates"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."exchange_rates" TO "crm_app";
+
 CREATE TABLE "crm"."deals" (
     "tenant_id" uuid NOT NULL,
     "id" uuid NOT NULL,

@@ -10,6 +10,7 @@ use crate::activities::{
 };
 use crate::collaboration::{Comment, Follower, Mention};
 use crate::contacts::Contact;
+use crate::currencies::ExchangeRate;
 use crate::deals::Deal;
 use crate::duplicates::{DuplicateRule, Duplicates};
 use crate::error::{Error, Result};
@@ -148,6 +149,8 @@ entry_points! {
     pipelines -> Pipeline;
     /// The deals.
     deals -> Deal;
+    /// The exchange rates between currencies, and conversions.
+    exchange_rates -> ExchangeRate;
     /// The activities: calls, meetings, tasks.
     activities -> Activity;
     /// The comments and notes on records.
