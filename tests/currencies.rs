@@ -251,3 +251,226 @@ async fn a_rate_set_twice_at_once_is_one_rate() {
     }
     assert_eq!(rows_of(&session, "exchange_rate").await.len(), 1);
 }
+
+/// A deal of the pipeline's first stage.
+async fn deal(session: &Session, pipeline: Id<Pipeline>, worth: &str) -> Id<Deal> {
+    let worth = money(worth);
+    let deal = Deal {
+        amount: Some(worth.amount()),
+        currency: worth.currency(),
+        ..Deal::new("Rollout", pipeline)
+    };
+    session.deals().create(deal).await.unwrap().id
+}
+
+fn lock(deal: &Deal) -> Option<(Currency, Decimal, NaiveDate, Option<Decimal>)> {
+    Some((
+        deal.locked_currency?,
+        deal.locked_rate?,
+        deal.locked_rate_date?,
+        deal.locked_amount,
+    ))
+}
+
+/// The rate of the closing day is locked, and later rates change nothing.
+#[tokio::test]
+async fn the_rate_is_locked_when_a_deal_closes() {
+    let (onboarded, session) = tenant(&crm(), "acme").await;
+    let deals = || session.deals();
+    set(&session, EUR, USD, "2020-01-01", "1.25").await;
+    set(&session, EUR, USD, "2020-06-01", "1.5").await;
+    let id = deal(&session, onboarded.pipeline, "100 EUR").await;
+    assert_eq!(lock(&*deals().get(id).await.unwrap()), None);
+
+    let won = deals().win(id).await.unwrap();
+    let today = Some((USD, number("1.5"), day("2020-06-01"), Some(150.into())));
+    assert_eq!(lock(&won), today);
+    set(&session, EUR, USD, "2020-06-01", "3").await;
+    session
+        .configurations()
+        .set_base_currency(GBP)
+        .await
+        .unwrap();
+    let renamed = deals().update(id, |deal| deal.name = "Pilot".into()).await;
+    assert_eq!(lock(&renamed.unwrap()), today);
+    session
+        .configurations()
+        .set_base_currency(USD)
+        .await
+        .unwrap();
+    // The amount is put right: by the same rate.
+    let dearer = deals()
+        .update(id, |deal| deal.amount = Some(200.into()))
+        .await;
+    assert_eq!(
+        lock(&dearer.unwrap()),
+        Some((USD, number("1.5"), day("2020-06-01"), Some(300.into())))
+    );
+    // The day is put right: by the rate of that day.
+    let earlier = deals()
+        .update(id, |deal| deal.actual_close_date = Some(day("2020-03-01")))
+        .await
+        .unwrap();
+    assert_eq!(
+        lock(&earlier),
+        Some((USD, number("1.25"), day("2020-01-01"), Some(250.into())))
+    );
+    // From won to lost is not closing again.
+    let lost = deals().lose(id, "budget").await.unwrap();
+    assert_eq!(lock(&lost), lock(&earlier));
+    let open = deals().reopen(id, None).await.unwrap();
+    assert_eq!(lock(&open), None);
+    assert_eq!(open.locked_rate_date, None);
+    let again = deals().win(id).await.unwrap();
+    assert_eq!(
+        lock(&again),
+        Some((USD, number("3"), day("2020-06-01"), Some(600.into())))
+    );
+
+    // In the base currency the rate is one.
+    let own = deal(&session, onboarded.pipeline, "7 USD").await;
+    let own = deals().win(own).await.unwrap();
+    assert_eq!(
+        lock(&own),
+        Some((
+            USD,
+            Decimal::ONE,
+            own.actual_close_date.unwrap(),
+            Some(7.into())
+        ))
+    );
+    // Nobody writes it by hand.
+    let error = deals()
+        .update(id, |deal| deal.locked_rate = Some(9.into()))
+        .await;
+    let error = error.unwrap_err();
+    assert_eq!(error.field_errors()[0].code, "read_only");
+    common::assert_trail_tells_every_record(&session).await;
+}
+
+/// Without a rate a deal closes all the same, and tells that it has none until it is locked.
+#[tokio::test]
+async fn a_deal_closes_without_a_rate_and_shows_it() {
+    let (onboarded, session) = tenant(&crm(), "acme").await;
+    let deals = || session.deals();
+    let id = deal(&session, onboarded.pipeline, "100 EUR").await;
+    assert_eq!(
+        deals().lock_rate(id).await.unwrap_err().code(),
+        "not_closed"
+    );
+    let won = deals().win(id).await.unwrap();
+    assert_eq!((won.status, lock(&won)), (DealStatus::Won, None));
+    let unlocked = Deal::STATUS
+        .eq(DealStatus::Won)
+        .and(Deal::LOCKED_RATE.is_null());
+    assert_eq!(deals().count(unlocked).await.unwrap(), 1);
+    let error = deals().lock_rate(id).await.unwrap_err();
+    assert_eq!(error.code(), "missing_rate");
+    assert!(error.to_string().contains("from EUR to USD"));
+
+    set(&session, USD, EUR, "2020-01-01", "0.8").await;
+    assert_eq!(lock(&*deals().get(id).await.unwrap()), None);
+    let locked = deals().lock_rate(id).await.unwrap();
+    assert_eq!(
+        lock(&locked),
+        Some((USD, number("1.25"), day("2020-01-01"), Some(125.into())))
+    );
+    // Without an amount there is a rate, and a worth with the amount.
+    let bare = session
+        .deals()
+        .create(Deal {
+            currency: EUR,
+            ..Deal::new("Bare", onboarded.pipeline)
+        })
+        .await
+        .unwrap();
+    let bare = deals().win(bare.id).await.unwrap();
+    assert_eq!(
+        (bare.locked_rate, bare.locked_amount),
+        (Some(number("1.25")), None)
+    );
+    let filled = deals()
+        .update(bare.id, |deal| deal.amount = Some(8.into()))
+        .await;
+    assert_eq!(filled.unwrap().locked_amount, Some(10.into()));
+}
+
+/// sums are by currency, or in one with every rate named; closed deals keep theirs.
+#[tokio::test]
+async fn deals_are_summed_by_currency_or_with_rates_named() {
+    let (onboarded, session) = tenant(&crm(), "acme").await;
+    let deals = || session.deals();
+    let pipeline = onboarded.pipeline;
+    set(&session, EUR, USD, "2020-01-01", "1.25").await;
+    let first = deal(&session, pipeline, "100 EUR").await;
+    deals().win(first).await.unwrap();
+    set(&session, EUR, USD, "2020-02-01", "1.5").await;
+    let second = deal(&session, pipeline, "10 EUR").await;
+    deals().win(second).await.unwrap();
+    let third = deal(&session, pipeline, "20 EUR").await;
+    deals().win(third).await.unwrap();
+    deal(&session, pipeline, "40 EUR").await;
+    deal(&session, pipeline, "5 USD").await;
+    deals().create(Deal::new("Bare", pipeline)).await.unwrap();
+    set(&session, EUR, USD, "2020-03-01", "2").await;
+
+    let all = || Deal::PIPELINE_ID.eq(pipeline);
+    let totals = deals().total(all()).await.unwrap();
+    assert_eq!(totals.count, 6);
+    assert_eq!(totals.amounts.to_string(), "170.00 EUR, 5.00 USD");
+
+    let on = day("2020-03-01");
+    let dollars = deals().total_in(all(), USD, on).await.unwrap();
+    assert_eq!((dollars.count, &dollars.amounts), (6, &totals.amounts));
+    // 100 at 1.25, 30 at 1.5, 40 at 2, and 5.
+    assert_eq!(dollars.converted.total, money("255 USD"));
+    let named: Vec<_> = dollars
+        .converted
+        .parts
+        .iter()
+        .map(|part| (part.from.to_string(), part.rate.to_string(), part.via))
+        .collect();
+    let wanted = [
+        ("100.00 EUR", "1.25", Via::Locked),
+        ("30.00 EUR", "1.5", Via::Locked),
+        ("40.00 EUR", "2", Via::Direct),
+        ("5.00 USD", "1", Via::Same),
+    ];
+    assert_eq!(
+        named,
+        wanted.map(|(from, rate, via)| (from.to_owned(), rate.to_owned(), via))
+    );
+    // Open deals by the rate of another day, closed ones as before.
+    let earlier = deals()
+        .total_in(all(), USD, day("2020-01-15"))
+        .await
+        .unwrap();
+    assert_eq!(earlier.converted.total, money("225 USD"));
+    let won = Deal::STATUS.eq(DealStatus::Won);
+    let won = deals().total_in(won, EUR, on).await.unwrap();
+    assert_eq!(
+        won.converted.total,
+        money("85 EUR"),
+        "170 locked dollars, halved"
+    );
+    let error = deals().total_in(all(), JPY, on).await.unwrap_err();
+    assert_eq!(error.code(), "missing_rate");
+    // An empty sum is one.
+    let nothing = deals()
+        .total_in(Deal::NAME.eq("nobody"), JPY, on)
+        .await
+        .unwrap();
+    assert_eq!(
+        (nothing.count, nothing.converted.total),
+        (0, money("0 JPY"))
+    );
+    // Uncommitted deals count in their unit of work.
+    let mut work = session.begin();
+    let staged = Deal {
+        amount: Some(1.into()),
+        ..Deal::new("Staged", pipeline)
+    };
+    work.deals().create(staged).await.unwrap();
+    let staged = work.deals().total_in(all(), USD, on).await.unwrap();
+    assert_eq!(staged.converted.total, money("256 USD"));
+}

@@ -869,6 +869,82 @@ CREATE POLICY "tenant_isolation" ON "crm"."exchange_rates"
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
 GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."exchange_rates" TO "crm_app";
 
+CREATE TABLE "crm"."products" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "name" varchar(255) COLLATE "C" NOT NULL,
+    "sku" varchar(100) COLLATE "C",
+    "description" varchar(32768) COLLATE "C",
+    "category" varchar(100) COLLATE "C",
+    "unit_price" numeric(19,4),
+    "currency" varchar(3) COLLATE "C" NOT NULL,
+    "is_active" boolean NOT NULL,
+    "custom_fields" jsonb NOT NULL,
+    "sku_folded" text COLLATE "C",
+    "search_vector" tsvector GENERATED ALWAYS AS (
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE coalesce("name", '') END), 'A')
+        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("sku") <> length("sku") THEN "crm".search_text("sku") ELSE coalesce("sku", '') END), 'B')
+        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("description") <> length("description") THEN "crm".search_text("description") ELSE coalesce("description", '') END), 'C')
+    ) STORED,
+    CONSTRAINT "products_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "products_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "products_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "products_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "products_unit_price_check" CHECK ("unit_price" >= 0)
+);
+CREATE UNIQUE INDEX "products_sku_folded_key" ON "crm"."products" ("tenant_id", "sku_folded") WHERE "deleted_at" IS NULL;
+CREATE INDEX "products_category_is_active_idx" ON "crm"."products" ("tenant_id", "category", "is_active");
+CREATE INDEX "products_created_at_id_idx" ON "crm"."products" ("tenant_id", "created_at", "id");
+CREATE INDEX "products_updated_at_id_idx" ON "crm"."products" ("tenant_id", "updated_at", "id");
+CREATE INDEX "products_search_vector_idx" ON "crm"."products" USING gin ("search_vector");
+ALTER TABLE "crm"."products" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."products"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."products" TO "crm_app";
+CREATE POLICY "search" ON "crm"."products" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at", "search_vector") ON "crm"."products" TO "crm_search";
+
+CREATE TABLE "crm"."product_prices" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "product_id" uuid NOT NULL,
+    "currency" varchar(3) COLLATE "C" NOT NULL,
+    "unit_price" numeric(19,4) NOT NULL,
+    CONSTRAINT "product_prices_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "product_prices_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "product_prices_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "product_prices_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "product_prices_unit_price_check" CHECK ("unit_price" >= 0)
+);
+CREATE UNIQUE INDEX "product_prices_product_id_currency_key" ON "crm"."product_prices" ("tenant_id", "product_id", "currency") WHERE "deleted_at" IS NULL;
+CREATE INDEX "product_prices_created_at_id_idx" ON "crm"."product_prices" ("tenant_id", "created_at", "id");
+CREATE INDEX "product_prices_updated_at_id_idx" ON "crm"."product_prices" ("tenant_id", "updated_at", "id");
+CREATE INDEX "product_prices_product_id_idx" ON "crm"."product_prices" ("tenant_id", "product_id");
+ALTER TABLE "crm"."product_prices" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."product_prices"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."product_prices" TO "crm_app";
+
 CREATE TABLE "crm"."deals" (
     "tenant_id" uuid NOT NULL,
     "id" uuid NOT NULL,
@@ -905,6 +981,10 @@ CREATE TABLE "crm"."deals" (
     "stage_entered_at" timestamptz,
     "last_activity_at" timestamptz,
     "next_activity_at" timestamptz,
+    "locked_currency" varchar(3) COLLATE "C",
+    "locked_rate" numeric(28,14),
+    "locked_rate_date" date,
+    "locked_amount" numeric(19,4),
     "custom_fields" jsonb NOT NULL,
     "tags" text[] COLLATE "C" NOT NULL,
     "amount_rounded" double precision,
@@ -921,7 +1001,9 @@ CREATE TABLE "crm"."deals" (
     CONSTRAINT "deals_probability_check" CHECK ("probability" BETWEEN 0 AND 100),
     CONSTRAINT "deals_win_probability_check" CHECK ("win_probability" BETWEEN 0 AND 100),
     CONSTRAINT "deals_deal_type_check" CHECK ("deal_type" IN ('new_business', 'existing_business', 'renewal', 'upsell', 'cross_sell')),
-    CONSTRAINT "deals_priority_check" CHECK ("priority" IN ('low', 'medium', 'high', 'urgent'))
+    CONSTRAINT "deals_priority_check" CHECK ("priority" IN ('low', 'medium', 'high', 'urgent')),
+    CONSTRAINT "deals_locked_rate_check" CHECK ("locked_rate" >= 0),
+    CONSTRAINT "deals_locked_amount_check" CHECK ("locked_amount" >= 0)
 );
 CREATE INDEX "deals_owner_id_status_idx" ON "crm"."deals" ("tenant_id", "owner_id", "status");
 CREATE INDEX "deals_pipeline_id_stage_id_idx" ON "crm"."deals" ("tenant_id", "pipeline_id", "stage_id");
@@ -983,6 +1065,54 @@ CREATE POLICY "tenant_isolation" ON "crm"."deal_stage_history"
     USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
 GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."deal_stage_history" TO "crm_app";
+
+CREATE TABLE "crm"."deal_products" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "deal_id" uuid NOT NULL,
+    "position" bigint NOT NULL,
+    "product_id" uuid,
+    "product_name" varchar(255) COLLATE "C" NOT NULL,
+    "product_code" varchar(100) COLLATE "C",
+    "description" varchar(32768) COLLATE "C",
+    "quantity" numeric(15,4) NOT NULL,
+    "unit_price" numeric(19,4) NOT NULL,
+    "currency" varchar(3) COLLATE "C" NOT NULL,
+    "discount_kind" varchar(50) COLLATE "C" NOT NULL,
+    "discount_percent" numeric(5,2),
+    "discount_amount" numeric(19,4),
+    "line_total" numeric(19,4) NOT NULL,
+    "custom_fields" jsonb NOT NULL,
+    CONSTRAINT "deal_products_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "deal_products_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "deal_products_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "deal_products_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "deal_products_position_check" CHECK ("position" BETWEEN 0 AND 2147483647),
+    CONSTRAINT "deal_products_quantity_check" CHECK ("quantity" >= 0),
+    CONSTRAINT "deal_products_unit_price_check" CHECK ("unit_price" >= 0),
+    CONSTRAINT "deal_products_discount_kind_check" CHECK ("discount_kind" IN ('none', 'percent', 'amount', 'percent_then_amount')),
+    CONSTRAINT "deal_products_discount_percent_check" CHECK ("discount_percent" BETWEEN 0 AND 100),
+    CONSTRAINT "deal_products_discount_amount_check" CHECK ("discount_amount" >= 0),
+    CONSTRAINT "deal_products_line_total_check" CHECK ("line_total" >= 0)
+);
+CREATE INDEX "deal_products_deal_id_position_id_idx" ON "crm"."deal_products" ("tenant_id", "deal_id", "position", "id");
+CREATE INDEX "deal_products_created_at_id_idx" ON "crm"."deal_products" ("tenant_id", "created_at", "id");
+CREATE INDEX "deal_products_updated_at_id_idx" ON "crm"."deal_products" ("tenant_id", "updated_at", "id");
+CREATE INDEX "deal_products_product_id_idx" ON "crm"."deal_products" ("tenant_id", "product_id");
+ALTER TABLE "crm"."deal_products" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."deal_products"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."deal_products" TO "crm_app";
 
 CREATE TABLE "crm"."leads" (
     "tenant_id" uuid NOT NULL,
@@ -2013,6 +2143,8 @@ ALTER TABLE "crm"."contact_affiliations" ADD CONSTRAINT "contact_affiliations_ac
     FOREIGN KEY ("tenant_id", "account_id") REFERENCES "crm"."accounts" ("tenant_id", "id");
 ALTER TABLE "crm"."pipeline_stages" ADD CONSTRAINT "pipeline_stages_pipeline_id_fkey"
     FOREIGN KEY ("tenant_id", "pipeline_id") REFERENCES "crm"."pipelines" ("tenant_id", "id");
+ALTER TABLE "crm"."product_prices" ADD CONSTRAINT "product_prices_product_id_fkey"
+    FOREIGN KEY ("tenant_id", "product_id") REFERENCES "crm"."products" ("tenant_id", "id");
 ALTER TABLE "crm"."deals" ADD CONSTRAINT "deals_pipeline_id_fkey"
     FOREIGN KEY ("tenant_id", "pipeline_id") REFERENCES "crm"."pipelines" ("tenant_id", "id");
 ALTER TABLE "crm"."deals" ADD CONSTRAINT "deals_stage_id_fkey"
@@ -2027,6 +2159,10 @@ ALTER TABLE "crm"."deals" ADD CONSTRAINT "deals_team_id_fkey"
     FOREIGN KEY ("tenant_id", "team_id") REFERENCES "crm"."teams" ("tenant_id", "id");
 ALTER TABLE "crm"."deal_stage_history" ADD CONSTRAINT "deal_stage_history_deal_id_fkey"
     FOREIGN KEY ("tenant_id", "deal_id") REFERENCES "crm"."deals" ("tenant_id", "id");
+ALTER TABLE "crm"."deal_products" ADD CONSTRAINT "deal_products_deal_id_fkey"
+    FOREIGN KEY ("tenant_id", "deal_id") REFERENCES "crm"."deals" ("tenant_id", "id");
+ALTER TABLE "crm"."deal_products" ADD CONSTRAINT "deal_products_product_id_fkey"
+    FOREIGN KEY ("tenant_id", "product_id") REFERENCES "crm"."products" ("tenant_id", "id");
 ALTER TABLE "crm"."leads" ADD CONSTRAINT "leads_owner_id_fkey"
     FOREIGN KEY ("tenant_id", "owner_id") REFERENCES "crm"."users" ("tenant_id", "id");
 ALTER TABLE "crm"."leads" ADD CONSTRAINT "leads_converted_contact_id_fkey"

@@ -44,6 +44,11 @@ impl Remembered for Todays {
     }
 }
 
+/// The currency in which the tenant reckons, without a round trip each time.
+pub(crate) async fn remembered_base(work: &UnitOfWork) -> Result<Currency> {
+    Ok(work.remembered::<Base>().await?.0)
+}
+
 /// The rates that count on a day. Those of today may be five seconds old where another process
 /// set one.
 pub(crate) async fn rates_on(work: &UnitOfWork, day: NaiveDate) -> Result<Arc<ExchangeRates>> {
@@ -64,7 +69,7 @@ pub(super) async fn rates_between(
     first: NaiveDate,
     last: NaiveDate,
 ) -> Result<ExchangeRates> {
-    let base = work.remembered::<Base>().await?.0;
+    let base = remembered_base(work).await?;
     let until = ExchangeRate::EFFECTIVE_DATE.le(last);
     let wanted = match newest_days(work, first).await? {
         Some(days) => {

@@ -22,17 +22,18 @@
 mod load;
 mod rates;
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use chrono::NaiveDate;
 use rust_decimal::Decimal;
 
-pub(crate) use load::rates_on;
+pub(crate) use load::{rates_on, remembered_base};
 pub use rates::{
     ConversionError, Converted, ConvertedTotals, ExchangeRates, MissingRate, Rate, Via,
 };
 
-use crate::engine::{Records, UnitOfWork, Workspace, in_work};
+use crate::engine::{Records, in_work};
 use crate::error::{Faults, Result, codes};
 use crate::query::WhereExt;
 use crate::record::Record;
@@ -165,7 +166,7 @@ impl Records<'_, ExchangeRate> {
             .eq(from)
             .and(ExchangeRate::TO_CURRENCY.eq(to));
         let mut rates = self.workspace.find_all(pair).await?;
-        rates.sort_by(|a, b| b.effective_date.cmp(&a.effective_date));
+        rates.sort_by_key(|rate| Reverse(rate.effective_date));
         Ok(rates)
     }
 
@@ -175,7 +176,7 @@ impl Records<'_, ExchangeRate> {
     /// # Errors
     /// Those of the storage.
     pub async fn on(&self, day: NaiveDate) -> Result<Arc<ExchangeRates>> {
-        rates_on(self.unit(&mut None), day).await
+        rates_on(self.workspace.reading(&mut None), day).await
     }
 
     /// The rates that count on the days of a period, its last day included: those of
@@ -184,7 +185,7 @@ impl Records<'_, ExchangeRate> {
     /// # Errors
     /// Those of the storage.
     pub async fn between(&self, first: NaiveDate, last: NaiveDate) -> Result<ExchangeRates> {
-        load::rates_between(self.unit(&mut None), first, last).await
+        load::rates_between(self.workspace.reading(&mut None), first, last).await
     }
 
     /// The rate of a pair that counts on a day, as told at the [module](self).
@@ -202,13 +203,5 @@ impl Records<'_, ExchangeRate> {
     /// [`Error::Validation`](crate::Error::Validation) if the result has too many digits.
     pub async fn convert(&self, money: Money, to: Currency, day: NaiveDate) -> Result<Converted> {
         Ok(self.on(day).await?.convert(money, to, day)?)
-    }
-
-    /// The unit of work to read in: the caller's, or a new one that is kept in `begun`.
-    fn unit<'u>(&'u self, begun: &'u mut Option<UnitOfWork>) -> &'u UnitOfWork {
-        match &self.workspace {
-            Workspace::Unit(work) => work,
-            Workspace::Session(session) => begun.insert(session.begin()),
-        }
     }
 }

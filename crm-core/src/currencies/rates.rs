@@ -77,6 +77,9 @@ pub enum Via {
     Inverse,
     /// By way of the tenant's base currency.
     Base(Currency),
+    /// It was kept with deals when they closed; see
+    /// [`Deal::locked_rate`](crate::deals::Deal::locked_rate).
+    Locked,
 }
 
 /// An amount in another currency, and the rate that it was converted with.

@@ -20,6 +20,7 @@ use crate::leads::Lead;
 use crate::merging::Merge;
 use crate::pipelines::Pipeline;
 use crate::privacy::Consent;
+use crate::products::Product;
 use crate::record::Actor;
 use crate::schema::{Entity, ObjectRef};
 use crate::storage::Scope;
@@ -149,6 +150,8 @@ entry_points! {
     pipelines -> Pipeline;
     /// The deals.
     deals -> Deal;
+    /// The catalogue of products.
+    products -> Product;
     /// The exchange rates between currencies, and conversions.
     exchange_rates -> ExchangeRate;
     /// The activities: calls, meetings, tasks.

@@ -346,10 +346,7 @@ impl Configurations<'_> {
     /// # Errors
     /// Those of the storage.
     pub async fn base_currency(&self) -> Result<Currency> {
-        match &self.records.workspace {
-            Workspace::Unit(work) => base_currency(work).await,
-            Workspace::Session(session) => base_currency(&session.begin()).await,
-        }
+        base_currency(self.records.workspace.reading(&mut None)).await
     }
 
     /// Sets the currency in which the tenant reckons. Deals that are closed keep what they were
