@@ -455,6 +455,12 @@ async fn deals_are_summed_by_currency_or_with_rates_named() {
     );
     let error = deals().total_in(all(), JPY, on).await.unwrap_err();
     assert_eq!(error.code(), "missing_rate");
+    // Custom fields serve like others.
+    let in_north = |deal: &mut Deal| deal.custom_fields = json!({"region": "north"});
+    deals().update(second, in_north).await.unwrap();
+    let north = Filter::eq("custom_fields.region", "north");
+    let north = deals().total_in(north, USD, on).await.unwrap();
+    assert_eq!(north.converted.total, money("15 USD"));
     // An empty sum is one.
     let nothing = deals()
         .total_in(Deal::NAME.eq("nobody"), JPY, on)

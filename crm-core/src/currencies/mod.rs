@@ -173,6 +173,17 @@ impl Records<'_, ExchangeRate> {
     /// The rates that count on a day, for many questions without a round trip each. The newest of
     /// each pair is read, however many days have rates: at most four round trips.
     ///
+    /// ```
+    /// # use crm_core::{Session, error::Result, value::{Currency, Totals}};
+    /// # async fn example(session: &Session, revenue: Totals) -> Result<()> {
+    /// let today = session.engine().clock().now().date_naive();
+    /// let rates = session.exchange_rates().on(today).await?;
+    /// let euros = revenue.converted(&rates, Currency::EUR, today)?;
+    /// println!("{} at {} rates", euros.total, euros.parts.len());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// Those of the storage.
     pub async fn on(&self, day: NaiveDate) -> Result<Arc<ExchangeRates>> {

@@ -10,7 +10,7 @@ use crate::currencies::{
 };
 use crate::engine::Records;
 use crate::error::Result;
-use crate::query::{Aggregate, Group, Where};
+use crate::query::{Aggregate, Filter, Group};
 use crate::schema::Value;
 use crate::value::{Currency, Money, TextValue, Totals};
 
@@ -53,7 +53,8 @@ struct Locked {
 
 impl Records<'_, Deal> {
     /// What the deals that fulfil a filter are worth together, each currency on its own (R-085).
-    /// One round trip, whatever their number.
+    /// One round trip, whatever their number. A filter by names, custom fields among them, serves like
+    /// a typed one. Deleted and archived deals do not count.
     ///
     /// ```
     /// # use crm_core::{Session, error::Result, deals::{Deal, DealStatus}, value::Currency};
@@ -66,9 +67,9 @@ impl Records<'_, Deal> {
     ///
     /// # Errors
     /// [`Error::Query`](crate::Error::Query).
-    pub async fn total(&self, filter: Where<Deal>) -> Result<DealTotals> {
+    pub async fn total(&self, filter: impl Into<Filter>) -> Result<DealTotals> {
         let totals = Aggregate::new()
-            .filter(filter)
+            .filter_by_name(filter.into())
             .group_by(Deal::CURRENCY)
             .count()
             .sum(Deal::AMOUNT);
@@ -110,12 +111,12 @@ impl Records<'_, Deal> {
     /// [`Error::Query`](crate::Error::Query).
     pub async fn total_in(
         &self,
-        filter: Where<Deal>,
+        filter: impl Into<Filter>,
         to: Currency,
         on: NaiveDate,
     ) -> Result<ConvertedDeals> {
         let parts = Aggregate::new()
-            .filter(filter)
+            .filter_by_name(filter.into())
             .group_by(Deal::CURRENCY)
             .group_by(Deal::LOCKED_CURRENCY)
             .group_by(Deal::LOCKED_RATE)

@@ -230,6 +230,22 @@ impl Records<'_, Deal> {
     /// Changes a line. One that gets another product, and keeps name, code and price in the
     /// change, has those of the new product.
     ///
+    /// ```
+    /// # use crm_core::{Session, Id, error::Result, deals::{DealLine, DiscountKind}};
+    /// # use crm_core::value::Percent;
+    /// # async fn example(session: &Session, line: Id<DealLine>) -> Result<()> {
+    /// let tenth = Percent::from_whole(10)?;
+    /// session
+    ///     .deals()
+    ///     .update_line(line, |line| {
+    ///         line.discount_kind = DiscountKind::Percent;
+    ///         line.discount_percent = Some(tenth);
+    ///     })
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::NotFound`](crate::Error::NotFound) if there is no such line;
     /// [`Error::Validation`](crate::Error::Validation).
@@ -327,6 +343,17 @@ impl Records<'_, Deal> {
     /// Copies the lines of a deal to another one in the same currency, behind those that it has,
     /// in one commit: what was copied from the products at the time, prices and discounts
     /// included.
+    ///
+    /// ```
+    /// # use crm_core::{Session, Id, error::Result, deals::Deal};
+    /// # async fn example(session: &Session, last_year: Id<Deal>, renewal: Id<Deal>) -> Result<()> {
+    /// let lines = session.deals().copy_lines(last_year, renewal).await?;
+    /// for line in &lines {
+    ///     println!("{}: {}", line.position, line.line_total);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::NotFound`](crate::Error::NotFound); [`Error::Validation`](crate::Error::Validation)
