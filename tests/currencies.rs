@@ -280,7 +280,7 @@ async fn the_rate_is_locked_when_a_deal_closes() {
     set(&session, EUR, USD, "2020-01-01", "1.25").await;
     set(&session, EUR, USD, "2020-06-01", "1.5").await;
     let id = deal(&session, onboarded.pipeline, "100 EUR").await;
-    assert_eq!(lock(&*deals().get(id).await.unwrap()), None);
+    assert_eq!(lock(&deals().get(id).await.unwrap()), None);
 
     let won = deals().win(id).await.unwrap();
     let today = Some((USD, number("1.5"), day("2020-06-01"), Some(150.into())));
@@ -369,7 +369,7 @@ async fn a_deal_closes_without_a_rate_and_shows_it() {
     assert!(error.to_string().contains("from EUR to USD"));
 
     set(&session, USD, EUR, "2020-01-01", "0.8").await;
-    assert_eq!(lock(&*deals().get(id).await.unwrap()), None);
+    assert_eq!(lock(&deals().get(id).await.unwrap()), None);
     let locked = deals().lock_rate(id).await.unwrap();
     assert_eq!(
         lock(&locked),

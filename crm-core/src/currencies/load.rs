@@ -1,8 +1,7 @@
-//! Reads exchange rates: of each pair only what may be asked for, and today's without a round trip
-//! each time.
+//! Reads exchange rates: of each pair only what may be asked for, and not anew for each question.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use chrono::NaiveDate;
@@ -27,20 +26,27 @@ impl Remembered for Base {
     }
 }
 
-/// The rates that count today, which most questions are about.
-struct Todays {
-    on: NaiveDate,
-    rates: Arc<ExchangeRates>,
+/// How many days' rates are remembered of a tenant at once.
+const DAYS: usize = 366;
+
+/// The rates of the days that were asked for lately: today's, and those of an import of deals that
+/// were closed long ago.
+#[derive(Default)]
+struct Lately(Mutex<HashMap<NaiveDate, Arc<ExchangeRates>>>);
+
+impl Lately {
+    fn days(&self) -> MutexGuard<'_, HashMap<NaiveDate, Arc<ExchangeRates>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[async_trait]
-impl Remembered for Todays {
+impl Remembered for Lately {
     const OBJECTS: &'static [&'static str] = &["exchange_rate", "tenant_configuration", "tenant"];
 
-    async fn load(work: &UnitOfWork) -> Result<Self> {
-        let on = work.now().date_naive();
-        let rates = Arc::new(rates_between(work, on, on).await?);
-        Ok(Self { on, rates })
+    /// Begins empty: a day is read when it is asked for.
+    async fn load(_: &UnitOfWork) -> Result<Self> {
+        Ok(Self::default())
     }
 }
 
@@ -49,17 +55,19 @@ pub(crate) async fn remembered_base(work: &UnitOfWork) -> Result<Currency> {
     Ok(work.remembered::<Base>().await?.0)
 }
 
-/// The rates that count on a day. Those of today may be five seconds old where another process
-/// set one.
+/// The rates that count on a day. They may be five seconds old where another process set one.
 pub(crate) async fn rates_on(work: &UnitOfWork, day: NaiveDate) -> Result<Arc<ExchangeRates>> {
-    if day == work.now().date_naive() {
-        let todays = work.remembered::<Todays>().await?;
-        // Not those of yesterday, just after midnight.
-        if todays.on == day {
-            return Ok(todays.rates.clone());
-        }
+    let lately = work.remembered::<Lately>().await?;
+    if let Some(known) = lately.days().get(&day) {
+        return Ok(known.clone());
     }
-    rates_between(work, day, day).await.map(Arc::new)
+    let rates = Arc::new(rates_between(work, day, day).await?);
+    let mut days = lately.days();
+    if days.len() >= DAYS {
+        days.clear();
+    }
+    days.insert(day, rates.clone());
+    Ok(rates)
 }
 
 /// The rates that count on the days of a period: of each pair the newest at its first day, and all
