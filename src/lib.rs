@@ -57,11 +57,14 @@ pub mod prelude {
     };
     pub use crm_core::collaboration::{Comment, CommentKind, Follower, Mention};
     pub use crm_core::contacts::{Contact, ContactStatus};
-    pub use crm_core::deals::{Deal, DealStageChange, DealStatus, DealType, Priority};
+    pub use crm_core::deals::{
+        Deal, DealLine, DealStageChange, DealStatus, DealType, DiscountKind, Priority,
+    };
     pub use crm_core::duplicates::{DuplicateMode, DuplicateRule};
     pub use crm_core::identity::{Team, TeamMember, TeamRole, User};
     pub use crm_core::leads::{Lead, LeadStatus};
     pub use crm_core::pipelines::{Pipeline, PipelineStage, StageType};
+    pub use crm_core::products::Product;
     pub use crm_core::query::{Aggregate, CalendarUnit, Filter, Find, Page, WhereExt};
     pub use crm_core::schema::{Entity, FieldGroup, Picklist};
     pub use crm_core::tenancy::{ConfigCategory, Onboarding, Tenant};

@@ -169,7 +169,10 @@ fn bad_values(field: &FieldSchema) -> Vec<(Json, &'static str)> {
         _ => bad.push((json!(MARK), "wrong_type")),
     }
     // What the engine fills where it is missing.
-    let filled = matches!(&*field.name, "stage_id" | "display_name");
+    let filled = matches!(
+        &*field.name,
+        "stage_id" | "display_name" | "product_name" | "unit_price"
+    );
     if field.required && field.default.is_null() && !filled {
         bad.push((Json::Null, "required"));
     }

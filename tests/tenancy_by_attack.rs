@@ -344,8 +344,12 @@ async fn typed_operations_find_nothing_of_another_tenant() {
         crm_engine::privacy::Consent,
         Pipeline,
         PipelineStage,
+        crm_engine::currencies::ExchangeRate,
+        Product,
+        crm_engine::products::ProductPrice,
         Deal,
         DealStageChange,
+        DealLine,
         Activity,
         Comment,
         Mention,
@@ -445,6 +449,67 @@ async fn services_find_nothing_of_another_tenant() {
         .reopen(own.won_deal, Some(id))
         .await);
     same!("history", deal, |id| session.deals().history(id).await);
+    same!("lock_rate", victim.won_deal, |id| session
+        .deals()
+        .lock_rate(id)
+        .await);
+    same!("add_line", deal, |id| session
+        .deals()
+        .add_line(DealLine::of_product(id, own.product))
+        .await);
+    let product = victim.product;
+    same!("add_line of a product", product, |id| session
+        .deals()
+        .add_line(DealLine::of_product(own.deal, id))
+        .await);
+    same!("update_line", victim.line, |id| session
+        .deals()
+        .update_line(id, |line| line.quantity = 9.into())
+        .await);
+    same!("update_line to a deal", deal, |id| session
+        .deals()
+        .update_line(own.line, |line| line.deal_id = id)
+        .await);
+    same!("remove_line", victim.line, |id| session
+        .deals()
+        .remove_line(id)
+        .await);
+    same!("lines", deal, |id| session.deals().lines(id).await);
+    same!("reorder_lines", deal, |id| session
+        .deals()
+        .reorder_lines(id, &[own.line])
+        .await);
+    same!("reorder_lines with a line", victim.line, |id| session
+        .deals()
+        .reorder_lines(own.deal, &[id])
+        .await);
+    same!("copy_lines", deal, |id| session
+        .deals()
+        .copy_lines(id, own.deal)
+        .await);
+    same!("copy_lines to", deal, |id| session
+        .deals()
+        .copy_lines(own.deal, id)
+        .await);
+    let price = Money::new(1.into(), Currency::EUR);
+    same!("set_price", product, |id| session
+        .products()
+        .set_price(id, price)
+        .await);
+    same!("price_in", product, |id| session
+        .products()
+        .price_in(id, Currency::EUR)
+        .await);
+    same!("prices", product, |id| session.products().prices(id).await);
+    let today = session.engine().clock().now().date_naive();
+    same!("total", deal, |id| session
+        .deals()
+        .total(Deal::ID.eq(id))
+        .await);
+    same!("total_in", deal, |id| session
+        .deals()
+        .total_in(Deal::ID.eq(id), Currency::EUR, today)
+        .await);
 
     same!("set_parent", victim.account, |id| session
         .accounts()

@@ -10,7 +10,7 @@
 //! - [`storage`]: what a backend must do;
 //! - [`engine`]: sessions and units of work;
 //! - the domain: [`tenancy`], [`identity`], [`accounts`], [`contacts`], [`leads`], [`pipelines`],
-//!   [`deals`], [`activities`], [`territories`];
+//!   [`deals`], [`products`], [`currencies`], [`activities`], [`territories`];
 //! - what works on records of any object: [`hierarchy`] for all that forms trees, [`collaboration`]
 //!   with comments, followers and tags, [`duplicates`] that are found and [`merging`] that makes one
 //!   record of several, and several again;
@@ -24,6 +24,7 @@ pub mod accounts;
 pub mod activities;
 pub mod collaboration;
 pub mod contacts;
+pub mod currencies;
 pub mod deals;
 pub mod duplicates;
 pub mod engine;
@@ -37,6 +38,7 @@ pub mod leads;
 pub mod merging;
 pub mod pipelines;
 pub mod privacy;
+pub mod products;
 pub mod query;
 mod record;
 pub mod schema;
@@ -76,8 +78,12 @@ pub fn objects() -> Vec<schema::ObjectRef> {
         contacts::ContactAffiliation::schema(),
         pipelines::Pipeline::schema(),
         pipelines::PipelineStage::schema(),
+        currencies::ExchangeRate::schema(),
+        products::Product::schema(),
+        products::ProductPrice::schema(),
         deals::Deal::schema(),
         deals::DealStageChange::schema(),
+        deals::DealLine::schema(),
         leads::Lead::schema(),
         privacy::Consent::schema(),
         activities::ActivitySeries::schema(),
@@ -118,6 +124,9 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
         std::sync::Arc::new(pipelines::PipelineRules),
         std::sync::Arc::new(pipelines::StageRules),
         std::sync::Arc::new(deals::DealRules),
+        std::sync::Arc::new(deals::AmountRule),
+        std::sync::Arc::new(deals::ClosingRateRule),
+        std::sync::Arc::new(deals::LineRules),
         std::sync::Arc::new(activities::SeriesRules),
         std::sync::Arc::new(activities::ActivityRules),
         std::sync::Arc::new(collaboration::CommentRules),
@@ -135,14 +144,16 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
 ///
 /// Each hook sees what the ones before it staged, so the order is that of what follows from what:
 /// 1. a contact's account and its primary affiliation come in step, which may change contacts;
-/// 2. reminders follow their activities, and linked records learn of these: the last hook that
+/// 2. the amounts of deals follow their lines, which changes deals;
+/// 3. reminders follow their activities, and linked records learn of these: the last hook that
 ///    changes records of users;
-/// 3. the keys of duplicates are made of the records as they are written, and strict rules judge
+/// 4. the keys of duplicates are made of the records as they are written, and strict rules judge
 ///    these;
-/// 4. what tells of records that are removed for good goes too, whoever removed them.
+/// 5. what tells of records that are removed for good goes too, whoever removed them.
 fn commit_hooks() -> Vec<std::sync::Arc<dyn engine::CommitHook>> {
     vec![
         std::sync::Arc::new(contacts::AffiliationStep),
+        std::sync::Arc::new(deals::LineHook),
         std::sync::Arc::new(activities::ActivityHook),
         std::sync::Arc::new(duplicates::DuplicateHook),
         std::sync::Arc::new(merging::MergeHistory),

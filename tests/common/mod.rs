@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crm_engine::activities::{ActivitySeries, LocalDateTime, Recurrence};
 use crm_engine::contacts::{ContactAffiliation, ContactRelationship, RelationshipType};
+use crm_engine::currencies::ExchangeRate;
 use crm_engine::exports::{ExportFormat, ExportJob};
 use crm_engine::imports::{
     ImportBatch, ImportJob, ImportLease, ImportMapping, RowOutcome, RowResult,
@@ -22,6 +23,7 @@ use crm_engine::imports::{
 use crm_engine::merging::{Choices, Merge};
 use crm_engine::prelude::*;
 use crm_engine::privacy::{Consent, ConsentEvidence, Grant};
+use crm_engine::products::ProductPrice;
 use crm_engine::schema::{FieldType, Lifecycle, ObjectRef, Row};
 use crm_engine::tenancy::{ConfigValue, Onboarded, TenantConfiguration};
 use serde_json::{Map, Value as Json, json};
@@ -80,6 +82,8 @@ pub(crate) struct Populated {
     pub(crate) lead: Id<Lead>,
     pub(crate) deal: Id<Deal>,
     pub(crate) won_deal: Id<Deal>,
+    pub(crate) product: Id<Product>,
+    pub(crate) line: Id<DealLine>,
     pub(crate) activity: Id<Activity>,
     pub(crate) participant: Id<ActivityParticipant>,
     pub(crate) template: Id<ActivityTemplate>,
@@ -180,6 +184,17 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
         .merge_into(lead.id, &[double.id], &Choices::new(), Some("the same"))
         .await
         .unwrap();
+    session
+        .exchange_rates()
+        .set(
+            Currency::EUR,
+            Currency::USD,
+            "2020-01-01".parse().unwrap(),
+            rust_decimal::Decimal::new(125, 2),
+            Some("bank"),
+        )
+        .await
+        .unwrap();
     let deal = session
         .deals()
         .create(Deal {
@@ -197,6 +212,23 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
         .move_to(deal.id, onboarded.stages[1])
         .await
         .unwrap();
+    let product = Product {
+        sku: Some("LIC-1".into()),
+        unit_price: Some(4_000.into()),
+        ..Product::new("Licence")
+    };
+    let product = session.products().create(product).await.unwrap();
+    let euros = Money::new(3_500.into(), Currency::EUR);
+    session
+        .products()
+        .set_price(product.id, euros)
+        .await
+        .unwrap();
+    let line = DealLine {
+        quantity: 3.into(),
+        ..DealLine::of_product(deal.id, product.id)
+    };
+    let line = session.deals().add_line(line).await.unwrap();
     let won = session
         .deals()
         .create(Deal::new("Pilot", onboarded.pipeline))
@@ -305,6 +337,8 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
         lead: lead.id,
         deal: deal.id,
         won_deal: won.id,
+        product: product.id,
+        line: line.id,
         activity: activity.id,
         participant: participant.id,
         template: template.id,
@@ -406,6 +440,7 @@ pub(crate) fn body_like(row: &Row) -> Map<String, Json> {
             FieldType::Text { .. } => *value = json!("Fresh"),
             FieldType::Integer { .. } => *value = json!(77),
             FieldType::Boolean => *value = json!(false),
+            FieldType::Date => *value = json!("1999-12-31"),
             _ => {}
         }
     }
@@ -522,7 +557,11 @@ async fn rebuilt(
         Consent,
         Pipeline,
         PipelineStage,
+        ExchangeRate,
+        Product,
+        ProductPrice,
         Deal,
+        DealLine,
         Activity,
         Comment,
         Mention,

@@ -4,9 +4,16 @@
 //! right: its stage belongs to its pipeline, its status is the outcome of the stage,
 //! it has a close date exactly when it is closed, and each change of stage leaves an entry
 //! in its history.
+//!
+//! A deal may have [lines](DealLine), which its amount then follows. When it closes, the
+//! exchange rate of that day is kept with it, so that what it was worth in the tenant's base
+//! currency does not change with later rates; see [`Deal::locked_rate`].
 
+mod closing_rate;
 mod history;
+mod lines;
 mod rules;
+mod sums;
 
 use std::sync::Arc;
 
@@ -14,9 +21,13 @@ use chrono::{DateTime, NaiveDate, Utc};
 use rust_decimal::Decimal;
 use serde_json::{Value as Json, json};
 
+pub(crate) use closing_rate::ClosingRateRule;
 pub use history::DealStageChange;
+pub(crate) use lines::{AmountRule, LineHook, LineRules};
+pub use lines::{DealLine, Discount, DiscountKind, TotalFault, line_total, sum_of_lines};
 pub(crate) use rules::DealRules;
 pub use rules::Outcome;
+pub use sums::{ConvertedDeals, DealTotals};
 
 use crate::Id;
 use crate::accounts::Account;
@@ -117,6 +128,20 @@ pub struct Deal {
     /// When something is planned next.
     #[field(read_only)]
     pub next_activity_at: Option<DateTime<Utc>>,
+    /// The tenant's base currency when the deal closed; none while it is open, and where there was
+    /// no exchange rate.
+    #[field(read_only)]
+    pub locked_currency: Option<Currency>,
+    /// What one unit of the deal's currency was worth in the base currency on the day on which the
+    /// deal closed. Rates that are set later do not change it.
+    #[field(read_only, precision = 28, scale = 14, min = 0)]
+    pub locked_rate: Option<Decimal>,
+    /// Since when that rate held.
+    #[field(read_only)]
+    pub locked_rate_date: Option<NaiveDate>,
+    /// The amount in the base currency, by that rate.
+    #[field(read_only, currency = "locked_currency", min = 0)]
+    pub locked_amount: Option<Decimal>,
     /// Values of the tenant's own fields.
     #[field(default = json!({}))]
     pub custom_fields: Json,

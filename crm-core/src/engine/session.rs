@@ -10,6 +10,7 @@ use crate::activities::{
 };
 use crate::collaboration::{Comment, Follower, Mention};
 use crate::contacts::Contact;
+use crate::currencies::ExchangeRate;
 use crate::deals::Deal;
 use crate::duplicates::{DuplicateRule, Duplicates};
 use crate::error::{Error, Result};
@@ -19,6 +20,7 @@ use crate::leads::Lead;
 use crate::merging::Merge;
 use crate::pipelines::Pipeline;
 use crate::privacy::Consent;
+use crate::products::Product;
 use crate::record::Actor;
 use crate::schema::{Entity, ObjectRef};
 use crate::storage::Scope;
@@ -148,6 +150,10 @@ entry_points! {
     pipelines -> Pipeline;
     /// The deals.
     deals -> Deal;
+    /// The catalogue of products.
+    products -> Product;
+    /// The exchange rates between currencies, and conversions.
+    exchange_rates -> ExchangeRate;
     /// The activities: calls, meetings, tasks.
     activities -> Activity;
     /// The comments and notes on records.

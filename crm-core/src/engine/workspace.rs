@@ -54,6 +54,14 @@ impl Workspace<'_> {
         }
     }
 
+    /// The unit of work to read in: the caller's, or a new one that is kept in `begun`.
+    pub(crate) fn reading<'w>(&'w self, begun: &'w mut Option<UnitOfWork>) -> &'w UnitOfWork {
+        match self {
+            Self::Session(session) => begun.insert(session.begin()),
+            Self::Unit(work) => work,
+        }
+    }
+
     /// Begins an attempt at an operation.
     pub(crate) fn attempt(&mut self) -> Attempt<'_> {
         match self {
