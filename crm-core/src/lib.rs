@@ -76,6 +76,7 @@ pub fn objects() -> Vec<schema::ObjectRef> {
         contacts::ContactAffiliation::schema(),
         pipelines::Pipeline::schema(),
         pipelines::PipelineStage::schema(),
+        pipelines::analytics::PipelineMetric::schema(),
         deals::Deal::schema(),
         deals::DealStageChange::schema(),
         deals::DealState::schema(),

@@ -25,6 +25,7 @@ DROP TABLE
     "crm"."deal_states",
     "crm"."deal_stage_history",
     "crm"."deals",
+    "crm"."pipeline_analytics",
     "crm"."pipeline_stages",
     "crm"."pipelines",
     "crm"."contact_affiliations",

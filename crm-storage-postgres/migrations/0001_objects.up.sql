@@ -836,6 +836,46 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."pipeline_stages" TO "crm_app";
 CREATE POLICY "search" ON "crm"."pipeline_stages" FOR SELECT TO "crm_search" USING (true);
 GRANT SELECT ("tenant_id", "id", "deleted_at", "required_fields") ON "crm"."pipeline_stages" TO "crm_search";
 
+CREATE TABLE "crm"."pipeline_analytics" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "pipeline_id" uuid NOT NULL,
+    "stage_id" uuid NOT NULL,
+    "metric_date" date NOT NULL,
+    "metric_type" varchar(50) COLLATE "C" NOT NULL,
+    "metric_value" numeric(20,2) NOT NULL,
+    "deal_count" bigint NOT NULL,
+    "total_value" numeric(19,4) NOT NULL,
+    "currency" varchar(3) COLLATE "C" NOT NULL,
+    "conversion_rate" numeric(5,2),
+    "average_seconds_in_stage" bigint,
+    CONSTRAINT "pipeline_analytics_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "pipeline_analytics_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "pipeline_analytics_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "pipeline_analytics_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "pipeline_analytics_metric_type_check" CHECK ("metric_type" IN ('deals_entered', 'deals_exited', 'deals_won', 'deals_lost', 'velocity', 'conversion')),
+    CONSTRAINT "pipeline_analytics_deal_count_check" CHECK ("deal_count" >= 0),
+    CONSTRAINT "pipeline_analytics_conversion_rate_check" CHECK ("conversion_rate" BETWEEN 0 AND 100),
+    CONSTRAINT "pipeline_analytics_average_seconds_in_stage_check" CHECK ("average_seconds_in_stage" >= 0)
+);
+CREATE UNIQUE INDEX "pipeline_analytics_pipeline_id_stage_id_m_d72edf0462" ON "crm"."pipeline_analytics" ("tenant_id", "pipeline_id", "stage_id", "metric_date", "metric_type");
+CREATE INDEX "pipeline_analytics_metric_date_pipeline_id_idx" ON "crm"."pipeline_analytics" ("tenant_id", "metric_date", "pipeline_id");
+CREATE INDEX "pipeline_analytics_pipeline_id_idx" ON "crm"."pipeline_analytics" ("tenant_id", "pipeline_id");
+ALTER TABLE "crm"."pipeline_analytics" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."pipeline_analytics"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."pipeline_analytics" TO "crm_app";
+
 CREATE TABLE "crm"."deals" (
     "tenant_id" uuid NOT NULL,
     "id" uuid NOT NULL,
@@ -2025,6 +2065,8 @@ ALTER TABLE "crm"."contact_affiliations" ADD CONSTRAINT "contact_affiliations_co
 ALTER TABLE "crm"."contact_affiliations" ADD CONSTRAINT "contact_affiliations_account_id_fkey"
     FOREIGN KEY ("tenant_id", "account_id") REFERENCES "crm"."accounts" ("tenant_id", "id");
 ALTER TABLE "crm"."pipeline_stages" ADD CONSTRAINT "pipeline_stages_pipeline_id_fkey"
+    FOREIGN KEY ("tenant_id", "pipeline_id") REFERENCES "crm"."pipelines" ("tenant_id", "id");
+ALTER TABLE "crm"."pipeline_analytics" ADD CONSTRAINT "pipeline_analytics_pipeline_id_fkey"
     FOREIGN KEY ("tenant_id", "pipeline_id") REFERENCES "crm"."pipelines" ("tenant_id", "id");
 ALTER TABLE "crm"."deals" ADD CONSTRAINT "deals_pipeline_id_fkey"
     FOREIGN KEY ("tenant_id", "pipeline_id") REFERENCES "crm"."pipelines" ("tenant_id", "id");

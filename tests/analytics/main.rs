@@ -11,6 +11,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod figures;
+mod naive;
 mod states;
 
 use std::sync::Arc;
