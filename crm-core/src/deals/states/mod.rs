@@ -27,7 +27,7 @@ use super::{Deal, DealStatus};
 use crate::Id;
 use crate::accounts::Account;
 use crate::engine::Records;
-use crate::error::Result;
+use crate::error::{Faults, Result, codes};
 use crate::identity::{Team, User};
 use crate::pipelines::{Pipeline, PipelineStage};
 use crate::query::{Where, WhereExt};
@@ -47,7 +47,8 @@ use crate::value::{Currency, Percent};
     index(deal_id, valid_from),
     index(pipeline_id, valid_until),
     index(pipeline_id, valid_from),
-    index(valid_until)
+    index(valid_until),
+    check = check_period
 )]
 pub struct DealState {
     /// The deal.
@@ -90,6 +91,20 @@ pub struct DealState {
     pub team_id: Option<Id<Team>>,
     /// The account.
     pub account_id: Option<Id<Account>>,
+}
+
+/// A period lasts.
+fn check_period(state: &DealState, faults: &mut Faults) {
+    if state
+        .valid_until
+        .is_some_and(|until| until <= state.valid_from)
+    {
+        faults.add(
+            "valid_until",
+            codes::INCONSISTENT,
+            "a state ends after it began",
+        );
+    }
 }
 
 /// The fields that states copy: each by its place in [`Deal`] and in [`DealState`].
