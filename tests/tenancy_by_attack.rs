@@ -13,12 +13,14 @@ mod common;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
+use chrono::NaiveDate;
 use common::{Populated, body_like, picture, populate, rows_of};
 use crm_engine::activities::ActivityRollUp;
 use crm_engine::engine::NamedRecords;
 use crm_engine::hierarchy::RollUp;
 use crm_engine::imports::{ImportJob, ImportLease, ImportMapping, ImportRow};
 use crm_engine::merging::{Merge, MergeLink};
+use crm_engine::pipelines::analytics::PipelineView;
 use crm_engine::prelude::*;
 use crm_engine::query::Filter;
 use crm_engine::schema::Lifecycle;
@@ -350,6 +352,8 @@ async fn typed_operations_find_nothing_of_another_tenant() {
         Deal,
         DealStageChange,
         DealLine,
+        DealState,
+        crm_engine::pipelines::analytics::PipelineMetric,
         Activity,
         Comment,
         Mention,
@@ -570,6 +574,39 @@ async fn services_find_nothing_of_another_tenant() {
         .pipelines()
         .set_default(id)
         .await);
+    let view = PipelineView::of;
+    let (from, until) = (
+        NaiveDate::from_ymd_opt(2026, 1, 1).unwrap(),
+        NaiveDate::from_ymd_opt(2027, 1, 1).unwrap(),
+    );
+    same!("report", pipeline, |id| session
+        .pipelines()
+        .report(&view(id), from, until)
+        .await);
+    same!("cohorts", pipeline, |id| session
+        .pipelines()
+        .cohorts(&view(id), from, 12)
+        .await);
+    same!("stage summary", pipeline, |id| session
+        .pipelines()
+        .stage_summary(&view(id))
+        .await);
+    let deal = victim.deal;
+    same!("states", deal, |id| session.deals().states(id).await);
+    same!("state at", deal, |id| session
+        .deals()
+        .state_at(id, "2100-01-01T00:00:00Z".parse().unwrap())
+        .await);
+    let foreign = PipelineView {
+        owner: Some(victim.user),
+        team: Some(victim.team),
+        deals: Some(Deal::ID.eq(victim.deal).into_filter()),
+        ..PipelineView::of(own.onboarded.pipeline)
+    };
+    assert_eq!(
+        session.pipelines().stage_summary(&foreign).await.unwrap(),
+        []
+    );
     same!("stages", pipeline, |id| session
         .pipelines()
         .stages(id)

@@ -701,6 +701,8 @@ async fn assert_derived_is_right(session: &Session, account: Id<Account>) {
     let rebuilt = session.activities().rebuild_roll_ups(&()).await.unwrap();
     assert_eq!(rebuilt.mended, 0);
     assert!(rebuilt.records >= 2);
+    let states = session.deals().begin_states(&()).await.unwrap();
+    assert_eq!(states.begun, 0, "each deal has its state");
     let before = session.accounts().get(account).await.unwrap();
     let was_wrong = session.activities().recompute(account).await.unwrap();
     assert!(!was_wrong);

@@ -84,6 +84,8 @@ pub fn objects() -> Vec<schema::ObjectRef> {
         deals::Deal::schema(),
         deals::DealStageChange::schema(),
         deals::DealLine::schema(),
+        pipelines::analytics::PipelineMetric::schema(),
+        deals::DealState::schema(),
         leads::Lead::schema(),
         privacy::Consent::schema(),
         activities::ActivitySeries::schema(),
@@ -147,6 +149,9 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
 /// 2. the amounts of deals follow their lines, which changes deals;
 /// 3. reminders follow their activities, and linked records learn of these: the last hook that
 ///    changes records of users;
+/// 2. the states of deals follow what the commit makes of these;
+/// 3. reminders follow their activities, and linked records learn of these: the last hook that
+///    changes records of users, but nothing that states of deals tell;
 /// 4. the keys of duplicates are made of the records as they are written, and strict rules judge
 ///    these;
 /// 5. what tells of records that are removed for good goes too, whoever removed them.
@@ -154,6 +159,7 @@ fn commit_hooks() -> Vec<std::sync::Arc<dyn engine::CommitHook>> {
     vec![
         std::sync::Arc::new(contacts::AffiliationStep),
         std::sync::Arc::new(deals::LineHook),
+        std::sync::Arc::new(deals::DealStateHook),
         std::sync::Arc::new(activities::ActivityHook),
         std::sync::Arc::new(duplicates::DuplicateHook),
         std::sync::Arc::new(merging::MergeHistory),

@@ -43,6 +43,7 @@ const LARGE_TABLES: &[&str] = &[
     "leads",
     "activities",
     "duplicate_keys",
+    "deal_states",
 ];
 
 /// The database with its rows, which the first test of all processes puts there.
@@ -259,6 +260,10 @@ fn eq(field: &str, value: impl Into<Json>) -> Json {
 
 fn ge(field: &str, value: impl Into<Json>) -> Json {
     json!({"field": field, "op": "gte", "value": value.into()})
+}
+
+fn gt(field: &str, value: impl Into<Json>) -> Json {
+    json!({"field": field, "op": "gt", "value": value.into()})
 }
 
 /// The id of a record, as `key` of the seed makes it: of the large tenant where `number` is a
@@ -663,6 +668,30 @@ fn lists() -> Vec<Family> {
     );
     let of_one = eq("record_id", key(1, 160));
     add("duplicates", "duplicate_key", of_one, &[], "record_id");
+    // A pipeline as of a past moment, and what changed in it on a day.
+    let state = "deal_state";
+    let pipeline = || eq("pipeline_id", key(3, 0));
+    let at = "2025-05-01T00:00:00Z";
+    let begun = |at| json!({"field": "valid_from", "op": "lte", "value": at});
+    let lasts =
+        |at| json!({"or": [{"field": "valid_until", "op": "is_null"}, gt("valid_until", at)]});
+    let then = all_of(&[pipeline(), begun(at), lasts(at)]);
+    add("C-023", state, then, &[], "");
+    let (from, until) = (at, "2025-05-02T00:00:00Z");
+    let on_day = |field| all_of(&[ge(field, from), lt(field, until)]);
+    let changed = json!({"or": [on_day("valid_from"), on_day("valid_until")]});
+    let walk = &["deal_id", "valid_from"];
+    add("C-023", state, all_of(&[pipeline(), changed]), walk, "");
+    let whole = all_of(&[begun(at), lasts(at)]);
+    add("C-023 of many", state, whole, &[], "");
+    let of_deal = eq("deal_id", key(8, 160));
+    add(
+        "C-023",
+        state,
+        of_deal,
+        &["valid_from"],
+        "deal_id,valid_from",
+    );
     all
 }
 

@@ -3,7 +3,7 @@
 //! Whichever way a deal is written (a service call, a merge patch, an import), one rule keeps it
 //! right: its stage belongs to its pipeline, its status is the outcome of the stage,
 //! it has a close date exactly when it is closed, and each change of stage leaves an entry
-//! in its history.
+//! in its history. What a deal was at any past moment is told by its [`states`].
 //!
 //! A deal may have [lines](DealLine), which its amount then follows. When it closes, the
 //! exchange rate of that day is kept with it, so that what it was worth in the tenant's base
@@ -13,6 +13,7 @@ mod closing_rate;
 mod history;
 mod lines;
 mod rules;
+pub mod states;
 mod sums;
 
 use std::sync::Arc;
@@ -27,6 +28,8 @@ pub(crate) use lines::{AmountRule, LineHook, LineRules};
 pub use lines::{DealLine, Discount, DiscountKind, TotalFault, line_total, sum_of_lines};
 pub(crate) use rules::DealRules;
 pub use rules::Outcome;
+pub use states::DealState;
+pub(crate) use states::DealStateHook;
 pub use sums::{ConvertedDeals, DealTotals};
 
 use crate::Id;

@@ -3,6 +3,8 @@
 //! A tenant has at most one default pipeline. Stages stand in an order that one call
 //! changes as a whole; a stage with deals is only removed together with a stage to move them to.
 
+pub mod analytics;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

@@ -126,6 +126,17 @@ SELECT pg_temp.tenant(n), pg_temp.key('08', n), 1, pg_temp.at(n), 'system', pg_t
     ARRAY['tag' || pg_temp.pick(n, 15, 5), 'rare' || pg_temp.pick(n, 16, 1000)]
 FROM generate_series(0, 89999) AS n;
 
+-- Three states of each deal, a month each; the last one is open and has the deal's id.
+INSERT INTO crm.deal_states (tenant_id, id, version, created_at, created_by, updated_at, updated_by,
+    deal_id, deal_created_at, valid_from, valid_until, is_counted, pipeline_id, stage_id, status, amount,
+    currency, win_probability, owner_id)
+SELECT pg_temp.tenant(n), CASE k WHEN 2 THEN pg_temp.key('08', n) ELSE pg_temp.key('12', n + 90000 * k) END, 1,
+    pg_temp.at(n), 'system', pg_temp.at(n), 'system', pg_temp.key('08', n), pg_temp.at(n),
+    pg_temp.at(n) + k * interval '30 days', CASE WHEN k < 2 THEN pg_temp.at(n) + (k + 1) * interval '30 days' END,
+    true, pg_temp.key('03', n % 160), pg_temp.key('04', n % 160 + 160 * pg_temp.pick(n, 2 + k, 6)), 'open',
+    pg_temp.pick(n, 4, 1000000), 'EUR', 20, pg_temp.owner(n, 12)
+FROM generate_series(0, 89999) AS n, generate_series(0, 2) AS k;
+
 ANALYZE;
 INSERT INTO crm.leads (tenant_id, id, version, created_at, created_by, updated_at, updated_by,
     deleted_at, first_name, last_name, company, email, email_folded, phone, phone_e164, industry, lead_source,
