@@ -346,6 +346,7 @@ async fn typed_operations_find_nothing_of_another_tenant() {
         PipelineStage,
         Deal,
         DealStageChange,
+        DealState,
         Activity,
         Comment,
         Mention,

@@ -78,6 +78,7 @@ pub fn objects() -> Vec<schema::ObjectRef> {
         pipelines::PipelineStage::schema(),
         deals::Deal::schema(),
         deals::DealStageChange::schema(),
+        deals::DealState::schema(),
         leads::Lead::schema(),
         privacy::Consent::schema(),
         activities::ActivitySeries::schema(),
@@ -135,14 +136,16 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
 ///
 /// Each hook sees what the ones before it staged, so the order is that of what follows from what:
 /// 1. a contact's account and its primary affiliation come in step, which may change contacts;
-/// 2. reminders follow their activities, and linked records learn of these: the last hook that
-///    changes records of users;
-/// 3. the keys of duplicates are made of the records as they are written, and strict rules judge
+/// 2. the states of deals follow what the commit makes of these;
+/// 3. reminders follow their activities, and linked records learn of these: the last hook that
+///    changes records of users, but nothing that states of deals tell;
+/// 4. the keys of duplicates are made of the records as they are written, and strict rules judge
 ///    these;
-/// 4. what tells of records that are removed for good goes too, whoever removed them.
+/// 5. what tells of records that are removed for good goes too, whoever removed them.
 fn commit_hooks() -> Vec<std::sync::Arc<dyn engine::CommitHook>> {
     vec![
         std::sync::Arc::new(contacts::AffiliationStep),
+        std::sync::Arc::new(deals::DealStateHook),
         std::sync::Arc::new(activities::ActivityHook),
         std::sync::Arc::new(duplicates::DuplicateHook),
         std::sync::Arc::new(merging::MergeHistory),

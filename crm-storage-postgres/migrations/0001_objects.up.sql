@@ -951,6 +951,52 @@ CREATE POLICY "tenant_isolation" ON "crm"."deal_stage_history"
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
 GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."deal_stage_history" TO "crm_app";
 
+CREATE TABLE "crm"."deal_states" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "deal_id" uuid NOT NULL,
+    "deal_created_at" timestamptz NOT NULL,
+    "valid_from" timestamptz NOT NULL,
+    "valid_until" timestamptz,
+    "is_counted" boolean NOT NULL,
+    "pipeline_id" uuid NOT NULL,
+    "stage_id" uuid NOT NULL,
+    "stage_entered_at" timestamptz,
+    "status" varchar(50) COLLATE "C" NOT NULL,
+    "amount" numeric(19,4),
+    "currency" varchar(3) COLLATE "C" NOT NULL,
+    "win_probability" numeric(5,2) NOT NULL,
+    "expected_close_date" date,
+    "actual_close_date" date,
+    "owner_id" uuid,
+    "team_id" uuid,
+    "account_id" uuid,
+    CONSTRAINT "deal_states_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "deal_states_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "deal_states_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "deal_states_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "deal_states_status_check" CHECK ("status" IN ('open', 'won', 'lost')),
+    CONSTRAINT "deal_states_win_probability_check" CHECK ("win_probability" BETWEEN 0 AND 100)
+);
+CREATE INDEX "deal_states_deal_id_valid_from_id_idx" ON "crm"."deal_states" ("tenant_id", "deal_id", "valid_from", "id");
+CREATE INDEX "deal_states_pipeline_id_valid_until_id_idx" ON "crm"."deal_states" ("tenant_id", "pipeline_id", "valid_until", "id");
+CREATE INDEX "deal_states_pipeline_id_valid_from_id_idx" ON "crm"."deal_states" ("tenant_id", "pipeline_id", "valid_from", "id");
+CREATE INDEX "deal_states_valid_until_id_idx" ON "crm"."deal_states" ("tenant_id", "valid_until", "id");
+ALTER TABLE "crm"."deal_states" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."deal_states"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."deal_states" TO "crm_app";
+
 CREATE TABLE "crm"."leads" (
     "tenant_id" uuid NOT NULL,
     "id" uuid NOT NULL,
@@ -1993,6 +2039,8 @@ ALTER TABLE "crm"."deals" ADD CONSTRAINT "deals_owner_id_fkey"
 ALTER TABLE "crm"."deals" ADD CONSTRAINT "deals_team_id_fkey"
     FOREIGN KEY ("tenant_id", "team_id") REFERENCES "crm"."teams" ("tenant_id", "id");
 ALTER TABLE "crm"."deal_stage_history" ADD CONSTRAINT "deal_stage_history_deal_id_fkey"
+    FOREIGN KEY ("tenant_id", "deal_id") REFERENCES "crm"."deals" ("tenant_id", "id");
+ALTER TABLE "crm"."deal_states" ADD CONSTRAINT "deal_states_deal_id_fkey"
     FOREIGN KEY ("tenant_id", "deal_id") REFERENCES "crm"."deals" ("tenant_id", "id");
 ALTER TABLE "crm"."leads" ADD CONSTRAINT "leads_owner_id_fkey"
     FOREIGN KEY ("tenant_id", "owner_id") REFERENCES "crm"."users" ("tenant_id", "id");

@@ -3,10 +3,11 @@
 //! Whichever way a deal is written (a service call, a merge patch, an import), one rule keeps it
 //! right: its stage belongs to its pipeline, its status is the outcome of the stage,
 //! it has a close date exactly when it is closed, and each change of stage leaves an entry
-//! in its history.
+//! in its history. What a deal was at any past moment is told by its [`states`].
 
 mod history;
 mod rules;
+pub mod states;
 
 use std::sync::Arc;
 
@@ -17,6 +18,8 @@ use serde_json::{Value as Json, json};
 pub use history::DealStageChange;
 pub(crate) use rules::DealRules;
 pub use rules::Outcome;
+pub use states::DealState;
+pub(crate) use states::DealStateHook;
 
 use crate::Id;
 use crate::accounts::Account;

@@ -524,6 +524,7 @@ impl Run<'_> {
             }
         }
         self.session.activities().rebuild_roll_ups(&()).await?;
+        self.session.deals().begin_states(&()).await?;
         Ok(())
     }
 
