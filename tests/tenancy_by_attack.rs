@@ -344,6 +344,7 @@ async fn typed_operations_find_nothing_of_another_tenant() {
         crm_engine::privacy::Consent,
         Pipeline,
         PipelineStage,
+        crm_engine::currencies::ExchangeRate,
         Deal,
         DealStageChange,
         DealState,

@@ -10,7 +10,7 @@
 //! - [`storage`]: what a backend must do;
 //! - [`engine`]: sessions and units of work;
 //! - the domain: [`tenancy`], [`identity`], [`accounts`], [`contacts`], [`leads`], [`pipelines`],
-//!   [`deals`], [`activities`], [`territories`];
+//!   [`deals`], [`currencies`], [`activities`], [`territories`];
 //! - what works on records of any object: [`hierarchy`] for all that forms trees, [`collaboration`]
 //!   with comments, followers and tags, [`duplicates`] that are found and [`merging`] that makes one
 //!   record of several, and several again;
@@ -24,11 +24,13 @@ pub mod accounts;
 pub mod activities;
 pub mod collaboration;
 pub mod contacts;
+pub mod currencies;
 pub mod deals;
 pub mod duplicates;
 pub mod engine;
 pub mod error;
 pub mod exports;
+pub mod forecasts;
 pub mod hierarchy;
 mod id;
 pub mod identity;
@@ -76,9 +78,13 @@ pub fn objects() -> Vec<schema::ObjectRef> {
         contacts::ContactAffiliation::schema(),
         pipelines::Pipeline::schema(),
         pipelines::PipelineStage::schema(),
+        currencies::ExchangeRate::schema(),
         deals::Deal::schema(),
         deals::DealStageChange::schema(),
         deals::DealState::schema(),
+        forecasts::DealForecast::schema(),
+        forecasts::ForecastAdjustment::schema(),
+        forecasts::Quota::schema(),
         leads::Lead::schema(),
         privacy::Consent::schema(),
         activities::ActivitySeries::schema(),
@@ -118,7 +124,11 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
         std::sync::Arc::new(privacy::ConsentRules),
         std::sync::Arc::new(pipelines::PipelineRules),
         std::sync::Arc::new(pipelines::StageRules),
+        std::sync::Arc::new(forecasts::StageCategoryRule),
         std::sync::Arc::new(deals::DealRules),
+        std::sync::Arc::new(forecasts::DealCategoryRule),
+        std::sync::Arc::new(forecasts::AdjustmentRules),
+        std::sync::Arc::new(forecasts::QuotaRules),
         std::sync::Arc::new(activities::SeriesRules),
         std::sync::Arc::new(activities::ActivityRules),
         std::sync::Arc::new(collaboration::CommentRules),

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crm_engine::activities::{ActivitySeries, LocalDateTime, Recurrence};
 use crm_engine::contacts::{ContactAffiliation, ContactRelationship, RelationshipType};
+use crm_engine::currencies::ExchangeRate;
 use crm_engine::exports::{ExportFormat, ExportJob};
 use crm_engine::imports::{
     ImportBatch, ImportJob, ImportLease, ImportMapping, RowOutcome, RowResult,
@@ -178,6 +179,17 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
     session
         .leads()
         .merge_into(lead.id, &[double.id], &Choices::new(), Some("the same"))
+        .await
+        .unwrap();
+    session
+        .exchange_rates()
+        .set(
+            Currency::EUR,
+            Currency::USD,
+            "2020-01-01".parse().unwrap(),
+            rust_decimal::Decimal::new(125, 2),
+            Some("bank"),
+        )
         .await
         .unwrap();
     let deal = session
@@ -407,6 +419,7 @@ pub(crate) fn body_like(row: &Row) -> Map<String, Json> {
             FieldType::Text { .. } => *value = json!("Fresh"),
             FieldType::Integer { .. } => *value = json!(77),
             FieldType::Boolean => *value = json!(false),
+            FieldType::Date => *value = json!("1999-12-31"),
             _ => {}
         }
     }
@@ -523,6 +536,7 @@ async fn rebuilt(
         Consent,
         Pipeline,
         PipelineStage,
+        ExchangeRate,
         Deal,
         Activity,
         Comment,

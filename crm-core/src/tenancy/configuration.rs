@@ -8,10 +8,13 @@ use serde_json::Value as Json;
 
 use crate::engine::{Records, UnitOfWork, Workspace};
 use crate::error::{Error, FieldError, Result, codes};
+use crate::forecasts::FiscalYear;
 use crate::privacy::ContactingPolicy;
 use crate::query::{Find, WhereExt};
 use crate::record::Record;
 use crate::schema::{Entity, Picklist, document_value};
+use crate::tenancy::Tenant;
+use crate::value::Currency;
 
 /// One setting of a tenant.
 #[derive(Clone, PartialEq, Entity)]
@@ -119,6 +122,23 @@ pub enum LeadNamePolicy {
     BothNames,
 }
 
+/// The currency in which a tenant reckons.
+#[derive(Debug, Serialize, Deserialize)]
+struct CurrencySetting {
+    default: Currency,
+    #[serde(default)]
+    symbol: String,
+}
+
+impl CurrencySetting {
+    fn of(currency: Currency) -> Self {
+        Self {
+            default: currency,
+            symbol: currency.symbol(),
+        }
+    }
+}
+
 /// The settings of a tenant, by category and key.
 ///
 /// ```
@@ -145,6 +165,8 @@ pub struct Configurations<'a> {
 const CONTACT_NAMES: &str = "contact_names";
 const LEAD_NAMES: &str = "lead_names";
 const CONTACTING: &str = "contacting";
+const CURRENCY: &str = "currency";
+const FISCAL_YEAR: &str = "fiscal_year";
 
 impl<'a> Configurations<'a> {
     pub(crate) const fn new(workspace: Workspace<'a>) -> Self {
@@ -319,6 +341,96 @@ impl Configurations<'_> {
     }
 }
 
+impl Configurations<'_> {
+    /// The currency in which the tenant reckons: the setting `currency`, which onboarding makes
+    /// (R-074); where it is removed or of another form, [`Tenant::currency`].
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn base_currency(&self) -> Result<Currency> {
+        match &self.records.workspace {
+            Workspace::Unit(work) => base_currency(work).await,
+            Workspace::Session(session) => base_currency(&session.begin()).await,
+        }
+    }
+
+    /// Sets the currency in which the tenant reckons. Deals that are closed keep what they were
+    /// worth in the one before.
+    ///
+    /// ```
+    /// # use crm_core::{Session, error::Result, value::Currency};
+    /// # async fn example(session: &Session) -> Result<()> {
+    /// session.configurations().set_base_currency(Currency::EUR).await?;
+    /// assert_eq!(session.configurations().base_currency().await?, Currency::EUR);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn set_base_currency(&mut self, currency: Currency) -> Result<()> {
+        let setting = CurrencySetting::of(currency);
+        self.set(ConfigCategory::BusinessRules, CURRENCY, &setting)
+            .await
+            .map(|_| ())
+    }
+}
+
+impl Configurations<'_> {
+    /// In which month the fiscal year of the tenant begins, by which quarters and years are cut in
+    /// forecasts; January where nothing is set.
+    ///
+    /// # Errors
+    /// [`Error::Validation`] if something else than the number of a month was set.
+    pub async fn fiscal_year(&self) -> Result<FiscalYear> {
+        Ok(self
+            .get(ConfigCategory::BusinessRules, FISCAL_YEAR)
+            .await?
+            .unwrap_or_default())
+    }
+
+    /// Sets in which month the fiscal year of the tenant begins. Quotas, adjustments and snapshots
+    /// stay with the days that they were made for: those of quarters and years that are cut
+    /// otherwise now are not found any more.
+    ///
+    /// ```
+    /// # use crm_core::{Session, error::Result, forecasts::FiscalYear};
+    /// # async fn example(session: &Session) -> Result<()> {
+    /// session.configurations().set_fiscal_year(FiscalYear::from_month(4)?).await?;
+    /// assert_eq!(session.configurations().fiscal_year().await?.first_month(), 4);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn set_fiscal_year(&mut self, year: FiscalYear) -> Result<()> {
+        self.set(ConfigCategory::BusinessRules, FISCAL_YEAR, &year)
+            .await
+            .map(|_| ())
+    }
+}
+
+/// The currency in which the tenant reckons.
+pub(crate) async fn base_currency(work: &UnitOfWork) -> Result<Currency> {
+    let wanted = TenantConfiguration::CATEGORY
+        .eq(ConfigCategory::BusinessRules)
+        .and(TenantConfiguration::KEY.eq(CURRENCY));
+    let setting = work.find_all(wanted, Vec::new()).await?.pop();
+    let set = setting.and_then(|setting| match &setting.value {
+        ConfigValue::Plain(value) => CurrencySetting::deserialize(value).ok(),
+        ConfigValue::Encrypted(_) => None,
+    });
+    if let Some(set) = set {
+        return Ok(set.default);
+    }
+    let tenant = match work.session().tenant() {
+        Some(tenant) => work.lookup::<Tenant>(tenant).await?,
+        None => None,
+    };
+    Ok(tenant.map(|tenant| tenant.currency).unwrap_or_default())
+}
+
 fn wrong_form(message: &'static str) -> Error {
     FieldError::new("value", codes::WRONG_TYPE, message).into()
 }
@@ -334,8 +446,8 @@ impl UnitOfWork {
             ),
             (
                 ConfigCategory::BusinessRules,
-                "currency",
-                serde_json::json!({"default": "USD", "symbol": "$"}),
+                CURRENCY,
+                serde_json::json!(CurrencySetting::of(Currency::USD)),
             ),
             (
                 ConfigCategory::Notifications,

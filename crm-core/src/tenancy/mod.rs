@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde_json::{Value as Json, json};
 
+pub(crate) use configuration::base_currency;
 pub use configuration::{
     ConfigCategory, ConfigValue, Configurations, ContactNamePolicy, Envelope, LeadNamePolicy,
     TenantConfiguration,

@@ -28,6 +28,7 @@ use crate::Id;
 use crate::accounts::Account;
 use crate::engine::Records;
 use crate::error::Result;
+use crate::forecasts::ForecastCategory;
 use crate::identity::{Team, User};
 use crate::pipelines::{Pipeline, PipelineStage};
 use crate::query::{Where, WhereExt};
@@ -47,7 +48,9 @@ use crate::value::{Currency, Percent};
     index(deal_id, valid_from),
     index(pipeline_id, valid_until),
     index(pipeline_id, valid_from),
-    index(valid_until)
+    index(valid_until),
+    index(expected_close_date, valid_from),
+    index(actual_close_date, valid_from)
 )]
 pub struct DealState {
     /// The deal.
@@ -80,6 +83,8 @@ pub struct DealState {
     pub currency: Currency,
     /// The probability that counted.
     pub win_probability: Percent,
+    /// The forecast category that counted.
+    pub counting_category: ForecastCategory,
     /// When it would probably be decided.
     pub expected_close_date: Option<NaiveDate>,
     /// When it was decided.
@@ -309,6 +314,7 @@ mod tests {
                 "amount",
                 "currency",
                 "win_probability",
+                "counting_category",
                 "expected_close_date",
                 "actual_close_date",
                 "owner_id",
