@@ -59,6 +59,9 @@ pub mod prelude {
     pub use crm_core::contacts::{Contact, ContactStatus};
     pub use crm_core::deals::{Deal, DealStageChange, DealState, DealStatus, DealType, Priority};
     pub use crm_core::duplicates::{DuplicateMode, DuplicateRule};
+    pub use crm_core::forecasts::{
+        ForecastCategory, ForecastQuery, ForecastSubject, PeriodKind, Quota,
+    };
     pub use crm_core::identity::{Team, TeamMember, TeamRole, User};
     pub use crm_core::leads::{Lead, LeadStatus};
     pub use crm_core::pipelines::{Pipeline, PipelineStage, StageType};

@@ -809,6 +809,7 @@ CREATE TABLE "crm"."pipeline_stages" (
     "description" varchar(32768) COLLATE "C",
     "default_probability" numeric(5,2) NOT NULL,
     "stage_type" varchar(50) COLLATE "C" NOT NULL,
+    "forecast_category" varchar(50) COLLATE "C",
     "required_fields" text[] COLLATE "C" NOT NULL,
     "automation_triggers" jsonb NOT NULL,
     "color" varchar(7) COLLATE "C" NOT NULL,
@@ -820,7 +821,8 @@ CREATE TABLE "crm"."pipeline_stages" (
     CONSTRAINT "pipeline_stages_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
     CONSTRAINT "pipeline_stages_stage_order_check" CHECK ("stage_order" BETWEEN 1 AND 2147483647),
     CONSTRAINT "pipeline_stages_default_probability_check" CHECK ("default_probability" BETWEEN 0 AND 100),
-    CONSTRAINT "pipeline_stages_stage_type_check" CHECK ("stage_type" IN ('open', 'closed_won', 'closed_lost'))
+    CONSTRAINT "pipeline_stages_stage_type_check" CHECK ("stage_type" IN ('open', 'closed_won', 'closed_lost')),
+    CONSTRAINT "pipeline_stages_forecast_category_check" CHECK ("forecast_category" IN ('pipeline', 'best_case', 'commit', 'worst_case', 'closed', 'omitted'))
 );
 CREATE UNIQUE INDEX "pipeline_stages_pipeline_id_name_key" ON "crm"."pipeline_stages" ("tenant_id", "pipeline_id", "name") WHERE "deleted_at" IS NULL;
 CREATE UNIQUE INDEX "pipeline_stages_pipeline_id_stage_order_key" ON "crm"."pipeline_stages" ("tenant_id", "pipeline_id", "stage_order") WHERE "deleted_at" IS NULL;
@@ -835,6 +837,39 @@ CREATE POLICY "tenant_isolation" ON "crm"."pipeline_stages"
 GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."pipeline_stages" TO "crm_app";
 CREATE POLICY "search" ON "crm"."pipeline_stages" FOR SELECT TO "crm_search" USING (true);
 GRANT SELECT ("tenant_id", "id", "deleted_at", "required_fields") ON "crm"."pipeline_stages" TO "crm_search";
+
+CREATE TABLE "crm"."exchange_rates" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "from_currency" varchar(3) COLLATE "C" NOT NULL,
+    "to_currency" varchar(3) COLLATE "C" NOT NULL,
+    "effective_date" date NOT NULL,
+    "rate" numeric(22,10) NOT NULL,
+    "source" varchar(255) COLLATE "C",
+    CONSTRAINT "exchange_rates_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "exchange_rates_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "exchange_rates_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "exchange_rates_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "exchange_rates_rate_check" CHECK ("rate" >= 0)
+);
+CREATE UNIQUE INDEX "exchange_rates_from_currency_to_currency__ce045a3ab5" ON "crm"."exchange_rates" ("tenant_id", "from_currency", "to_currency", "effective_date") WHERE "deleted_at" IS NULL;
+CREATE INDEX "exchange_rates_effective_date_id_idx" ON "crm"."exchange_rates" ("tenant_id", "effective_date", "id");
+CREATE INDEX "exchange_rates_created_at_id_idx" ON "crm"."exchange_rates" ("tenant_id", "created_at", "id");
+CREATE INDEX "exchange_rates_updated_at_id_idx" ON "crm"."exchange_rates" ("tenant_id", "updated_at", "id");
+ALTER TABLE "crm"."exchange_rates" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."exchange_rates"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."exchange_rates" TO "crm_app";
 
 CREATE TABLE "crm"."deals" (
     "tenant_id" uuid NOT NULL,
@@ -857,6 +892,8 @@ CREATE TABLE "crm"."deals" (
     "status" varchar(50) COLLATE "C" NOT NULL,
     "probability" numeric(5,2),
     "win_probability" numeric(5,2) NOT NULL,
+    "forecast_category" varchar(50) COLLATE "C",
+    "counting_category" varchar(50) COLLATE "C" NOT NULL,
     "expected_close_date" date,
     "actual_close_date" date,
     "close_reason" varchar(100) COLLATE "C",
@@ -887,12 +924,15 @@ CREATE TABLE "crm"."deals" (
     CONSTRAINT "deals_status_check" CHECK ("status" IN ('open', 'won', 'lost')),
     CONSTRAINT "deals_probability_check" CHECK ("probability" BETWEEN 0 AND 100),
     CONSTRAINT "deals_win_probability_check" CHECK ("win_probability" BETWEEN 0 AND 100),
+    CONSTRAINT "deals_forecast_category_check" CHECK ("forecast_category" IN ('pipeline', 'best_case', 'commit', 'worst_case', 'closed', 'omitted')),
+    CONSTRAINT "deals_counting_category_check" CHECK ("counting_category" IN ('pipeline', 'best_case', 'commit', 'worst_case', 'closed', 'omitted')),
     CONSTRAINT "deals_deal_type_check" CHECK ("deal_type" IN ('new_business', 'existing_business', 'renewal', 'upsell', 'cross_sell')),
     CONSTRAINT "deals_priority_check" CHECK ("priority" IN ('low', 'medium', 'high', 'urgent'))
 );
 CREATE INDEX "deals_owner_id_status_idx" ON "crm"."deals" ("tenant_id", "owner_id", "status");
 CREATE INDEX "deals_pipeline_id_stage_id_idx" ON "crm"."deals" ("tenant_id", "pipeline_id", "stage_id");
 CREATE INDEX "deals_status_expected_close_date_id_idx" ON "crm"."deals" ("tenant_id", "status", "expected_close_date", "id");
+CREATE INDEX "deals_status_actual_close_date_id_idx" ON "crm"."deals" ("tenant_id", "status", "actual_close_date", "id");
 CREATE INDEX "deals_created_at_id_idx" ON "crm"."deals" ("tenant_id", "created_at", "id");
 CREATE INDEX "deals_updated_at_id_idx" ON "crm"."deals" ("tenant_id", "updated_at", "id");
 CREATE INDEX "deals_stage_id_idx" ON "crm"."deals" ("tenant_id", "stage_id");
@@ -975,6 +1015,7 @@ CREATE TABLE "crm"."deal_states" (
     "amount" numeric(19,4),
     "currency" varchar(3) COLLATE "C" NOT NULL,
     "win_probability" numeric(5,2) NOT NULL,
+    "counting_category" varchar(50) COLLATE "C" NOT NULL,
     "expected_close_date" date,
     "actual_close_date" date,
     "owner_id" uuid,
@@ -985,17 +1026,154 @@ CREATE TABLE "crm"."deal_states" (
     CONSTRAINT "deal_states_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
     CONSTRAINT "deal_states_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
     CONSTRAINT "deal_states_status_check" CHECK ("status" IN ('open', 'won', 'lost')),
-    CONSTRAINT "deal_states_win_probability_check" CHECK ("win_probability" BETWEEN 0 AND 100)
+    CONSTRAINT "deal_states_win_probability_check" CHECK ("win_probability" BETWEEN 0 AND 100),
+    CONSTRAINT "deal_states_counting_category_check" CHECK ("counting_category" IN ('pipeline', 'best_case', 'commit', 'worst_case', 'closed', 'omitted'))
 );
 CREATE INDEX "deal_states_deal_id_valid_from_id_idx" ON "crm"."deal_states" ("tenant_id", "deal_id", "valid_from", "id");
 CREATE INDEX "deal_states_pipeline_id_valid_until_id_idx" ON "crm"."deal_states" ("tenant_id", "pipeline_id", "valid_until", "id");
 CREATE INDEX "deal_states_pipeline_id_valid_from_id_idx" ON "crm"."deal_states" ("tenant_id", "pipeline_id", "valid_from", "id");
 CREATE INDEX "deal_states_valid_until_id_idx" ON "crm"."deal_states" ("tenant_id", "valid_until", "id");
+CREATE INDEX "deal_states_expected_close_date_valid_from_id_idx" ON "crm"."deal_states" ("tenant_id", "expected_close_date", "valid_from", "id");
+CREATE INDEX "deal_states_actual_close_date_valid_from_id_idx" ON "crm"."deal_states" ("tenant_id", "actual_close_date", "valid_from", "id");
 ALTER TABLE "crm"."deal_states" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY "tenant_isolation" ON "crm"."deal_states"
     USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
 GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."deal_states" TO "crm_app";
+
+CREATE TABLE "crm"."deal_forecasts" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "deal_id" uuid NOT NULL,
+    "period" varchar(50) COLLATE "C" NOT NULL,
+    "period_start" date NOT NULL,
+    "forecast_date" date NOT NULL,
+    "amount" numeric(19,4) NOT NULL,
+    "currency" varchar(3) COLLATE "C" NOT NULL,
+    "probability" numeric(5,2) NOT NULL,
+    "category" varchar(50) COLLATE "C" NOT NULL,
+    "confidence_level" bigint NOT NULL,
+    "close_date" date,
+    "owner_id" uuid,
+    "team_id" uuid,
+    "pipeline_id" uuid,
+    "notes" varchar(32768) COLLATE "C",
+    CONSTRAINT "deal_forecasts_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "deal_forecasts_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "deal_forecasts_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "deal_forecasts_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "deal_forecasts_period_check" CHECK ("period" IN ('monthly', 'quarterly', 'yearly')),
+    CONSTRAINT "deal_forecasts_probability_check" CHECK ("probability" BETWEEN 0 AND 100),
+    CONSTRAINT "deal_forecasts_category_check" CHECK ("category" IN ('pipeline', 'best_case', 'commit', 'worst_case', 'closed', 'omitted')),
+    CONSTRAINT "deal_forecasts_confidence_level_check" CHECK ("confidence_level" BETWEEN 0 AND 100)
+);
+CREATE UNIQUE INDEX "deal_forecasts_deal_id_period_forecast_date_key" ON "crm"."deal_forecasts" ("tenant_id", "deal_id", "period", "forecast_date");
+CREATE INDEX "deal_forecasts_period_period_start_foreca_82afad68df" ON "crm"."deal_forecasts" ("tenant_id", "period", "period_start", "forecast_date", "id");
+CREATE INDEX "deal_forecasts_created_at_id_idx" ON "crm"."deal_forecasts" ("tenant_id", "created_at", "id");
+CREATE INDEX "deal_forecasts_deal_id_idx" ON "crm"."deal_forecasts" ("tenant_id", "deal_id");
+ALTER TABLE "crm"."deal_forecasts" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."deal_forecasts"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."deal_forecasts" TO "crm_app";
+
+CREATE TABLE "crm"."forecast_adjustments" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "user_id" uuid,
+    "team_id" uuid,
+    "territory_id" uuid,
+    "period" varchar(50) COLLATE "C" NOT NULL,
+    "period_start" date NOT NULL,
+    "category" varchar(50) COLLATE "C" NOT NULL,
+    "kind" varchar(50) COLLATE "C" NOT NULL,
+    "currency" varchar(3) COLLATE "C" NOT NULL,
+    "amount" numeric(19,4) NOT NULL,
+    "effect" varchar(50) COLLATE "C" NOT NULL,
+    "note" varchar(32768) COLLATE "C" NOT NULL,
+    CONSTRAINT "forecast_adjustments_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "forecast_adjustments_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "forecast_adjustments_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "forecast_adjustments_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "forecast_adjustments_period_check" CHECK ("period" IN ('monthly', 'quarterly', 'yearly')),
+    CONSTRAINT "forecast_adjustments_category_check" CHECK ("category" IN ('pipeline', 'best_case', 'commit', 'worst_case', 'closed', 'omitted')),
+    CONSTRAINT "forecast_adjustments_kind_check" CHECK ("kind" IN ('owner', 'manager')),
+    CONSTRAINT "forecast_adjustments_effect_check" CHECK ("effect" IN ('replace', 'add'))
+);
+CREATE UNIQUE INDEX "forecast_adjustments_user_id_period_perio_1d4520b704" ON "crm"."forecast_adjustments" ("tenant_id", "user_id", "period", "period_start", "category", "currency", "kind") WHERE "deleted_at" IS NULL;
+CREATE UNIQUE INDEX "forecast_adjustments_team_id_period_perio_92a1498eac" ON "crm"."forecast_adjustments" ("tenant_id", "team_id", "period", "period_start", "category", "currency", "kind") WHERE "deleted_at" IS NULL;
+CREATE UNIQUE INDEX "forecast_adjustments_territory_id_period__ecf6761ba7" ON "crm"."forecast_adjustments" ("tenant_id", "territory_id", "period", "period_start", "category", "currency", "kind") WHERE "deleted_at" IS NULL;
+CREATE INDEX "forecast_adjustments_period_period_start_id_idx" ON "crm"."forecast_adjustments" ("tenant_id", "period", "period_start", "id");
+CREATE INDEX "forecast_adjustments_created_at_id_idx" ON "crm"."forecast_adjustments" ("tenant_id", "created_at", "id");
+CREATE INDEX "forecast_adjustments_updated_at_id_idx" ON "crm"."forecast_adjustments" ("tenant_id", "updated_at", "id");
+CREATE INDEX "forecast_adjustments_user_id_idx" ON "crm"."forecast_adjustments" ("tenant_id", "user_id");
+CREATE INDEX "forecast_adjustments_team_id_idx" ON "crm"."forecast_adjustments" ("tenant_id", "team_id");
+CREATE INDEX "forecast_adjustments_territory_id_idx" ON "crm"."forecast_adjustments" ("tenant_id", "territory_id");
+ALTER TABLE "crm"."forecast_adjustments" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."forecast_adjustments"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."forecast_adjustments" TO "crm_app";
+
+CREATE TABLE "crm"."quotas" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "user_id" uuid,
+    "team_id" uuid,
+    "territory_id" uuid,
+    "period" varchar(50) COLLATE "C" NOT NULL,
+    "period_start" date NOT NULL,
+    "currency" varchar(3) COLLATE "C" NOT NULL,
+    "amount" numeric(19,4) NOT NULL,
+    "note" varchar(32768) COLLATE "C",
+    CONSTRAINT "quotas_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "quotas_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "quotas_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "quotas_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "quotas_period_check" CHECK ("period" IN ('monthly', 'quarterly', 'yearly')),
+    CONSTRAINT "quotas_amount_check" CHECK ("amount" >= 0)
+);
+CREATE UNIQUE INDEX "quotas_user_id_period_period_start_currency_key" ON "crm"."quotas" ("tenant_id", "user_id", "period", "period_start", "currency") WHERE "deleted_at" IS NULL;
+CREATE UNIQUE INDEX "quotas_team_id_period_period_start_currency_key" ON "crm"."quotas" ("tenant_id", "team_id", "period", "period_start", "currency") WHERE "deleted_at" IS NULL;
+CREATE UNIQUE INDEX "quotas_territory_id_period_period_start_currency_key" ON "crm"."quotas" ("tenant_id", "territory_id", "period", "period_start", "currency") WHERE "deleted_at" IS NULL;
+CREATE INDEX "quotas_period_period_start_id_idx" ON "crm"."quotas" ("tenant_id", "period", "period_start", "id");
+CREATE INDEX "quotas_created_at_id_idx" ON "crm"."quotas" ("tenant_id", "created_at", "id");
+CREATE INDEX "quotas_updated_at_id_idx" ON "crm"."quotas" ("tenant_id", "updated_at", "id");
+CREATE INDEX "quotas_user_id_idx" ON "crm"."quotas" ("tenant_id", "user_id");
+CREATE INDEX "quotas_team_id_idx" ON "crm"."quotas" ("tenant_id", "team_id");
+CREATE INDEX "quotas_territory_id_idx" ON "crm"."quotas" ("tenant_id", "territory_id");
+ALTER TABLE "crm"."quotas" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."quotas"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."quotas" TO "crm_app";
 
 CREATE TABLE "crm"."leads" (
     "tenant_id" uuid NOT NULL,
@@ -2042,6 +2220,20 @@ ALTER TABLE "crm"."deal_stage_history" ADD CONSTRAINT "deal_stage_history_deal_i
     FOREIGN KEY ("tenant_id", "deal_id") REFERENCES "crm"."deals" ("tenant_id", "id");
 ALTER TABLE "crm"."deal_states" ADD CONSTRAINT "deal_states_deal_id_fkey"
     FOREIGN KEY ("tenant_id", "deal_id") REFERENCES "crm"."deals" ("tenant_id", "id");
+ALTER TABLE "crm"."deal_forecasts" ADD CONSTRAINT "deal_forecasts_deal_id_fkey"
+    FOREIGN KEY ("tenant_id", "deal_id") REFERENCES "crm"."deals" ("tenant_id", "id");
+ALTER TABLE "crm"."forecast_adjustments" ADD CONSTRAINT "forecast_adjustments_user_id_fkey"
+    FOREIGN KEY ("tenant_id", "user_id") REFERENCES "crm"."users" ("tenant_id", "id");
+ALTER TABLE "crm"."forecast_adjustments" ADD CONSTRAINT "forecast_adjustments_team_id_fkey"
+    FOREIGN KEY ("tenant_id", "team_id") REFERENCES "crm"."teams" ("tenant_id", "id");
+ALTER TABLE "crm"."forecast_adjustments" ADD CONSTRAINT "forecast_adjustments_territory_id_fkey"
+    FOREIGN KEY ("tenant_id", "territory_id") REFERENCES "crm"."territories" ("tenant_id", "id");
+ALTER TABLE "crm"."quotas" ADD CONSTRAINT "quotas_user_id_fkey"
+    FOREIGN KEY ("tenant_id", "user_id") REFERENCES "crm"."users" ("tenant_id", "id");
+ALTER TABLE "crm"."quotas" ADD CONSTRAINT "quotas_team_id_fkey"
+    FOREIGN KEY ("tenant_id", "team_id") REFERENCES "crm"."teams" ("tenant_id", "id");
+ALTER TABLE "crm"."quotas" ADD CONSTRAINT "quotas_territory_id_fkey"
+    FOREIGN KEY ("tenant_id", "territory_id") REFERENCES "crm"."territories" ("tenant_id", "id");
 ALTER TABLE "crm"."leads" ADD CONSTRAINT "leads_owner_id_fkey"
     FOREIGN KEY ("tenant_id", "owner_id") REFERENCES "crm"."users" ("tenant_id", "id");
 ALTER TABLE "crm"."leads" ADD CONSTRAINT "leads_converted_contact_id_fkey"

@@ -15,6 +15,7 @@ use crate::error::{Faults, Result, RuleViolation, codes};
 use crate::identity::User;
 use crate::record::{Actor, Record};
 use crate::schema::{Entity, Picklist};
+use crate::tenancy::fiscal_year;
 use crate::value::{Currency, Money, Totals, ValueError};
 
 /// What an owner or a manager makes of one category of a forecast, in one period and currency.
@@ -144,13 +145,13 @@ fn check_adjustment(adjustment: &ForecastAdjustment, faults: &mut Faults) {
 
 /// Adds a fault unless `start` is the first day of a period of the tenant's fiscal year.
 pub(super) async fn check_period(
-    work: &mut UnitOfWork,
+    work: &UnitOfWork,
     write: &mut Write,
     kind: PeriodKind,
     start: NaiveDate,
     field: &str,
 ) -> Result<()> {
-    let year = work.configurations().fiscal_year().await?;
+    let year = fiscal_year(work).await?;
     if year.period(kind, start).start() != start {
         write.faults().add(
             field,
@@ -314,9 +315,8 @@ fn adjust(
     let totals = amounts.entry(adjustment.category).or_default();
     let before = totals.get(adjustment.currency).amount();
     let after = adjustment.effect.apply(before, adjustment.amount);
-    let after = after.ok_or_else(|| {
-        ValueError::new(codes::OUT_OF_RANGE, "the adjusted amount is too great")
-    })?;
+    let after = after
+        .ok_or_else(|| ValueError::new(codes::OUT_OF_RANGE, "the adjusted amount is too great"))?;
     let others = totals.iter();
     let others = others.filter(|money| money.currency() != adjustment.currency);
     *totals = Totals::of(others.chain([Money::new(after, adjustment.currency)]))?;

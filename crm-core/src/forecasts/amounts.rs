@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
+use chrono::NaiveDate;
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::{ForecastCategory, Period};
+use crate::currencies::{ConversionError, ConvertedTotals, ExchangeRates};
 use crate::error::{Error, Result};
 use crate::query::Group;
 use crate::storage::StorageError;
@@ -102,6 +104,51 @@ impl Forecast {
         Ok(expected)
     }
 
+    /// The forecast in one currency, by the rates that count on a day; each part names its rate
+    /// (R-085).
+    ///
+    /// ```
+    /// # use crm_core::{Session, error::Result};
+    /// use crm_core::forecasts::{ForecastCategory, ForecastQuery};
+    /// use crm_core::value::Currency;
+    /// # async fn example(session: &Session) -> Result<()> {
+    /// let forecast = session.forecasts().forecast(&ForecastQuery::default()).await?;
+    /// let day = "2026-01-31".parse().unwrap();
+    /// let rates = session.exchange_rates().on(day).await?;
+    /// let in_euros = forecast.converted(&rates, Currency::EUR, day)?;
+    /// if let Some(commit) = in_euros.categories.get(&ForecastCategory::Commit) {
+    ///     println!("{} with {:?}", commit.amount.total, commit.amount.parts);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ConversionError`], for the first currency at fault.
+    pub fn converted(
+        &self,
+        rates: &ExchangeRates,
+        to: Currency,
+        on: NaiveDate,
+    ) -> Result<ConvertedForecast, ConversionError> {
+        let convert = |(category, one): (&ForecastCategory, &CategoryForecast)| {
+            let converted = ConvertedCategory {
+                deals: one.deals,
+                amount: one.amount.converted(rates, to, on)?,
+                weighted: one.weighted.converted(rates, to, on)?,
+            };
+            Ok::<_, ConversionError>((*category, converted))
+        };
+        Ok(ConvertedForecast {
+            period: self.period,
+            categories: self
+                .categories
+                .iter()
+                .map(convert)
+                .collect::<Result<_, _>>()?,
+        })
+    }
+
     fn sum(&self, categories: &[ForecastCategory]) -> Result<CategoryForecast> {
         let mut sum = CategoryForecast::default();
         for category in categories {
@@ -121,6 +168,25 @@ impl Forecast {
     }
 }
 
+/// A [`Forecast`] told in one currency.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ConvertedForecast {
+    /// The period in which deals close.
+    pub period: Option<Period>,
+    /// Every category that has a deal.
+    pub categories: BTreeMap<ForecastCategory, ConvertedCategory>,
+}
+
+/// What the deals of one category come to in one currency.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ConvertedCategory {
+    /// How many deals there are.
+    pub deals: u64,
+    /// What they are worth, with the rates.
+    pub amount: ConvertedTotals,
+    /// What they are worth, each amount times the probability that counts.
+    pub weighted: ConvertedTotals,
+}
 
 /// Puts groups together that have the same `key`. In each group the category and the currency are
 /// the keys at `place` and behind it; the measures are count, sum and weighted sum.

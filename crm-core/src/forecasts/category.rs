@@ -102,7 +102,13 @@ mod tests {
     /// deal is never `closed`, and a lost deal never counts.
     #[test]
     fn every_deal_is_in_one_category_that_fits_its_status() {
-        let own = || ForecastCategory::ALL.iter().copied().map(Some).chain([None]);
+        let own = || {
+            ForecastCategory::ALL
+                .iter()
+                .copied()
+                .map(Some)
+                .chain([None])
+        };
         for stage_type in StageType::ALL.iter().copied() {
             let status = match stage_type {
                 StageType::Open => DealStatus::Open,
@@ -113,7 +119,10 @@ mod tests {
                 let stage = ForecastCategory::of_stage(stage_type, of_stage);
                 for own in own().filter(|own| *own != Some(ForecastCategory::Closed)) {
                     let counts = ForecastCategory::counting(status, own, stage);
-                    assert_eq!(counts == ForecastCategory::Closed, status == DealStatus::Won);
+                    assert_eq!(
+                        counts == ForecastCategory::Closed,
+                        status == DealStatus::Won
+                    );
                     if status == DealStatus::Lost {
                         assert_eq!(counts, ForecastCategory::Omitted);
                     }

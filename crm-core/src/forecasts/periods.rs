@@ -337,21 +337,88 @@ mod tests {
     #[test]
     fn periods_have_the_names_of_their_fiscal_year() {
         let cases = [
-            (1, PeriodKind::Year, "2026-12-31", "FY2026", "2026-01-01", "2026-12-31"),
-            (1, PeriodKind::Quarter, "2026-05-20", "FY2026-Q2", "2026-04-01", "2026-06-30"),
-            (4, PeriodKind::Year, "2026-04-01", "FY2027", "2026-04-01", "2027-03-31"),
-            (4, PeriodKind::Year, "2026-03-31", "FY2026", "2025-04-01", "2026-03-31"),
-            (4, PeriodKind::Quarter, "2026-04-01", "FY2027-Q1", "2026-04-01", "2026-06-30"),
-            (4, PeriodKind::Quarter, "2027-03-31", "FY2027-Q4", "2027-01-01", "2027-03-31"),
-            (2, PeriodKind::Quarter, "2024-02-29", "FY2025-Q1", "2024-02-01", "2024-04-30"),
-            (12, PeriodKind::Year, "2025-12-01", "FY2026", "2025-12-01", "2026-11-30"),
-            (10, PeriodKind::Month, "2024-02-10", "2024-02", "2024-02-01", "2024-02-29"),
+            (
+                1,
+                PeriodKind::Year,
+                "2026-12-31",
+                "FY2026",
+                "2026-01-01",
+                "2026-12-31",
+            ),
+            (
+                1,
+                PeriodKind::Quarter,
+                "2026-05-20",
+                "FY2026-Q2",
+                "2026-04-01",
+                "2026-06-30",
+            ),
+            (
+                4,
+                PeriodKind::Year,
+                "2026-04-01",
+                "FY2027",
+                "2026-04-01",
+                "2027-03-31",
+            ),
+            (
+                4,
+                PeriodKind::Year,
+                "2026-03-31",
+                "FY2026",
+                "2025-04-01",
+                "2026-03-31",
+            ),
+            (
+                4,
+                PeriodKind::Quarter,
+                "2026-04-01",
+                "FY2027-Q1",
+                "2026-04-01",
+                "2026-06-30",
+            ),
+            (
+                4,
+                PeriodKind::Quarter,
+                "2027-03-31",
+                "FY2027-Q4",
+                "2027-01-01",
+                "2027-03-31",
+            ),
+            (
+                2,
+                PeriodKind::Quarter,
+                "2024-02-29",
+                "FY2025-Q1",
+                "2024-02-01",
+                "2024-04-30",
+            ),
+            (
+                12,
+                PeriodKind::Year,
+                "2025-12-01",
+                "FY2026",
+                "2025-12-01",
+                "2026-11-30",
+            ),
+            (
+                10,
+                PeriodKind::Month,
+                "2024-02-10",
+                "2024-02",
+                "2024-02-01",
+                "2024-02-29",
+            ),
         ];
         for (month, kind, on, name, start, end) in cases {
             let year = FiscalYear::from_month(month).unwrap();
             let period = year.period(kind, day(on));
             assert_eq!(period.to_string(), name);
-            assert_eq!((period.start(), period.end()), (day(start), day(end)), "{name}");
+            assert_eq!(
+                (period.start(), period.end()),
+                (day(start), day(end)),
+                "{name}"
+            );
             assert_eq!(year.named(name).unwrap(), period);
         }
         let json = serde_json::to_value(FiscalYear::CALENDAR.named("FY2026-Q2").unwrap()).unwrap();
@@ -366,14 +433,30 @@ mod tests {
     #[test]
     fn what_is_no_period_is_refused() {
         for name in [
-            "", "FY", "FY26", "FY2026-Q0", "FY2026-Q5", "FY2026-Q", "FY2026-Q+1", "2026", "2026-13",
-            "2026-00", "2026-1", "-026-01", "FY+026", "FY2026-03", "fy2026",
+            "",
+            "FY",
+            "FY26",
+            "FY2026-Q0",
+            "FY2026-Q5",
+            "FY2026-Q",
+            "FY2026-Q+1",
+            "2026",
+            "2026-13",
+            "2026-00",
+            "2026-1",
+            "-026-01",
+            "FY+026",
+            "FY2026-03",
+            "fy2026",
         ] {
             let error = FiscalYear::CALENDAR.named(name).unwrap_err();
             assert_eq!(error.code(), "invalid_period", "{name}");
         }
         for month in [0, 13, 255] {
-            assert_eq!(FiscalYear::from_month(month).unwrap_err().code(), "out_of_range");
+            assert_eq!(
+                FiscalYear::from_month(month).unwrap_err().code(),
+                "out_of_range"
+            );
         }
         assert!(serde_json::from_str::<FiscalYear>("13").is_err());
         assert_eq!(serde_json::to_string(&FiscalYear::CALENDAR).unwrap(), "1");

@@ -79,9 +79,8 @@ impl ForecastQuery {
         let typed: [Option<Where<Deal>>; 4] = [
             self.owner.map(|owner| Deal::OWNER_ID.eq(owner)),
             self.team.map(|team| Deal::TEAM_ID.within(team)),
-            self.territory.map(|territory| {
-                Deal::ACCOUNT_ID.has(Account::TERRITORY_ID.within(territory))
-            }),
+            self.territory
+                .map(|territory| Deal::ACCOUNT_ID.has(Account::TERRITORY_ID.within(territory))),
             self.pipeline.map(|pipeline| Deal::PIPELINE_ID.eq(pipeline)),
         ];
         let typed = typed.into_iter().flatten().map(Where::into_filter);
@@ -113,9 +112,7 @@ pub(super) fn open_in(period: Option<Period>) -> Where<Deal> {
         .eq(DealStatus::Open)
         .and(Deal::ARCHIVED_AT.is_null());
     match period {
-        Some(period) => {
-            open.and(Deal::EXPECTED_CLOSE_DATE.between(period.start(), period.end()))
-        }
+        Some(period) => open.and(Deal::EXPECTED_CLOSE_DATE.between(period.start(), period.end())),
         None => open,
     }
 }

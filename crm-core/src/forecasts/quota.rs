@@ -8,10 +8,11 @@ use serde::Serialize;
 use super::adjustment::check_period;
 use super::{ForecastSubject, Period, PeriodKind};
 use crate::Id;
+use crate::currencies::ConvertedTotals;
 use crate::engine::{UnitOfWork, Write, WriteRule};
 use crate::error::{Faults, Result, codes};
 use crate::schema::Entity;
-use crate::value::{Currency, Money, Totals, ValueError};
+use crate::value::{Currency, Money, ValueError};
 
 /// The decimals of what is attained.
 const DECIMALS: u32 = 4;
@@ -120,7 +121,7 @@ impl WriteRule for QuotaRules {
 }
 
 /// How much of a quota is done.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Attainment {
     /// The quota.
     pub quota_id: Id<Quota>,
@@ -132,6 +133,8 @@ pub struct Attainment {
     pub quota: Money,
     /// What was won in the period, in the currency of the quota.
     pub closed: Money,
+    /// How that was converted, where rates were given: each part names its rate.
+    pub converted: Option<ConvertedTotals>,
     /// Which part of the quota was won: 1 is all of it. Four decimals, half to even.
     pub attained: Decimal,
     /// What is missing; zero once the quota is reached.
@@ -162,11 +165,11 @@ impl Attainment {
         quota_id: Id<Quota>,
         quota: &Quota,
         period: Period,
-        closed: &Totals,
+        closed: Money,
+        converted: Option<ConvertedTotals>,
         today: NaiveDate,
     ) -> Result<Self, ValueError> {
         let wanted = quota.money();
-        let closed = closed.get(wanted.currency());
         let attained = divided(closed.amount(), wanted.amount());
         let gap = wanted.checked_sub(&closed)?.amount().max(Decimal::ZERO);
         let elapsed = period.elapsed(today);
@@ -181,8 +184,12 @@ impl Attainment {
             period,
             quota: wanted,
             closed,
+            converted,
             attained: attained.ok_or_else(|| {
-                ValueError::new(codes::OUT_OF_RANGE, "the quota is too small to compare with")
+                ValueError::new(
+                    codes::OUT_OF_RANGE,
+                    "the quota is too small to compare with",
+                )
             })?,
             gap: Money::new(gap, wanted.currency()),
             pace: Pace {
@@ -213,9 +220,10 @@ mod tests {
         let period = FiscalYear::CALENDAR.named("2026-04").unwrap();
         let subject = ForecastSubject::user(Id::new(Uuid::from_u128(1)));
         let quota = Quota::of(subject, &period, quota.parse().unwrap());
-        let closed = Totals::of([closed.parse().unwrap()]).unwrap();
+        let closed = closed.parse().unwrap();
         let id = Id::new(Uuid::from_u128(2));
-        Attainment::new(id, &quota, period, &closed, today.parse().unwrap()).unwrap()
+        let today = today.parse().unwrap();
+        Attainment::new(id, &quota, period, closed, None, today).unwrap()
     }
 
     #[test]
@@ -232,12 +240,13 @@ mod tests {
         assert_eq!(third.pace.ahead.to_string(), "-200.00 EUR");
         assert_eq!(third.pace.projected.unwrap().to_string(), "100.00 EUR");
         let more = attainment("100 EUR", "250 EUR", "2026-05-01");
-        assert_eq!((more.attained.to_string().as_str(), more.gap.amount()), ("2.5", Decimal::ZERO));
+        assert_eq!(
+            (more.attained.to_string().as_str(), more.gap.amount()),
+            ("2.5", Decimal::ZERO)
+        );
         let before = attainment("100 EUR", "0 EUR", "2026-03-31");
         assert_eq!(before.pace.projected, None);
         assert_eq!(before.pace.expected.amount(), Decimal::ZERO);
-        // dollars are no euros.
-        assert_eq!(attainment("100 EUR", "100 USD", "2026-04-15").attained, Decimal::ZERO);
     }
 
     proptest! {

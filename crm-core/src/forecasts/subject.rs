@@ -85,7 +85,10 @@ impl ForecastSubject {
     pub(super) fn of<E: Entity>(&self, field: FieldOf<E, Self>) -> Option<Where<E>> {
         let user = self.user_id.map(|id| field.at(Self::USER_ID).eq(id));
         let team = || self.team_id.map(|id| field.at(Self::TEAM_ID).eq(id));
-        let territory = || self.territory_id.map(|id| field.at(Self::TERRITORY_ID).eq(id));
+        let territory = || {
+            self.territory_id
+                .map(|id| field.at(Self::TERRITORY_ID).eq(id))
+        };
         user.or_else(team).or_else(territory)
     }
 }

@@ -383,10 +383,10 @@ impl Configurations<'_> {
     /// # Errors
     /// [`Error::Validation`] if something else than the number of a month was set.
     pub async fn fiscal_year(&self) -> Result<FiscalYear> {
-        Ok(self
-            .get(ConfigCategory::BusinessRules, FISCAL_YEAR)
-            .await?
-            .unwrap_or_default())
+        match &self.records.workspace {
+            Workspace::Unit(work) => fiscal_year(work).await,
+            Workspace::Session(session) => fiscal_year(&session.begin()).await,
+        }
     }
 
     /// Sets in which month the fiscal year of the tenant begins. Quotas, adjustments and snapshots
@@ -408,6 +408,21 @@ impl Configurations<'_> {
         self.set(ConfigCategory::BusinessRules, FISCAL_YEAR, &year)
             .await
             .map(|_| ())
+    }
+}
+
+/// In which month the fiscal year of the tenant begins.
+pub(crate) async fn fiscal_year(work: &UnitOfWork) -> Result<FiscalYear> {
+    let wanted = TenantConfiguration::CATEGORY
+        .eq(ConfigCategory::BusinessRules)
+        .and(TenantConfiguration::KEY.eq(FISCAL_YEAR));
+    match work.find_all(wanted, Vec::new()).await?.pop() {
+        Some(setting) => match &setting.value {
+            ConfigValue::Plain(value) => FiscalYear::deserialize(value)
+                .map_err(|_| wrong_form("must be the number of a month, from 1 to 12")),
+            ConfigValue::Encrypted(_) => Err(wrong_form("must not be encrypted")),
+        },
+        None => Ok(FiscalYear::default()),
     }
 }
 
