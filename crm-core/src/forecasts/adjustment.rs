@@ -181,9 +181,18 @@ impl WriteRule for AdjustmentRules {
         }
         let (kind, start) = (after.period, after.period_start);
         let before = write.before::<ForecastAdjustment>();
-        let says = |one: &ForecastAdjustment| (one.subject, one.kind, one.amount, one.effect);
-        if before.is_none_or(|before| says(before) != says(after)) {
-            check_author(work.session().actor(), after.subject.user_id, after.kind)?;
+        let actor = work.session().actor();
+        let is_said = before.is_none_or(|before| {
+            let elsewhere = ForecastAdjustment {
+                subject: after.subject,
+                ..before.data.clone()
+            };
+            // Whoever merges two users says nothing about their forecasts.
+            let is_own = before.subject.user_id.map(Actor::User) == Some(actor);
+            elsewhere != after.data || (is_own && before.subject != after.subject)
+        });
+        if is_said {
+            check_author(actor, after.subject.user_id, after.kind)?;
         }
         if before.is_none_or(|before| (before.period, before.period_start) != (kind, start)) {
             let field = ForecastAdjustment::PERIOD_START.name();
