@@ -184,3 +184,33 @@ async fn an_outdated_category_is_noticed() {
     let after = other.deals().create(office.of_ada("After")).await.unwrap();
     assert_eq!(after.counting_category, WorstCase);
 }
+
+/// Deals come into a stage while its category changes: in the end all are in the new one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn deals_that_come_meanwhile_follow_too() {
+    let office = Arc::new(Office::new().await);
+    for category in [BestCase, Commit, WorstCase] {
+        let mut all = tokio::task::JoinSet::new();
+        for number in 0..24 {
+            let office = office.clone();
+            all.spawn(async move {
+                let deal = office.of_ada(&format!("Deal {number}"));
+                office.create(deal).await;
+            });
+        }
+        let session = office.session.clone();
+        let stage = office.lead;
+        all.spawn(async move {
+            let category = Some(category);
+            let done = session
+                .forecasts()
+                .categorize_stage(stage, category, &())
+                .await;
+            assert!(!done.unwrap().is_stopped);
+        });
+        all.join_all().await;
+        let forecast = office.forecast(&ForecastQuery::default()).await;
+        let filled: Vec<_> = forecast.categories.keys().copied().collect();
+        assert_eq!(filled, [category]);
+    }
+}

@@ -94,7 +94,7 @@ impl FiscalYear {
     /// The period that a day is in. Periods at the ends of what a date can say are cut off there.
     #[must_use]
     pub fn period(self, kind: PeriodKind, day: NaiveDate) -> Period {
-        self.from_index(kind, month_index(day))
+        self.period_at(kind, month_index(day))
     }
 
     /// The period with a name: `FY2027`, `FY2027-Q1`, `2026-04`.
@@ -138,7 +138,7 @@ impl FiscalYear {
                 (PeriodKind::Month, year * 12 + month - 1)
             }
         };
-        Ok(self.from_index(kind, index))
+        Ok(self.period_at(kind, index))
     }
 
     /// The first month, counted from 0.
@@ -146,7 +146,7 @@ impl FiscalYear {
         i64::from(self.first_month) - 1
     }
 
-    fn from_index(self, kind: PeriodKind, index: i64) -> Period {
+    fn period_at(self, kind: PeriodKind, index: i64) -> Period {
         let first = index - (index - self.month0()).rem_euclid(kind.months());
         let behind = first_day(first + kind.months());
         Period {
