@@ -61,6 +61,9 @@ pub mod prelude {
         Deal, DealLine, DealStageChange, DealState, DealStatus, DealType, DiscountKind, Priority,
     };
     pub use crm_core::duplicates::{DuplicateMode, DuplicateRule};
+    pub use crm_core::forecasts::{
+        ForecastCategory, ForecastQuery, ForecastSubject, PeriodKind, Quota,
+    };
     pub use crm_core::identity::{Team, TeamMember, TeamRole, User};
     pub use crm_core::leads::{Lead, LeadStatus};
     pub use crm_core::pipelines::{Pipeline, PipelineStage, StageType};

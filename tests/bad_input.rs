@@ -234,11 +234,17 @@ impl<'a> Attempt<'a> {
     }
 
     /// The faults of an error. That a participant of one type has the reference of another one too,
-    /// a consent both a contact and a lead, or a relationship one contact twice, is
-    /// told besides what is wrong with that reference.
+    /// a consent both a contact and a lead, a relationship one contact twice, or that
+    /// a quota is of two, is told besides what is wrong with that reference.
     fn told(&self, error: &Error) -> Vec<(String, &'static str)> {
         let mut told = faults(error);
-        let goes_together = ["activity_participant", "consent", "contact_relationship"];
+        let goes_together = [
+            "activity_participant",
+            "consent",
+            "contact_relationship",
+            "forecast_adjustment",
+            "quota",
+        ];
         if goes_together.contains(&self.object.name()) {
             told.retain(|(_, code)| *code != "inconsistent");
         }

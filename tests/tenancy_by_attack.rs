@@ -17,6 +17,7 @@ use chrono::NaiveDate;
 use common::{Populated, body_like, picture, populate, rows_of};
 use crm_engine::activities::ActivityRollUp;
 use crm_engine::engine::NamedRecords;
+use crm_engine::forecasts::{AdjustmentKind, ForecastAdjustment};
 use crm_engine::hierarchy::RollUp;
 use crm_engine::imports::{ImportJob, ImportLease, ImportMapping, ImportRow};
 use crm_engine::merging::{Merge, MergeLink};
@@ -354,6 +355,9 @@ async fn typed_operations_find_nothing_of_another_tenant() {
         DealLine,
         DealState,
         crm_engine::pipelines::analytics::PipelineMetric,
+        crm_engine::forecasts::DealForecast,
+        crm_engine::forecasts::ForecastAdjustment,
+        Quota,
         Activity,
         Comment,
         Mention,
@@ -645,6 +649,71 @@ async fn services_find_nothing_of_another_tenant() {
         outcomes.push(told(order, id));
     }
     assert_eq!(outcomes[0], outcomes[1], "reorder_stages with a stage");
+
+    let forecasts = || session.forecasts();
+    let month = forecasts().named_period("2100-02").await.unwrap();
+    let all = ForecastQuery::of(month);
+    let at = session.engine().clock().now();
+    macro_rules! forecast {
+        ($field:ident, $foreign:expr) => {
+            same!("forecast", $foreign, |id| {
+                let query = ForecastQuery {
+                    $field: Some(id),
+                    ..all.clone()
+                };
+                Ok((
+                    forecasts().forecast(&query).await,
+                    forecasts().adjusted(&query).await,
+                    forecasts().by_owner(&query).await,
+                    forecasts().by_team(&query).await,
+                    forecasts().by_territory(&query).await,
+                    forecasts().by_pipeline(&query).await,
+                    forecasts().trend(&month, &query).await,
+                    forecasts().as_of(&query, at).await,
+                    forecasts().compare(&query, at, 9, &()).await,
+                ))
+            });
+        };
+    }
+    forecast!(owner, victim.user);
+    forecast!(team, victim.team);
+    forecast!(territory, victim.territory);
+    forecast!(pipeline, victim.onboarded.pipeline);
+    macro_rules! subject {
+        ($subject:path, $foreign:expr) => {
+            same!("attainment", $foreign, |id| forecasts()
+                .attainment($subject(id), &month, None)
+                .await);
+            same!("set_quota", $foreign, |id| {
+                let quota = Quota::of($subject(id), &month, "5 EUR".parse().unwrap());
+                forecasts().set_quota(quota).await
+            });
+            same!("adjust", $foreign, |id| {
+                let adjustment = ForecastAdjustment {
+                    subject: $subject(id),
+                    ..ForecastAdjustment::new(
+                        month.kind(),
+                        month.start(),
+                        ForecastCategory::Commit,
+                        AdjustmentKind::Manager,
+                        Currency::EUR,
+                        1,
+                        "mine",
+                    )
+                };
+                forecasts().adjust(adjustment).await
+            });
+        };
+    }
+    subject!(ForecastSubject::user, victim.user);
+    subject!(ForecastSubject::team, victim.team);
+    subject!(ForecastSubject::territory, victim.territory);
+    same!("record", deal, |id| forecasts()
+        .record(id, PeriodKind::Month, 50, None)
+        .await);
+    same!("categorize_stage", stage, |id| forecasts()
+        .categorize_stage(id, Some(ForecastCategory::Commit), &())
+        .await);
 
     same!("add_member", victim.team, |id| {
         session

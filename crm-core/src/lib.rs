@@ -11,6 +11,7 @@
 //! - [`engine`]: sessions and units of work;
 //! - the domain: [`tenancy`], [`identity`], [`accounts`], [`contacts`], [`leads`], [`pipelines`],
 //!   [`deals`], [`products`], [`currencies`], [`activities`], [`territories`];
+//!   [`deals`], [`currencies`], [`forecasts`], [`activities`], [`territories`];
 //! - what works on records of any object: [`hierarchy`] for all that forms trees, [`collaboration`]
 //!   with comments, followers and tags, [`duplicates`] that are found and [`merging`] that makes one
 //!   record of several, and several again;
@@ -30,6 +31,7 @@ pub mod duplicates;
 pub mod engine;
 pub mod error;
 pub mod exports;
+pub mod forecasts;
 pub mod hierarchy;
 mod id;
 pub mod identity;
@@ -86,6 +88,9 @@ pub fn objects() -> Vec<schema::ObjectRef> {
         deals::DealLine::schema(),
         pipelines::analytics::PipelineMetric::schema(),
         deals::DealState::schema(),
+        forecasts::DealForecast::schema(),
+        forecasts::ForecastAdjustment::schema(),
+        forecasts::Quota::schema(),
         leads::Lead::schema(),
         privacy::Consent::schema(),
         activities::ActivitySeries::schema(),
@@ -125,10 +130,14 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
         std::sync::Arc::new(privacy::ConsentRules),
         std::sync::Arc::new(pipelines::PipelineRules),
         std::sync::Arc::new(pipelines::StageRules),
+        std::sync::Arc::new(forecasts::StageCategoryRule),
         std::sync::Arc::new(deals::DealRules),
         std::sync::Arc::new(deals::AmountRule),
         std::sync::Arc::new(deals::ClosingRateRule),
         std::sync::Arc::new(deals::LineRules),
+        std::sync::Arc::new(forecasts::DealCategoryRule),
+        std::sync::Arc::new(forecasts::AdjustmentRules),
+        std::sync::Arc::new(forecasts::QuotaRules),
         std::sync::Arc::new(activities::SeriesRules),
         std::sync::Arc::new(activities::ActivityRules),
         std::sync::Arc::new(collaboration::CommentRules),

@@ -17,6 +17,7 @@ use crm_engine::activities::{ActivitySeries, LocalDateTime, Recurrence};
 use crm_engine::contacts::{ContactAffiliation, ContactRelationship, RelationshipType};
 use crm_engine::currencies::ExchangeRate;
 use crm_engine::exports::{ExportFormat, ExportJob};
+use crm_engine::forecasts::{AdjustmentKind, ForecastAdjustment};
 use crm_engine::imports::{
     ImportBatch, ImportJob, ImportLease, ImportMapping, RowOutcome, RowResult,
 };
@@ -203,6 +204,7 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
             contact_id: Some(contact.id),
             owner_id: Some(user.id),
             team_id: Some(team.id),
+            expected_close_date: Some("2100-02-28".parse().unwrap()),
             ..Deal::new("Rollout", onboarded.pipeline)
         })
         .await
@@ -237,6 +239,7 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
     session.deals().win(won.id).await.unwrap();
     let day = chrono::NaiveDate::from_ymd_opt(2025, 1, 1).unwrap();
     session.pipelines().record_day(day, &()).await.unwrap();
+    forecasts(&session, user.id, deal.id).await;
     let activity = session
         .activities()
         .create(Activity::new(
@@ -350,6 +353,33 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
     }
 }
 
+/// A quota, what a manager makes of a forecast, and what is forecast of a deal.
+async fn forecasts(session: &Session, user: Id<User>, deal: Id<Deal>) {
+    let month = session.forecasts().named_period("2100-02").await.unwrap();
+    let subject = ForecastSubject::user(user);
+    let amount = Money::new(50_000.into(), Currency::EUR);
+    let quota = Quota::of(subject, &month, amount);
+    session.forecasts().set_quota(quota).await.unwrap();
+    let adjustment = ForecastAdjustment {
+        subject,
+        ..ForecastAdjustment::new(
+            month.kind(),
+            month.start(),
+            ForecastCategory::Commit,
+            AdjustmentKind::Manager,
+            Currency::EUR,
+            10_000,
+            "the tender slips",
+        )
+    };
+    session.forecasts().adjust(adjustment).await.unwrap();
+    session
+        .forecasts()
+        .record(deal, PeriodKind::Month, 70, Some("they are eager"))
+        .await
+        .unwrap();
+}
+
 /// A job in work, with one refused row.
 async fn import_job(session: &Session) {
     let job = ImportJob::new("contact", "fair.csv", "0".repeat(64), json!({}));
@@ -457,6 +487,11 @@ pub(crate) fn body_like(row: &Row) -> Map<String, Json> {
         body.insert("email".into(), json!("somebody.new@fresh.example"));
         body.insert("name".into(), json!("Fresh"));
     }
+    if ["quota", "forecast_adjustment"].contains(&object.name()) {
+        // The same user in another month.
+        body.insert("user_id".into(), row.get("user_id").to_json());
+        body.insert("period_start".into(), json!("1999-12-01"));
+    }
     if object.name() == "deal" {
         body.remove("actual_close_date");
         body.remove("probability");
@@ -562,6 +597,8 @@ async fn rebuilt(
         ExchangeRate,
         Product,
         ProductPrice,
+        Quota,
+        ForecastAdjustment,
         Deal,
         DealLine,
         Activity,

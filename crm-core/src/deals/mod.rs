@@ -37,6 +37,7 @@ use crate::accounts::Account;
 use crate::contacts::Contact;
 use crate::engine::{Records, UnitOfWork, in_work};
 use crate::error::{Result, RuleViolation};
+use crate::forecasts::ForecastCategory;
 use crate::identity::{Team, User};
 use crate::pipelines::{Pipeline, PipelineStage, StageType, stages_of};
 use crate::record::Record;
@@ -59,6 +60,7 @@ use crate::value::{Currency, Money, Percent};
     index(owner_id, status),
     index(pipeline_id, stage_id),
     index(status, expected_close_date),
+    index(status, actual_close_date),
     check = rules::check_deal
 )]
 pub struct Deal {
@@ -87,6 +89,11 @@ pub struct Deal {
     /// The probability that counts: the deal's own or the stage's.
     #[field(read_only)]
     pub win_probability: Percent,
+    /// How sure it is in the eyes of who forecasts it; the stage's category if there is none.
+    pub forecast_category: Option<ForecastCategory>,
+    /// The forecast category that counts: the deal's own or the stage's, `closed` once it is won.
+    #[field(read_only)]
+    pub counting_category: ForecastCategory,
     /// When it will probably be decided.
     #[field(indexed)]
     pub expected_close_date: Option<NaiveDate>,

@@ -15,6 +15,7 @@ use crate::deals::Deal;
 use crate::duplicates::{DuplicateRule, Duplicates};
 use crate::error::{Error, Result};
 use crate::exports::ExportJob;
+use crate::forecasts::{DealForecast, ForecastAdjustment, Forecasts, Quota};
 use crate::identity::{Team, User};
 use crate::leads::Lead;
 use crate::merging::Merge;
@@ -154,6 +155,12 @@ entry_points! {
     products -> Product;
     /// The exchange rates between currencies, and conversions.
     exchange_rates -> ExchangeRate;
+    /// What owners and managers made of forecasts.
+    forecast_adjustments -> ForecastAdjustment;
+    /// What users, teams and territories shall sell.
+    quotas -> Quota;
+    /// What was forecast of deals on past days.
+    deal_forecasts -> DealForecast;
     /// The activities: calls, meetings, tasks.
     activities -> Activity;
     /// The comments and notes on records.
@@ -192,11 +199,21 @@ impl Session {
     pub fn configurations(&self) -> Configurations<'_> {
         Configurations::new(Workspace::Session(self))
     }
+
+    /// Forecasts of sales, with adjustments, quotas and snapshots.
+    pub const fn forecasts(&self) -> Forecasts<'_> {
+        Forecasts::new(Workspace::Session(self))
+    }
 }
 
 impl UnitOfWork {
     /// The settings of the tenant.
     pub fn configurations(&mut self) -> Configurations<'_> {
         Configurations::new(Workspace::Unit(self))
+    }
+
+    /// Forecasts of sales, with what is staged here.
+    pub const fn forecasts(&mut self) -> Forecasts<'_> {
+        Forecasts::new(Workspace::Unit(self))
     }
 }

@@ -14,6 +14,7 @@ use crate::Id;
 use crate::deals::Deal;
 use crate::engine::{Records, UnitOfWork, Write, WriteRule, in_work};
 use crate::error::{Error, FieldError, Result, RuleViolation, codes};
+use crate::forecasts::ForecastCategory;
 use crate::query::WhereExt;
 use crate::record::Record;
 use crate::schema::{Entity, Picklist};
@@ -106,6 +107,9 @@ pub struct PipelineStage {
     pub default_probability: Percent,
     /// What a deal in this stage is.
     pub stage_type: StageType,
+    /// How sure deals in this stage are that have no forecast category of their own; with none,
+    /// open ones are `pipeline` (C-014).
+    pub forecast_category: Option<ForecastCategory>,
     /// Fields of a deal that must be filled before it enters.
     pub required_fields: Vec<String>,
     /// What happens when a deal enters or leaves.

@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 
 use crate::engine::{Records, UnitOfWork, Workspace};
 use crate::error::{Error, FieldError, Result, codes};
+use crate::forecasts::FiscalYear;
 use crate::privacy::ContactingPolicy;
 use crate::query::{Find, WhereExt};
 use crate::record::Record;
@@ -165,6 +166,7 @@ const CONTACT_NAMES: &str = "contact_names";
 const LEAD_NAMES: &str = "lead_names";
 const CONTACTING: &str = "contacting";
 const CURRENCY: &str = "currency";
+const FISCAL_YEAR: &str = "fiscal_year";
 
 impl<'a> Configurations<'a> {
     pub(crate) const fn new(workspace: Workspace<'a>) -> Self {
@@ -368,6 +370,56 @@ impl Configurations<'_> {
         self.set(ConfigCategory::BusinessRules, CURRENCY, &setting)
             .await
             .map(|_| ())
+    }
+}
+
+impl Configurations<'_> {
+    /// In which month the fiscal year of the tenant begins, by which quarters and years are cut in
+    /// forecasts; January where nothing is set.
+    ///
+    /// # Errors
+    /// [`Error::Validation`] if something else than the number of a month was set.
+    pub async fn fiscal_year(&self) -> Result<FiscalYear> {
+        match &self.records.workspace {
+            Workspace::Unit(work) => fiscal_year(work).await,
+            Workspace::Session(session) => fiscal_year(&session.begin()).await,
+        }
+    }
+
+    /// Sets in which month the fiscal year of the tenant begins. Quotas, adjustments and snapshots
+    /// stay with the days that they were made for: those of quarters and years that are cut
+    /// otherwise now are not found any more.
+    ///
+    /// ```
+    /// # use crm_core::{Session, error::Result, forecasts::FiscalYear};
+    /// # async fn example(session: &Session) -> Result<()> {
+    /// session.configurations().set_fiscal_year(FiscalYear::from_month(4)?).await?;
+    /// assert_eq!(session.configurations().fiscal_year().await?.first_month(), 4);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn set_fiscal_year(&mut self, year: FiscalYear) -> Result<()> {
+        self.set(ConfigCategory::BusinessRules, FISCAL_YEAR, &year)
+            .await
+            .map(|_| ())
+    }
+}
+
+/// In which month the fiscal year of the tenant begins.
+pub(crate) async fn fiscal_year(work: &UnitOfWork) -> Result<FiscalYear> {
+    let wanted = TenantConfiguration::CATEGORY
+        .eq(ConfigCategory::BusinessRules)
+        .and(TenantConfiguration::KEY.eq(FISCAL_YEAR));
+    match work.find_all(wanted, Vec::new()).await?.pop() {
+        Some(setting) => match &setting.value {
+            ConfigValue::Plain(value) => FiscalYear::deserialize(value)
+                .map_err(|_| wrong_form("must be the number of a month, from 1 to 12")),
+            ConfigValue::Encrypted(_) => Err(wrong_form("must not be encrypted")),
+        },
+        None => Ok(FiscalYear::default()),
     }
 }
 

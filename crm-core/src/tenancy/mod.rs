@@ -13,11 +13,11 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde_json::{Value as Json, json};
 
-pub(crate) use configuration::base_currency;
 pub use configuration::{
     ConfigCategory, ConfigValue, Configurations, ContactNamePolicy, Envelope, LeadNamePolicy,
     TenantConfiguration,
 };
+pub(crate) use configuration::{base_currency, fiscal_year};
 pub use onboarding::{Onboarded, Onboarding};
 
 use crate::Id;

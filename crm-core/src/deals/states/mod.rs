@@ -28,6 +28,7 @@ use crate::Id;
 use crate::accounts::Account;
 use crate::engine::Records;
 use crate::error::{Faults, Result, codes};
+use crate::forecasts::ForecastCategory;
 use crate::identity::{Team, User};
 use crate::pipelines::{Pipeline, PipelineStage};
 use crate::query::{Where, WhereExt};
@@ -48,6 +49,8 @@ use crate::value::{Currency, Percent};
     index(pipeline_id, valid_until),
     index(pipeline_id, valid_from),
     index(valid_until),
+    index(expected_close_date, valid_from),
+    index(actual_close_date, valid_from),
     check = check_period
 )]
 pub struct DealState {
@@ -81,6 +84,8 @@ pub struct DealState {
     pub currency: Currency,
     /// The probability that counted.
     pub win_probability: Percent,
+    /// The forecast category that counted.
+    pub counting_category: ForecastCategory,
     /// When it would probably be decided.
     pub expected_close_date: Option<NaiveDate>,
     /// When it was decided.
@@ -324,6 +329,7 @@ mod tests {
                 "amount",
                 "currency",
                 "win_probability",
+                "counting_category",
                 "expected_close_date",
                 "actual_close_date",
                 "owner_id",
