@@ -57,7 +57,9 @@ pub mod prelude {
     };
     pub use crm_core::collaboration::{Comment, CommentKind, Follower, Mention};
     pub use crm_core::contacts::{Contact, ContactStatus};
-    pub use crm_core::deals::{Deal, DealStageChange, DealStatus, DealType, Priority};
+    pub use crm_core::deals::{
+        Deal, DealStageChange, DealStatus, DealType, Obstacle, Priority, StageApproval,
+    };
     pub use crm_core::duplicates::{DuplicateMode, DuplicateRule};
     pub use crm_core::identity::{Team, TeamMember, TeamRole, User};
     pub use crm_core::leads::{Lead, LeadStatus};

@@ -80,6 +80,7 @@ pub(crate) struct Populated {
     pub(crate) lead: Id<Lead>,
     pub(crate) deal: Id<Deal>,
     pub(crate) won_deal: Id<Deal>,
+    pub(crate) approval: Id<StageApproval>,
     pub(crate) activity: Id<Activity>,
     pub(crate) participant: Id<ActivityParticipant>,
     pub(crate) template: Id<ActivityTemplate>,
@@ -203,6 +204,11 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
         .await
         .unwrap();
     session.deals().win(won.id).await.unwrap();
+    let approval = StageApproval {
+        request_note: Some("they are in a hurry".into()),
+        ..StageApproval::new(deal.id, onboarded.stages[3])
+    };
+    let approval = session.stage_approvals().create(approval).await.unwrap();
     let activity = session
         .activities()
         .create(Activity::new(
@@ -305,6 +311,7 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
         lead: lead.id,
         deal: deal.id,
         won_deal: won.id,
+        approval: approval.id,
         activity: activity.id,
         participant: participant.id,
         template: template.id,
@@ -524,6 +531,7 @@ async fn rebuilt(
         Pipeline,
         PipelineStage,
         Deal,
+        StageApproval,
         Activity,
         Comment,
         Mention,
