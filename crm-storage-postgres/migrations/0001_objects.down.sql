@@ -22,6 +22,7 @@ DROP TABLE
     "crm"."activity_series",
     "crm"."consents",
     "crm"."leads",
+    "crm"."stage_approvals",
     "crm"."deal_stage_history",
     "crm"."deals",
     "crm"."pipeline_stages",

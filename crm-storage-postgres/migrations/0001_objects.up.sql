@@ -809,7 +809,14 @@ CREATE TABLE "crm"."pipeline_stages" (
     "description" varchar(32768) COLLATE "C",
     "default_probability" numeric(5,2) NOT NULL,
     "stage_type" varchar(50) COLLATE "C" NOT NULL,
+    "historic_probability" numeric(5,2),
+    "historic_sample" bigint,
     "required_fields" text[] COLLATE "C" NOT NULL,
+    "entry_criteria" jsonb,
+    "allowed_next_stages" jsonb NOT NULL,
+    "minimum_hours" bigint,
+    "approval" jsonb,
+    "rotting_after_days" bigint,
     "automation_triggers" jsonb NOT NULL,
     "color" varchar(7) COLLATE "C" NOT NULL,
     "icon" varchar(50) COLLATE "C",
@@ -820,7 +827,11 @@ CREATE TABLE "crm"."pipeline_stages" (
     CONSTRAINT "pipeline_stages_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
     CONSTRAINT "pipeline_stages_stage_order_check" CHECK ("stage_order" BETWEEN 1 AND 2147483647),
     CONSTRAINT "pipeline_stages_default_probability_check" CHECK ("default_probability" BETWEEN 0 AND 100),
-    CONSTRAINT "pipeline_stages_stage_type_check" CHECK ("stage_type" IN ('open', 'closed_won', 'closed_lost'))
+    CONSTRAINT "pipeline_stages_stage_type_check" CHECK ("stage_type" IN ('open', 'closed_won', 'closed_lost')),
+    CONSTRAINT "pipeline_stages_historic_probability_check" CHECK ("historic_probability" BETWEEN 0 AND 100),
+    CONSTRAINT "pipeline_stages_historic_sample_check" CHECK ("historic_sample" >= 0),
+    CONSTRAINT "pipeline_stages_minimum_hours_check" CHECK ("minimum_hours" BETWEEN 0 AND 87600),
+    CONSTRAINT "pipeline_stages_rotting_after_days_check" CHECK ("rotting_after_days" BETWEEN 1 AND 36500)
 );
 CREATE UNIQUE INDEX "pipeline_stages_pipeline_id_name_key" ON "crm"."pipeline_stages" ("tenant_id", "pipeline_id", "name") WHERE "deleted_at" IS NULL;
 CREATE UNIQUE INDEX "pipeline_stages_pipeline_id_stage_order_key" ON "crm"."pipeline_stages" ("tenant_id", "pipeline_id", "stage_order") WHERE "deleted_at" IS NULL;
@@ -892,10 +903,10 @@ CREATE TABLE "crm"."deals" (
 );
 CREATE INDEX "deals_owner_id_status_idx" ON "crm"."deals" ("tenant_id", "owner_id", "status");
 CREATE INDEX "deals_pipeline_id_stage_id_idx" ON "crm"."deals" ("tenant_id", "pipeline_id", "stage_id");
+CREATE INDEX "deals_stage_id_stage_entered_at_id_idx" ON "crm"."deals" ("tenant_id", "stage_id", "stage_entered_at", "id");
 CREATE INDEX "deals_status_expected_close_date_id_idx" ON "crm"."deals" ("tenant_id", "status", "expected_close_date", "id");
 CREATE INDEX "deals_created_at_id_idx" ON "crm"."deals" ("tenant_id", "created_at", "id");
 CREATE INDEX "deals_updated_at_id_idx" ON "crm"."deals" ("tenant_id", "updated_at", "id");
-CREATE INDEX "deals_stage_id_idx" ON "crm"."deals" ("tenant_id", "stage_id");
 CREATE INDEX "deals_amount_rounded_amount_id_idx" ON "crm"."deals" ("tenant_id", "amount_rounded", "amount", "id");
 CREATE INDEX "deals_expected_close_date_id_idx" ON "crm"."deals" ("tenant_id", "expected_close_date", "id");
 CREATE INDEX "deals_actual_close_date_id_idx" ON "crm"."deals" ("tenant_id", "actual_close_date", "id");
@@ -950,6 +961,49 @@ CREATE POLICY "tenant_isolation" ON "crm"."deal_stage_history"
     USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
 GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."deal_stage_history" TO "crm_app";
+
+CREATE TABLE "crm"."stage_approvals" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "deal_id" uuid NOT NULL,
+    "stage_id" uuid NOT NULL,
+    "request_note" varchar(32768) COLLATE "C",
+    "status" varchar(50) COLLATE "C" NOT NULL,
+    "requested_by_id" uuid,
+    "requested_for" uuid,
+    "amount" numeric(19,4),
+    "currency" varchar(3) COLLATE "C" NOT NULL,
+    "decided_by_id" uuid,
+    "decided_at" timestamptz,
+    "decision_note" varchar(32768) COLLATE "C",
+    "used_at" timestamptz,
+    CONSTRAINT "stage_approvals_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "stage_approvals_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "stage_approvals_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "stage_approvals_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "stage_approvals_status_check" CHECK ("status" IN ('requested', 'approved', 'rejected', 'used'))
+);
+CREATE INDEX "stage_approvals_deal_id_stage_id_idx" ON "crm"."stage_approvals" ("tenant_id", "deal_id", "stage_id");
+CREATE INDEX "stage_approvals_status_created_at_id_idx" ON "crm"."stage_approvals" ("tenant_id", "status", "created_at", "id");
+CREATE INDEX "stage_approvals_created_at_id_idx" ON "crm"."stage_approvals" ("tenant_id", "created_at", "id");
+CREATE INDEX "stage_approvals_updated_at_id_idx" ON "crm"."stage_approvals" ("tenant_id", "updated_at", "id");
+CREATE INDEX "stage_approvals_stage_id_idx" ON "crm"."stage_approvals" ("tenant_id", "stage_id");
+CREATE INDEX "stage_approvals_requested_by_id_idx" ON "crm"."stage_approvals" ("tenant_id", "requested_by_id");
+CREATE INDEX "stage_approvals_decided_by_id_idx" ON "crm"."stage_approvals" ("tenant_id", "decided_by_id");
+ALTER TABLE "crm"."stage_approvals" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."stage_approvals"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."stage_approvals" TO "crm_app";
 
 CREATE TABLE "crm"."leads" (
     "tenant_id" uuid NOT NULL,
@@ -1994,6 +2048,14 @@ ALTER TABLE "crm"."deals" ADD CONSTRAINT "deals_team_id_fkey"
     FOREIGN KEY ("tenant_id", "team_id") REFERENCES "crm"."teams" ("tenant_id", "id");
 ALTER TABLE "crm"."deal_stage_history" ADD CONSTRAINT "deal_stage_history_deal_id_fkey"
     FOREIGN KEY ("tenant_id", "deal_id") REFERENCES "crm"."deals" ("tenant_id", "id");
+ALTER TABLE "crm"."stage_approvals" ADD CONSTRAINT "stage_approvals_deal_id_fkey"
+    FOREIGN KEY ("tenant_id", "deal_id") REFERENCES "crm"."deals" ("tenant_id", "id");
+ALTER TABLE "crm"."stage_approvals" ADD CONSTRAINT "stage_approvals_stage_id_fkey"
+    FOREIGN KEY ("tenant_id", "stage_id") REFERENCES "crm"."pipeline_stages" ("tenant_id", "id");
+ALTER TABLE "crm"."stage_approvals" ADD CONSTRAINT "stage_approvals_requested_by_id_fkey"
+    FOREIGN KEY ("tenant_id", "requested_by_id") REFERENCES "crm"."users" ("tenant_id", "id");
+ALTER TABLE "crm"."stage_approvals" ADD CONSTRAINT "stage_approvals_decided_by_id_fkey"
+    FOREIGN KEY ("tenant_id", "decided_by_id") REFERENCES "crm"."users" ("tenant_id", "id");
 ALTER TABLE "crm"."leads" ADD CONSTRAINT "leads_owner_id_fkey"
     FOREIGN KEY ("tenant_id", "owner_id") REFERENCES "crm"."users" ("tenant_id", "id");
 ALTER TABLE "crm"."leads" ADD CONSTRAINT "leads_converted_contact_id_fkey"
