@@ -1,16 +1,21 @@
 //! each gate, every reason at once, and no way around.
 
+use std::sync::Arc;
+
 use chrono::TimeDelta;
 use crm_engine::deals::Obstacle;
+use crm_engine::engine::ManualClock;
 use crm_engine::error::codes;
 use crm_engine::exchange::import::{Import, ImportExt, Mapping, Source};
-use crm_engine::pipelines::{ApprovalPolicy, StageIds};
+use crm_engine::pipelines::{ApprovalPolicy, ProbabilityCalculation, StageIds};
 use crm_engine::prelude::*;
 use crm_engine::query::{Criteria, Filter};
 use crm_engine::schema::Value;
 use serde_json::json;
 
-use crate::{LOST, NEGOTIATION, PROPOSAL, PROSPECTING, QUALIFICATION, WON, World, faults, world};
+use crate::{
+    LOST, NEGOTIATION, PROPOSAL, PROSPECTING, QUALIFICATION, WON, World, common, faults, world,
+};
 
 /// Guards the proposal stage by everything that there is.
 async fn guarded() -> World {
@@ -514,4 +519,90 @@ async fn faulty_gates_are_refused() {
         faults(&by_types),
         [("historic_probability", codes::READ_ONLY)]
     );
+}
+
+/// Another process that has not yet seen that a gate was shut lets nothing through.
+#[tokio::test]
+async fn an_outdated_gate_is_noticed() {
+    let storage = common::backend::storage(&[]);
+    // Time stands still: what was remembered stays remembered.
+    let clock = Arc::new(ManualClock::new("2026-01-05T09:00:00Z".parse().unwrap()));
+    let one = Crm::builder(storage.clone()).clock(clock.clone()).build();
+    let two = Crm::builder(storage).clock(clock).build();
+    let (onboarded, session) = common::tenant(&one, "acme").await;
+    let other = two.session(onboarded.tenant, Actor::User(onboarded.admin));
+    let new = || Deal::new("Rollout", onboarded.pipeline);
+    let deal = other.deals().create(new()).await.unwrap().id;
+    let stages = &onboarded.stages;
+    other
+        .deals()
+        .move_to(deal, stages[QUALIFICATION])
+        .await
+        .unwrap();
+    session
+        .pipelines()
+        .update_stage(stages[PROPOSAL], |stage| {
+            stage.required_fields = vec!["amount".into()];
+        })
+        .await
+        .unwrap();
+    let error = other
+        .deals()
+        .move_to(deal, stages[PROPOSAL])
+        .await
+        .unwrap_err();
+    assert_eq!(faults(&error), [("amount", codes::REQUIRED)]);
+    // So the stage that it leaves, the order of the pipeline and how it reckons.
+    session
+        .pipelines()
+        .update_stage(stages[QUALIFICATION], |stage| stage.minimum_hours = Some(1))
+        .await
+        .unwrap();
+    let error = other
+        .deals()
+        .move_to(deal, stages[NEGOTIATION])
+        .await
+        .unwrap_err();
+    assert_eq!(faults(&error), [("stage_id", "stage_too_early")]);
+    other.deals().create(new()).await.unwrap();
+    session
+        .pipelines()
+        .update(onboarded.pipeline, |pipeline| {
+            pipeline.stage_order_enforced = true;
+            pipeline.probability_calculation = ProbabilityCalculation::StageBased;
+        })
+        .await
+        .unwrap();
+    let late = Deal {
+        stage_id: Some(stages[QUALIFICATION]),
+        ..new()
+    };
+    let error = other.deals().create(late).await.unwrap_err();
+    assert_eq!(faults(&error), [("stage_id", "stage_order")]);
+    let own = Deal {
+        probability: Some(Percent::HUNDRED),
+        ..new()
+    };
+    let own = other.deals().create(own).await.unwrap();
+    assert_eq!(own.win_probability.to_string(), "10%");
+}
+
+/// Deals that enter a stage while it changes its probability follow it all the same.
+#[tokio::test]
+async fn deals_that_enter_meanwhile_follow_too() {
+    let w = world().await;
+    for round in 0..5_u8 {
+        let enter = async {
+            for _ in 0..5 {
+                w.new_deal().await;
+            }
+        };
+        let change = w.set(PROSPECTING, |stage| {
+            stage.default_probability = Percent::from_whole(20 + round).unwrap();
+        });
+        tokio::join!(enter, change);
+        let right = Deal::WIN_PROBABILITY.eq(Percent::from_whole(20 + round).unwrap());
+        let count = w.session.deals().count(right).await.unwrap();
+        assert_eq!(count, 5 * (u64::from(round) + 1));
+    }
 }

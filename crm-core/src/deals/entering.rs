@@ -112,7 +112,8 @@ fn entered_here(work: &UnitOfWork, after: &Record<Deal>) -> bool {
         return false;
     };
     let stored = change.before().cloned().and_then(Record::<Deal>::from_row);
-    stored.is_none_or(|stored| stored.stage_id != after.stage_id)
+    let place = |deal: &Deal| (deal.stage_id, deal.stage_entered_at);
+    stored.is_none_or(|stored| place(&stored) != place(after))
 }
 
 /// The stage that a deal leaves.

@@ -317,3 +317,51 @@ impl Entry<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::pipelines::Pipeline;
+
+    fn stage(place: u32, stage_type: StageType) -> PipelineStage {
+        PipelineStage {
+            stage_type,
+            ..PipelineStage::new(Id::<Pipeline>::new(Uuid::nil()), "Stage", place)
+        }
+    }
+
+    /// The table at `is_in_order`: from each place, the places that a deal may go to.
+    #[test]
+    fn the_order_is_that_of_the_table() {
+        use StageType::{ClosedLost, ClosedWon, Open};
+        // The stage at place 3 is not in use.
+        let types = [
+            Open, Open, Open, Open, ClosedWon, ClosedWon, ClosedLost, ClosedLost,
+        ];
+        let stages: Vec<_> = (1..)
+            .zip(types)
+            .map(|(place, it)| stage(place, it))
+            .collect();
+        let at = |place: usize| stages.get(place - 1).unwrap();
+        let open = [at(1), at(2), at(4)];
+        let cases: [(CameFrom<'_>, &[u32]); 9] = [
+            (CameFrom::Outside, &[1]),
+            (CameFrom::Open(at(1)), &[1, 2, 7, 8]),
+            (CameFrom::Open(at(2)), &[1, 2, 4, 7, 8]),
+            // Where it is, though no deal may enter any more.
+            (CameFrom::Open(at(3)), &[1, 2, 3, 4, 7, 8]),
+            (CameFrom::Open(at(4)), &[1, 2, 3, 4, 5, 6, 7, 8]),
+            (CameFrom::Closed(at(5), Some(at(2))), &[1, 2, 5, 6, 7, 8]),
+            (CameFrom::Closed(at(7), Some(at(2))), &[1, 2, 7, 8]),
+            (CameFrom::Closed(at(7), None), &[1, 7, 8]),
+            (CameFrom::Closed(at(5), None), &[1, 5, 6, 7, 8]),
+        ];
+        for (from, expected) in cases {
+            let to = stages.iter().filter(|to| is_in_order(&open, from, to));
+            let to: Vec<u32> = to.map(|to| to.stage_order).collect();
+            assert_eq!(to, expected, "{from:?}");
+        }
+    }
+}
