@@ -35,27 +35,47 @@ pub(super) struct Reckoning {
     counts: Percent,
     /// Whether a deal's own probability counts before that.
     own_counts: bool,
+    /// What nearly all deals of a closed stage say themselves.
+    certain: Option<Percent>,
 }
 
 impl Reckoning {
     pub(super) fn of(mode: ProbabilityCalculation, stage: &Record<PipelineStage>) -> Self {
+        let based = win_probability(ProbabilityCalculation::StageBased, stage, None);
         Self {
             stage: stage.id,
             counts: win_probability(mode, stage, None),
             own_counts: mode == ProbabilityCalculation::Manual,
+            certain: stage.is_closed().then_some(based),
         }
     }
 
-    /// The deals that may have to follow.
-    fn concerned(&self) -> Where<Deal> {
-        let differs = Deal::WIN_PROBABILITY.ne(self.counts);
-        let differs = if self.own_counts {
-            let follows = Deal::PROBABILITY.is_null().and(differs);
-            follows.or(Deal::PROBABILITY.is_not_null())
+    /// The deals that follow a new figure of their stage.
+    pub(super) fn by_figure(&self) -> Where<Deal> {
+        let differs = Deal::STAGE_ID
+            .eq(self.stage)
+            .and(Deal::WIN_PROBABILITY.ne(self.counts));
+        if self.own_counts {
+            differs.and(Deal::PROBABILITY.is_null())
         } else {
             differs
+        }
+    }
+
+    /// The deals that may have to follow a new mode of their pipeline: also those whose own
+    /// probability counts now.
+    pub(super) fn by_mode(&self) -> Where<Deal> {
+        if !self.own_counts {
+            return self.by_figure();
+        }
+        let own = Deal::STAGE_ID
+            .eq(self.stage)
+            .and(Deal::PROBABILITY.is_not_null());
+        let own = match self.certain {
+            Some(certain) => own.and(Deal::PROBABILITY.ne(certain)),
+            None => own,
         };
-        Deal::STAGE_ID.eq(self.stage).and(differs)
+        self.by_figure().or(own)
     }
 
     /// The probability that counts for a deal.
@@ -83,14 +103,17 @@ async fn set(
     Ok(changed)
 }
 
-/// Lets deals follow in this commit.
+/// Lets the deals that fulfil a filter follow in this commit.
 ///
 /// # Errors
 /// [`RuleViolation`] `too_many_deals`.
-pub(super) async fn at_once(work: &mut UnitOfWork, reckonings: Vec<Reckoning>) -> Result<()> {
+pub(super) async fn at_once(
+    work: &mut UnitOfWork,
+    reckonings: Vec<(Reckoning, Where<Deal>)>,
+) -> Result<()> {
     let mut room = IN_ONE_COMMIT;
-    for reckoning in reckonings {
-        let deals = work.find_first(reckoning.concerned(), room + 1).await?;
+    for (reckoning, concerned) in reckonings {
+        let deals = work.find_first(concerned, room + 1).await?;
         room = room.checked_sub(deals.len()).ok_or_else(|| {
             RuleViolation::new(
                 TOO_MANY,
@@ -161,7 +184,7 @@ async fn follow_some(
     work.rely_on(&*stage);
     work.rely_on(&*pipeline);
     let reckoning = Reckoning::of(pipeline.probability_calculation, &stage);
-    let find = page(reckoning.concerned(), after);
+    let find = page(reckoning.by_mode(), after);
     let page = work.records::<Deal>().find(find).await?;
     let seen = page.items.len() as u64;
     let followed = set(work, &reckoning, page.items).await?;

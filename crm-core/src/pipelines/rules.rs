@@ -33,6 +33,7 @@ impl WriteRule for PipelineRules {
         if reckons_anew && !write.is_upkeep() {
             let stages = super::stages_of(work, id).await?;
             let reckonings = stages.iter().map(|stage| Reckoning::of(mode, stage));
+            let reckonings = reckonings.map(|reckoning| (reckoning, reckoning.by_mode()));
             follow::at_once(work, reckonings.collect()).await?;
         }
         let was_default =
@@ -113,7 +114,7 @@ impl WriteRule for StageRules {
         if Reckoning::of(mode, &before) == reckoning {
             return Ok(());
         }
-        follow::at_once(work, vec![reckoning]).await
+        follow::at_once(work, vec![(reckoning, reckoning.by_figure())]).await
     }
 }
 
