@@ -324,7 +324,7 @@ async fn deals_stay_and_go_as_their_stage_says() {
 
     let next: StageIds = [w.stage(PROPOSAL), w.stage(NEGOTIATION)].into();
     w.set(PROSPECTING, |stage| {
-        stage.allowed_next_stages = next.clone()
+        stage.allowed_next_stages = next.clone();
     })
     .await;
     let id = w.new_deal().await;
@@ -350,7 +350,7 @@ async fn deals_stay_and_go_as_their_stage_says() {
     );
     // Handing over to another pipeline is said like any other way.
     w.set(PROSPECTING, |stage| {
-        stage.allowed_next_stages = [due].into()
+        stage.allowed_next_stages = [due].into();
     })
     .await;
     let moved = w.session.deals().update(id, leave).await.unwrap();
