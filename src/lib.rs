@@ -58,7 +58,8 @@ pub mod prelude {
     pub use crm_core::collaboration::{Comment, CommentKind, Follower, Mention};
     pub use crm_core::contacts::{Contact, ContactStatus};
     pub use crm_core::deals::{
-        Deal, DealLine, DealStageChange, DealState, DealStatus, DealType, DiscountKind, Priority,
+        Deal, DealLine, DealStageChange, DealState, DealStatus, DealType, DiscountKind, Obstacle,
+        Priority, StageApproval,
     };
     pub use crm_core::duplicates::{DuplicateMode, DuplicateRule};
     pub use crm_core::forecasts::{

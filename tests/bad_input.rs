@@ -284,10 +284,13 @@ impl<'a> Attempt<'a> {
         }
         let stays = matches!(
             (self.object.name(), field),
-            ("pipeline_stage", _) | ("activity_participant" | "activity_reminder", "activity_id")
+            ("pipeline_stage", _)
+                | ("stage_approval", "stage_id")
+                | ("activity_participant" | "activity_reminder", "activity_id")
         );
         if stays && code == "not_found" {
-            // a stage stays in its pipeline, as what belongs to an activity stays with it.
+            // a stage stays in its pipeline, as what belongs to an activity stays with it, and
+            // an approval with its stage.
             let wanted = (field.to_owned(), "read_only");
             assert!(self.merge(&bad).await.contains(&wanted), "{place}");
             return;

@@ -22,6 +22,7 @@ use crm_engine::hierarchy::RollUp;
 use crm_engine::imports::{ImportJob, ImportLease, ImportMapping, ImportRow};
 use crm_engine::merging::{Merge, MergeLink};
 use crm_engine::pipelines::analytics::PipelineView;
+use crm_engine::pipelines::{ApprovalPolicy, ProbabilityCalculation};
 use crm_engine::prelude::*;
 use crm_engine::query::Filter;
 use crm_engine::schema::Lifecycle;
@@ -358,6 +359,7 @@ async fn typed_operations_find_nothing_of_another_tenant() {
         crm_engine::forecasts::DealForecast,
         crm_engine::forecasts::ForecastAdjustment,
         Quota,
+        StageApproval,
         Activity,
         Comment,
         Mention,
@@ -518,6 +520,43 @@ async fn services_find_nothing_of_another_tenant() {
         .deals()
         .total_in(Deal::ID.eq(id), Currency::EUR, today)
         .await);
+    same!("check_move", deal, |id| session
+        .deals()
+        .check_move(id, own_stage)
+        .await);
+    same!("check_move to a stage", stage, |id| session
+        .deals()
+        .check_move(own.deal, id)
+        .await);
+    same!("allowed_stages", deal, |id| session
+        .deals()
+        .allowed_stages(id)
+        .await);
+    same!("stage_times", deal, |id| session
+        .deals()
+        .stage_times(id)
+        .await);
+    same!("is_rotting", deal, |id| session
+        .deals()
+        .is_rotting(id)
+        .await);
+    same!("request_approval", deal, |id| session
+        .deals()
+        .request_approval(id, own_stage, None)
+        .await);
+    same!("request_approval for a stage", stage, |id| session
+        .deals()
+        .request_approval(own.deal, id, None)
+        .await);
+    same!("approvals", deal, |id| session.deals().approvals(id).await);
+    same!("approve", victim.approval, |id| session
+        .stage_approvals()
+        .approve(id, None)
+        .await);
+    same!("reject", victim.approval, |id| session
+        .stage_approvals()
+        .reject(id, None)
+        .await);
 
     same!("set_parent", victim.account, |id| session
         .accounts()
@@ -630,6 +669,26 @@ async fn services_find_nothing_of_another_tenant() {
         .update_stage(id, |stage| {
             stage.name = "Mine".into();
         })
+        .await);
+    same!("update_stage with a next one", stage, |id| session
+        .pipelines()
+        .update_stage(own_stage, |stage| {
+            stage.allowed_next_stages = [id].into();
+        })
+        .await);
+    same!("update_stage with an approver", victim.user, |id| session
+        .pipelines()
+        .update_stage(own_stage, |stage| {
+            stage.approval = Some(ApprovalPolicy::by_users([id]));
+        })
+        .await);
+    same!("set_probability_mode", pipeline, |id| session
+        .pipelines()
+        .set_probability_mode(id, ProbabilityCalculation::Automatic, &())
+        .await);
+    same!("refresh_probabilities", pipeline, |id| session
+        .pipelines()
+        .refresh_probabilities(id, &())
         .await);
     same!("delete_stage", stage, |id| session
         .pipelines()

@@ -91,6 +91,7 @@ pub fn objects() -> Vec<schema::ObjectRef> {
         forecasts::DealForecast::schema(),
         forecasts::ForecastAdjustment::schema(),
         forecasts::Quota::schema(),
+        deals::StageApproval::schema(),
         leads::Lead::schema(),
         privacy::Consent::schema(),
         activities::ActivitySeries::schema(),
@@ -138,6 +139,9 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
         std::sync::Arc::new(forecasts::DealCategoryRule),
         std::sync::Arc::new(forecasts::AdjustmentRules),
         std::sync::Arc::new(forecasts::QuotaRules),
+        // Judges the deal as all rules of deals above left it.
+        std::sync::Arc::new(deals::StageGates),
+        std::sync::Arc::new(deals::ApprovalRules),
         std::sync::Arc::new(activities::SeriesRules),
         std::sync::Arc::new(activities::ActivityRules),
         std::sync::Arc::new(collaboration::CommentRules),

@@ -567,6 +567,26 @@ fn lists() -> Vec<Family> {
     }
     let stage = all_of(&[eq("pipeline_id", key(3, 0)), eq("stage_id", key(4, 160))]);
     add("C-134", "deal", stage, &["-updated_at"], "");
+    // Deals that rot: each stage has its days.
+    let rotten = |stage: String, since: &str| {
+        let before = |field| json!({"field": field, "op": "lte", "value": since});
+        let idle = [
+            before("last_activity_at"),
+            json!({"field": "last_activity_at", "op": "is_null"}),
+        ];
+        let here = json!({"field": "stage_id", "op": "in", "value": [stage]});
+        all_of(&[here, before("stage_entered_at"), json!({"or": idle})])
+    };
+    let early = rotten(key(4, 0), "2025-02-01T00:00:00Z");
+    let late = rotten(key(4, 160), "2025-02-08T00:00:00Z");
+    let rotten = all_of(&[eq("status", "open"), json!({"or": [early, late]})]);
+    add(
+        "C-012",
+        "deal",
+        rotten,
+        &["stage_entered_at"],
+        "stage_id,stage_entered_at",
+    );
     let due = all_of(&[eq("status", "open"), lt(closing, "2025-02-01")]);
     add(
         "C-134",

@@ -85,6 +85,7 @@ pub(crate) struct Populated {
     pub(crate) won_deal: Id<Deal>,
     pub(crate) product: Id<Product>,
     pub(crate) line: Id<DealLine>,
+    pub(crate) approval: Id<StageApproval>,
     pub(crate) activity: Id<Activity>,
     pub(crate) participant: Id<ActivityParticipant>,
     pub(crate) template: Id<ActivityTemplate>,
@@ -240,6 +241,11 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
     let day = chrono::NaiveDate::from_ymd_opt(2025, 1, 1).unwrap();
     session.pipelines().record_day(day, &()).await.unwrap();
     forecasts(&session, user.id, deal.id).await;
+    let approval = StageApproval {
+        request_note: Some("they are in a hurry".into()),
+        ..StageApproval::new(deal.id, onboarded.stages[3])
+    };
+    let approval = session.stage_approvals().create(approval).await.unwrap();
     let activity = session
         .activities()
         .create(Activity::new(
@@ -344,6 +350,7 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
         won_deal: won.id,
         product: product.id,
         line: line.id,
+        approval: approval.id,
         activity: activity.id,
         participant: participant.id,
         template: template.id,
@@ -601,6 +608,7 @@ async fn rebuilt(
         ForecastAdjustment,
         Deal,
         DealLine,
+        StageApproval,
         Activity,
         Comment,
         Mention,

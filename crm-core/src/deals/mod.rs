@@ -8,13 +8,41 @@
 //! A deal may have [lines](DealLine), which its amount then follows. When it closes, the
 //! exchange rate of that day is kept with it, so that what it was worth in the tenant's base
 //! currency does not change with later rates; see [`Deal::locked_rate`].
+//!
+//! # The gates of stages
+//!
+//! A stage may ask something of the deals that enter it: filled fields, criteria, an
+//! [approval](StageApproval), a time in the stage that they leave; that stage may name the ones that
+//! come next, and the pipeline may keep its [order](is_in_order). All this is judged when a deal is
+//! written into a stage, whichever way, with every [`Obstacle`] told at once:
+//!
+//! - A move, a reopening and a deal that comes from another pipeline pass all gates; for the order, the
+//!   last is a new deal in its pipeline, but the stage that it leaves says how long it stays and where
+//!   it may go.
+//! - A new deal passes those of its stage. Where the order is kept it begins in the first open stage, an
+//!   imported one too; where an approval is needed it cannot begin.
+//! - What let a deal in must hold when it is committed: a unit of work that fills a field, moves the
+//!   deal and empties the field again is refused. Later, fields may be emptied: gates guard the way in.
+//! - The engine's own upkeep passes no gates, and callers cannot write under its name: deals of a stage
+//!   that is deleted move to the target, as their history tells, and the undoing of a merge gives a deal
+//!   the stage back that it had.
+//! - A change of gates leaves the deals where they are.
+//!
+//! [`check_move`](crate::engine::Records::check_move) and
+//! [`allowed_stages`](crate::engine::Records::allowed_stages) tell all this without a write.
 
+mod approvals;
 mod closing_rate;
+mod entering;
+mod gates;
 mod history;
 mod lines;
+mod probability;
+mod rotting;
 mod rules;
 pub mod states;
 mod sums;
+mod times;
 
 use std::sync::Arc;
 
@@ -22,15 +50,23 @@ use chrono::{DateTime, NaiveDate, Utc};
 use rust_decimal::Decimal;
 use serde_json::{Value as Json, json};
 
+pub(crate) use approvals::ApprovalRules;
+pub use approvals::{ApprovalStatus, StageApproval};
 pub(crate) use closing_rate::ClosingRateRule;
+pub(crate) use entering::StageGates;
+pub use entering::StageOption;
+pub use gates::{CameFrom, Obstacle, is_in_order};
 pub use history::DealStageChange;
 pub(crate) use lines::{AmountRule, LineHook, LineRules};
 pub use lines::{DealLine, Discount, DiscountKind, TotalFault, line_total, sum_of_lines};
+pub use probability::{MINIMUM_SAMPLE, Tally, win_probability};
+pub use rotting::rots_from;
 pub(crate) use rules::DealRules;
 pub use rules::Outcome;
 pub use states::DealState;
 pub(crate) use states::DealStateHook;
 pub use sums::{ConvertedDeals, DealTotals};
+pub use times::{StageTimes, StageTotal, Stay};
 
 use crate::Id;
 use crate::accounts::Account;
@@ -59,6 +95,7 @@ use crate::value::{Currency, Money, Percent};
     table = "deals",
     index(owner_id, status),
     index(pipeline_id, stage_id),
+    index(stage_id, stage_entered_at),
     index(status, expected_close_date),
     index(status, actual_close_date),
     check = rules::check_deal
@@ -84,9 +121,10 @@ pub struct Deal {
     /// The outcome of the stage.
     #[field(read_only)]
     pub status: DealStatus,
-    /// How probable it is that it will be won; the stage's probability if there is none.
+    /// How probable it is that it will be won, as the deal says itself; it counts in pipelines that
+    /// reckon manually and is kept in others.
     pub probability: Option<Percent>,
-    /// The probability that counts: the deal's own or the stage's.
+    /// The probability that counts: see [`win_probability`].
     #[field(read_only)]
     pub win_probability: Percent,
     /// How sure it is in the eyes of who forecasts it; the stage's category if there is none.
@@ -220,7 +258,8 @@ impl Records<'_, Deal> {
     ///
     /// # Errors
     /// [`Error::NotFound`](crate::Error::NotFound);
-    /// [`Error::Validation`](crate::Error::Validation) if the stage belongs to another pipeline.
+    /// [`Error::Validation`](crate::Error::Validation) with every [`Obstacle`] in the way, such as
+    /// that the stage belongs to another pipeline.
     pub async fn move_to(
         &mut self,
         deal: Id<Deal>,

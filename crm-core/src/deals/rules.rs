@@ -1,12 +1,12 @@
-//! What keeps a deal right, whichever way it is written.
+//! What a stage makes of the deals in it, whichever way they are written.
 
 use async_trait::async_trait;
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
 
-use super::{Deal, DealStageChange, DealStatus};
+use super::{Deal, DealStageChange, DealStatus, win_probability};
 use crate::engine::{UnitOfWork, Write, WriteRule};
-use crate::error::{Faults, Result, codes};
-use crate::pipelines::{Pipeline, PipelineStage, StageType, stages_of};
+use crate::error::{Faults, FieldError, Result, codes};
+use crate::pipelines::{PipelineStage, ProbabilityCalculation, StageType, Ways};
 use crate::record::Record;
 use crate::value::Percent;
 
@@ -74,7 +74,8 @@ pub(super) fn check_deal(deal: &Deal, faults: &mut Faults) {
     }
 }
 
-///
+/// Whether a deal may enter its stage is judged by
+/// [`StageGates`](super::StageGates), after all other rules have completed the deal.
 #[derive(Debug)]
 pub(crate) struct DealRules;
 
@@ -102,6 +103,8 @@ impl WriteRule for DealRules {
         if stays {
             return Ok(());
         }
+        let ways = Ways::with(work, after.pipeline_id, after.stage_id).await?;
+        let way = ways.way(after.pipeline_id);
         let moved_pipeline = before
             .as_ref()
             .is_some_and(|before| before.pipeline_id != after.pipeline_id);
@@ -109,13 +112,15 @@ impl WriteRule for DealRules {
             .as_ref()
             .is_some_and(|before| before.stage_id == after.stage_id);
         if after.data.stage_id.is_none() || (moved_pipeline && same_stage) {
-            after.data.stage_id = first_stage(work, &after).await?;
+            //
+            let first = way.and_then(|way| way.open().next());
+            after.data.stage_id = first.map(|stage| stage.id);
         }
         let Some(stage_id) = after.stage_id else {
-            if work.lookup(after.pipeline_id).await?.is_none() {
+            if way.is_none() {
                 write
                     .faults()
-                    .push(crate::error::FieldError::missing_record("pipeline_id"));
+                    .push(FieldError::missing_record("pipeline_id"));
             } else {
                 write.faults().add(
                     "stage_id",
@@ -125,23 +130,23 @@ impl WriteRule for DealRules {
             }
             return Ok(());
         };
-        let Some(stage) = work.lookup(stage_id).await? else {
-            write
-                .faults()
-                .push(crate::error::FieldError::missing_record("stage_id"));
+        let Some(step) = ways.step(stage_id) else {
+            write.faults().push(FieldError::missing_record("stage_id"));
             return Ok(());
         };
+        let stage = &step.stage;
         //
-        if stage.pipeline_id != after.pipeline_id {
+        let Some(way) = way.filter(|_| stage.pipeline_id == after.pipeline_id) else {
             write.faults().add(
                 "stage_id",
                 codes::INCONSISTENT,
                 "must be a stage of the deal's pipeline",
             );
             return Ok(());
-        }
-        // What the stage says must still be so when this is written.
-        work.rely_on(&*stage);
+        };
+        // What the stage and the pipeline say must still be so when this is written.
+        work.rely_on(&**stage);
+        work.rely_on(&*way.pipeline);
         let enters = before
             .as_ref()
             .is_none_or(|before| before.stage_id != Some(stage_id));
@@ -149,12 +154,17 @@ impl WriteRule for DealRules {
             write
                 .faults()
                 .add("stage_id", codes::INCONSISTENT, "the stage is not in use");
-            return Ok(());
         }
-        settle(&mut after, before.as_ref(), &stage, work, enters);
+        let mode = way.pipeline.probability_calculation;
+        let now = work.now();
+        let known = before.as_ref().map(|before| &before.data);
+        if enters {
+            enter(&mut after.data, known, stage, now);
+        }
+        after.data.win_probability = win_probability(mode, stage, after.probability);
         let faulty = !write.faults().is_empty();
         if enters && !faulty {
-            record_step(work, before.as_ref(), &after, &stage).await?;
+            record_step(work, &ways, before.as_ref(), &after, stage)?;
         }
         let settled = after.data;
         write.edit::<Deal>(|deal| *deal = settled);
@@ -162,44 +172,48 @@ impl WriteRule for DealRules {
     }
 }
 
-/// Gives the deal what its stage makes of it.
-fn settle(
-    after: &mut Record<Deal>,
-    before: Option<&Record<Deal>>,
-    stage: &PipelineStage,
-    work: &UnitOfWork,
-    enters: bool,
-) {
-    let now = work.now();
-    let deal = &mut after.data;
-    if enters {
-        let was_closed = before.is_some_and(|before| before.is_closed());
-        // A date from an earlier closing is not one for this closing.
-        let given = deal
-            .actual_close_date
-            .filter(|date| !was_closed || before.and_then(|b| b.actual_close_date) != Some(*date));
-        let given = match (was_closed, stage.is_closed()) {
-            (true, true) => deal.actual_close_date,
-            _ => given,
-        };
-        let outcome = Outcome::of(stage.stage_type, now.date_naive(), given);
-        deal.status = outcome.status;
-        deal.actual_close_date = outcome.actual_close_date;
-        if outcome.probability.is_some() {
-            deal.probability = outcome.probability;
-        } else if was_closed {
-            // Reopened: what closing set is taken back.
-            deal.probability = None;
-            deal.close_reason = None;
-        }
-        deal.stage_entered_at = Some(now);
+/// The deal as it would be, had it entered a stage of its pipeline now.
+pub(super) fn entered(
+    deal: &Record<Deal>,
+    stage: &Record<PipelineStage>,
+    mode: ProbabilityCalculation,
+    now: DateTime<Utc>,
+) -> Record<Deal> {
+    let mut after = deal.clone();
+    after.data.stage_id = Some(stage.id);
+    enter(&mut after.data, Some(&deal.data), stage, now);
+    after.data.win_probability = win_probability(mode, stage, after.probability);
+    after
+}
+
+/// Gives a deal what the stage that it enters makes of it.
+fn enter(deal: &mut Deal, before: Option<&Deal>, stage: &PipelineStage, now: DateTime<Utc>) {
+    let was_closed = before.is_some_and(Deal::is_closed);
+    // A date from an earlier closing is not one for this closing.
+    let given = deal
+        .actual_close_date
+        .filter(|date| !was_closed || before.and_then(|b| b.actual_close_date) != Some(*date));
+    let given = match (was_closed, stage.is_closed()) {
+        (true, true) => deal.actual_close_date,
+        _ => given,
+    };
+    let outcome = Outcome::of(stage.stage_type, now.date_naive(), given);
+    deal.status = outcome.status;
+    deal.actual_close_date = outcome.actual_close_date;
+    if outcome.probability.is_some() {
+        deal.probability = outcome.probability;
+    } else if was_closed {
+        // Reopened: what closing set is taken back.
+        deal.probability = None;
+        deal.close_reason = None;
     }
-    deal.win_probability = deal.probability.unwrap_or(stage.default_probability);
+    deal.stage_entered_at = Some(now);
 }
 
 ///
-async fn record_step(
+fn record_step(
     work: &mut UnitOfWork,
+    ways: &Ways,
     before: Option<&Record<Deal>>,
     after: &Record<Deal>,
     stage: &Record<PipelineStage>,
@@ -218,19 +232,8 @@ async fn record_step(
         step.seconds_in_stage = before
             .stage_entered_at
             .map(|entered| (work.now() - entered).num_seconds().max(0));
-        if let Some(left) = before.stage_id {
-            step.from_stage = work.lookup(left).await?.map(|stage| stage.name.clone());
-        }
+        let left = before.stage_id.and_then(|left| ways.step(left));
+        step.from_stage = left.map(|left| left.stage.name.clone());
     }
     work.append_entry(step)
-}
-
-/// The first open stage in use of the deal's pipeline.
-async fn first_stage(work: &UnitOfWork, deal: &Deal) -> Result<Option<crate::Id<PipelineStage>>> {
-    let pipeline: crate::Id<Pipeline> = deal.pipeline_id;
-    let stages = stages_of(work, pipeline).await?;
-    Ok(stages
-        .iter()
-        .find(|stage| !stage.is_closed() && stage.is_active)
-        .map(|stage| stage.id))
 }

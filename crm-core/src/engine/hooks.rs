@@ -32,9 +32,21 @@ pub trait WriteRule: Debug + Send + Sync + 'static {
     async fn before_write(&self, work: &mut UnitOfWork, write: &mut Write) -> Result<()>;
 }
 
+/// What a write is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// What a caller, an import or a rule wants.
+    Usual,
+    /// The engine puts things in order: it moves deals away from a stage that is deleted, or undoes a
+    /// merge. Rules that only guard a way, such as the gates of stages, do not apply. It belongs to
+    /// the single write, so nothing that a caller does in the same unit of work comes under it.
+    Upkeep,
+}
+
 /// A write on its way into a unit of work.
 #[derive(Debug)]
 pub struct Write {
+    pub(super) purpose: Purpose,
     pub(super) before: Option<Row>,
     pub(super) after: Row,
     pub(super) faults: Faults,
@@ -68,6 +80,11 @@ impl Write {
     #[must_use]
     pub const fn is_new(&self) -> bool {
         self.before.is_none()
+    }
+
+    /// Whether the engine puts things in order with this write.
+    pub(crate) fn is_upkeep(&self) -> bool {
+        self.purpose == Purpose::Upkeep
     }
 
     /// Whether this write deletes the record.

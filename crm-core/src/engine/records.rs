@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Map, Value as Json};
 
-use super::UnitOfWork;
 use super::work::not_found;
 use super::workspace::{Workspace, in_work};
+use super::{Purpose, UnitOfWork};
 use crate::Id;
 use crate::error::{Error, Result};
 use crate::query::{
@@ -224,7 +224,7 @@ impl<'a, E: Entity> Records<'a, E> {
         let first = AtomicBool::new(true);
         in_work!(self.workspace, |work| {
             if first.swap(false, Ordering::Relaxed) {
-                work.change_record(Access::User, record.clone(), &change)
+                work.change_record(Purpose::Usual, Access::User, record.clone(), &change)
                     .await
             } else {
                 work.change(Access::User, record.id, Some(record.version), &change)
@@ -378,6 +378,19 @@ impl UnitOfWork {
         expected: Option<i64>,
         change: &(impl Fn(&mut E) + Sync + ?Sized),
     ) -> Result<Arc<Record<E>>> {
+        self.change_for(Purpose::Usual, access, id, expected, change)
+            .await
+    }
+
+    /// Changes a typed record for a purpose.
+    pub(crate) async fn change_for<E: Entity>(
+        &mut self,
+        purpose: Purpose,
+        access: Access,
+        id: Id<E>,
+        expected: Option<i64>,
+        change: &(impl Fn(&mut E) + Sync + ?Sized),
+    ) -> Result<Arc<Record<E>>> {
         let row = self.live_row(E::schema(), id.uuid()).await?;
         // The very row that is changed is the one that must have the version.
         if expected.is_some_and(|version| row.version() != version) {
@@ -390,7 +403,7 @@ impl UnitOfWork {
         let mut data = record.data.clone();
         change(&mut data);
         let meta = self.next_meta(&row);
-        self.write(access, Some(row), meta, data).await
+        self.write_for(purpose, access, Some(row), meta, data).await
     }
 
     /// Changes a record for the engine as it was just read.
@@ -399,25 +412,53 @@ impl UnitOfWork {
         record: Arc<Record<E>>,
         change: &(impl Fn(&mut E) + Sync + ?Sized),
     ) -> Result<Arc<Record<E>>> {
-        self.change_record(Access::Engine, record, change).await
+        self.change_record(Purpose::Usual, Access::Engine, record, change)
+            .await
+    }
+
+    /// Changes a record as it was just read, to put things in order.
+    pub(crate) async fn keep_in_order<E: Entity>(
+        &mut self,
+        record: Arc<Record<E>>,
+        change: &(impl Fn(&mut E) + Sync + ?Sized),
+    ) -> Result<Arc<Record<E>>> {
+        self.change_record(Purpose::Upkeep, Access::Engine, record, change)
+            .await
+    }
+
+    /// The first typed records, archived ones too, that fulfil a filter, by id.
+    pub(crate) async fn find_first<E: Entity>(
+        &self,
+        filter: Where<E>,
+        limit: usize,
+    ) -> Result<Vec<Arc<Record<E>>>> {
+        let registry = self.session().engine().registry();
+        let wanted = Condition::bind(&filter.into_filter(), E::schema(), registry)?;
+        let condition = Condition::not_deleted().and(wanted);
+        let query = Query::new(E::schema(), condition).limit(limit);
+        let rows = self.select(&query).await?;
+        rows.into_iter().map(typed).collect()
     }
 
     /// Changes a record as it was read; the commit finds out whether it still stands so.
     async fn change_record<E: Entity>(
         &mut self,
+        purpose: Purpose,
         access: Access,
         record: Arc<Record<E>>,
         change: &(impl Fn(&mut E) + Sync + ?Sized),
     ) -> Result<Arc<Record<E>>> {
         let (id, version) = (record.id, record.version);
         if record.deleted_at.is_some() || self.place(E::schema(), id.uuid()).is_some() {
-            return self.change(access, id, Some(version), change).await;
+            return self
+                .change_for(purpose, access, id, Some(version), change)
+                .await;
         }
         let mut data = record.data.clone();
         change(&mut data);
         let row: Row = record;
         let meta = self.next_meta(&row);
-        self.write(access, Some(row), meta, data).await
+        self.write_for(purpose, access, Some(row), meta, data).await
     }
 
     /// The typed record with this id.

@@ -13,7 +13,7 @@ pub use savepoint::Savepoint;
 use savepoint::Undo;
 
 use super::delete::kept_references;
-use super::{Records, Session, Workspace, Write};
+use super::{Purpose, Records, Session, Workspace, Write};
 use crate::error::{Error, Faults, FieldError, Result, codes};
 use crate::record::{Record, Stamp};
 use crate::schema::{
@@ -160,6 +160,11 @@ impl UnitOfWork {
             at: self.commit.at,
             by: self.session.actor(),
         }
+    }
+
+    /// Whether the changes of callers are all staged, and the hooks of the commit add theirs.
+    pub(crate) const fn is_in_hooks(&self) -> bool {
+        self.in_hooks
     }
 
     /// The changes staged so far.
@@ -316,6 +321,19 @@ impl UnitOfWork {
         access: Access,
         before: Option<Row>,
         meta: Meta,
+        data: E,
+    ) -> Result<Arc<Record<E>>> {
+        self.write_for(Purpose::Usual, access, before, meta, data)
+            .await
+    }
+
+    /// Stages a typed record for a purpose.
+    pub(crate) async fn write_for<E: Entity>(
+        &mut self,
+        purpose: Purpose,
+        access: Access,
+        before: Option<Row>,
+        meta: Meta,
         mut data: E,
     ) -> Result<Arc<Record<E>>> {
         data.normalize();
@@ -324,7 +342,7 @@ impl UnitOfWork {
             Access::User => read_only_faults(before.as_ref(), &after),
             Access::Engine => Faults::default(),
         };
-        let row = self.stage(before, after, faults).await?;
+        let row = self.stage_for(purpose, before, after, faults).await?;
         Record::from_row(row).ok_or_else(|| not_found(E::schema(), meta.id))
     }
 
@@ -336,8 +354,18 @@ impl UnitOfWork {
         after: Row,
         faults: Faults,
     ) -> Result<Row> {
+        self.stage_for(Purpose::Usual, before, after, faults).await
+    }
+
+    async fn stage_for(
+        &mut self,
+        purpose: Purpose,
+        before: Option<Row>,
+        after: Row,
+        faults: Faults,
+    ) -> Result<Row> {
         let mark = self.mark();
-        let result = self.stage_one(before, after, faults).await;
+        let result = self.stage_one(purpose, before, after, faults).await;
         self.settle(mark, result)
     }
 
@@ -345,8 +373,9 @@ impl UnitOfWork {
     /// they would make of it today does not count: it was theirs when it was written.
     pub(crate) async fn stage_exactly(&mut self, before: Row, after: Row) -> Result<()> {
         let mark = self.mark();
+        let faults = Faults::default();
         let staged = self
-            .stage(Some(before), after.clone(), Faults::default())
+            .stage_for(Purpose::Upkeep, Some(before), after.clone(), faults)
             .await;
         if let Ok(staged) = &staged
             && !after.differing(&**staged).is_empty()
@@ -357,7 +386,13 @@ impl UnitOfWork {
         self.settle(mark, staged.map(|_| ()))
     }
 
-    async fn stage_one(&mut self, before: Option<Row>, after: Row, faults: Faults) -> Result<Row> {
+    async fn stage_one(
+        &mut self,
+        purpose: Purpose,
+        before: Option<Row>,
+        after: Row,
+        faults: Faults,
+    ) -> Result<Row> {
         let object = after.object().clone();
         self.session.engine().registry().add(&object);
         self.may_write(&object, &after)?;
@@ -371,6 +406,7 @@ impl UnitOfWork {
         }
         let given = after.clone();
         let mut write = Write {
+            purpose,
             before,
             after,
             faults,
@@ -396,6 +432,7 @@ impl UnitOfWork {
             before,
             after,
             mut faults,
+            ..
         } = write;
         after.check(&mut faults);
         if !faults.is_empty() {

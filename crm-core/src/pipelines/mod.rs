@@ -2,20 +2,33 @@
 //!
 //! A tenant has at most one default pipeline. Stages stand in an order that one call
 //! changes as a whole; a stage with deals is only removed together with a stage to move them to.
+//!
+//! A stage says what it asks of the deals that enter it; how that is judged, and that no way
+//! of writing goes around it, is told at [`deals`](crate::deals). A pipeline says where the
+//! probabilities of its deals come from, see [`win_probability`](crate::deals::win_probability).
+
+mod follow;
+mod gates;
+mod rules;
+mod ways;
 
 pub mod analytics;
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use serde_json::{Value as Json, json};
+
+pub use follow::RefreshedProbabilities;
+pub use gates::{ApprovalPolicy, StageIds};
+pub(crate) use rules::{PipelineRules, StageRules};
+pub(crate) use ways::{Entrance, Step, Way, Ways};
 
 use crate::Id;
 use crate::deals::Deal;
-use crate::engine::{Records, UnitOfWork, Write, WriteRule, in_work};
-use crate::error::{Error, FieldError, Result, RuleViolation, codes};
+use crate::engine::{Records, UnitOfWork, in_work};
+use crate::error::{Error, FieldError, Result, codes};
 use crate::forecasts::ForecastCategory;
-use crate::query::WhereExt;
+use crate::query::Criteria;
 use crate::record::Record;
 use crate::schema::{Entity, Picklist};
 use crate::value::{Color, Currency, Percent};
@@ -46,7 +59,8 @@ pub struct Pipeline {
     pub currency: Currency,
     /// Where the probability of a deal comes from.
     pub probability_calculation: ProbabilityCalculation,
-    /// Whether deals go from stage to stage in their order only.
+    /// Whether deals go from stage to stage in their order only, by the table at
+    /// [`is_in_order`](crate::deals::is_in_order).
     pub stage_order_enforced: bool,
     /// Rules that run by themselves.
     #[field(default = json!([]))]
@@ -76,7 +90,8 @@ pub enum ProbabilityCalculation {
     /// From the deal, or from the stage if the deal has none.
     #[default]
     Manual,
-    /// From the history of the pipeline.
+    /// From the history of the pipeline: the share of won deals among those that ever entered the
+    /// stage.
     Automatic,
     /// From the stage.
     StageBased,
@@ -110,8 +125,31 @@ pub struct PipelineStage {
     /// How sure deals in this stage are that have no forecast category of their own; with none,
     /// open ones are `pipeline` (C-014).
     pub forecast_category: Option<ForecastCategory>,
-    /// Fields of a deal that must be filled before it enters.
+    /// What the past says instead, in pipelines that reckon automatically: the share of won
+    /// deals among the decided ones that ever entered the stage, as of the last
+    /// [`refresh_probabilities`](Records::refresh_probabilities); none if they are too few.
+    #[field(read_only)]
+    pub historic_probability: Option<Percent>,
+    /// How many decided deals that was found from.
+    #[field(read_only, min = 0)]
+    pub historic_sample: Option<i64>,
+    /// Fields of a deal that must be filled when it enters, such as `amount` or
+    /// `custom_fields.budget`. A blank text and an empty list are not filled.
     pub required_fields: Vec<String>,
+    /// Which deals may enter.
+    pub entry_criteria: Option<Criteria>,
+    /// The stages that a deal may go to from here, of this or of other pipelines; none named
+    /// is any. Lost stages are not exempt.
+    pub allowed_next_stages: StageIds,
+    /// How many hours a deal must have been here before it goes on: to a later stage, a won one or
+    /// another pipeline. It may fall back and be lost at any time.
+    #[field(min = 0, max = 87_600)]
+    pub minimum_hours: Option<i32>,
+    /// Who must approve that a deal enters; nobody, if empty.
+    pub approval: Option<ApprovalPolicy>,
+    /// After how many days without an activity a deal here begins to rot.
+    #[field(min = 1, max = 36_500)]
+    pub rotting_after_days: Option<i32>,
     /// What happens when a deal enters or leaves.
     #[field(default = json!([]))]
     pub automation_triggers: Json,
@@ -193,25 +231,13 @@ impl Records<'_, Pipeline> {
                 });
             }
             let last = stages.last().map_or(0, |stage| stage.stage_order);
-            work.create(PipelineStage {
+            let mut all = work.records::<PipelineStage>();
+            all.create(PipelineStage {
                 stage_order: last + 1,
                 ..stage.clone()
             })
             .await
         })
-    }
-
-    /// Changes a stage.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], [`Error::Validation`], [`Error::Rule`] if the outcome of a stage with
-    /// deals would change.
-    pub async fn update_stage(
-        &mut self,
-        stage: Id<PipelineStage>,
-        change: impl Fn(&mut PipelineStage) + Send + Sync,
-    ) -> Result<Arc<Record<PipelineStage>>> {
-        in_work!(self.workspace, |work| { work.update(stage, &change).await })
     }
 
     /// Puts all stages of a pipeline into a new order, in one commit.
@@ -277,6 +303,10 @@ impl Records<'_, Pipeline> {
     /// Deletes a stage. Its deals, archived ones included, move to `target`, another stage of the
     /// same pipeline; without a target the stage must have none.
     ///
+    /// This puts things in order, so the gates of the target do not apply; the history of the
+    /// deals tells why they moved. On a session many deals move in steps, some hundreds in a commit,
+    /// the stage itself is deleted in the last: a call that fails in between is made again.
+    ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Reference`] if the stage has deals and there is no target;
     /// [`Error::Validation`] if the target is a stage of another pipeline.
@@ -285,24 +315,45 @@ impl Records<'_, Pipeline> {
         stage: Id<PipelineStage>,
         target: Option<Id<PipelineStage>>,
     ) -> Result<()> {
-        in_work!(self.workspace, |work| {
-            if let Some(target) = target {
-                if target == stage {
-                    return Err(FieldError::new(
-                        "target",
-                        codes::INCONSISTENT,
-                        "must be another stage",
-                    )
-                    .into());
+        loop {
+            let is_deleted: Result<bool> = in_work!(self.workspace, |work| {
+                if let Some(target) = target
+                    && move_some(work, stage, target).await? == follow::AT_ONCE
+                {
+                    return Ok(false);
                 }
-                for deal in work.find_all(Deal::STAGE_ID.eq(stage), Vec::new()).await? {
-                    work.update(deal.id, &|deal: &mut Deal| deal.stage_id = Some(target))
-                        .await?;
-                }
+                work.delete(PipelineStage::schema(), stage.uuid()).await?;
+                Ok(true)
+            });
+            if is_deleted? {
+                return Ok(());
             }
-            work.delete(PipelineStage::schema(), stage.uuid()).await
-        })
+        }
     }
+}
+
+/// Moves the first deals of a stage that is to be deleted; gives how many.
+async fn move_some(
+    work: &mut UnitOfWork,
+    stage: Id<PipelineStage>,
+    target: Id<PipelineStage>,
+) -> Result<usize> {
+    if target == stage {
+        return Err(FieldError::new("target", codes::INCONSISTENT, "must be another stage").into());
+    }
+    let deals = Deal::STAGE_ID.eq(stage);
+    let deals = work.find_first(deals, follow::AT_ONCE).await?;
+    let count = deals.len();
+    for deal in deals {
+        let id = deal.id.uuid();
+        work.set_note(id, Some("its stage was deleted"));
+        let moved = work
+            .keep_in_order(deal, &|deal: &mut Deal| deal.stage_id = Some(target))
+            .await;
+        work.set_note(id, None);
+        moved?;
+    }
+    Ok(count)
 }
 
 /// The stages of a pipeline, in their order.
@@ -315,106 +366,4 @@ pub(crate) async fn stages_of(
         .await?;
     stages.sort_by_key(|stage| stage.stage_order);
     Ok(stages)
-}
-
-/// a new default takes the place of the old one.
-#[derive(Debug)]
-pub(crate) struct PipelineRules;
-
-#[async_trait]
-impl WriteRule for PipelineRules {
-    fn object(&self) -> &'static str {
-        "pipeline"
-    }
-
-    async fn before_write(&self, work: &mut UnitOfWork, write: &mut Write) -> Result<()> {
-        let Some(after) = write.after::<Pipeline>() else {
-            return Ok(());
-        };
-        let was_default = write
-            .before::<Pipeline>()
-            .is_some_and(|before| before.is_default && before.deleted_at.is_none());
-        if !after.is_default || was_default || write.deletes() {
-            return Ok(());
-        }
-        let id = after.id;
-        work.contend("pipeline", &["is_default"]);
-        for other in work
-            .find_all(Pipeline::IS_DEFAULT.eq(true), Vec::new())
-            .await?
-        {
-            if other.id != id {
-                work.update(other.id, &|pipeline: &mut Pipeline| {
-                    pipeline.is_default = false;
-                })
-                .await?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// What a stage may change while it has deals, and that its required fields exist.
-#[derive(Debug)]
-pub(crate) struct StageRules;
-
-#[async_trait]
-impl WriteRule for StageRules {
-    fn object(&self) -> &'static str {
-        "pipeline_stage"
-    }
-
-    async fn before_write(&self, work: &mut UnitOfWork, write: &mut Write) -> Result<()> {
-        let Some(after) = write.after::<PipelineStage>().cloned() else {
-            return Ok(());
-        };
-        let known = |name: &String| {
-            Deal::schema().field(name).is_some() || name.starts_with("custom_fields.")
-        };
-        if !after.required_fields.iter().all(known) {
-            write.faults().add(
-                "required_fields",
-                codes::UNKNOWN_FIELD,
-                "a deal has no such field",
-            );
-        }
-        let Some(before) = write.before::<PipelineStage>() else {
-            return Ok(());
-        };
-        if before.pipeline_id != after.pipeline_id {
-            write.faults().add(
-                "pipeline_id",
-                codes::READ_ONLY,
-                "a stage stays in its pipeline",
-            );
-            return Ok(());
-        }
-        let outcome_changes = before.stage_type != after.stage_type;
-        let probability_changes = before.default_probability != after.default_probability;
-        if !(outcome_changes || probability_changes) || write.deletes() {
-            return Ok(());
-        }
-        let deals = work
-            .find_all(
-                Deal::STAGE_ID.eq(after.id).and(Deal::STATUS.is_not_null()),
-                Vec::new(),
-            )
-            .await?;
-        if outcome_changes && !deals.is_empty() {
-            return Err(RuleViolation::new(
-                "stage_in_use",
-                "R-082",
-                "the stage has deals, whose outcome would change; move them first",
-            )
-            .into());
-        }
-        for deal in deals.iter().filter(|deal| deal.probability.is_none()) {
-            let probability = after.default_probability;
-            work.update(deal.id, &|deal: &mut Deal| {
-                deal.win_probability = probability;
-            })
-            .await?;
-        }
-        Ok(())
-    }
 }

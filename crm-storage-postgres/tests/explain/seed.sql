@@ -57,9 +57,9 @@ FROM generate_series(0, 159) AS n;
 -- Stage n is of pipeline n % 160.
 INSERT INTO crm.pipeline_stages (tenant_id, id, version, created_at, created_by, updated_at, updated_by,
     pipeline_id, name, stage_order, default_probability, stage_type, required_fields,
-    automation_triggers, color, is_active)
+    allowed_next_stages, automation_triggers, color, is_active)
 SELECT pg_temp.tenant(n), pg_temp.key('04', n), 1, pg_temp.at(n), 'system', pg_temp.at(n), 'system',
-    pg_temp.key('03', n % 160), 'Stage ' || n / 160, n / 160 + 1, 10, 'open', '{}', '[]', '#000000', true
+    pg_temp.key('03', n % 160), 'Stage ' || n / 160, n / 160 + 1, 10, 'open', '{}', '[]', '[]', '#000000', true
 FROM generate_series(0, 959) AS n;
 
 INSERT INTO crm.accounts (tenant_id, id, version, created_at, created_by, updated_at, updated_by,
@@ -109,12 +109,12 @@ FROM generate_series(0, 129999) AS n;
 
 ANALYZE;
 INSERT INTO crm.deals (tenant_id, id, version, created_at, created_by, updated_at, updated_by,
-    deleted_at, name, pipeline_id, stage_id, amount, amount_rounded, currency, status, win_probability,
+    deleted_at, name, pipeline_id, stage_id, stage_entered_at, amount, amount_rounded, currency, status, win_probability,
     expected_close_date, actual_close_date, lead_source, account_id, contact_id, owner_id, team_id,
     priority, custom_fields, tags)
 SELECT pg_temp.tenant(n), pg_temp.key('08', n), 1, pg_temp.at(n), 'system', pg_temp.at(n + 500), 'system',
     CASE WHEN pg_temp.pick(n, 1, 30) = 0 THEN pg_temp.at(n + 400) END, 'Deal ' || n,
-    pg_temp.key('03', n % 160), pg_temp.key('04', n % 160 + 160 * pg_temp.pick(n, 2, 6)),
+    pg_temp.key('03', n % 160), pg_temp.key('04', n % 160 + 160 * pg_temp.pick(n, 2, 6)), pg_temp.at(n),
     CASE WHEN pg_temp.pick(n, 3, 10) > 0 THEN pg_temp.pick(n, 4, 1000000) END,
     CASE WHEN pg_temp.pick(n, 3, 10) > 0 THEN pg_temp.pick(n, 4, 1000000) END, 'EUR',
     CASE pg_temp.pick(n, 5, 10) WHEN 0 THEN 'open' WHEN 1 THEN 'open' WHEN 2 THEN 'lost' ELSE 'won' END, 20,
