@@ -78,7 +78,12 @@ pub fn objects() -> Vec<schema::ObjectRef> {
         pipelines::PipelineStage::schema(),
         deals::Deal::schema(),
         deals::DealStageChange::schema(),
+        deals::DealContact::schema(),
+        deals::DealCompetitor::schema(),
+        deals::CloseReason::schema(),
         leads::Lead::schema(),
+        leads::LeadConversion::schema(),
+        leads::LeadConversionMapping::schema(),
         privacy::Consent::schema(),
         activities::ActivitySeries::schema(),
         activities::Activity::schema(),
@@ -114,10 +119,14 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
         std::sync::Arc::new(contacts::ContactRules),
         std::sync::Arc::new(contacts::RelationshipRules),
         std::sync::Arc::new(leads::LeadRules),
+        std::sync::Arc::new(leads::ConvertedLeadRule),
+        std::sync::Arc::new(leads::MappingRules),
         std::sync::Arc::new(privacy::ConsentRules),
         std::sync::Arc::new(pipelines::PipelineRules),
         std::sync::Arc::new(pipelines::StageRules),
         std::sync::Arc::new(deals::DealRules),
+        std::sync::Arc::new(deals::CloseReasonRule),
+        std::sync::Arc::new(deals::CompetitorRules),
         std::sync::Arc::new(activities::SeriesRules),
         std::sync::Arc::new(activities::ActivityRules),
         std::sync::Arc::new(collaboration::CommentRules),
@@ -134,7 +143,8 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
 /// What the domain adds to commits, before the hooks of the host and the audit recorder.
 ///
 /// Each hook sees what the ones before it staged, so the order is that of what follows from what:
-/// 1. a contact's account and its primary affiliation come in step, which may change contacts;
+/// 1. a contact's account and its primary affiliation come in step, which may change contacts, and a
+///    deal with its people and competitors, which may change deals;
 /// 2. reminders follow their activities, and linked records learn of these: the last hook that
 ///    changes records of users;
 /// 3. the keys of duplicates are made of the records as they are written, and strict rules judge
@@ -143,6 +153,7 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
 fn commit_hooks() -> Vec<std::sync::Arc<dyn engine::CommitHook>> {
     vec![
         std::sync::Arc::new(contacts::AffiliationStep),
+        std::sync::Arc::new(deals::DealStep),
         std::sync::Arc::new(activities::ActivityHook),
         std::sync::Arc::new(duplicates::DuplicateHook),
         std::sync::Arc::new(merging::MergeHistory),

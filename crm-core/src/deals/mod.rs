@@ -5,7 +5,11 @@
 //! it has a close date exactly when it is closed, and each change of stage leaves an entry
 //! in its history.
 
+mod close_reason;
+mod competitors;
 mod history;
+mod main_one;
+mod people;
 mod rules;
 
 use std::sync::Arc;
@@ -14,7 +18,12 @@ use chrono::{DateTime, NaiveDate, Utc};
 use rust_decimal::Decimal;
 use serde_json::{Value as Json, json};
 
+pub(crate) use close_reason::CloseReasonRule;
+pub use close_reason::{CloseOutcome, CloseReason, CloseReasonPolicy};
+pub(crate) use competitors::{CompetitorRules, DealStep};
+pub use competitors::{CompetitorStatus, DealCompetitor};
 pub use history::DealStageChange;
+pub use people::{DealContact, DealPart, DealPerson};
 pub(crate) use rules::DealRules;
 pub use rules::Outcome;
 
@@ -79,7 +88,8 @@ pub struct Deal {
     /// When it was decided; today, if nothing else is said when it closes.
     #[field(indexed)]
     pub actual_close_date: Option<NaiveDate>,
-    /// Why it was won or lost.
+    /// Why it was won or lost: one of the tenant's [reasons](CloseReason), where there are any for the
+    /// outcome.
     #[field(max_len = 100)]
     pub close_reason: Option<String>,
     /// What kind of sale it is.
@@ -88,7 +98,7 @@ pub struct Deal {
     /// Where it came from.
     #[field(max_len = 100, indexed)]
     pub lead_source: Option<String>,
-    /// Who competes.
+    /// Who competes most: the name of the main [`DealCompetitor`], which follows when this is set.
     #[field(max_len = 255)]
     pub competitor: Option<String>,
     /// What to do next.
@@ -97,7 +107,7 @@ pub struct Deal {
     /// The account.
     #[field(references = "account", on_delete = "set_null")]
     pub account_id: Option<Id<Account>>,
-    /// The contact.
+    /// The contact: the one of the primary [`DealContact`], which follows when this is set.
     #[field(references = "contact", on_delete = "set_null")]
     pub contact_id: Option<Id<Contact>>,
     /// The user who owns it.

@@ -10,7 +10,7 @@ use crate::activities::{
 };
 use crate::collaboration::{Comment, Follower, Mention};
 use crate::contacts::Contact;
-use crate::deals::Deal;
+use crate::deals::{CloseReason, Deal};
 use crate::duplicates::{DuplicateRule, Duplicates};
 use crate::error::{Error, Result};
 use crate::exports::ExportJob;
@@ -148,6 +148,8 @@ entry_points! {
     pipelines -> Pipeline;
     /// The deals.
     deals -> Deal;
+    /// The reasons why deals are won and lost.
+    close_reasons -> CloseReason;
     /// The activities: calls, meetings, tasks.
     activities -> Activity;
     /// The comments and notes on records.

@@ -308,7 +308,7 @@ pub(super) fn build(row: &Row, meta: Meta, values: Vec<Value>) -> Result<Row> {
 }
 
 /// Whether a rule refused a write, which another way may still allow.
-pub(super) const fn is_refused(error: &Error) -> bool {
+pub(crate) const fn is_refused(error: &Error) -> bool {
     matches!(
         error,
         Error::Rule(_) | Error::Validation(_) | Error::Forbidden { .. } | Error::Reference { .. }
