@@ -732,7 +732,7 @@ CREATE TABLE "crm"."contact_affiliations" (
     CONSTRAINT "contact_affiliations_version_check" CHECK ("version" >= 1),
     CONSTRAINT "contact_affiliations_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
     CONSTRAINT "contact_affiliations_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
-    CONSTRAINT "contact_affiliations_buying_role_check" CHECK ("buying_role" IN ('decision_maker', 'economic_buyer', 'champion', 'influencer', 'evaluator', 'gatekeeper', 'user', 'other'))
+    CONSTRAINT "contact_affiliations_buying_role_check" CHECK ("buying_role" IN ('decision_maker', 'economic_buyer', 'champion', 'influencer', 'evaluator', 'technical_buyer', 'blocker', 'gatekeeper', 'user', 'other'))
 );
 CREATE UNIQUE INDEX "contact_affiliations_contact_id_if_is_primary_key" ON "crm"."contact_affiliations" ("tenant_id", "contact_id") WHERE "deleted_at" IS NULL AND "is_primary";
 CREATE INDEX "contact_affiliations_contact_id_ended_on_id_idx" ON "crm"."contact_affiliations" ("tenant_id", "contact_id", "ended_on", "id");
@@ -951,6 +951,126 @@ CREATE POLICY "tenant_isolation" ON "crm"."deal_stage_history"
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
 GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."deal_stage_history" TO "crm_app";
 
+CREATE TABLE "crm"."deal_contacts" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "deal_id" uuid NOT NULL,
+    "contact_id" uuid NOT NULL,
+    "role" varchar(50) COLLATE "C",
+    "is_primary" boolean NOT NULL,
+    "notes" varchar(32768) COLLATE "C",
+    CONSTRAINT "deal_contacts_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "deal_contacts_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "deal_contacts_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "deal_contacts_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "deal_contacts_role_check" CHECK ("role" IN ('decision_maker', 'economic_buyer', 'champion', 'influencer', 'evaluator', 'technical_buyer', 'blocker', 'gatekeeper', 'user', 'other'))
+);
+CREATE UNIQUE INDEX "deal_contacts_deal_id_contact_id_key" ON "crm"."deal_contacts" ("tenant_id", "deal_id", "contact_id") WHERE "deleted_at" IS NULL;
+CREATE UNIQUE INDEX "deal_contacts_deal_id_if_is_primary_key" ON "crm"."deal_contacts" ("tenant_id", "deal_id") WHERE "deleted_at" IS NULL AND "is_primary";
+CREATE INDEX "deal_contacts_contact_id_role_idx" ON "crm"."deal_contacts" ("tenant_id", "contact_id", "role");
+CREATE INDEX "deal_contacts_created_at_id_idx" ON "crm"."deal_contacts" ("tenant_id", "created_at", "id");
+CREATE INDEX "deal_contacts_updated_at_id_idx" ON "crm"."deal_contacts" ("tenant_id", "updated_at", "id");
+CREATE INDEX "deal_contacts_deal_id_idx" ON "crm"."deal_contacts" ("tenant_id", "deal_id");
+CREATE INDEX "deal_contacts_role_idx" ON "crm"."deal_contacts" ("tenant_id", "role");
+ALTER TABLE "crm"."deal_contacts" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."deal_contacts"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."deal_contacts" TO "crm_app";
+
+CREATE TABLE "crm"."deal_competitors" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "deal_id" uuid NOT NULL,
+    "name" varchar(255) COLLATE "C" NOT NULL,
+    "account_id" uuid,
+    "status" varchar(50) COLLATE "C" NOT NULL,
+    "strengths" varchar(32768) COLLATE "C",
+    "weaknesses" varchar(32768) COLLATE "C",
+    "is_main" boolean NOT NULL,
+    "won_against" boolean,
+    "name_folded" text COLLATE "C" NOT NULL,
+    "search_vector" tsvector GENERATED ALWAYS AS (
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE coalesce("name", '') END), 'A')
+    ) STORED,
+    CONSTRAINT "deal_competitors_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "deal_competitors_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "deal_competitors_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "deal_competitors_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "deal_competitors_status_check" CHECK ("status" IN ('competing', 'withdrawn', 'eliminated', 'chosen'))
+);
+CREATE UNIQUE INDEX "deal_competitors_deal_id_name_folded_key" ON "crm"."deal_competitors" ("tenant_id", "deal_id", "name_folded") WHERE "deleted_at" IS NULL;
+CREATE UNIQUE INDEX "deal_competitors_deal_id_if_is_main_key" ON "crm"."deal_competitors" ("tenant_id", "deal_id") WHERE "deleted_at" IS NULL AND "is_main";
+CREATE INDEX "deal_competitors_account_id_idx" ON "crm"."deal_competitors" ("tenant_id", "account_id");
+CREATE INDEX "deal_competitors_name_folded_idx" ON "crm"."deal_competitors" ("tenant_id", "name_folded");
+CREATE INDEX "deal_competitors_created_at_id_idx" ON "crm"."deal_competitors" ("tenant_id", "created_at", "id");
+CREATE INDEX "deal_competitors_updated_at_id_idx" ON "crm"."deal_competitors" ("tenant_id", "updated_at", "id");
+CREATE INDEX "deal_competitors_deal_id_idx" ON "crm"."deal_competitors" ("tenant_id", "deal_id");
+CREATE INDEX "deal_competitors_status_idx" ON "crm"."deal_competitors" ("tenant_id", "status");
+CREATE INDEX "deal_competitors_won_against_idx" ON "crm"."deal_competitors" ("tenant_id", "won_against");
+CREATE INDEX "deal_competitors_search_vector_idx" ON "crm"."deal_competitors" USING gin ("search_vector");
+ALTER TABLE "crm"."deal_competitors" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."deal_competitors"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."deal_competitors" TO "crm_app";
+CREATE POLICY "search" ON "crm"."deal_competitors" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at", "search_vector") ON "crm"."deal_competitors" TO "crm_search";
+
+CREATE TABLE "crm"."close_reasons" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "outcome" varchar(50) COLLATE "C" NOT NULL,
+    "label" varchar(100) COLLATE "C" NOT NULL,
+    "description" varchar(32768) COLLATE "C",
+    "is_active" boolean NOT NULL,
+    "position" bigint NOT NULL,
+    "outcome_folded" text COLLATE "C" NOT NULL,
+    "label_folded" text COLLATE "C" NOT NULL,
+    CONSTRAINT "close_reasons_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "close_reasons_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "close_reasons_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "close_reasons_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "close_reasons_outcome_check" CHECK ("outcome" IN ('won', 'lost')),
+    CONSTRAINT "close_reasons_position_check" CHECK ("position" BETWEEN 0 AND 2147483647)
+);
+CREATE UNIQUE INDEX "close_reasons_outcome_folded_label_folded_key" ON "crm"."close_reasons" ("tenant_id", "outcome_folded", "label_folded") WHERE "deleted_at" IS NULL;
+CREATE INDEX "close_reasons_outcome_folded_position_id_idx" ON "crm"."close_reasons" ("tenant_id", "outcome_folded", "position", "id");
+CREATE INDEX "close_reasons_created_at_id_idx" ON "crm"."close_reasons" ("tenant_id", "created_at", "id");
+CREATE INDEX "close_reasons_updated_at_id_idx" ON "crm"."close_reasons" ("tenant_id", "updated_at", "id");
+ALTER TABLE "crm"."close_reasons" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."close_reasons"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."close_reasons" TO "crm_app";
+
 CREATE TABLE "crm"."leads" (
     "tenant_id" uuid NOT NULL,
     "id" uuid NOT NULL,
@@ -1061,6 +1181,70 @@ CREATE POLICY "tenant_isolation" ON "crm"."leads"
 GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."leads" TO "crm_app";
 CREATE POLICY "search" ON "crm"."leads" FOR SELECT TO "crm_search" USING (true);
 GRANT SELECT ("tenant_id", "id", "deleted_at", "pain_points", "interests", "tags", "search_vector") ON "crm"."leads" TO "crm_search";
+
+CREATE TABLE "crm"."lead_conversions" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "lead_id" uuid NOT NULL,
+    "commit_id" uuid NOT NULL,
+    "object" varchar(100) COLLATE "C" NOT NULL,
+    "record_id" uuid NOT NULL,
+    "deed" varchar(50) COLLATE "C" NOT NULL,
+    "before" jsonb NOT NULL,
+    "after" jsonb NOT NULL,
+    CONSTRAINT "lead_conversions_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "lead_conversions_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "lead_conversions_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "lead_conversions_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "lead_conversions_deed_check" CHECK ("deed" IN ('converted', 'created', 'filled', 'carried'))
+);
+CREATE INDEX "lead_conversions_created_at_id_idx" ON "crm"."lead_conversions" ("tenant_id", "created_at", "id");
+CREATE INDEX "lead_conversions_lead_id_idx" ON "crm"."lead_conversions" ("tenant_id", "lead_id");
+CREATE INDEX "lead_conversions_record_id_idx" ON "crm"."lead_conversions" ("tenant_id", "record_id");
+ALTER TABLE "crm"."lead_conversions" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."lead_conversions"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."lead_conversions" TO "crm_app";
+
+CREATE TABLE "crm"."lead_conversion_mappings" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "target" varchar(50) COLLATE "C" NOT NULL,
+    "target_field" varchar(200) COLLATE "C" NOT NULL,
+    "source_field" varchar(200) COLLATE "C",
+    CONSTRAINT "lead_conversion_mappings_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "lead_conversion_mappings_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "lead_conversion_mappings_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "lead_conversion_mappings_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "lead_conversion_mappings_target_check" CHECK ("target" IN ('contact', 'account', 'deal'))
+);
+CREATE UNIQUE INDEX "lead_conversion_mappings_target_target_field_key" ON "crm"."lead_conversion_mappings" ("tenant_id", "target", "target_field") WHERE "deleted_at" IS NULL;
+CREATE INDEX "lead_conversion_mappings_created_at_id_idx" ON "crm"."lead_conversion_mappings" ("tenant_id", "created_at", "id");
+CREATE INDEX "lead_conversion_mappings_updated_at_id_idx" ON "crm"."lead_conversion_mappings" ("tenant_id", "updated_at", "id");
+ALTER TABLE "crm"."lead_conversion_mappings" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."lead_conversion_mappings"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."lead_conversion_mappings" TO "crm_app";
 
 CREATE TABLE "crm"."consents" (
     "tenant_id" uuid NOT NULL,
@@ -1994,6 +2178,14 @@ ALTER TABLE "crm"."deals" ADD CONSTRAINT "deals_team_id_fkey"
     FOREIGN KEY ("tenant_id", "team_id") REFERENCES "crm"."teams" ("tenant_id", "id");
 ALTER TABLE "crm"."deal_stage_history" ADD CONSTRAINT "deal_stage_history_deal_id_fkey"
     FOREIGN KEY ("tenant_id", "deal_id") REFERENCES "crm"."deals" ("tenant_id", "id");
+ALTER TABLE "crm"."deal_contacts" ADD CONSTRAINT "deal_contacts_deal_id_fkey"
+    FOREIGN KEY ("tenant_id", "deal_id") REFERENCES "crm"."deals" ("tenant_id", "id");
+ALTER TABLE "crm"."deal_contacts" ADD CONSTRAINT "deal_contacts_contact_id_fkey"
+    FOREIGN KEY ("tenant_id", "contact_id") REFERENCES "crm"."contacts" ("tenant_id", "id");
+ALTER TABLE "crm"."deal_competitors" ADD CONSTRAINT "deal_competitors_deal_id_fkey"
+    FOREIGN KEY ("tenant_id", "deal_id") REFERENCES "crm"."deals" ("tenant_id", "id");
+ALTER TABLE "crm"."deal_competitors" ADD CONSTRAINT "deal_competitors_account_id_fkey"
+    FOREIGN KEY ("tenant_id", "account_id") REFERENCES "crm"."accounts" ("tenant_id", "id");
 ALTER TABLE "crm"."leads" ADD CONSTRAINT "leads_owner_id_fkey"
     FOREIGN KEY ("tenant_id", "owner_id") REFERENCES "crm"."users" ("tenant_id", "id");
 ALTER TABLE "crm"."leads" ADD CONSTRAINT "leads_converted_contact_id_fkey"
@@ -2002,6 +2194,8 @@ ALTER TABLE "crm"."leads" ADD CONSTRAINT "leads_converted_account_id_fkey"
     FOREIGN KEY ("tenant_id", "converted_account_id") REFERENCES "crm"."accounts" ("tenant_id", "id");
 ALTER TABLE "crm"."leads" ADD CONSTRAINT "leads_converted_deal_id_fkey"
     FOREIGN KEY ("tenant_id", "converted_deal_id") REFERENCES "crm"."deals" ("tenant_id", "id");
+ALTER TABLE "crm"."lead_conversions" ADD CONSTRAINT "lead_conversions_lead_id_fkey"
+    FOREIGN KEY ("tenant_id", "lead_id") REFERENCES "crm"."leads" ("tenant_id", "id");
 ALTER TABLE "crm"."consents" ADD CONSTRAINT "consents_contact_id_fkey"
     FOREIGN KEY ("tenant_id", "contact_id") REFERENCES "crm"."contacts" ("tenant_id", "id");
 ALTER TABLE "crm"."consents" ADD CONSTRAINT "consents_lead_id_fkey"

@@ -15,10 +15,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crm_engine::activities::{ActivitySeries, LocalDateTime, Recurrence};
 use crm_engine::contacts::{ContactAffiliation, ContactRelationship, RelationshipType};
+use crm_engine::deals::{CloseOutcome, CloseReason, DealCompetitor, DealContact};
 use crm_engine::exports::{ExportFormat, ExportJob};
 use crm_engine::imports::{
     ImportBatch, ImportJob, ImportLease, ImportMapping, RowOutcome, RowResult,
 };
+use crm_engine::leads::{ConversionPlan, ConversionTarget, LeadConversionMapping};
 use crm_engine::merging::{Choices, Merge};
 use crm_engine::prelude::*;
 use crm_engine::privacy::{Consent, ConsentEvidence, Grant};
@@ -78,6 +80,7 @@ pub(crate) struct Populated {
     pub(crate) account: Id<Account>,
     pub(crate) contact: Id<Contact>,
     pub(crate) lead: Id<Lead>,
+    pub(crate) converted_lead: Id<Lead>,
     pub(crate) deal: Id<Deal>,
     pub(crate) won_deal: Id<Deal>,
     pub(crate) activity: Id<Activity>,
@@ -203,6 +206,32 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
         .await
         .unwrap();
     session.deals().win(won.id).await.unwrap();
+    let rival = DealCompetitor {
+        account_id: Some(account.id),
+        ..DealCompetitor::new(deal.id, "Initech")
+    };
+    session.deals().add_competitor(rival).await.unwrap();
+    let reason = CloseReason::new(CloseOutcome::Won, "Best product");
+    session.close_reasons().create(reason).await.unwrap();
+    let pair = LeadConversionMapping {
+        source_field: Some("grade".into()),
+        ..LeadConversionMapping::new(ConversionTarget::Contact, "department")
+    };
+    session
+        .records::<LeadConversionMapping>()
+        .create(pair)
+        .await
+        .unwrap();
+    let bill = Lead {
+        name: Some(PersonName::new("Bill", "Lumbergh")),
+        ..Lead::default()
+    };
+    let bill = session.leads().create(bill).await.unwrap();
+    session
+        .leads()
+        .convert(bill.id, ConversionPlan::new())
+        .await
+        .unwrap();
     let activity = session
         .activities()
         .create(Activity::new(
@@ -303,6 +332,7 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
         account: account.id,
         contact: contact.id,
         lead: lead.id,
+        converted_lead: bill.id,
         deal: deal.id,
         won_deal: won.id,
         activity: activity.id,
@@ -421,6 +451,10 @@ pub(crate) fn body_like(row: &Row) -> Map<String, Json> {
         body.insert("email".into(), json!("somebody.new@fresh.example"));
         body.insert("name".into(), json!("Fresh"));
     }
+    if object.name() == "lead_conversion_mapping" {
+        // Another field that there is.
+        body.insert("target_field".into(), json!("company"));
+    }
     if object.name() == "deal" {
         body.remove("actual_close_date");
         body.remove("probability");
@@ -520,10 +554,14 @@ async fn rebuilt(
         ContactRelationship,
         ContactAffiliation,
         Lead,
+        LeadConversionMapping,
         Consent,
         Pipeline,
         PipelineStage,
         Deal,
+        DealContact,
+        DealCompetitor,
+        CloseReason,
         Activity,
         Comment,
         Mention,

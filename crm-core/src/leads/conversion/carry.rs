@@ -205,6 +205,7 @@ mod tests {
     use crate::privacy::Consent;
     use crate::record::{Actor, Record, Stamp};
     use crate::schema::Meta;
+    use crate::value::ApiName;
 
     use super::*;
 
@@ -253,12 +254,10 @@ mod tests {
             ("object".to_owned(), Value::Text("contact".into())),
         ];
         assert_eq!(named(&comment, "record_id"), [moved]);
+        let purpose: ApiName = "marketing_email".parse().unwrap();
         let consent = Consent {
             lead_id: Some(Id::new(lead)),
-            ..Consent::new(
-                "marketing_email".parse().unwrap(),
-                chrono::DateTime::default(),
-            )
+            ..Consent::new(purpose, chrono::DateTime::<chrono::Utc>::default())
         };
         let ways = named(&row(consent), "lead_id");
         let moved = vec![

@@ -88,6 +88,8 @@ pub(super) async fn convert(
 ) -> Result<Converted> {
     let lead = work.get(lead).await?;
     ensure_convertible(&lead)?;
+    // What is converted is the lead as it was read: of two at the same time one is a conflict.
+    work.rely_on_row(lead.clone());
     let mapping = work.remembered::<FieldMapping>().await?;
     let mark = work.mark();
     let mut converting = Converting {
@@ -262,7 +264,7 @@ impl Converting<'_> {
                 if is_primary && !current.is_primary {
                     let promote = |one: &mut ContactAffiliation| one.is_primary = true;
                     let before: Row = current.clone();
-                    let after: Row = work.update(current.id, &promote).await?;
+                    let after: Row = work.update_record(current, &promote).await?;
                     self.note_changes(ConversionDeed::Filled, &before, &after);
                 }
                 return Ok(());

@@ -1,6 +1,7 @@
 //! Which field of a lead gives which field of the records that it becomes (C-006).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::{Map, Value as Json};
@@ -9,11 +10,11 @@ use crate::accounts::Account;
 use crate::contacts::Contact;
 use crate::deals::Deal;
 use crate::engine::{Remembered, UnitOfWork, Write, WriteRule};
-use crate::error::{Faults, Result, codes};
+use crate::error::{Faults, Result, ValidationError, codes};
 use crate::leads::Lead;
 use crate::merging::units;
 use crate::schema::{
-    Entity, FieldSchema, FieldType, ObjectRef, ObjectSchema, Picklist, Privacy, StorageKind,
+    Entity, FieldSchema, FieldType, ObjectRef, ObjectSchema, Picklist, Privacy, Row, StorageKind,
 };
 
 /// What a lead becomes.
@@ -321,7 +322,20 @@ impl WriteRule for MappingRules {
             return Ok(());
         }
         if let Some(pair) = write.after::<LeadConversionMapping>().cloned() {
-            check_pair(&pair, write.faults());
+            let mut faults = Faults::default();
+            check_pair(&pair, &mut faults);
+            // A text that is none, such as a blank one, is told as that.
+            let schema = LeadConversionMapping::schema();
+            let row: Row = Arc::new(pair);
+            for fault in faults
+                .into_result()
+                .map_or_else(ValidationError::into_errors, |()| Vec::new())
+            {
+                let field = schema.field(&fault.path);
+                if field.is_none_or(|field| field.check(&row.get(&fault.path)).is_ok()) {
+                    write.faults().push(fault);
+                }
+            }
         }
         Ok(())
     }
@@ -427,14 +441,14 @@ mod tests {
             "industry": "Power",
             "sub_industry": null,
             "billing_city": "Bern",
-            "billing_street1": null,
+            "billing_street": null,
             "tags": ["a"],
             "custom_fields": {"x": 1, "y": null},
         }));
         let body = object(json!({
             "industry": "Toys",
             "sub_industry": "Bears",
-            "billing_street1": "Main Street",
+            "billing_street": "Main Street",
             "tags": ["a", "b"],
             "custom_fields": {"x": 2, "y": 3, "z": 4},
         }));

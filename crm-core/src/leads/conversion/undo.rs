@@ -29,8 +29,13 @@ async fn stage(work: &mut UnitOfWork, id: Id<Lead>) -> Result<Arc<Record<Lead>>>
         let message = "the lead is not converted";
         return Err(RuleViolation::new("not_converted", "R-083", message).into());
     }
+    work.rely_on_row(lead);
     let entries = entries_of(work, id).await?;
     let created = created(work, &entries).await?;
+    // What is removed is as it is found to be now.
+    for row in &created {
+        work.rely_on_row(row.clone());
+    }
     let obstacles = obstacles(work, &entries, &created).await?;
     if !obstacles.is_empty() {
         let in_use = ConversionInUse {
