@@ -60,7 +60,7 @@ pub mod prelude {
     pub use crm_core::deals::{Deal, DealStageChange, DealStatus, DealType, Priority};
     pub use crm_core::duplicates::{DuplicateMode, DuplicateRule};
     pub use crm_core::identity::{Team, TeamMember, TeamRole, User};
-    pub use crm_core::leads::{Lead, LeadStatus};
+    pub use crm_core::leads::{ConversionPlan, Lead, LeadStatus};
     pub use crm_core::pipelines::{Pipeline, PipelineStage, StageType};
     pub use crm_core::query::{Aggregate, CalendarUnit, Filter, Find, Page, WhereExt};
     pub use crm_core::schema::{Entity, FieldGroup, Picklist};

@@ -22,6 +22,8 @@ use crm_engine::contacts::{BuyingRole, ContactAffiliation};
 use crm_engine::deals::DealContact;
 use crm_engine::engine::{Write, WriteRule};
 use crm_engine::error::RuleViolation;
+use crm_engine::exchange::import::{Import, ImportExt, Mapping, Source};
+use crm_engine::imports::ImportMode;
 use crm_engine::leads::{
     ConversionDeal, ConversionInUse, ConversionPlan, ConversionTarget, LeadConversion,
     LeadConversionMapping, ObstacleReason,
@@ -617,6 +619,37 @@ async fn a_converted_lead_is_read_only() {
         stored.conversion.as_ref().unwrap().contact_id,
         Some(twin.id)
     );
+}
+
+/// an import does not change a converted lead either.
+#[tokio::test]
+async fn an_import_leaves_converted_leads_alone() {
+    let (_, session) = scene().await;
+    let converted = lead(&session, bill()).await;
+    let plan = ConversionPlan::new();
+    session.leads().convert(converted, plan).await.unwrap();
+    let other = Lead {
+        email: email("peter@initech.example"),
+        ..bill()
+    };
+    let other = lead(&session, other).await;
+    let text = "Mail,Grade\nbill@initech.example,A\npeter@initech.example,A\n";
+    let source = Source::bytes("leads.csv", text.as_bytes().to_vec());
+    let mapping = Mapping::new("lead")
+        .column("Mail", "email")
+        .column("Grade", "grade");
+    let import = Import {
+        mode: ImportMode::Upsert,
+        keys: vec!["email".into()],
+        ..Import::new(mapping)
+    };
+    let job = session.import().start(&source, &import).await.unwrap();
+    let done = session.import().run(job.id, &source, &()).await.unwrap();
+    let counts = (done.counts.updated_rows, done.counts.failed_rows);
+    assert_eq!(counts, (1, 1));
+    let grade = async |id| session.leads().get(id).await.unwrap().grade.clone();
+    assert_eq!(grade(converted).await, None);
+    assert_eq!(grade(other).await.as_deref(), Some("A"));
 }
 
 /// a lead is converted once; who tries again is told what it became.
