@@ -607,6 +607,18 @@ async fn a_converted_lead_is_read_only() {
     session.leads().restore(id).await.unwrap();
     let stored = session.leads().get(id).await.unwrap();
     assert_eq!(stored.status, LeadStatus::Converted);
+    // It is not merged into another lead: what it became would be forgotten.
+    let other = Lead {
+        company: Some("Initech".into()),
+        ..Lead::default()
+    };
+    let other = lead(&session, other).await;
+    let choices = Choices::new();
+    let merged = session
+        .leads()
+        .merge_into(other, &[id], &choices, None)
+        .await;
+    assert_eq!(merged.unwrap_err().code(), "converted");
     // Whom it became is merged with another person: it leads there.
     let twin = session
         .contacts()

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::main_one::{OfDeal, keep_in_step};
-use super::{Deal, DealContact, DealStatus};
+use super::main_one::OfDeal;
+use super::{Deal, DealStatus};
 use crate::Id;
 use crate::accounts::Account;
-use crate::engine::{CommitHook, Records, UnitOfWork, Write, WriteRule, in_work};
+use crate::engine::{Records, UnitOfWork, Write, WriteRule, in_work};
 use crate::error::{FieldError, Result};
 use crate::query::{Where, fold_case};
 use crate::record::Record;
@@ -193,21 +193,8 @@ impl WriteRule for CompetitorRules {
     }
 }
 
-/// Keeps the people and competitors of deals in step with the deals, in the same commit.
-#[derive(Debug)]
-pub(crate) struct DealStep;
-
-#[async_trait]
-impl CommitHook for DealStep {
-    async fn before_commit(&self, work: &mut UnitOfWork) -> Result<()> {
-        keep_in_step::<DealContact>(work).await?;
-        keep_in_step::<DealCompetitor>(work).await?;
-        settle_outcomes(work).await
-    }
-}
-
 /// The competitors of deals that are closed or reopened learn of it.
-async fn settle_outcomes(work: &mut UnitOfWork) -> Result<()> {
+pub(super) async fn settle_outcomes(work: &mut UnitOfWork) -> Result<()> {
     let mut closed = Vec::new();
     for change in work
         .staged()

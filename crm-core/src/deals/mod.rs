@@ -11,6 +11,7 @@ mod history;
 mod main_one;
 mod people;
 mod rules;
+mod step;
 
 use std::sync::Arc;
 
@@ -20,12 +21,13 @@ use serde_json::{Value as Json, json};
 
 pub(crate) use close_reason::CloseReasonRule;
 pub use close_reason::{CloseOutcome, CloseReason, CloseReasonPolicy};
-pub(crate) use competitors::{CompetitorRules, DealStep};
+pub(crate) use competitors::CompetitorRules;
 pub use competitors::{CompetitorStatus, DealCompetitor};
 pub use history::DealStageChange;
 pub use people::{DealContact, DealPart, DealPerson};
 pub(crate) use rules::DealRules;
 pub use rules::Outcome;
+pub(crate) use step::DealStep;
 
 use crate::Id;
 use crate::accounts::Account;

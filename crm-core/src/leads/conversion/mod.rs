@@ -27,6 +27,7 @@
 //! - **Read-only.** Nobody changes a converted lead, whichever way: only what the engine keeps about it
 //!   follows, references to what is deleted are emptied (R-035), and it is archived, deleted and
 //!   restored as ever.
+//! - **Merges.** A converted lead is not merged into another one: what it became would be forgotten.
 //! - **Undo.** [`Records::undo_conversion`] makes it a lead again while nothing else depends on what
 //!   the conversion made. A conversion and its undoing change nothing but versions, stamps and the
 //!   entries of logs; the records that were made are deleted, and can be restored.
@@ -293,8 +294,9 @@ pub struct AlreadyConverted {
 /// A refused undoing: something else depends on what the conversion made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize)]
 #[error(
-    "the conversion cannot be undone: {} depend on it; look after these first",
-    if obstacles.len() == 1 { "1 thing".to_owned() } else { format!("{} things", obstacles.len()) }
+    "the conversion cannot be undone while other things depend on what it made ({} found); look after \
+     these first",
+    obstacles.len()
 )]
 #[non_exhaustive]
 pub struct ConversionInUse {

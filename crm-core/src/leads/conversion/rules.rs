@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use crate::engine::{BY_DELETION, UnitOfWork, Write, WriteRule};
-use crate::error::{Result, codes};
+use crate::error::{Result, RuleViolation, codes};
 use crate::leads::Lead;
 use crate::merging::BY_MERGE;
 use crate::schema::{AnyRecord, Entity};
@@ -28,7 +28,12 @@ impl WriteRule for ConvertedLeadRule {
         if before.conversion.is_none() || after.conversion.is_none() {
             return Ok(());
         }
-        let follows = matches!(work.note(after.id.uuid()), Some(BY_DELETION | BY_MERGE));
+        let note = work.note(after.id.uuid());
+        if write.deletes() && note == Some(BY_MERGE) {
+            let message = "a converted lead is not merged into another; undo the conversion first";
+            return Err(RuleViolation::new("converted", "R-034", message).into());
+        }
+        let follows = matches!(note, Some(BY_DELETION | BY_MERGE));
         let changed = AnyRecord::differing(after, before);
         for index in changed.iter() {
             let Some(field) = Lead::schema().fields().get(index) else {
