@@ -66,7 +66,7 @@ pub mod prelude {
         ForecastCategory, ForecastQuery, ForecastSubject, PeriodKind, Quota,
     };
     pub use crm_core::identity::{Team, TeamMember, TeamRole, User};
-    pub use crm_core::leads::{Lead, LeadStatus};
+    pub use crm_core::leads::{ConversionPlan, Lead, LeadStatus};
     pub use crm_core::pipelines::{Pipeline, PipelineStage, StageType};
     pub use crm_core::products::Product;
     pub use crm_core::query::{Aggregate, CalendarUnit, Filter, Find, Page, WhereExt};

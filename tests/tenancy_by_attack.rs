@@ -16,10 +16,13 @@ use std::fmt::Debug;
 use chrono::NaiveDate;
 use common::{Populated, body_like, picture, populate, rows_of};
 use crm_engine::activities::ActivityRollUp;
+use crm_engine::contacts::BuyingRole;
+use crm_engine::deals::{CloseOutcome, CloseReason, CompetitorStatus, DealCompetitor};
 use crm_engine::engine::NamedRecords;
 use crm_engine::forecasts::{AdjustmentKind, ForecastAdjustment};
 use crm_engine::hierarchy::RollUp;
 use crm_engine::imports::{ImportJob, ImportLease, ImportMapping, ImportRow};
+use crm_engine::leads::ConversionPlan;
 use crm_engine::merging::{Merge, MergeLink};
 use crm_engine::pipelines::analytics::PipelineView;
 use crm_engine::pipelines::{ApprovalPolicy, ProbabilityCalculation};
@@ -345,6 +348,8 @@ async fn typed_operations_find_nothing_of_another_tenant() {
         crm_engine::contacts::ContactRelationship,
         crm_engine::contacts::ContactAffiliation,
         Lead,
+        crm_engine::leads::LeadConversion,
+        crm_engine::leads::LeadConversionMapping,
         crm_engine::privacy::Consent,
         Pipeline,
         PipelineStage,
@@ -360,6 +365,9 @@ async fn typed_operations_find_nothing_of_another_tenant() {
         crm_engine::forecasts::ForecastAdjustment,
         Quota,
         StageApproval,
+        crm_engine::deals::DealContact,
+        crm_engine::deals::DealCompetitor,
+        crm_engine::deals::CloseReason,
         Activity,
         Comment,
         Mention,
@@ -556,6 +564,102 @@ async fn services_find_nothing_of_another_tenant() {
     same!("reject", victim.approval, |id| session
         .stage_approvals()
         .reject(id, None)
+        .await);
+
+    let (contact, champion) = (victim.contact, Some(BuyingRole::Champion));
+    same!("win_because", deal, |id| session
+        .deals()
+        .win_because(id, "Best product")
+        .await);
+    same!("add_contact to", deal, |id| session
+        .deals()
+        .add_contact(id, own.contact, champion)
+        .await);
+    same!("add_contact", contact, |id| session
+        .deals()
+        .add_contact(own.won_deal, id, champion)
+        .await);
+    same!("remove_contact from", deal, |id| session
+        .deals()
+        .remove_contact(id, own.contact)
+        .await);
+    same!("remove_contact", contact, |id| session
+        .deals()
+        .remove_contact(own.deal, id)
+        .await);
+    same!("set_contact_role", deal, |id| session
+        .deals()
+        .set_contact_role(id, own.contact, None)
+        .await);
+    same!("set_primary_contact", deal, |id| session
+        .deals()
+        .set_primary_contact(id, Some(own.contact))
+        .await);
+    same!("set_primary_contact to", contact, |id| session
+        .deals()
+        .set_primary_contact(own.won_deal, Some(id))
+        .await);
+    same!("contacts_of", deal, |id| session
+        .deals()
+        .contacts_of(id)
+        .await);
+    same!("deals_with", contact, |id| session
+        .deals()
+        .deals_with(id, Find::new())
+        .await);
+    same!("add_competitor", deal, |id| session
+        .deals()
+        .add_competitor(DealCompetitor::new(id, "Mine"))
+        .await);
+    same!("add_competitor of", victim.account, |id| session
+        .deals()
+        .add_competitor(DealCompetitor::account(own.won_deal, id))
+        .await);
+    same!("competitors_of", deal, |id| session
+        .deals()
+        .competitors_of(id)
+        .await);
+    let rival = rows_of(&victim.session, "deal_competitor").await;
+    let rival: Id<DealCompetitor> = Id::new(rival[0].id());
+    same!("remove_competitor", rival, |id| session
+        .deals()
+        .remove_competitor(id)
+        .await);
+    same!("set_competitor_status", rival, |id| session
+        .deals()
+        .set_competitor_status(id, CompetitorStatus::Chosen)
+        .await);
+    let reason = rows_of(&victim.session, "close_reason").await;
+    let reason: Id<CloseReason> = Id::new(reason[0].id());
+    same!("reorder", reason, |id| session
+        .close_reasons()
+        .reorder(CloseOutcome::Lost, &[id])
+        .await);
+
+    let lead = victim.lead;
+    let plan = ConversionPlan::new();
+    same!("convert", lead, |id| session
+        .leads()
+        .convert(id, plan.clone())
+        .await);
+    same!("convert into a contact", contact, |id| session
+        .leads()
+        .convert(own.lead, plan.clone().into_contact(id))
+        .await);
+    same!("convert into an account", victim.account, |id| session
+        .leads()
+        .convert(
+            own.lead,
+            plan.clone().into_contact(own.contact).into_account(id)
+        )
+        .await);
+    same!("candidates", lead, |id| session
+        .leads()
+        .candidates(id)
+        .await);
+    same!("undo_conversion", victim.converted_lead, |id| session
+        .leads()
+        .undo_conversion(id)
         .await);
 
     same!("set_parent", victim.account, |id| session

@@ -10,6 +10,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::duplicates::DuplicateFound;
+use crate::leads::{AlreadyConverted, ConversionInUse};
 use crate::query::QueryError;
 use crate::schema::Value;
 use crate::storage::StorageError;
@@ -59,6 +60,12 @@ pub enum Error {
     /// The record is a duplicate of others under a strict [rule](crate::duplicates).
     #[error(transparent)]
     DuplicateFound(Box<DuplicateFound>),
+    /// The lead was converted before; names the records that it became.
+    #[error(transparent)]
+    AlreadyConverted(Box<AlreadyConverted>),
+    /// Something else depends on what a conversion made; lists what.
+    #[error(transparent)]
+    ConversionInUse(Box<ConversionInUse>),
     /// The deletion is refused because other records refer to the record.
     #[error("the {object} is still referred to by the `{field}` of a {by}")]
     Reference {
@@ -115,6 +122,8 @@ impl Error {
             Self::Conflict { .. } => "conflict",
             Self::Duplicate { .. } => "duplicate",
             Self::DuplicateFound(_) => "duplicate_found",
+            Self::AlreadyConverted(_) => "already_converted",
+            Self::ConversionInUse(_) => "conversion_in_use",
             Self::Reference { .. } => "referenced",
             Self::Rule(violation) => violation.code,
             Self::Forbidden { .. } => "forbidden",

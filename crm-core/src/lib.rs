@@ -92,7 +92,12 @@ pub fn objects() -> Vec<schema::ObjectRef> {
         forecasts::ForecastAdjustment::schema(),
         forecasts::Quota::schema(),
         deals::StageApproval::schema(),
+        deals::DealContact::schema(),
+        deals::DealCompetitor::schema(),
+        deals::CloseReason::schema(),
         leads::Lead::schema(),
+        leads::LeadConversion::schema(),
+        leads::LeadConversionMapping::schema(),
         privacy::Consent::schema(),
         activities::ActivitySeries::schema(),
         activities::Activity::schema(),
@@ -128,6 +133,8 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
         std::sync::Arc::new(contacts::ContactRules),
         std::sync::Arc::new(contacts::RelationshipRules),
         std::sync::Arc::new(leads::LeadRules),
+        std::sync::Arc::new(leads::ConvertedLeadRule),
+        std::sync::Arc::new(leads::MappingRules),
         std::sync::Arc::new(privacy::ConsentRules),
         std::sync::Arc::new(pipelines::PipelineRules),
         std::sync::Arc::new(pipelines::StageRules),
@@ -139,9 +146,11 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
         std::sync::Arc::new(forecasts::DealCategoryRule),
         std::sync::Arc::new(forecasts::AdjustmentRules),
         std::sync::Arc::new(forecasts::QuotaRules),
+        std::sync::Arc::new(deals::ApprovalRules),
+        std::sync::Arc::new(deals::CloseReasonRule),
+        std::sync::Arc::new(deals::CompetitorRules),
         // Judges the deal as all rules of deals above left it.
         std::sync::Arc::new(deals::StageGates),
-        std::sync::Arc::new(deals::ApprovalRules),
         std::sync::Arc::new(activities::SeriesRules),
         std::sync::Arc::new(activities::ActivityRules),
         std::sync::Arc::new(collaboration::CommentRules),
@@ -161,6 +170,9 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
 /// 1. a contact's account and its primary affiliation come in step, which may change contacts;
 /// 2. the amounts of deals follow their lines, which changes deals;
 /// 3. reminders follow their activities, and linked records learn of these: the last hook that
+/// 1. a contact's account and its primary affiliation come in step, which may change contacts, and a
+///    deal with its people and competitors, which may change deals;
+/// 2. reminders follow their activities, and linked records learn of these: the last hook that
 ///    changes records of users;
 /// 2. the states of deals follow what the commit makes of these;
 /// 3. reminders follow their activities, and linked records learn of these: the last hook that
@@ -173,6 +185,7 @@ fn commit_hooks() -> Vec<std::sync::Arc<dyn engine::CommitHook>> {
         std::sync::Arc::new(contacts::AffiliationStep),
         std::sync::Arc::new(deals::LineHook),
         std::sync::Arc::new(deals::DealStateHook),
+        std::sync::Arc::new(deals::DealStep),
         std::sync::Arc::new(activities::ActivityHook),
         std::sync::Arc::new(duplicates::DuplicateHook),
         std::sync::Arc::new(merging::MergeHistory),

@@ -16,11 +16,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use crm_engine::activities::{ActivitySeries, LocalDateTime, Recurrence};
 use crm_engine::contacts::{ContactAffiliation, ContactRelationship, RelationshipType};
 use crm_engine::currencies::ExchangeRate;
+use crm_engine::deals::{CloseOutcome, CloseReason, DealCompetitor, DealContact};
 use crm_engine::exports::{ExportFormat, ExportJob};
 use crm_engine::forecasts::{AdjustmentKind, ForecastAdjustment};
 use crm_engine::imports::{
     ImportBatch, ImportJob, ImportLease, ImportMapping, RowOutcome, RowResult,
 };
+use crm_engine::leads::{ConversionPlan, ConversionTarget, LeadConversionMapping};
 use crm_engine::merging::{Choices, Merge};
 use crm_engine::prelude::*;
 use crm_engine::privacy::{Consent, ConsentEvidence, Grant};
@@ -81,6 +83,7 @@ pub(crate) struct Populated {
     pub(crate) account: Id<Account>,
     pub(crate) contact: Id<Contact>,
     pub(crate) lead: Id<Lead>,
+    pub(crate) converted_lead: Id<Lead>,
     pub(crate) deal: Id<Deal>,
     pub(crate) won_deal: Id<Deal>,
     pub(crate) product: Id<Product>,
@@ -246,6 +249,32 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
         ..StageApproval::new(deal.id, onboarded.stages[3])
     };
     let approval = session.stage_approvals().create(approval).await.unwrap();
+    let rival = DealCompetitor {
+        account_id: Some(account.id),
+        ..DealCompetitor::new(deal.id, "Initech")
+    };
+    session.deals().add_competitor(rival).await.unwrap();
+    let reason = CloseReason::new(CloseOutcome::Won, "Best product");
+    session.close_reasons().create(reason).await.unwrap();
+    let pair = LeadConversionMapping {
+        source_field: Some("grade".into()),
+        ..LeadConversionMapping::new(ConversionTarget::Contact, "department")
+    };
+    session
+        .records::<LeadConversionMapping>()
+        .create(pair)
+        .await
+        .unwrap();
+    let bill = Lead {
+        name: Some(PersonName::new("Bill", "Lumbergh")),
+        ..Lead::default()
+    };
+    let bill = session.leads().create(bill).await.unwrap();
+    session
+        .leads()
+        .convert(bill.id, ConversionPlan::new())
+        .await
+        .unwrap();
     let activity = session
         .activities()
         .create(Activity::new(
@@ -346,6 +375,7 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
         account: account.id,
         contact: contact.id,
         lead: lead.id,
+        converted_lead: bill.id,
         deal: deal.id,
         won_deal: won.id,
         product: product.id,
@@ -499,6 +529,10 @@ pub(crate) fn body_like(row: &Row) -> Map<String, Json> {
         body.insert("user_id".into(), row.get("user_id").to_json());
         body.insert("period_start".into(), json!("1999-12-01"));
     }
+    if object.name() == "lead_conversion_mapping" {
+        // Another field that there is.
+        body.insert("target_field".into(), json!("company"));
+    }
     if object.name() == "deal" {
         body.remove("actual_close_date");
         body.remove("probability");
@@ -598,6 +632,7 @@ async fn rebuilt(
         ContactRelationship,
         ContactAffiliation,
         Lead,
+        LeadConversionMapping,
         Consent,
         Pipeline,
         PipelineStage,
@@ -609,6 +644,9 @@ async fn rebuilt(
         Deal,
         DealLine,
         StageApproval,
+        DealContact,
+        DealCompetitor,
+        CloseReason,
         Activity,
         Comment,
         Mention,

@@ -62,6 +62,10 @@ pub enum BuyingRole {
     Influencer,
     /// Judges whether it fits.
     Evaluator,
+    /// Judges whether it fits technically, and may say no.
+    TechnicalBuyer,
+    /// Is against it.
+    Blocker,
     /// Decides who gets to speak to whom.
     Gatekeeper,
     /// Will work with it.

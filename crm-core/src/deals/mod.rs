@@ -32,15 +32,20 @@
 //! [`allowed_stages`](crate::engine::Records::allowed_stages) tell all this without a write.
 
 mod approvals;
+mod close_reason;
 mod closing_rate;
+mod competitors;
 mod entering;
 mod gates;
 mod history;
 mod lines;
+mod main_one;
+mod people;
 mod probability;
 mod rotting;
 mod rules;
 pub mod states;
+mod step;
 mod sums;
 mod times;
 
@@ -52,19 +57,25 @@ use serde_json::{Value as Json, json};
 
 pub(crate) use approvals::ApprovalRules;
 pub use approvals::{ApprovalStatus, StageApproval};
+pub(crate) use close_reason::CloseReasonRule;
+pub use close_reason::{CloseOutcome, CloseReason, CloseReasonPolicy};
 pub(crate) use closing_rate::ClosingRateRule;
+pub(crate) use competitors::CompetitorRules;
+pub use competitors::{CompetitorStatus, DealCompetitor};
 pub(crate) use entering::StageGates;
 pub use entering::StageOption;
 pub use gates::{CameFrom, Obstacle, is_in_order};
 pub use history::DealStageChange;
 pub(crate) use lines::{AmountRule, LineHook, LineRules};
 pub use lines::{DealLine, Discount, DiscountKind, TotalFault, line_total, sum_of_lines};
+pub use people::{DealContact, DealPart, DealPerson};
 pub use probability::{MINIMUM_SAMPLE, Tally, win_probability};
 pub use rotting::rots_from;
 pub(crate) use rules::DealRules;
 pub use rules::Outcome;
 pub use states::DealState;
 pub(crate) use states::DealStateHook;
+pub(crate) use step::DealStep;
 pub use sums::{ConvertedDeals, DealTotals};
 pub use times::{StageTimes, StageTotal, Stay};
 
@@ -138,7 +149,8 @@ pub struct Deal {
     /// When it was decided; today, if nothing else is said when it closes.
     #[field(indexed)]
     pub actual_close_date: Option<NaiveDate>,
-    /// Why it was won or lost.
+    /// Why it was won or lost: one of the tenant's [reasons](CloseReason), where there are any for the
+    /// outcome.
     #[field(max_len = 100)]
     pub close_reason: Option<String>,
     /// What kind of sale it is.
@@ -147,7 +159,7 @@ pub struct Deal {
     /// Where it came from.
     #[field(max_len = 100, indexed)]
     pub lead_source: Option<String>,
-    /// Who competes.
+    /// Who competes most: the name of the main [`DealCompetitor`], which follows when this is set.
     #[field(max_len = 255)]
     pub competitor: Option<String>,
     /// What to do next.
@@ -156,7 +168,7 @@ pub struct Deal {
     /// The account.
     #[field(references = "account", on_delete = "set_null")]
     pub account_id: Option<Id<Account>>,
-    /// The contact.
+    /// The contact: the one of the primary [`DealContact`], which follows when this is set.
     #[field(references = "contact", on_delete = "set_null")]
     pub contact_id: Option<Id<Contact>>,
     /// The user who owns it.

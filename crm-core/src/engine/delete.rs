@@ -12,6 +12,9 @@ use crate::schema::{
 };
 use crate::storage::{Change, ChangeSet, Unreferenced};
 
+/// What is said about a write that empties a reference, as the record that it led to is deleted.
+pub(crate) const BY_DELETION: &str = "by deletion";
+
 impl UnitOfWork {
     /// Deletes a record so that it can be restored.
     pub(crate) async fn delete(&mut self, object: &ObjectRef, id: Uuid) -> Result<()> {
@@ -33,9 +36,7 @@ impl UnitOfWork {
                     OnDelete::Restrict => return Err(referenced(&object, &link)),
                     OnDelete::Cascade => Box::pin(self.delete_row(other)).await?,
                     OnDelete::SetNull => match emptied(self, &other, link.field)? {
-                        Some(after) => {
-                            Box::pin(self.stage(Some(other), after, Faults::default())).await?;
-                        }
+                        Some(after) => Box::pin(self.stage_emptied(other, after)).await?,
                         None => Box::pin(self.delete_row(other)).await?,
                     },
                 }
@@ -50,6 +51,17 @@ impl UnitOfWork {
         let after = row.with_meta(meta);
         Box::pin(self.stage(Some(row), after, Faults::default())).await?;
         Ok(())
+    }
+
+    /// Stages a record that lost what it referred to, and says so to the rules of records that nobody
+    /// else may change.
+    async fn stage_emptied(&mut self, row: Row, after: Row) -> Result<()> {
+        let id = row.id();
+        let said = self.take_note(id);
+        self.set_note(id, Some(BY_DELETION));
+        let staged = self.stage(Some(row), after, Faults::default()).await;
+        self.set_note(id, said.as_deref());
+        staged.map(|_| ())
     }
 
     /// Brings a deleted record back, and the records that were deleted with it.
@@ -117,9 +129,7 @@ impl UnitOfWork {
                     OnDelete::Restrict => return Err(referenced(&object, &link)),
                     OnDelete::Cascade => Box::pin(self.purge_row(other)).await?,
                     OnDelete::SetNull => match emptied(self, &other, link.field)? {
-                        Some(after) => {
-                            Box::pin(self.stage(Some(other), after, Faults::default())).await?;
-                        }
+                        Some(after) => Box::pin(self.stage_emptied(other, after)).await?,
                         None => Box::pin(self.purge_row(other)).await?,
                     },
                 }

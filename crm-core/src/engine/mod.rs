@@ -42,6 +42,7 @@ pub use session::Session;
 pub use work::{Commit, Savepoint, StagedChange, UnitOfWork};
 pub use workspace::Workspace;
 
+pub(crate) use delete::BY_DELETION;
 pub(crate) use hooks::Purpose;
 pub(crate) use remembered::Remembered;
 pub(crate) use workspace::{Settle, in_work};

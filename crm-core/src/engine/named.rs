@@ -218,7 +218,7 @@ impl UnitOfWork {
         self.stage(Some(row), after, faults).await
     }
 
-    pub(super) async fn create_json(
+    pub(crate) async fn create_json(
         &mut self,
         object: &ObjectRef,
         json: &Map<String, Json>,
@@ -230,7 +230,7 @@ impl UnitOfWork {
         self.stage(None, row, faults).await
     }
 
-    pub(super) async fn merge(
+    pub(crate) async fn merge(
         &mut self,
         object: &ObjectRef,
         id: Uuid,

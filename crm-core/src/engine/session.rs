@@ -11,7 +11,7 @@ use crate::activities::{
 use crate::collaboration::{Comment, Follower, Mention};
 use crate::contacts::Contact;
 use crate::currencies::ExchangeRate;
-use crate::deals::{Deal, StageApproval};
+use crate::deals::{CloseReason, Deal, StageApproval};
 use crate::duplicates::{DuplicateRule, Duplicates};
 use crate::error::{Error, Result};
 use crate::exports::ExportJob;
@@ -163,6 +163,8 @@ entry_points! {
     deal_forecasts -> DealForecast;
     /// The approvals that deals may enter a stage.
     stage_approvals -> StageApproval;
+    /// The reasons why deals are won and lost.
+    close_reasons -> CloseReason;
     /// The activities: calls, meetings, tasks.
     activities -> Activity;
     /// The comments and notes on records.

@@ -221,6 +221,11 @@ impl UnitOfWork {
         };
     }
 
+    /// What was said about a change, left for the rule that takes it.
+    pub(crate) fn note(&self, id: Uuid) -> Option<&str> {
+        self.notes.get(&id).map(String::as_str)
+    }
+
     /// Takes what was said about a change.
     pub(crate) fn take_note(&mut self, id: Uuid) -> Option<String> {
         self.notes.remove(&id)

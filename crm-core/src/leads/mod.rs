@@ -1,4 +1,14 @@
-//! Leads: people and companies that may become customers, not yet qualified.
+//! Leads: people and companies that may become customers, not yet qualified, and what they become
+//! when they are converted ([`ConversionPlan`]).
+
+mod conversion;
+
+pub use conversion::{
+    AlreadyConverted, CarriedOver, ConversionCandidates, ConversionDeal, ConversionDeed,
+    ConversionInUse, ConversionPlan, ConversionTarget, Converted, FieldMapping, LeadConversion,
+    LeadConversionMapping, Obstacle, ObstacleReason,
+};
+pub(crate) use conversion::{ConvertedLeadRule, MappingRules};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};

@@ -49,8 +49,11 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
+pub(crate) use plan::units;
 pub use plan::{Above, Choices, MergePlan, Winner};
-pub(crate) use redirect::ensure_not_merged;
+pub(crate) use redirect::{ensure_not_merged, merge_of, stands};
+pub(crate) use service::is_refused;
+pub(crate) use undo::{former_value, leads_nowhere};
 
 use crate::Id;
 use crate::engine::workspace::Settle;
@@ -128,8 +131,8 @@ pub struct MergeLink {
     pub fate: LinkFate,
 }
 
-/// What is said about a write by which a merge, or its undoing, leads a record elsewhere, to the rules
-/// that allow this only to a merge.
+/// What is said about a write by which a merge, a conversion, or the undoing of either leads a record
+/// elsewhere, to the rules that allow this only to them.
 pub(crate) const BY_MERGE: &str = "by merge";
 
 /// What a merge did to a link.

@@ -14,7 +14,7 @@ use crate::schema::{Entity, ObjectRef, Row, system};
 const BATCH: usize = 1_000;
 
 /// That a merge stands.
-pub(super) fn stands() -> Condition {
+pub(crate) fn stands() -> Condition {
     let undone = Condition::Null {
         field: FieldAt::new(place_of::<Merge>("undone_at")),
         is_null: true,
@@ -82,7 +82,7 @@ pub(super) async fn resolve(
 }
 
 /// The merge that stands and took this record away.
-pub(super) async fn merge_of(work: &UnitOfWork, object: &str, id: Uuid) -> Result<Option<Row>> {
+pub(crate) async fn merge_of(work: &UnitOfWork, object: &str, id: Uuid) -> Result<Option<Row>> {
     let merges = work.select(&away(&[id])).await?;
     let is_meant = |row: &Row| row.get("object").as_text() == Some(object);
     Ok(merges.into_iter().find(is_meant))

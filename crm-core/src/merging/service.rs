@@ -258,7 +258,7 @@ async fn stage(
             ..work.next_meta(&now)
         };
         let gone = now.with_meta(meta);
-        work.stage(Some(now), gone, Faults::default()).await?;
+        stage_by_merge(work, &now, gone).await?;
         let [before, after] = step else { continue };
         let count = |wanted: &[LinkFate]| {
             let of_these = fates.iter().filter(|(_, fate)| wanted.contains(&fate.fate));
@@ -308,7 +308,7 @@ pub(super) fn build(row: &Row, meta: Meta, values: Vec<Value>) -> Result<Row> {
 }
 
 /// Whether a rule refused a write, which another way may still allow.
-pub(super) const fn is_refused(error: &Error) -> bool {
+pub(crate) const fn is_refused(error: &Error) -> bool {
     matches!(
         error,
         Error::Rule(_) | Error::Validation(_) | Error::Forbidden { .. } | Error::Reference { .. }
@@ -349,7 +349,7 @@ async fn lead(work: &mut UnitOfWork, arranged: &Arranged) -> Result<Vec<Fate>> {
     Ok(arranged.fates.clone())
 }
 
-/// Stages a record that leads elsewhere because of a merge.
+/// Stages a record that leads elsewhere, or goes, because of a merge.
 async fn stage_by_merge(work: &mut UnitOfWork, row: &Row, after: Row) -> Result<Row> {
     work.set_note(row.id(), Some(BY_MERGE));
     let staged = work

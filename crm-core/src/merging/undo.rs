@@ -389,7 +389,7 @@ fn set(values: &mut [Value], index: usize, value: Value) {
 }
 
 /// A value that was kept as JSON, in the kind of its field.
-fn former_value(object: &ObjectRef, index: usize, json: &Json) -> Value {
+pub(crate) fn former_value(object: &ObjectRef, index: usize, json: &Json) -> Value {
     let value = Value::from_json(json.clone());
     match object.fields().get(index) {
         Some(field) => match (&field.field_type, &value) {
@@ -408,7 +408,7 @@ fn former_value(object: &ObjectRef, index: usize, json: &Json) -> Value {
 }
 
 /// Whether the value is a reference to a record that is not there any more.
-async fn leads_nowhere(
+pub(crate) async fn leads_nowhere(
     work: &mut UnitOfWork,
     object: &ObjectRef,
     index: usize,

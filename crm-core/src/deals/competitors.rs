@@ -1,0 +1,285 @@
+//! [`DealCompetitor`]: who else wants to make a deal.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::main_one::OfDeal;
+use super::{Deal, DealStatus};
+use crate::Id;
+use crate::accounts::Account;
+use crate::engine::{Records, UnitOfWork, Write, WriteRule, in_work};
+use crate::error::{FieldError, Result};
+use crate::query::{Where, fold_case};
+use crate::record::Record;
+use crate::schema::{Entity, Picklist};
+
+/// A competitor in a deal; each name at most once. The records are what is known of the competitors of
+/// a deal; [`Deal::competitor`] is the name of the main one, and the two are kept in step when a commit
+/// is made, whichever of them changed.
+///
+/// ```
+/// # use crm_core::{Session, Id, error::Result, deals::{Deal, DealCompetitor}};
+/// # async fn example(session: &Session, deal: Id<Deal>) -> Result<()> {
+/// let initech = DealCompetitor {
+///     strengths: Some("cheap".into()),
+///     is_main: true,
+///     ..DealCompetitor::new(deal, "Initech")
+/// };
+/// session.deals().add_competitor(initech).await?;
+/// assert_eq!(session.deals().get(deal).await?.competitor.as_deref(), Some("Initech"));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, PartialEq, Entity)]
+#[entity(
+    object = "deal_competitor",
+    table = "deal_competitors",
+    unique(deal_id, name; ignore_case, live),
+    unique(deal_id; live, only_if(is_main)),
+    index(account_id),
+    index(name)
+)]
+pub struct DealCompetitor {
+    /// The deal.
+    #[field(required, references = "deal", on_delete = "cascade")]
+    pub deal_id: Id<Deal>,
+    /// Its name; that of the account, if one is given and no name.
+    #[field(required, max_len = 255, searchable)]
+    pub name: String,
+    /// The account, where it is one.
+    #[field(references = "account", on_delete = "set_null")]
+    pub account_id: Option<Id<Account>>,
+    /// Whether it still competes.
+    #[field(indexed)]
+    pub status: CompetitorStatus,
+    /// What speaks for it.
+    #[field(multiline)]
+    pub strengths: Option<String>,
+    /// What speaks against it.
+    #[field(multiline)]
+    pub weaknesses: Option<String>,
+    /// Whether it is the main one, which the deal's `competitor` names.
+    pub is_main: bool,
+    /// Whether the deal was won against it; nothing while the deal is open.
+    #[field(read_only, indexed)]
+    pub won_against: Option<bool>,
+}
+
+/// Whether a competitor still competes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Picklist)]
+pub enum CompetitorStatus {
+    /// Yes.
+    #[default]
+    Competing,
+    /// It gave up.
+    Withdrawn,
+    /// The customer no longer considers it.
+    Eliminated,
+    /// The customer chose it.
+    Chosen,
+}
+
+impl DealCompetitor {
+    /// An account that competes; the competitor has its name.
+    #[must_use]
+    pub fn account(deal: Id<Deal>, account: Id<Account>) -> Self {
+        Self {
+            account_id: Some(account),
+            ..Self::new(deal, "")
+        }
+    }
+}
+
+/// A name as the deal has it: equal to another in any case (R-088).
+#[derive(Clone, Debug)]
+pub(super) struct Name(String);
+
+impl PartialEq for Name {
+    fn eq(&self, other: &Self) -> bool {
+        fold_case(&self.0) == fold_case(&other.0)
+    }
+}
+
+impl OfDeal for DealCompetitor {
+    type Key = Name;
+
+    const KEYS: [&'static [&'static str]; 2] = [&["deal_id", "name"], &["deal_id"]];
+
+    fn of_deals(deals: Vec<Id<Deal>>) -> Where<Self> {
+        Self::DEAL_ID.one_of(deals)
+    }
+
+    fn deal(&self) -> Id<Deal> {
+        self.deal_id
+    }
+
+    fn key(&self) -> Name {
+        Name(self.name.clone())
+    }
+
+    fn is_main(&self) -> bool {
+        self.is_main
+    }
+
+    fn set_main(&mut self, is_main: bool) {
+        self.is_main = is_main;
+    }
+
+    fn begin(deal: Id<Deal>, name: &Name) -> Self {
+        Self {
+            is_main: true,
+            ..Self::new(deal, name.0.as_str())
+        }
+    }
+
+    fn named_by(deal: &Deal) -> Option<Name> {
+        deal.competitor.clone().map(Name)
+    }
+
+    fn name(deal: &mut Deal, name: Option<Name>) {
+        deal.competitor = name.map(|name| name.0);
+    }
+}
+
+/// Whether a deal with this status was won against its competitors.
+const fn won_against(status: DealStatus) -> Option<bool> {
+    match status {
+        DealStatus::Open => None,
+        DealStatus::Won => Some(true),
+        DealStatus::Lost => Some(false),
+    }
+}
+
+/// A competitor has a name, and what became of its deal.
+#[derive(Debug)]
+pub(crate) struct CompetitorRules;
+
+#[async_trait]
+impl WriteRule for CompetitorRules {
+    fn object(&self) -> &'static str {
+        "deal_competitor"
+    }
+
+    async fn before_write(&self, work: &mut UnitOfWork, write: &mut Write) -> Result<()> {
+        if write.deletes() {
+            return Ok(());
+        }
+        let Some(after) = write.after::<DealCompetitor>() else {
+            return Ok(());
+        };
+        let (deal, account) = (after.deal_id, after.account_id);
+        let before = write.before::<DealCompetitor>();
+        let is_elsewhere =
+            before.is_none_or(|before| before.deal_id != deal || before.deleted_at.is_some());
+        if after.name.is_empty()
+            && let Some(account) = account
+        {
+            if let Some(account) = work.lookup(account).await? {
+                let name = account.name.clone();
+                write.edit::<DealCompetitor>(|competitor| competitor.name = name);
+            } else {
+                let missing = FieldError::missing_record("account_id");
+                write.faults().push(missing);
+            }
+        }
+        if is_elsewhere && let Some(deal) = work.lookup(deal).await? {
+            // What became of the deal must still be so when this is written.
+            work.rely_on(&*deal);
+            let outcome = won_against(deal.status);
+            write.edit::<DealCompetitor>(|competitor| competitor.won_against = outcome);
+        }
+        Ok(())
+    }
+}
+
+/// The competitors of deals that are closed or reopened learn of it.
+pub(super) async fn settle_outcomes(work: &mut UnitOfWork) -> Result<()> {
+    let mut closed = Vec::new();
+    for change in work
+        .staged()
+        .iter()
+        .filter(|change| change.object() == Deal::schema())
+    {
+        let state = |row: Option<&crate::schema::Row>| Record::<Deal>::from_row(row?.clone());
+        let (Some(before), Some(after)) = (state(change.before()), state(change.after())) else {
+            continue;
+        };
+        if before.status != after.status && after.deleted_at.is_none() {
+            closed.push((after.id, won_against(after.status)));
+        }
+    }
+    for some in closed.chunks(crate::query::Filter::MAX_VALUES) {
+        let deals = some.iter().map(|(deal, _)| *deal).collect();
+        for competitor in work
+            .find_all(DealCompetitor::of_deals(deals), Vec::new())
+            .await?
+        {
+            let outcome = some.iter().find(|(deal, _)| *deal == competitor.deal_id);
+            if let Some((_, outcome)) = outcome
+                && competitor.won_against != *outcome
+            {
+                let outcome = *outcome;
+                let settle = |one: &mut DealCompetitor| one.won_against = outcome;
+                work.update(competitor.id, &settle).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Records<'_, Deal> {
+    /// Adds a competitor to a deal.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`](crate::Error::NotFound) if there is no such deal; [`Error::Validation`](crate::Error::Validation); [`Error::Duplicate`](crate::Error::Duplicate) if the
+    /// deal has a competitor of this name.
+    pub async fn add_competitor(
+        &mut self,
+        competitor: DealCompetitor,
+    ) -> Result<Arc<Record<DealCompetitor>>> {
+        in_work!(self.workspace, |work| {
+            work.get(competitor.deal_id).await?;
+            work.records::<DealCompetitor>()
+                .create(competitor.clone())
+                .await
+        })
+    }
+
+    /// Takes a competitor out of a deal.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`](crate::Error::NotFound).
+    pub async fn remove_competitor(&mut self, competitor: Id<DealCompetitor>) -> Result<()> {
+        in_work!(self.workspace, |work| {
+            work.delete(DealCompetitor::schema(), competitor.uuid())
+                .await
+        })
+    }
+
+    /// Says where a competitor stands.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`](crate::Error::NotFound).
+    pub async fn set_competitor_status(
+        &mut self,
+        competitor: Id<DealCompetitor>,
+        status: CompetitorStatus,
+    ) -> Result<Arc<Record<DealCompetitor>>> {
+        in_work!(self.workspace, |work| {
+            let set = |one: &mut DealCompetitor| one.status = status;
+            work.update(competitor, &set).await
+        })
+    }
+
+    /// The competitors of a deal, the main one first.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn competitors_of(&self, deal: Id<Deal>) -> Result<Vec<Arc<Record<DealCompetitor>>>> {
+        let of_deal = DealCompetitor::DEAL_ID.eq(deal);
+        let mut all = self.workspace.find_all(of_deal).await?;
+        all.sort_by_key(|one| (!one.is_main, one.id));
+        Ok(all)
+    }
+}
