@@ -10,7 +10,7 @@
 //! - [`storage`]: what a backend must do;
 //! - [`engine`]: sessions and units of work;
 //! - the domain: [`tenancy`], [`identity`], [`accounts`], [`contacts`], [`leads`], [`pipelines`],
-//!   [`deals`], [`activities`], [`territories`];
+//!   [`deals`], [`activities`], [`territories`], [`campaigns`];
 //! - what works on records of any object: [`hierarchy`] for all that forms trees, [`collaboration`]
 //!   with comments, followers and tags, [`duplicates`] that are found and [`merging`] that makes one
 //!   record of several, and several again;
@@ -22,6 +22,7 @@ extern crate self as crm_core;
 
 pub mod accounts;
 pub mod activities;
+pub mod campaigns;
 pub mod collaboration;
 pub mod contacts;
 pub mod deals;
@@ -74,11 +75,16 @@ pub fn objects() -> Vec<schema::ObjectRef> {
         contacts::Contact::schema(),
         contacts::ContactRelationship::schema(),
         contacts::ContactAffiliation::schema(),
+        campaigns::Campaign::schema(),
         pipelines::Pipeline::schema(),
         pipelines::PipelineStage::schema(),
         deals::Deal::schema(),
         deals::DealStageChange::schema(),
         leads::Lead::schema(),
+        leads::assignment::LeadAssignmentRule::schema(),
+        leads::assignment::LeadAssignee::schema(),
+        leads::assignment::LeadAssignmentState::schema(),
+        campaigns::CampaignMember::schema(),
         privacy::Consent::schema(),
         activities::ActivitySeries::schema(),
         activities::Activity::schema(),
@@ -113,7 +119,11 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
         std::sync::Arc::new(identity::TeamRules),
         std::sync::Arc::new(contacts::ContactRules),
         std::sync::Arc::new(contacts::RelationshipRules),
+        std::sync::Arc::new(leads::assignment::AssignmentRuleRules),
+        std::sync::Arc::new(leads::assignment::LeadAssigner),
         std::sync::Arc::new(leads::LeadRules),
+        std::sync::Arc::new(campaigns::CampaignRules),
+        std::sync::Arc::new(campaigns::MemberRules),
         std::sync::Arc::new(privacy::ConsentRules),
         std::sync::Arc::new(pipelines::PipelineRules),
         std::sync::Arc::new(pipelines::StageRules),
@@ -134,7 +144,8 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
 /// What the domain adds to commits, before the hooks of the host and the audit recorder.
 ///
 /// Each hook sees what the ones before it staged, so the order is that of what follows from what:
-/// 1. a contact's account and its primary affiliation come in step, which may change contacts;
+/// 1. a contact's account and its primary affiliation come in step, which may change contacts, and a
+///    lead's campaign and its memberships;
 /// 2. reminders follow their activities, and linked records learn of these: the last hook that
 ///    changes records of users;
 /// 3. the keys of duplicates are made of the records as they are written, and strict rules judge
@@ -143,8 +154,10 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
 fn commit_hooks() -> Vec<std::sync::Arc<dyn engine::CommitHook>> {
     vec![
         std::sync::Arc::new(contacts::AffiliationStep),
+        std::sync::Arc::new(campaigns::CampaignStep),
         std::sync::Arc::new(activities::ActivityHook),
         std::sync::Arc::new(duplicates::DuplicateHook),
         std::sync::Arc::new(merging::MergeHistory),
+        std::sync::Arc::new(leads::assignment::AssignmentStates),
     ]
 }

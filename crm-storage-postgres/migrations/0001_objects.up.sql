@@ -335,6 +335,7 @@ CREATE TABLE "crm"."users" (
     "preferences" jsonb NOT NULL,
     "custom_fields" jsonb NOT NULL,
     "status" varchar(50) COLLATE "C" NOT NULL,
+    "lead_capacity" bigint,
     "last_login_at" timestamptz,
     "last_activity_at" timestamptz,
     "password_changed_at" timestamptz,
@@ -354,6 +355,7 @@ CREATE TABLE "crm"."users" (
     CONSTRAINT "users_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
     CONSTRAINT "users_time_format_check" CHECK ("time_format" IN ('12h', '24h')),
     CONSTRAINT "users_status_check" CHECK ("status" IN ('active', 'inactive', 'suspended', 'archived')),
+    CONSTRAINT "users_lead_capacity_check" CHECK ("lead_capacity" BETWEEN 0 AND 2147483647),
     CONSTRAINT "users_failed_login_attempts_check" CHECK ("failed_login_attempts" BETWEEN 0 AND 2147483647)
 );
 CREATE UNIQUE INDEX "users_email_folded_key" ON "crm"."users" ("tenant_id", "email_folded") WHERE "deleted_at" IS NULL;
@@ -746,6 +748,63 @@ CREATE POLICY "tenant_isolation" ON "crm"."contact_affiliations"
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
 GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."contact_affiliations" TO "crm_app";
 
+CREATE TABLE "crm"."campaigns" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "name" varchar(255) COLLATE "C" NOT NULL,
+    "description" varchar(32768) COLLATE "C",
+    "campaign_type" varchar(50) COLLATE "C" NOT NULL,
+    "status" varchar(50) COLLATE "C" NOT NULL,
+    "start_date" date,
+    "end_date" date,
+    "budget" numeric(19,4),
+    "actual_cost" numeric(19,4),
+    "expected_revenue" numeric(19,4),
+    "currency" varchar(3) COLLATE "C" NOT NULL,
+    "parent_campaign_id" uuid,
+    "owner_id" uuid,
+    "custom_fields" jsonb NOT NULL,
+    "tags" text[] COLLATE "C" NOT NULL,
+    "search_vector" tsvector GENERATED ALWAYS AS (
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE coalesce("name", '') END), 'A')
+        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("description") <> length("description") THEN "crm".search_text("description") ELSE coalesce("description", '') END), 'B')
+    ) STORED,
+    CONSTRAINT "campaigns_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "campaigns_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "campaigns_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "campaigns_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "campaigns_campaign_type_check" CHECK ("campaign_type" IN ('email', 'event', 'webinar', 'advertising', 'social_media', 'content', 'telephone', 'direct_mail', 'referral', 'other')),
+    CONSTRAINT "campaigns_status_check" CHECK ("status" IN ('planned', 'active', 'paused', 'completed', 'cancelled')),
+    CONSTRAINT "campaigns_budget_check" CHECK ("budget" >= 0),
+    CONSTRAINT "campaigns_actual_cost_check" CHECK ("actual_cost" >= 0),
+    CONSTRAINT "campaigns_expected_revenue_check" CHECK ("expected_revenue" >= 0)
+);
+CREATE INDEX "campaigns_status_start_date_id_idx" ON "crm"."campaigns" ("tenant_id", "status", "start_date", "id");
+CREATE INDEX "campaigns_created_at_id_idx" ON "crm"."campaigns" ("tenant_id", "created_at", "id");
+CREATE INDEX "campaigns_updated_at_id_idx" ON "crm"."campaigns" ("tenant_id", "updated_at", "id");
+CREATE INDEX "campaigns_name_id_idx" ON "crm"."campaigns" ("tenant_id", "name", "id");
+CREATE INDEX "campaigns_campaign_type_idx" ON "crm"."campaigns" ("tenant_id", "campaign_type");
+CREATE INDEX "campaigns_parent_campaign_id_idx" ON "crm"."campaigns" ("tenant_id", "parent_campaign_id");
+CREATE INDEX "campaigns_owner_id_idx" ON "crm"."campaigns" ("tenant_id", "owner_id");
+CREATE INDEX "campaigns_tags_idx" ON "crm"."campaigns" USING gin ("tags");
+CREATE INDEX "campaigns_search_vector_idx" ON "crm"."campaigns" USING gin ("search_vector");
+ALTER TABLE "crm"."campaigns" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."campaigns"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."campaigns" TO "crm_app";
+CREATE POLICY "search" ON "crm"."campaigns" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at", "tags", "search_vector") ON "crm"."campaigns" TO "crm_search";
+
 CREATE TABLE "crm"."pipelines" (
     "tenant_id" uuid NOT NULL,
     "id" uuid NOT NULL,
@@ -862,6 +921,7 @@ CREATE TABLE "crm"."deals" (
     "close_reason" varchar(100) COLLATE "C",
     "deal_type" varchar(50) COLLATE "C",
     "lead_source" varchar(100) COLLATE "C",
+    "campaign_id" uuid,
     "competitor" varchar(255) COLLATE "C",
     "next_step" varchar(32768) COLLATE "C",
     "account_id" uuid,
@@ -900,6 +960,7 @@ CREATE INDEX "deals_amount_rounded_amount_id_idx" ON "crm"."deals" ("tenant_id",
 CREATE INDEX "deals_expected_close_date_id_idx" ON "crm"."deals" ("tenant_id", "expected_close_date", "id");
 CREATE INDEX "deals_actual_close_date_id_idx" ON "crm"."deals" ("tenant_id", "actual_close_date", "id");
 CREATE INDEX "deals_lead_source_id_idx" ON "crm"."deals" ("tenant_id", "lead_source", "id");
+CREATE INDEX "deals_campaign_id_idx" ON "crm"."deals" ("tenant_id", "campaign_id");
 CREATE INDEX "deals_account_id_idx" ON "crm"."deals" ("tenant_id", "account_id");
 CREATE INDEX "deals_contact_id_idx" ON "crm"."deals" ("tenant_id", "contact_id");
 CREATE INDEX "deals_team_id_idx" ON "crm"."deals" ("tenant_id", "team_id");
@@ -990,6 +1051,7 @@ CREATE TABLE "crm"."leads" (
     "referrer_url" varchar(2048) COLLATE "C",
     "landing_page_url" varchar(2048) COLLATE "C",
     "status" varchar(50) COLLATE "C" NOT NULL,
+    "status_reason" varchar(255) COLLATE "C",
     "qualification_status" varchar(50) COLLATE "C" NOT NULL,
     "interest_level" varchar(50) COLLATE "C" NOT NULL,
     "rating" varchar(50) COLLATE "C",
@@ -1032,8 +1094,9 @@ CREATE TABLE "crm"."leads" (
     CONSTRAINT "leads_rating_check" CHECK ("rating" IN ('hot', 'warm', 'cold')),
     CONSTRAINT "leads_lead_score_check" CHECK ("lead_score" BETWEEN 0 AND 100)
 );
-CREATE INDEX "leads_owner_id_status_idx" ON "crm"."leads" ("tenant_id", "owner_id", "status");
+CREATE INDEX "leads_owner_id_status_created_at_id_idx" ON "crm"."leads" ("tenant_id", "owner_id", "status", "created_at", "id");
 CREATE INDEX "leads_status_lead_score_id_idx" ON "crm"."leads" ("tenant_id", "status", "lead_score", "id");
+CREATE INDEX "leads_status_last_activity_at_created_at_id_idx" ON "crm"."leads" ("tenant_id", "status", "last_activity_at", "created_at", "id");
 CREATE INDEX "leads_created_at_id_idx" ON "crm"."leads" ("tenant_id", "created_at", "id");
 CREATE INDEX "leads_updated_at_id_idx" ON "crm"."leads" ("tenant_id", "updated_at", "id");
 CREATE INDEX "leads_last_name_id_idx" ON "crm"."leads" ("tenant_id", "last_name", "id");
@@ -1061,6 +1124,145 @@ CREATE POLICY "tenant_isolation" ON "crm"."leads"
 GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."leads" TO "crm_app";
 CREATE POLICY "search" ON "crm"."leads" FOR SELECT TO "crm_search" USING (true);
 GRANT SELECT ("tenant_id", "id", "deleted_at", "pain_points", "interests", "tags", "search_vector") ON "crm"."leads" TO "crm_search";
+
+CREATE TABLE "crm"."lead_assignment_rules" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "name" varchar(100) COLLATE "C" NOT NULL,
+    "description" varchar(32768) COLLATE "C",
+    "rank" bigint NOT NULL,
+    "is_active" boolean NOT NULL,
+    "criteria" jsonb,
+    "method" varchar(50) COLLATE "C" NOT NULL,
+    "user_id" uuid,
+    "team_id" uuid,
+    "search_vector" tsvector GENERATED ALWAYS AS (
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE coalesce("name", '') END), 'A')
+    ) STORED,
+    CONSTRAINT "lead_assignment_rules_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "lead_assignment_rules_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "lead_assignment_rules_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "lead_assignment_rules_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "lead_assignment_rules_rank_check" CHECK ("rank" BETWEEN -2147483648 AND 2147483647),
+    CONSTRAINT "lead_assignment_rules_method_check" CHECK ("method" IN ('user', 'round_robin', 'territory'))
+);
+CREATE UNIQUE INDEX "lead_assignment_rules_name_key" ON "crm"."lead_assignment_rules" ("tenant_id", "name") WHERE "deleted_at" IS NULL;
+CREATE INDEX "lead_assignment_rules_created_at_id_idx" ON "crm"."lead_assignment_rules" ("tenant_id", "created_at", "id");
+CREATE INDEX "lead_assignment_rules_updated_at_id_idx" ON "crm"."lead_assignment_rules" ("tenant_id", "updated_at", "id");
+CREATE INDEX "lead_assignment_rules_user_id_idx" ON "crm"."lead_assignment_rules" ("tenant_id", "user_id");
+CREATE INDEX "lead_assignment_rules_team_id_idx" ON "crm"."lead_assignment_rules" ("tenant_id", "team_id");
+CREATE INDEX "lead_assignment_rules_search_vector_idx" ON "crm"."lead_assignment_rules" USING gin ("search_vector");
+ALTER TABLE "crm"."lead_assignment_rules" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."lead_assignment_rules"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."lead_assignment_rules" TO "crm_app";
+CREATE POLICY "search" ON "crm"."lead_assignment_rules" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at", "search_vector") ON "crm"."lead_assignment_rules" TO "crm_search";
+
+CREATE TABLE "crm"."lead_assignees" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "rule_id" uuid NOT NULL,
+    "user_id" uuid NOT NULL,
+    CONSTRAINT "lead_assignees_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "lead_assignees_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "lead_assignees_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "lead_assignees_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous'))
+);
+CREATE UNIQUE INDEX "lead_assignees_rule_id_user_id_key" ON "crm"."lead_assignees" ("tenant_id", "rule_id", "user_id") WHERE "deleted_at" IS NULL;
+CREATE INDEX "lead_assignees_user_id_idx" ON "crm"."lead_assignees" ("tenant_id", "user_id");
+CREATE INDEX "lead_assignees_created_at_id_idx" ON "crm"."lead_assignees" ("tenant_id", "created_at", "id");
+CREATE INDEX "lead_assignees_updated_at_id_idx" ON "crm"."lead_assignees" ("tenant_id", "updated_at", "id");
+CREATE INDEX "lead_assignees_rule_id_idx" ON "crm"."lead_assignees" ("tenant_id", "rule_id");
+ALTER TABLE "crm"."lead_assignees" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."lead_assignees"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."lead_assignees" TO "crm_app";
+
+CREATE TABLE "crm"."lead_assignment_states" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "object" varchar(50) COLLATE "C" NOT NULL,
+    "assigned" bigint NOT NULL,
+    "last_user" uuid,
+    "last_at" timestamptz,
+    CONSTRAINT "lead_assignment_states_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "lead_assignment_states_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "lead_assignment_states_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "lead_assignment_states_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "lead_assignment_states_assigned_check" CHECK ("assigned" >= 0)
+);
+ALTER TABLE "crm"."lead_assignment_states" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."lead_assignment_states"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."lead_assignment_states" TO "crm_app";
+
+CREATE TABLE "crm"."campaign_members" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "campaign_id" uuid NOT NULL,
+    "lead_id" uuid,
+    "contact_id" uuid,
+    "status" varchar(50) COLLATE "C" NOT NULL,
+    "responded_at" timestamptz,
+    "is_first_touch" boolean NOT NULL,
+    CONSTRAINT "campaign_members_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "campaign_members_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "campaign_members_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "campaign_members_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "campaign_members_status_check" CHECK ("status" IN ('sent', 'responded', 'converted'))
+);
+CREATE UNIQUE INDEX "campaign_members_campaign_id_lead_id_key" ON "crm"."campaign_members" ("tenant_id", "campaign_id", "lead_id") WHERE "deleted_at" IS NULL;
+CREATE UNIQUE INDEX "campaign_members_campaign_id_contact_id_key" ON "crm"."campaign_members" ("tenant_id", "campaign_id", "contact_id") WHERE "deleted_at" IS NULL;
+CREATE INDEX "campaign_members_campaign_id_status_idx" ON "crm"."campaign_members" ("tenant_id", "campaign_id", "status");
+CREATE INDEX "campaign_members_created_at_id_idx" ON "crm"."campaign_members" ("tenant_id", "created_at", "id");
+CREATE INDEX "campaign_members_updated_at_id_idx" ON "crm"."campaign_members" ("tenant_id", "updated_at", "id");
+CREATE INDEX "campaign_members_lead_id_idx" ON "crm"."campaign_members" ("tenant_id", "lead_id");
+CREATE INDEX "campaign_members_contact_id_idx" ON "crm"."campaign_members" ("tenant_id", "contact_id");
+ALTER TABLE "crm"."campaign_members" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."campaign_members"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."campaign_members" TO "crm_app";
 
 CREATE TABLE "crm"."consents" (
     "tenant_id" uuid NOT NULL,
@@ -1978,12 +2180,18 @@ ALTER TABLE "crm"."contact_affiliations" ADD CONSTRAINT "contact_affiliations_co
     FOREIGN KEY ("tenant_id", "contact_id") REFERENCES "crm"."contacts" ("tenant_id", "id");
 ALTER TABLE "crm"."contact_affiliations" ADD CONSTRAINT "contact_affiliations_account_id_fkey"
     FOREIGN KEY ("tenant_id", "account_id") REFERENCES "crm"."accounts" ("tenant_id", "id");
+ALTER TABLE "crm"."campaigns" ADD CONSTRAINT "campaigns_parent_campaign_id_fkey"
+    FOREIGN KEY ("tenant_id", "parent_campaign_id") REFERENCES "crm"."campaigns" ("tenant_id", "id");
+ALTER TABLE "crm"."campaigns" ADD CONSTRAINT "campaigns_owner_id_fkey"
+    FOREIGN KEY ("tenant_id", "owner_id") REFERENCES "crm"."users" ("tenant_id", "id");
 ALTER TABLE "crm"."pipeline_stages" ADD CONSTRAINT "pipeline_stages_pipeline_id_fkey"
     FOREIGN KEY ("tenant_id", "pipeline_id") REFERENCES "crm"."pipelines" ("tenant_id", "id");
 ALTER TABLE "crm"."deals" ADD CONSTRAINT "deals_pipeline_id_fkey"
     FOREIGN KEY ("tenant_id", "pipeline_id") REFERENCES "crm"."pipelines" ("tenant_id", "id");
 ALTER TABLE "crm"."deals" ADD CONSTRAINT "deals_stage_id_fkey"
     FOREIGN KEY ("tenant_id", "stage_id") REFERENCES "crm"."pipeline_stages" ("tenant_id", "id");
+ALTER TABLE "crm"."deals" ADD CONSTRAINT "deals_campaign_id_fkey"
+    FOREIGN KEY ("tenant_id", "campaign_id") REFERENCES "crm"."campaigns" ("tenant_id", "id");
 ALTER TABLE "crm"."deals" ADD CONSTRAINT "deals_account_id_fkey"
     FOREIGN KEY ("tenant_id", "account_id") REFERENCES "crm"."accounts" ("tenant_id", "id");
 ALTER TABLE "crm"."deals" ADD CONSTRAINT "deals_contact_id_fkey"
@@ -1994,6 +2202,8 @@ ALTER TABLE "crm"."deals" ADD CONSTRAINT "deals_team_id_fkey"
     FOREIGN KEY ("tenant_id", "team_id") REFERENCES "crm"."teams" ("tenant_id", "id");
 ALTER TABLE "crm"."deal_stage_history" ADD CONSTRAINT "deal_stage_history_deal_id_fkey"
     FOREIGN KEY ("tenant_id", "deal_id") REFERENCES "crm"."deals" ("tenant_id", "id");
+ALTER TABLE "crm"."leads" ADD CONSTRAINT "leads_campaign_id_fkey"
+    FOREIGN KEY ("tenant_id", "campaign_id") REFERENCES "crm"."campaigns" ("tenant_id", "id");
 ALTER TABLE "crm"."leads" ADD CONSTRAINT "leads_owner_id_fkey"
     FOREIGN KEY ("tenant_id", "owner_id") REFERENCES "crm"."users" ("tenant_id", "id");
 ALTER TABLE "crm"."leads" ADD CONSTRAINT "leads_converted_contact_id_fkey"
@@ -2002,6 +2212,20 @@ ALTER TABLE "crm"."leads" ADD CONSTRAINT "leads_converted_account_id_fkey"
     FOREIGN KEY ("tenant_id", "converted_account_id") REFERENCES "crm"."accounts" ("tenant_id", "id");
 ALTER TABLE "crm"."leads" ADD CONSTRAINT "leads_converted_deal_id_fkey"
     FOREIGN KEY ("tenant_id", "converted_deal_id") REFERENCES "crm"."deals" ("tenant_id", "id");
+ALTER TABLE "crm"."lead_assignment_rules" ADD CONSTRAINT "lead_assignment_rules_user_id_fkey"
+    FOREIGN KEY ("tenant_id", "user_id") REFERENCES "crm"."users" ("tenant_id", "id");
+ALTER TABLE "crm"."lead_assignment_rules" ADD CONSTRAINT "lead_assignment_rules_team_id_fkey"
+    FOREIGN KEY ("tenant_id", "team_id") REFERENCES "crm"."teams" ("tenant_id", "id");
+ALTER TABLE "crm"."lead_assignees" ADD CONSTRAINT "lead_assignees_rule_id_fkey"
+    FOREIGN KEY ("tenant_id", "rule_id") REFERENCES "crm"."lead_assignment_rules" ("tenant_id", "id");
+ALTER TABLE "crm"."lead_assignees" ADD CONSTRAINT "lead_assignees_user_id_fkey"
+    FOREIGN KEY ("tenant_id", "user_id") REFERENCES "crm"."users" ("tenant_id", "id");
+ALTER TABLE "crm"."campaign_members" ADD CONSTRAINT "campaign_members_campaign_id_fkey"
+    FOREIGN KEY ("tenant_id", "campaign_id") REFERENCES "crm"."campaigns" ("tenant_id", "id");
+ALTER TABLE "crm"."campaign_members" ADD CONSTRAINT "campaign_members_lead_id_fkey"
+    FOREIGN KEY ("tenant_id", "lead_id") REFERENCES "crm"."leads" ("tenant_id", "id");
+ALTER TABLE "crm"."campaign_members" ADD CONSTRAINT "campaign_members_contact_id_fkey"
+    FOREIGN KEY ("tenant_id", "contact_id") REFERENCES "crm"."contacts" ("tenant_id", "id");
 ALTER TABLE "crm"."consents" ADD CONSTRAINT "consents_contact_id_fkey"
     FOREIGN KEY ("tenant_id", "contact_id") REFERENCES "crm"."contacts" ("tenant_id", "id");
 ALTER TABLE "crm"."consents" ADD CONSTRAINT "consents_lead_id_fkey"

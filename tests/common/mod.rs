@@ -14,11 +14,13 @@ pub(crate) mod backend;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crm_engine::activities::{ActivitySeries, LocalDateTime, Recurrence};
+use crm_engine::campaigns::{Campaign, CampaignMember};
 use crm_engine::contacts::{ContactAffiliation, ContactRelationship, RelationshipType};
 use crm_engine::exports::{ExportFormat, ExportJob};
 use crm_engine::imports::{
     ImportBatch, ImportJob, ImportLease, ImportMapping, RowOutcome, RowResult,
 };
+use crm_engine::leads::assignment::{AssignmentMethod, LeadAssignee, LeadAssignmentRule};
 use crm_engine::merging::{Choices, Merge};
 use crm_engine::prelude::*;
 use crm_engine::privacy::{Consent, ConsentEvidence, Grant};
@@ -47,6 +49,8 @@ pub(crate) struct Property {
     /// Asking price.
     #[field(precision = 12, scale = 2, min = 0)]
     pub(crate) price: Option<rust_decimal::Decimal>,
+    /// The id that another system gave it.
+    pub(crate) foreign_id: Option<Uuid>,
 }
 
 /// A CRM that knows the host's object.
@@ -78,6 +82,8 @@ pub(crate) struct Populated {
     pub(crate) account: Id<Account>,
     pub(crate) contact: Id<Contact>,
     pub(crate) lead: Id<Lead>,
+    pub(crate) campaign: Id<Campaign>,
+    pub(crate) assignment_rule: Id<LeadAssignmentRule>,
     pub(crate) deal: Id<Deal>,
     pub(crate) won_deal: Id<Deal>,
     pub(crate) activity: Id<Activity>,
@@ -159,15 +165,34 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
         .grant(contact.id, newsletter)
         .await
         .unwrap();
-    let lead = session
-        .leads()
-        .create(Lead {
-            company: Some("Initech".into()),
-            owner_id: Some(user.id),
-            ..Lead::default()
-        })
+    let fair = Campaign {
+        budget: Some(20_000.into()),
+        ..Campaign::new("Spring fair")
+    };
+    let campaign = session.campaigns().create(fair).await.unwrap();
+    let by_turns = LeadAssignmentRule {
+        criteria: Some(Filter::eq("industry", "software").into()),
+        ..LeadAssignmentRule::new("Software", AssignmentMethod::RoundRobin)
+    };
+    let assignment_rule = session
+        .lead_assignment_rules()
+        .create(by_turns)
         .await
         .unwrap();
+    session
+        .lead_assignment_rules()
+        .add_assignee(assignment_rule.id, user.id)
+        .await
+        .unwrap();
+    // The rule gives it to the user; it came by the campaign.
+    let mut lead = Lead {
+        company: Some("Initech".into()),
+        industry: Some("software".into()),
+        ..Lead::default()
+    };
+    lead.source.campaign_id = Some(campaign.id);
+    let lead = session.leads().create(lead).await.unwrap();
+    assert_eq!(lead.owner_id, Some(user.id));
     let double = Lead {
         company: Some("Initech Inc.".into()),
         ..Lead::default()
@@ -303,6 +328,8 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
         account: account.id,
         contact: contact.id,
         lead: lead.id,
+        campaign: campaign.id,
+        assignment_rule: assignment_rule.id,
         deal: deal.id,
         won_deal: won.id,
         activity: activity.id,
@@ -415,6 +442,11 @@ pub(crate) fn body_like(row: &Row) -> Map<String, Json> {
         body.insert("contact_id".into(), row.get("contact_id").to_json());
         body.insert("is_active".into(), json!(false));
     }
+    if object.name() == "campaign_member" {
+        // A person who is no member yet.
+        body.insert("lead_id".into(), row.get("lead_id").to_json());
+        body.insert("campaign_id".into(), row.get("campaign_id").to_json());
+    }
     if object.name() == "activity_participant" {
         // Somebody new.
         body.insert("participant_type".into(), json!("external"));
@@ -520,6 +552,10 @@ async fn rebuilt(
         ContactRelationship,
         ContactAffiliation,
         Lead,
+        LeadAssignmentRule,
+        LeadAssignee,
+        Campaign,
+        CampaignMember,
         Consent,
         Pipeline,
         PipelineStage,

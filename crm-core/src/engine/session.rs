@@ -8,6 +8,7 @@ use crate::accounts::Account;
 use crate::activities::{
     Activity, ActivityParticipant, ActivityReminder, ActivitySeries, ActivityTemplate,
 };
+use crate::campaigns::{Campaign, CampaignMember};
 use crate::collaboration::{Comment, Follower, Mention};
 use crate::contacts::Contact;
 use crate::deals::Deal;
@@ -16,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::exports::ExportJob;
 use crate::identity::{Team, User};
 use crate::leads::Lead;
+use crate::leads::assignment::LeadAssignmentRule;
 use crate::merging::Merge;
 use crate::pipelines::Pipeline;
 use crate::privacy::Consent;
@@ -142,6 +144,12 @@ entry_points! {
     contacts -> Contact;
     /// The leads: people and companies not yet qualified.
     leads -> Lead;
+    /// The rules by which leads are given to users.
+    lead_assignment_rules -> LeadAssignmentRule;
+    /// The campaigns, and what they brought.
+    campaigns -> Campaign;
+    /// Who is addressed by campaigns.
+    campaign_members -> CampaignMember;
     /// What contacts and leads allowed.
     consents -> Consent;
     /// The pipelines and, through them, their stages.

@@ -31,6 +31,8 @@ mod rules;
 
 pub use assign::{Assignments, Preview, Reassignment};
 pub use boundaries::{Area, Boundaries, PostalCodes};
+pub(crate) use boundaries::Place;
+pub(crate) use matcher::Matcher;
 pub(crate) use rules::{AssignmentRule, TerritoryRules};
 
 use std::sync::Arc;
@@ -44,7 +46,6 @@ use crate::identity::User;
 use crate::query::Criteria;
 use crate::record::Record;
 use crate::schema::{Entity, FieldOf, Picklist};
-use matcher::Matcher;
 use rules::MATCHED;
 
 /// A part of the market, and who looks after it.
