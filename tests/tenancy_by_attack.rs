@@ -600,8 +600,14 @@ async fn services_find_nothing_of_another_tenant() {
         .await);
     // Batches over a tenant's own leads touch no other tenant's.
     assert_eq!(session.leads().count_stale().await.unwrap(), 0);
-    assert_eq!(session.leads().archive_stale(&()).await.unwrap().archived, 0);
-    assert_eq!(session.leads().assign_unowned(&()).await.unwrap().checked, 0);
+    assert_eq!(
+        session.leads().archive_stale(&()).await.unwrap().archived,
+        0
+    );
+    assert_eq!(
+        session.leads().assign_unowned(&()).await.unwrap().checked,
+        0
+    );
     let by_utm = session.leads().attribution_by_utm(Filter::all()).await;
     assert!(by_utm.unwrap().is_empty());
 

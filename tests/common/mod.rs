@@ -442,11 +442,6 @@ pub(crate) fn body_like(row: &Row) -> Map<String, Json> {
         body.insert("contact_id".into(), row.get("contact_id").to_json());
         body.insert("is_active".into(), json!(false));
     }
-    if object.name() == "campaign_member" {
-        // A person who is no member yet.
-        body.insert("lead_id".into(), row.get("lead_id").to_json());
-        body.insert("campaign_id".into(), row.get("campaign_id").to_json());
-    }
     if object.name() == "activity_participant" {
         // Somebody new.
         body.insert("participant_type".into(), json!("external"));

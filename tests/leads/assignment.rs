@@ -13,10 +13,15 @@ use crm_engine::value::Country;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::{cases, company, lead, session, user};
+use super::{cases, common, company, lead, session, user};
 
 async fn rule(session: &Session, rule: LeadAssignmentRule) -> Id<LeadAssignmentRule> {
-    session.lead_assignment_rules().create(rule).await.unwrap().id
+    session
+        .lead_assignment_rules()
+        .create(rule)
+        .await
+        .unwrap()
+        .id
 }
 
 /// A rule that gives all leads to users by turns.
@@ -24,7 +29,11 @@ pub(crate) async fn turns(session: &Session, users: &[Id<User>]) -> Id<LeadAssig
     let by_turns = LeadAssignmentRule::new("All", AssignmentMethod::RoundRobin);
     let id = rule(session, by_turns).await;
     for user in users {
-        session.lead_assignment_rules().add_assignee(id, *user).await.unwrap();
+        session
+            .lead_assignment_rules()
+            .add_assignee(id, *user)
+            .await
+            .unwrap();
     }
     id
 }
@@ -85,7 +94,11 @@ async fn rules_are_asked_in_their_order() {
     assert_eq!(outcome, AssignmentOutcome::NotOpen);
     // JSON and units of work.
     let body = json!({"company": "Bank", "industry": "banking"});
-    let by_name = session.object("lead").unwrap().create(body.as_object().unwrap()).await;
+    let by_name = session
+        .object("lead")
+        .unwrap()
+        .create(body.as_object().unwrap())
+        .await;
     assert_eq!(by_name.unwrap().get("owner_id").as_uuid(), Some(ada.uuid()));
     let mut work = session.begin();
     let staged = work.leads().create(bank.clone()).await.unwrap();
@@ -94,15 +107,27 @@ async fn rules_are_asked_in_their_order() {
     assert_eq!(stored.owner_id, Some(ada));
     // A rule that is not active is not asked.
     let off = |rule: &mut LeadAssignmentRule| rule.is_active = false;
-    session.lead_assignment_rules().update(large, off).await.unwrap();
+    session
+        .lead_assignment_rules()
+        .update(large, off)
+        .await
+        .unwrap();
     assert_eq!(lead(&session, large_bank).await.owner_id, Some(ada));
     // By hand, and back to the rules.
-    let moved = session.leads().update(made.id, |lead| lead.owner_id = Some(alan)).await.unwrap();
+    let moved = session
+        .leads()
+        .update(made.id, |lead| lead.owner_id = Some(alan))
+        .await
+        .unwrap();
     assert_eq!(moved.owner_id, Some(alan));
     let outcome = session.leads().assign(made.id).await.unwrap();
     assert_eq!(outcome.outcome, AssignmentOutcome::Owned);
     assert_eq!(outcome.lead.owner_id, Some(alan));
-    session.leads().update(made.id, |lead| lead.owner_id = None).await.unwrap();
+    session
+        .leads()
+        .update(made.id, |lead| lead.owner_id = None)
+        .await
+        .unwrap();
     let outcome = session.leads().assign(made.id).await.unwrap();
     assert_eq!(outcome.lead.owner_id, Some(ada));
     assert!(matches!(outcome.outcome, AssignmentOutcome::Assigned { user, .. } if user == ada));
@@ -116,7 +141,10 @@ async fn faulty_rules_are_told() {
     let nobody = LeadAssignmentRule::new("Nobody", AssignmentMethod::User);
     let error = rules.create(nobody).await.unwrap_err();
     let fault = &error.field_errors()[0];
-    assert_eq!((fault.path.as_str(), fault.code), ("user_id", codes::REQUIRED));
+    assert_eq!(
+        (fault.path.as_str(), fault.code),
+        ("user_id", codes::REQUIRED)
+    );
     for (criteria, code) in [
         (Filter::eq("no_such_field", 1), "unknown_field"),
         (Filter::eq("owner_id", grace.uuid()), "unsupported"),
@@ -146,7 +174,11 @@ async fn everybody_gets_a_turn() {
     }
     let team = session.teams().create(Team::new("West")).await.unwrap();
     for user in &users[1..] {
-        session.teams().add_member(team.id, *user, TeamRole::Member).await.unwrap();
+        session
+            .teams()
+            .add_member(team.id, *user, TeamRole::Member)
+            .await
+            .unwrap();
     }
     let both = LeadAssignmentRule {
         team_id: Some(team.id),
@@ -165,18 +197,36 @@ async fn everybody_gets_a_turn() {
     assert_eq!(got, [users.clone(), users.clone()].concat());
     let off = |user: &mut User| user.status = crm_engine::identity::UserStatus::Inactive;
     session.users().update(users[0], off).await.unwrap();
-    assert_eq!([next().await, next().await, next().await], [users[1], users[2], users[1]]);
-    session.teams().remove_member(team.id, users[2]).await.unwrap();
+    assert_eq!(
+        [next().await, next().await, next().await],
+        [users[1], users[2], users[1]]
+    );
+    session
+        .teams()
+        .remove_member(team.id, users[2])
+        .await
+        .unwrap();
     assert_eq!([next().await, next().await], [users[1], users[1]]);
     let on = |user: &mut User| user.status = crm_engine::identity::UserStatus::Active;
     session.users().update(users[0], on).await.unwrap();
     assert_eq!([next().await, next().await], [users[0], users[1]]);
-    session.lead_assignment_rules().remove_assignee(both, users[0]).await.unwrap();
+    session
+        .lead_assignment_rules()
+        .remove_assignee(both, users[0])
+        .await
+        .unwrap();
     assert_eq!(next().await, users[1]);
-    let gone = session.lead_assignment_rules().remove_assignee(both, users[0]).await;
+    let gone = session
+        .lead_assignment_rules()
+        .remove_assignee(both, users[0])
+        .await;
     assert_eq!(gone.unwrap_err().code(), "not_found");
     // Several in one commit take turns too, and one that fails takes none.
-    session.teams().add_member(team.id, users[2], TeamRole::Member).await.unwrap();
+    session
+        .teams()
+        .add_member(team.id, users[2], TeamRole::Member)
+        .await
+        .unwrap();
     let mut work = session.begin();
     work.leads().create(company("One")).await.unwrap();
     work.leads().create(Lead::default()).await.unwrap_err();
@@ -221,7 +271,10 @@ async fn leads_go_to_who_looks_after_their_place() {
         ..company("Globex")
     };
     assert_eq!(lead(&session, at("CH", "3000")).await.owner_id, Some(swiss));
-    assert_eq!(lead(&session, at("CH", "8001")).await.owner_id, Some(zurich));
+    assert_eq!(
+        lead(&session, at("CH", "8001")).await.owner_id,
+        Some(zurich)
+    );
     // The manager is at capacity, and no other rule takes it.
     let full = lead(&session, at("CH", "8001")).await;
     assert_eq!(full.owner_id, None);
@@ -264,7 +317,11 @@ async fn leads_without_owner_are_assigned_at_once() {
     let preview = session.leads().preview_assignment(5, &()).await.unwrap();
     assert_eq!(preview.proposed.len(), 5);
     let waiting = Lead::OWNER_ID.is_null();
-    assert_eq!(session.leads().count(waiting).await.unwrap(), 701, "nothing was written");
+    assert_eq!(
+        session.leads().count(waiting).await.unwrap(),
+        701,
+        "nothing was written"
+    );
     let stop = |_: u64, _: Option<u64>| ControlFlow::Break(());
     let some = session.leads().assign_unowned(&stop).await.unwrap();
     assert!(some.is_stopped);
@@ -277,7 +334,11 @@ async fn leads_without_owner_are_assigned_at_once() {
         assert_eq!(stored.owner_id, Some(proposed.user));
     }
     for (user, most) in [(ada, 400), (grace, 250)] {
-        let owned = session.leads().count(Lead::OWNER_ID.eq(user)).await.unwrap();
+        let owned = session
+            .leads()
+            .count(Lead::OWNER_ID.eq(user))
+            .await
+            .unwrap();
         assert_eq!(owned, most);
     }
     let mut work = session.begin();
@@ -294,66 +355,71 @@ fn rules_keep_to_the_capacity_whatever_happens() {
         prop::collection::vec(prop::option::of(0..4_u32), 3),
         prop::collection::vec(step, 1..40),
     );
-    cases(12, strategy, |session, (capacities, steps)| async move {
-        let mut users = Vec::new();
-        for (number, capacity) in capacities.iter().enumerate() {
-            users.push(user(&session, &format!("user{number}"), *capacity).await);
-        }
-        turns(&session, &users).await;
-        // Who owns it, and whether it is open.
-        let mut known: BTreeMap<Id<Lead>, (Option<Id<User>>, bool)> = BTreeMap::new();
-        let mut active = [true; 3];
-        for (what, who, which) in steps {
-            let open = |known: &BTreeMap<Id<Lead>, (Option<Id<User>>, bool)>, user| {
-                let owned = known.values().filter(|one| **one == (Some(user), true));
-                u32::try_from(owned.count()).unwrap()
-            };
-            let chosen = known.keys().nth(which).copied();
-            match (what, chosen) {
-                (0 | 1, _) => {
-                    let free: Vec<_> = (0..3)
-                        .filter(|place| active[*place])
-                        .filter(|place| {
-                            let most = capacities[*place];
-                            most.is_none_or(|most| open(&known, users[*place]) < most)
-                        })
-                        .map(|place| users[place])
-                        .collect();
-                    let made = lead(&session, company("Globex")).await;
-                    match made.owner_id {
-                        Some(owner) => prop_assert!(free.contains(&owner)),
-                        None => prop_assert!(free.is_empty()),
-                    }
-                    known.insert(made.id, (made.owner_id, true));
-                }
-                // By hand, whatever the capacity.
-                (2, Some(id)) => {
-                    let change = |lead: &mut Lead| lead.owner_id = Some(users[who]);
-                    session.leads().update(id, change).await.unwrap();
-                    known.get_mut(&id).unwrap().0 = Some(users[who]);
-                }
-                (3, Some(id)) => {
-                    let one = known.get_mut(&id).unwrap();
-                    if one.1 {
-                        session.leads().lose(id, "no budget").await.unwrap();
-                    } else {
-                        session.leads().reopen(id).await.unwrap();
-                    }
-                    one.1 = !one.1;
-                }
-                (4, _) => {
-                    active[who] = !active[who];
-                    let status = if active[who] {
-                        crm_engine::identity::UserStatus::Active
-                    } else {
-                        crm_engine::identity::UserStatus::Suspended
-                    };
-                    let change = |user: &mut User| user.status = status;
-                    session.users().update(users[who], change).await.unwrap();
-                }
-                _ => {}
+    cases(
+        12,
+        common::crm,
+        strategy,
+        |_, session, (capacities, steps)| async move {
+            let mut users = Vec::new();
+            for (number, capacity) in capacities.iter().enumerate() {
+                users.push(user(&session, &format!("user{number}"), *capacity).await);
             }
-        }
-        Ok(())
-    });
+            turns(&session, &users).await;
+            // Who owns it, and whether it is open.
+            let mut known: BTreeMap<Id<Lead>, (Option<Id<User>>, bool)> = BTreeMap::new();
+            let mut active = [true; 3];
+            for (what, who, which) in steps {
+                let open = |known: &BTreeMap<Id<Lead>, (Option<Id<User>>, bool)>, user| {
+                    let owned = known.values().filter(|one| **one == (Some(user), true));
+                    u32::try_from(owned.count()).unwrap()
+                };
+                let chosen = known.keys().nth(which).copied();
+                match (what, chosen) {
+                    (0 | 1, _) => {
+                        let free: Vec<_> = (0..3)
+                            .filter(|place| active[*place])
+                            .filter(|place| {
+                                let most = capacities[*place];
+                                most.is_none_or(|most| open(&known, users[*place]) < most)
+                            })
+                            .map(|place| users[place])
+                            .collect();
+                        let made = lead(&session, company("Globex")).await;
+                        match made.owner_id {
+                            Some(owner) => prop_assert!(free.contains(&owner)),
+                            None => prop_assert!(free.is_empty()),
+                        }
+                        known.insert(made.id, (made.owner_id, true));
+                    }
+                    // By hand, whatever the capacity.
+                    (2, Some(id)) => {
+                        let change = |lead: &mut Lead| lead.owner_id = Some(users[who]);
+                        session.leads().update(id, change).await.unwrap();
+                        known.get_mut(&id).unwrap().0 = Some(users[who]);
+                    }
+                    (3, Some(id)) => {
+                        let one = known.get_mut(&id).unwrap();
+                        if one.1 {
+                            session.leads().lose(id, "no budget").await.unwrap();
+                        } else {
+                            session.leads().reopen(id).await.unwrap();
+                        }
+                        one.1 = !one.1;
+                    }
+                    (4, _) => {
+                        active[who] = !active[who];
+                        let status = if active[who] {
+                            crm_engine::identity::UserStatus::Active
+                        } else {
+                            crm_engine::identity::UserStatus::Suspended
+                        };
+                        let change = |user: &mut User| user.status = status;
+                        session.users().update(users[who], change).await.unwrap();
+                    }
+                    _ => {}
+                }
+            }
+            Ok(())
+        },
+    );
 }

@@ -18,7 +18,13 @@ use serde_json::json;
 use super::{cases, common, company, lead, session};
 
 /// The ways in which a lead is written.
-const WAYS: [&str; 5] = ["service", "update", "merge patch", "by name", "unit of work"];
+const WAYS: [&str; 5] = [
+    "service",
+    "update",
+    "merge patch",
+    "by name",
+    "unit of work",
+];
 
 /// Writes one field of a lead, given as the typed change and as the patch.
 async fn write(
@@ -66,7 +72,10 @@ fn is_allowed(from: LeadStatus, to: LeadStatus) -> bool {
 #[tokio::test]
 async fn the_table_of_statuses_holds_on_every_way() {
     let session = session().await;
-    for from in LeadStatus::ALL.iter().filter(|one| **one != LeadStatus::Converted) {
+    for from in LeadStatus::ALL
+        .iter()
+        .filter(|one| **one != LeadStatus::Converted)
+    {
         for to in LeadStatus::ALL {
             for way in WAYS {
                 let made = Lead {
@@ -122,7 +131,10 @@ async fn the_table_of_statuses_holds_for_imports() {
     let session = session().await;
     let mut file = "Mail,Status\n".to_owned();
     let mut pairs = BTreeMap::new();
-    for from in LeadStatus::ALL.iter().filter(|one| **one != LeadStatus::Converted) {
+    for from in LeadStatus::ALL
+        .iter()
+        .filter(|one| **one != LeadStatus::Converted)
+    {
         for to in LeadStatus::ALL {
             let mail = format!("{}-{}@x.example", from.as_str(), to.as_str()).replace('_', "");
             let made = Lead {
@@ -147,7 +159,10 @@ async fn the_table_of_statuses_holds_for_imports() {
     let job = session.import().start(&source, &import).await.unwrap();
     let done = session.import().run(job.id, &source, &()).await.unwrap();
     let refused = pairs.values().filter(|(from, to)| !is_allowed(*from, *to));
-    assert_eq!(done.counts.failed_rows, i64::try_from(refused.count()).unwrap());
+    assert_eq!(
+        done.counts.failed_rows,
+        i64::try_from(refused.count()).unwrap()
+    );
     for (id, (from, to)) in pairs {
         let stored = session.leads().get(id).await.unwrap();
         let expected = if is_allowed(from, to) { to } else { from };
@@ -171,14 +186,20 @@ async fn leads_are_qualified_rejected_lost_and_reopened() {
     let session = session().await;
     let id = lead(&session, company("Globex")).await.id;
     let mut leads = session.leads();
-    let error = leads.qualify(id, Qualification::Unassessed).await.unwrap_err();
+    let error = leads
+        .qualify(id, Qualification::Unassessed)
+        .await
+        .unwrap_err();
     assert_eq!(error.field_errors()[0].path, "qualification_status");
     let marketing = Qualification::MarketingQualified;
     let qualified = leads.qualify(id, marketing).await.unwrap();
     assert_eq!(qualified.status, LeadStatus::Qualified);
     assert_eq!(qualified.qualified_at, Some(qualified.updated.at));
     // Who is qualified further stays qualified since then.
-    let accepted = leads.qualify(id, Qualification::SalesQualified).await.unwrap();
+    let accepted = leads
+        .qualify(id, Qualification::SalesQualified)
+        .await
+        .unwrap();
     assert_eq!(accepted.qualified_at, qualified.qualified_at);
     let error = leads.disqualify(id, "  ").await.unwrap_err();
     assert_eq!(error.field_errors()[0].code, codes::BLANK);
@@ -195,7 +216,12 @@ async fn leads_are_qualified_rejected_lost_and_reopened() {
     let lost = leads.lose(id, "went elsewhere").await.unwrap();
     assert_eq!(lost.status, LeadStatus::Lost);
     // With an activity it was contacted.
-    let admin = session.users().find_one(Find::new()).await.unwrap().unwrap();
+    let admin = session
+        .users()
+        .find_one(Find::new())
+        .await
+        .unwrap()
+        .unwrap();
     let call = Activity::new(ActivityType::Call, "Ask again", id, admin.id);
     let call = session.activities().create(call).await.unwrap();
     session.activities().complete(call.id, None).await.unwrap();
@@ -207,11 +233,8 @@ async fn leads_are_qualified_rejected_lost_and_reopened() {
 /// times of assignment and qualification are those of the last change that made them so.
 #[test]
 fn times_and_status_follow_any_history() {
-    let steps = prop::collection::vec(
-        (0..WAYS.len(), 0..LeadStatus::ALL.len(), 0..3_usize),
-        1..14,
-    );
-    cases(16, steps, |session, steps| async move {
+    let steps = prop::collection::vec((0..WAYS.len(), 0..LeadStatus::ALL.len(), 0..3_usize), 1..14);
+    cases(16, common::crm, steps, |_, session, steps| async move {
         let users = [
             super::user(&session, "ada", None).await,
             super::user(&session, "grace", None).await,
@@ -306,11 +329,17 @@ async fn stale_leads_are_archived() {
     let stop = |_: u64, _: Option<u64>| ControlFlow::Break(());
     let some = session.leads().archive_stale(&stop).await.unwrap();
     assert!(some.is_stopped);
-    assert_eq!(session.leads().count_stale().await.unwrap(), count - some.archived);
+    assert_eq!(
+        session.leads().count_stale().await.unwrap(),
+        count - some.archived
+    );
     let rest = session.leads().archive_stale(&()).await.unwrap();
     assert!(!rest.is_stopped);
     assert_eq!(some.archived + rest.archived, count);
-    assert_eq!(session.leads().archive_stale(&()).await.unwrap().archived, 0);
+    assert_eq!(
+        session.leads().archive_stale(&()).await.unwrap().archived,
+        0
+    );
 
     let all = common::rows_of(&session, "lead").await;
     let now_archived: BTreeSet<Id<Lead>> = all
@@ -329,7 +358,11 @@ async fn stale_leads_are_archived() {
     assert_eq!(error.field_errors()[0].code, codes::OUT_OF_RANGE);
     settings.set_stale_lead_months(1).await.unwrap();
     assert_eq!(settings.stale_lead_months().await.unwrap(), 1);
-    assert_eq!(session.leads().count_stale().await.unwrap(), 2, "called and young");
+    assert_eq!(
+        session.leads().count_stale().await.unwrap(),
+        2,
+        "called and young"
+    );
     // A unit of work is one commit.
     let mut work = session.begin();
     let error = work.leads().archive_stale(&()).await.unwrap_err();
@@ -340,39 +373,40 @@ async fn stale_leads_are_archived() {
 #[test]
 fn stale_leads_are_those_that_a_look_at_each_finds() {
     let made = prop::collection::vec(
-        (0..LeadStatus::ALL.len(), 0..48_u32, prop::option::of(0..48_u32), any::<bool>()),
+        (
+            0..LeadStatus::ALL.len(),
+            0..48_u32,
+            prop::option::of(0..48_u32),
+            any::<bool>(),
+        ),
         0..25,
     );
     let strategy = (made, 1..48_u32);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let clock = Arc::new(ManualClock::new(day("2026-06-15")));
     let now = day("2026-06-15");
-    let crm = runtime.block_on(async {
+    let clock = Arc::new(ManualClock::new(now));
+    let crm = || {
         let storage = common::backend::storage(&[]);
         Crm::builder(storage).clock(clock.clone()).build()
-    });
-    let number = std::sync::atomic::AtomicUsize::new(0);
-    let mut runner = proptest::test_runner::TestRunner::new(proptest::test_runner::Config {
-        cases: 16,
-        failure_persistence: None,
-        ..Default::default()
-    });
-    let outcome = runner.run(&strategy, |(made, period)| {
-        let number = number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        runtime.block_on(async {
+    };
+    cases(16, crm, strategy, |onboarded, session, (made, period)| {
+        let clock = clock.clone();
+        async move {
             clock.set(now);
-            let (onboarded, session) = common::tenant(&crm, &format!("case-{number}")).await;
-            session.configurations().set_stale_lead_months(period).await.unwrap();
+            session
+                .configurations()
+                .set_stale_lead_months(period)
+                .await
+                .unwrap();
             for (status, age, called, aside) in made {
                 let status = LeadStatus::ALL[status];
                 if status == LeadStatus::Converted {
                     continue;
                 }
                 clock.set(now.checked_sub_months(Months::new(age)).unwrap());
-                let made = Lead { status, ..company("Globex") };
+                let made = Lead {
+                    status,
+                    ..company("Globex")
+                };
                 let made = lead(&session, made).await;
                 if let Some(called) = called.filter(|called| *called <= age) {
                     clock.set(now.checked_sub_months(Months::new(called)).unwrap());
@@ -399,7 +433,10 @@ fn stale_leads_are_those_that_a_look_at_each_finds() {
                 .filter(|lead| lead.status == LeadStatus::Archived)
                 .map(|lead| lead.id)
                 .collect();
-            prop_assert_eq!(session.leads().count_stale().await.unwrap(), expected.len() as u64);
+            prop_assert_eq!(
+                session.leads().count_stale().await.unwrap(),
+                expected.len() as u64
+            );
             let done = session.leads().archive_stale(&()).await.unwrap();
             prop_assert_eq!(done.archived, expected.len() as u64);
             let after: BTreeSet<Id<Lead>> = leads(common::rows_of(&session, "lead").await)
@@ -408,11 +445,8 @@ fn stale_leads_are_those_that_a_look_at_each_finds() {
                 .collect();
             prop_assert_eq!(after, expected);
             Ok(())
-        })
+        }
     });
-    if let Err(error) = outcome {
-        panic!("{error}");
-    }
 }
 
 /// UTM: counts by link are those of a look at each lead.
@@ -421,7 +455,7 @@ fn attribution_by_utm_is_what_a_look_at_each_lead_says() {
     use crm_engine::leads::Utm;
     let utm = (0..3_usize, 0..3_usize, 0..3_usize);
     let made = prop::collection::vec((prop::option::of(utm), 0..6_usize, 0..3_usize), 0..30);
-    cases(12, made, |session, made| async move {
+    cases(12, common::crm, made, |_, session, made| async move {
         const NAMES: [Option<&str>; 3] = [None, Some("google"), Some("letter")];
         type Counts = (u64, u64, u64);
         let mut expected: BTreeMap<[Option<&str>; 3], Counts> = BTreeMap::new();
@@ -429,8 +463,14 @@ fn attribution_by_utm_is_what_a_look_at_each_lead_says() {
         for (utm, status, industry) in made {
             let status = LeadStatus::ALL[status];
             let mut one = Lead {
-                status: if status == LeadStatus::Converted { LeadStatus::New } else { status },
-                industry: ["banking", "farming", "fishing"].get(industry).map(|&name| name.into()),
+                status: if status == LeadStatus::Converted {
+                    LeadStatus::New
+                } else {
+                    status
+                },
+                industry: ["banking", "farming", "fishing"]
+                    .get(industry)
+                    .map(|&name| name.into()),
                 ..company("Globex")
             };
             let names = utm.map(|(a, b, c)| [NAMES[a], NAMES[b], NAMES[c]]);
@@ -450,13 +490,21 @@ fn attribution_by_utm_is_what_a_look_at_each_lead_says() {
                 of_banks += u64::from(is_bank);
             }
         }
-        let found = session.leads().attribution_by_utm(Filter::all()).await.unwrap();
+        let found = session
+            .leads()
+            .attribution_by_utm(Filter::all())
+            .await
+            .unwrap();
         let counts: Vec<u64> = found.iter().map(|one| one.leads).collect();
         prop_assert!(counts.is_sorted_by(|a, b| a >= b));
         let found: BTreeMap<[Option<&str>; 3], Counts> = found
             .iter()
             .map(|one| {
-                let key = [one.source.as_deref(), one.medium.as_deref(), one.campaign.as_deref()];
+                let key = [
+                    one.source.as_deref(),
+                    one.medium.as_deref(),
+                    one.campaign.as_deref(),
+                ];
                 (key, (one.leads, one.qualified, one.converted))
             })
             .collect();

@@ -19,6 +19,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use crm_engine::prelude::*;
+use crm_engine::tenancy::Onboarded;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -49,11 +50,12 @@ pub(crate) async fn user(session: &Session, name: &str, capacity: Option<u32>) -
     session.users().create(user).await.unwrap().id
 }
 
-/// Runs cases one after the other, each in a tenant of its own.
+/// Runs cases one after the other, each in a tenant of its own of the same CRM.
 pub(crate) fn cases<T, R>(
     count: u32,
+    crm: impl FnOnce() -> Crm,
     strategy: impl Strategy<Value = T>,
-    run: impl Fn(Session, T) -> R,
+    run: impl Fn(Onboarded, Session, T) -> R,
 ) where
     T: std::fmt::Debug,
     R: Future<Output = Result<(), TestCaseError>>,
@@ -63,7 +65,7 @@ pub(crate) fn cases<T, R>(
         .enable_all()
         .build()
         .unwrap();
-    let crm = runtime.block_on(async { common::crm() });
+    let crm = runtime.block_on(async { crm() });
     let number = std::sync::atomic::AtomicUsize::new(0);
     let mut runner = TestRunner::new(Config {
         cases: count,
@@ -73,8 +75,8 @@ pub(crate) fn cases<T, R>(
     let outcome = runner.run(&strategy, |case| {
         let number = number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         runtime.block_on(async {
-            let (_, session) = common::tenant(&crm, &format!("case-{number}")).await;
-            run(session, case).await
+            let (onboarded, session) = common::tenant(&crm, &format!("case-{number}")).await;
+            run(onboarded, session, case).await
         })
     });
     if let Err(error) = outcome {

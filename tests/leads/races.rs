@@ -38,7 +38,13 @@ where
 async fn owned(session: &Session, users: &[Id<User>]) -> Vec<u64> {
     let mut counts = Vec::new();
     for user in users {
-        counts.push(session.leads().count(Lead::OWNER_ID.eq(*user)).await.unwrap());
+        counts.push(
+            session
+                .leads()
+                .count(Lead::OWNER_ID.eq(*user))
+                .await
+                .unwrap(),
+        );
     }
     counts
 }
@@ -65,7 +71,10 @@ async fn turns_are_fair_among_concurrent_calls() {
     race(calls).await;
     let counts = owned(&session, &users).await;
     assert_eq!(counts.iter().sum::<u64>(), 48);
-    assert!(counts.iter().all(|count| (9..=10).contains(count)), "{counts:?}");
+    assert!(
+        counts.iter().all(|count| (9..=10).contains(count)),
+        "{counts:?}"
+    );
 }
 
 /// Capacity is never exceeded, and used up: new leads and leads that waited come at the same time.
@@ -107,7 +116,12 @@ async fn capacity_is_kept_among_concurrent_calls() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn nobody_is_a_member_twice() {
     let session = session().await;
-    let fair = session.campaigns().create(Campaign::new("Fair")).await.unwrap().id;
+    let fair = session
+        .campaigns()
+        .create(Campaign::new("Fair"))
+        .await
+        .unwrap()
+        .id;
     let mut leads = Vec::new();
     for _ in 0..4 {
         leads.push(session.leads().create(company("Globex")).await.unwrap().id);
@@ -125,7 +139,11 @@ async fn nobody_is_a_member_twice() {
                         }
                         _ => {
                             let all = Lead::COMPANY.eq("Globex");
-                            session.campaigns().add_members::<Lead>(fair, all, &()).await.unwrap();
+                            session
+                                .campaigns()
+                                .add_members::<Lead>(fair, all, &())
+                                .await
+                                .unwrap();
                         }
                     }
                 }
@@ -133,7 +151,12 @@ async fn nobody_is_a_member_twice() {
         })
         .collect();
     race(calls).await;
-    let members = session.campaign_members().find(Find::new()).await.unwrap().items;
+    let members = session
+        .campaign_members()
+        .find(Find::new())
+        .await
+        .unwrap()
+        .items;
     let mut counts: BTreeMap<Option<Id<Lead>>, usize> = BTreeMap::new();
     for member in &members {
         let member: &Record<CampaignMember> = member;

@@ -98,9 +98,15 @@ impl Person {
 }
 
 fn check_member(member: &CampaignMember, faults: &mut Faults) {
-    if member.lead_id.is_none() && member.contact_id.is_none() {
+    let (lead, contact) = (
+        CampaignMember::LEAD_ID.name(),
+        CampaignMember::CONTACT_ID.name(),
+    );
+    // A person who was refused is missing only because of that.
+    let is_refused = faults.has(&lead) || faults.has(&contact);
+    if member.lead_id.is_none() && member.contact_id.is_none() && !is_refused {
         faults.add(
-            CampaignMember::LEAD_ID.name(),
+            lead,
             codes::REQUIRED,
             "a member is a lead or a contact",
         );
@@ -112,11 +118,9 @@ fn check_member(member: &CampaignMember, faults: &mut Faults) {
             codes::INCONSISTENT,
             "is empty while the status is `sent`",
         ),
-        (MemberStatus::Responded, None) => faults.add(
-            responded,
-            codes::REQUIRED,
-            "who responded did so at a time",
-        ),
+        (MemberStatus::Responded, None) => {
+            faults.add(responded, codes::REQUIRED, "who responded did so at a time")
+        }
         _ => {}
     }
 }
@@ -158,9 +162,8 @@ impl WriteRule for MemberRules {
             _ => after.responded_at,
         };
         // What somebody changed is not the engine's any more.
-        let is_changed = before.is_some_and(|before| {
-            is_new_status || before.responded_at != after.responded_at
-        });
+        let is_changed =
+            before.is_some_and(|before| is_new_status || before.responded_at != after.responded_at);
         let is_first_touch = after.is_first_touch && (by_engine || !is_changed);
         write.edit::<CampaignMember>(|member| {
             member.responded_at = responded_at;

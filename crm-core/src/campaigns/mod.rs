@@ -157,10 +157,7 @@ impl Campaign {
 
 fn check_campaign(campaign: &Campaign, faults: &mut Faults) {
     let (start, end) = (campaign.start_date, campaign.end_date);
-    if start
-        .zip(end)
-        .is_some_and(|(start, end)| end < start)
-    {
+    if start.zip(end).is_some_and(|(start, end)| end < start) {
         faults.add(
             Campaign::END_DATE.name(),
             codes::INCONSISTENT,

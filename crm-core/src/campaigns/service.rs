@@ -83,8 +83,10 @@ impl Records<'_, Campaign> {
         status: CampaignStatus,
     ) -> Result<Arc<Record<Campaign>>> {
         in_work!(self.workspace, |work| {
-            work.update(campaign, &|campaign: &mut Campaign| campaign.status = status)
-                .await
+            work.update(campaign, &|campaign: &mut Campaign| {
+                campaign.status = status
+            })
+            .await
         })
     }
 
@@ -138,7 +140,8 @@ impl Records<'_, Campaign> {
                 && let Some(lead) = work.lookup(lead).await?
                 && lead.source.campaign_id == Some(campaign)
             {
-                let message = "the campaign brought the lead; empty the lead's `campaign_id` instead";
+                let message =
+                    "the campaign brought the lead; empty the lead's `campaign_id` instead";
                 return Err(RuleViolation::new("first_touch", "C-208", message).into());
             }
             work.delete_row(member).await
@@ -247,9 +250,9 @@ async fn add_batch<P: CampaignPerson>(
     if ids.is_empty() {
         return Ok(batch);
     }
-    let known = CampaignMember::CAMPAIGN_ID.eq(campaign).and(
-        P::FIELD.one_of(ids.iter().copied().map(Id::<P>::new)),
-    );
+    let known = CampaignMember::CAMPAIGN_ID
+        .eq(campaign)
+        .and(P::FIELD.one_of(ids.iter().copied().map(Id::<P>::new)));
     let name = P::FIELD.name();
     let known: HashSet<Uuid> = work
         .find_all(known, Vec::new())
@@ -262,7 +265,8 @@ async fn add_batch<P: CampaignPerson>(
         .collect();
     contend(work);
     for id in ids.into_iter().filter(|id| !known.contains(id)) {
-        work.create(P::person(Id::new(id)).member_of(campaign)).await?;
+        work.create(P::person(Id::new(id)).member_of(campaign))
+            .await?;
         batch.added += 1;
     }
     Ok(batch)

@@ -241,11 +241,7 @@ async fn convert(
 }
 
 /// The memberships of a lead are its own again, as they were before its conversion.
-async fn undo(
-    work: &mut UnitOfWork,
-    members: Members,
-    contact: Option<Id<Contact>>,
-) -> Result<()> {
+async fn undo(work: &mut UnitOfWork, members: Members, contact: Option<Id<Contact>>) -> Result<()> {
     for member in members {
         if member.status != MemberStatus::Converted {
             continue;
@@ -303,7 +299,11 @@ mod tests {
     #[test]
     fn a_change_of_a_lead_says_where_it_joins_and_leaves() {
         let id = |number| Some(Id::new(Uuid::from_u128(number)));
-        let (none, one, two) = (lead(None, false), lead(Some(1), false), lead(Some(2), false));
+        let (none, one, two) = (
+            lead(None, false),
+            lead(Some(1), false),
+            lead(Some(2), false),
+        );
         let gone = lead(Some(1), true);
         assert_eq!(wanted(None, &none), None);
         assert_eq!(wanted(Some(&one), &one), None);

@@ -145,7 +145,10 @@ mod tests {
         let mut first = lead(LeadStatus::Qualified);
         first.owner_id = owner(1);
         let first = settled(None, &first, at(1));
-        assert_eq!((first.assigned_at, first.qualified_at), (Some(at(1)), Some(at(1))));
+        assert_eq!(
+            (first.assigned_at, first.qualified_at),
+            (Some(at(1)), Some(at(1)))
+        );
         // Nothing changes: nothing is new.
         assert!(settled(Some(&first), &first, at(2)) == first);
         let mut second = first.clone();
@@ -153,7 +156,10 @@ mod tests {
         second.status = LeadStatus::Lost;
         second.status_reason = Some("went elsewhere".into());
         let second = settled(Some(&first), &second, at(2));
-        assert_eq!((second.assigned_at, second.qualified_at), (Some(at(2)), Some(at(1))));
+        assert_eq!(
+            (second.assigned_at, second.qualified_at),
+            (Some(at(2)), Some(at(1)))
+        );
         let mut third = second.clone();
         third.owner_id = None;
         third.status = LeadStatus::Contacted;

@@ -28,10 +28,12 @@ pub struct StaleLeads {
 
 /// The statuses of leads that grow stale: neither converted nor archived.
 fn statuses() -> impl Iterator<Item = LeadStatus> {
-    let is_done = |status: &LeadStatus| {
-        matches!(status, LeadStatus::Converted | LeadStatus::Archived)
-    };
-    LeadStatus::ALL.iter().copied().filter(move |status| !is_done(status))
+    let is_done =
+        |status: &LeadStatus| matches!(status, LeadStatus::Converted | LeadStatus::Archived);
+    LeadStatus::ALL
+        .iter()
+        .copied()
+        .filter(move |status| !is_done(status))
 }
 
 /// The two ways in which nothing was done since a time. The last activity is `last_activity_at`, or
@@ -123,9 +125,8 @@ impl Records<'_, Lead> {
                     .sort(sort.into_iter().collect())
                     .limit(AT_ONCE);
                 loop {
-                    let batch: Result<Batch> = in_work!(self.workspace, |work| {
-                        archive_batch(work, &query).await
-                    });
+                    let batch: Result<Batch> =
+                        in_work!(self.workspace, |work| { archive_batch(work, &query).await });
                     let Batch { archived, next } = batch?;
                     done.archived += archived as u64;
                     let seen = progress.report(done.archived, Some(total.max(done.archived)));

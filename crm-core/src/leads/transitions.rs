@@ -177,7 +177,10 @@ mod tests {
         for name in ["`archived`", "`lost`", "`new`", "`contacted`"] {
             assert!(text.contains(name), "{text}");
         }
-        let (from, to) = (Qualification::MarketingQualified, Qualification::SalesAccepted);
+        let (from, to) = (
+            Qualification::MarketingQualified,
+            Qualification::SalesAccepted,
+        );
         let refused = check_qualification(from, to).unwrap_err();
         assert_eq!(refused.allowed, next_qualifications(from));
         let converted = check_status(LeadStatus::Converted, LeadStatus::New).unwrap_err();

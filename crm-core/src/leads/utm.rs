@@ -76,7 +76,10 @@ impl Records<'_, Lead> {
             .filter_by_name(filter.into())
             .filter_by_name(Filter::Or(has_one.collect()))
             .with_archived();
-        let grouped = named.iter().cloned().fold(grouped, Aggregate::group_by_name);
+        let grouped = named
+            .iter()
+            .cloned()
+            .fold(grouped, Aggregate::group_by_name);
         let by_status = grouped.clone().group_by(Lead::STATUS).count();
         let qualified = grouped.filter(Lead::QUALIFIED_AT.is_not_null()).count();
         let mut found: BTreeMap<Key, UtmAttribution> = BTreeMap::new();

@@ -306,9 +306,7 @@ impl<'a> Configurations<'a> {
     /// # Errors
     /// Those of the storage.
     pub async fn stale_lead_months(&self) -> Result<u32> {
-        let months: Option<u32> = self
-            .get(ConfigCategory::BusinessRules, STALE_LEADS)
-            .await?;
+        let months: Option<u32> = self.get(ConfigCategory::BusinessRules, STALE_LEADS).await?;
         // What was written past `set_stale_lead_months` may be anything.
         Ok(months.map_or(STALE_LEAD_MONTHS, |months| months.clamp(1, MOST_MONTHS)))
     }

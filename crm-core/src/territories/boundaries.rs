@@ -260,11 +260,20 @@ mod tests {
         let mut account = Account::new("Globex");
         assert_eq!(Place::of_account(&account), Place::default());
         account.shipping_address = address(Some("CH"));
-        assert_eq!(Place::of_account(&account).country.map(|c| c.alpha2()), Some("CH"));
+        assert_eq!(
+            Place::of_account(&account).country.map(|c| c.alpha2()),
+            Some("CH")
+        );
         account.billing_address = address(None);
-        assert_eq!(Place::of_account(&account).country.map(|c| c.alpha2()), Some("CH"));
+        assert_eq!(
+            Place::of_account(&account).country.map(|c| c.alpha2()),
+            Some("CH")
+        );
         account.billing_address = address(Some("AT"));
-        assert_eq!(Place::of_account(&account).country.map(|c| c.alpha2()), Some("AT"));
+        assert_eq!(
+            Place::of_account(&account).country.map(|c| c.alpha2()),
+            Some("AT")
+        );
     }
 
     #[test]

@@ -30,8 +30,8 @@ mod matcher;
 mod rules;
 
 pub use assign::{Assignments, Preview, Reassignment};
-pub use boundaries::{Area, Boundaries, PostalCodes};
 pub(crate) use boundaries::Place;
+pub use boundaries::{Area, Boundaries, PostalCodes};
 pub(crate) use matcher::Matcher;
 pub(crate) use rules::{AssignmentRule, TerritoryRules};
 

@@ -69,9 +69,8 @@ impl Remembered for Book {
             return Ok(Self::default());
         }
         rules.sort_by(|a, b| (a.rank, &a.name, a.id.uuid()).cmp(&(b.rank, &b.name, b.id.uuid())));
-        let by_turns = |rule: &&Arc<Record<LeadAssignmentRule>>| {
-            rule.method == AssignmentMethod::RoundRobin
-        };
+        let by_turns =
+            |rule: &&Arc<Record<LeadAssignmentRule>>| rule.method == AssignmentMethod::RoundRobin;
         let turning = || rules.iter().filter(by_turns);
         let mut takers = named(work, turning().map(|rule| rule.id).collect()).await?;
         let teams = turning().filter_map(|rule| rule.team_id).collect();
@@ -92,7 +91,11 @@ impl Remembered for Book {
                 AssignmentMethod::RoundRobin => {
                     let mut takers = takers.remove(&rule.id.uuid()).unwrap_or_default();
                     let team = rule.team_id.and_then(|team| members.get(&team.uuid()));
-                    takers.extend(team.into_iter().flatten().map(|(id, row)| (*id, row.clone())));
+                    takers.extend(
+                        team.into_iter()
+                            .flatten()
+                            .map(|(id, row)| (*id, row.clone())),
+                    );
                     takers
                 }
                 AssignmentMethod::Territory => BTreeMap::new(),
@@ -142,9 +145,7 @@ async fn members(work: &UnitOfWork, teams: Vec<Id<Team>>) -> Result<Takers> {
     let rows = work.rows(Team::schema(), &ids).await?;
     let in_use = rows.into_iter().filter_map(Record::<Team>::from_row);
     let in_use: Vec<Id<Team>> = in_use
-        .filter(|team| {
-            team.is_active && team.archived_at.is_none() && team.deleted_at.is_none()
-        })
+        .filter(|team| team.is_active && team.archived_at.is_none() && team.deleted_at.is_none())
         .map(|team| team.id)
         .collect();
     let now = TeamMember::TEAM_ID

@@ -133,11 +133,18 @@ impl Chooser {
             if user.lead_capacity.is_some() {
                 // Most of the time the first one is free: only then are the others counted.
                 let rest = order.get(number..).unwrap_or_default();
-                let wanted = if number == 0 { std::slice::from_ref(id) } else { rest };
+                let wanted = if number == 0 {
+                    std::slice::from_ref(id)
+                } else {
+                    rest
+                };
                 self.read_loads(work, wanted).await?;
             }
             let load = self.loads.get(id).copied().unwrap_or_default();
-            if user.lead_capacity.is_some_and(|most| load >= u64::from(most)) {
+            if user
+                .lead_capacity
+                .is_some_and(|most| load >= u64::from(most))
+            {
                 continue;
             }
             if user.lead_capacity.is_some() {
@@ -178,7 +185,9 @@ impl Chooser {
         let mut stored: HashMap<Uuid, Row> = rows.into_iter().map(|row| (row.id(), row)).collect();
         for id in unknown {
             let stored = stored.remove(&id);
-            let known = stored.clone().and_then(Record::<LeadAssignmentState>::from_row);
+            let known = stored
+                .clone()
+                .and_then(Record::<LeadAssignmentState>::from_row);
             let now = known.map_or_else(
                 || LeadAssignmentState::new(object),
                 |record| record.data.clone(),

@@ -304,7 +304,10 @@ async fn page(work: &UnitOfWork, query: &Query) -> Result<Leads> {
         let keys = query.sort.iter();
         keys.map(|key| row.value(key.index).into_owned()).collect()
     });
-    Ok((rows.into_iter().filter_map(Record::from_row).collect(), next))
+    Ok((
+        rows.into_iter().filter_map(Record::from_row).collect(),
+        next,
+    ))
 }
 
 /// Reports, and tells whether the run is to stop.
