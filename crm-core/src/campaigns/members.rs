@@ -105,11 +105,7 @@ fn check_member(member: &CampaignMember, faults: &mut Faults) {
     // A person who was refused is missing only because of that.
     let is_refused = faults.has(&lead) || faults.has(&contact);
     if member.lead_id.is_none() && member.contact_id.is_none() && !is_refused {
-        faults.add(
-            lead,
-            codes::REQUIRED,
-            "a member is a lead or a contact",
-        );
+        faults.add(lead, codes::REQUIRED, "a member is a lead or a contact");
     }
     let responded = CampaignMember::RESPONDED_AT.name();
     match (member.status, member.responded_at) {
@@ -119,7 +115,7 @@ fn check_member(member: &CampaignMember, faults: &mut Faults) {
             "is empty while the status is `sent`",
         ),
         (MemberStatus::Responded, None) => {
-            faults.add(responded, codes::REQUIRED, "who responded did so at a time")
+            faults.add(responded, codes::REQUIRED, "who responded did so at a time");
         }
         _ => {}
     }

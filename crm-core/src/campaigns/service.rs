@@ -84,7 +84,7 @@ impl Records<'_, Campaign> {
     ) -> Result<Arc<Record<Campaign>>> {
         in_work!(self.workspace, |work| {
             work.update(campaign, &|campaign: &mut Campaign| {
-                campaign.status = status
+                campaign.status = status;
             })
             .await
         })

@@ -51,7 +51,7 @@ fn wanted(before: Option<&Record<Lead>>, after: &Record<Lead>) -> Option<Wanted>
         let conversion = lead.conversion.as_ref();
         conversion.map(|conversion| conversion.contact_id)
     };
-    let turns = match (before.and_then(|before| contact(before)), contact(after)) {
+    let turns = match (before.and_then(contact), contact(after)) {
         (None, Some(contact)) => Some(Turn::Converted(contact)),
         (Some(contact), None) => Some(Turn::Undone(contact)),
         _ => None,
