@@ -1094,7 +1094,7 @@ CREATE TABLE "crm"."leads" (
     CONSTRAINT "leads_rating_check" CHECK ("rating" IN ('hot', 'warm', 'cold')),
     CONSTRAINT "leads_lead_score_check" CHECK ("lead_score" BETWEEN 0 AND 100)
 );
-CREATE INDEX "leads_owner_id_status_created_at_id_idx" ON "crm"."leads" ("tenant_id", "owner_id", "status", "created_at", "id");
+CREATE INDEX "leads_owner_id_status_idx" ON "crm"."leads" ("tenant_id", "owner_id", "status");
 CREATE INDEX "leads_status_lead_score_id_idx" ON "crm"."leads" ("tenant_id", "status", "lead_score", "id");
 CREATE INDEX "leads_status_last_activity_at_created_at_id_idx" ON "crm"."leads" ("tenant_id", "status", "last_activity_at", "created_at", "id");
 CREATE INDEX "leads_created_at_id_idx" ON "crm"."leads" ("tenant_id", "created_at", "id");

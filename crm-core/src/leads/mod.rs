@@ -49,7 +49,7 @@ use crate::value::{Address, EmailAddress, HttpUrl, PersonName, PhoneNumber, Scor
 #[entity(
     object = "lead",
     table = "leads",
-    index(owner_id, status, created_at),
+    index(owner_id, status),
     index(status, lead_score),
     index(status, last_activity_at, created_at),
     check = rules::check_lead

@@ -162,8 +162,8 @@ impl Records<'_, Lead> {
         })
     }
 
-    /// Asks the tenant's [rules](super) for every open lead without an owner, the oldest of each
-    /// status first: for when rules were made or changed, or when people have room again.
+    /// Asks the tenant's [rules](super) for every open lead without an owner, the oldest first: for
+    /// when rules were made or changed, or when people have room again.
     ///
     /// Some hundred leads are one commit, so a run that is stopped or fails has done its work up to
     /// there; run again it does the rest. It needs the memory of some hundred leads.
@@ -184,37 +184,31 @@ impl Records<'_, Lead> {
     pub async fn assign_unowned(&mut self, progress: &dyn Progress) -> Result<LeadAssignments> {
         let total = self.begin_assignment("assign_unowned").await?;
         let mut done = LeadAssignments::default();
-        for status in LeadStatus::open() {
-            let mut query = self.unowned(status)?;
-            loop {
-                let batch: Result<Batch> = in_work!(self.workspace, |work| {
-                    let (leads, next) = page(work, &query).await?;
-                    let mut chooser = Chooser::load(work).await?;
-                    let mut done = LeadAssignments::default();
-                    let mut given = Vec::new();
-                    for lead in leads {
-                        let choice = chooser.choose(work, &lead).await?;
-                        done.count(choice);
-                        given.extend(choice.user().map(|user| (lead, user)));
-                    }
-                    chooser.stage(work);
-                    for (lead, user) in given {
-                        give(work, lead, user).await?;
-                    }
-                    Ok(Batch { done, next })
-                });
-                let Batch { done: some, next } = batch?;
-                done.add(&some);
-                if stops(&mut done, total, progress) {
-                    return Ok(done);
+        let mut query = self.unowned()?;
+        loop {
+            let batch: Result<Batch> = in_work!(self.workspace, |work| {
+                let (leads, next) = page(work, &query).await?;
+                let mut chooser = Chooser::load(work).await?;
+                let mut done = LeadAssignments::default();
+                let mut given = Vec::new();
+                for lead in leads {
+                    let choice = chooser.choose(work, &lead).await?;
+                    done.count(choice);
+                    given.extend(choice.user().map(|user| (lead, user)));
                 }
-                if next.is_none() {
-                    break;
+                chooser.stage(work);
+                for (lead, user) in given {
+                    give(work, lead, user).await?;
                 }
-                query.after = next;
+                Ok(Batch { done, next })
+            });
+            let Batch { done: some, next } = batch?;
+            done.add(&some);
+            if stops(&mut done, total, progress) || next.is_none() {
+                return Ok(done);
             }
+            query.after = next;
         }
-        Ok(done)
     }
 
     /// What [`assign_unowned`](Self::assign_unowned) would do, with the first so many leads that would
@@ -232,33 +226,27 @@ impl Records<'_, Lead> {
         // One for all: it counts what it would have given away.
         let mut chooser = Chooser::load(&work).await?;
         let mut preview = AssignmentPreview::default();
-        for status in LeadStatus::open() {
-            let mut query = self.unowned(status)?;
-            loop {
-                let (leads, next) = page(&work, &query).await?;
-                for lead in leads {
-                    let choice = chooser.choose(&work, &lead).await?;
-                    preview.assignments.count(choice);
-                    if let Choice::Given { rule, user } = choice
-                        && preview.proposed.len() < proposed
-                    {
-                        let lead = lead.id;
-                        preview
-                            .proposed
-                            .push(ProposedAssignment { lead, rule, user });
-                    }
+        let mut query = self.unowned()?;
+        loop {
+            let (leads, next) = page(&work, &query).await?;
+            for lead in leads {
+                let choice = chooser.choose(&work, &lead).await?;
+                preview.assignments.count(choice);
+                if let Choice::Given { rule, user } = choice
+                    && preview.proposed.len() < proposed
+                {
+                    let lead = lead.id;
+                    preview
+                        .proposed
+                        .push(ProposedAssignment { lead, rule, user });
                 }
-                chooser.forget_reasons();
-                if stops(&mut preview.assignments, total, progress) {
-                    return Ok(preview);
-                }
-                if next.is_none() {
-                    break;
-                }
-                query.after = next;
             }
+            chooser.forget_reasons();
+            if stops(&mut preview.assignments, total, progress) || next.is_none() {
+                return Ok(preview);
+            }
+            query.after = next;
         }
-        Ok(preview)
     }
 
     /// How many leads wait for an owner.
@@ -269,20 +257,18 @@ impl Records<'_, Lead> {
                 reason: reason.into(),
             });
         }
-        let mut total = 0;
-        for status in LeadStatus::open() {
-            let query = AggregateQuery::count(Lead::schema(), self.unowned(status)?.condition);
-            let groups = self.workspace.aggregate(&query).await?;
-            total += groups.first().map_or(0, |group| group.count(0));
-        }
-        Ok(total)
+        let query = AggregateQuery::count(Lead::schema(), self.unowned()?.condition);
+        let groups = self.workspace.aggregate(&query).await?;
+        Ok(groups.first().map_or(0, |group| group.count(0)))
     }
 
-    /// The leads of a status without an owner, the oldest first: a range of the index over owner,
-    /// status and creation.
-    fn unowned(&self, status: LeadStatus) -> Result<Query> {
+    /// The open leads without an owner, the oldest first. Where they are few they are found by their
+    /// owner, where they are many one meets them on the way through all by their creation.
+    fn unowned(&self) -> Result<Query> {
         let registry = self.workspace.session().engine().registry();
-        let waiting = Lead::OWNER_ID.is_null().and(Lead::STATUS.eq(status));
+        let waiting = Lead::OWNER_ID
+            .is_null()
+            .and(Lead::STATUS.one_of(LeadStatus::open()));
         let visible = Condition::not_deleted().and(Condition::not_archived());
         let wanted = Condition::bind(&waiting.into_filter(), Lead::schema(), registry)?;
         let oldest = SortKey {
