@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use crm_engine::campaigns::{Campaign, CampaignMember};
-use crm_engine::leads::assignment::AssignmentOutcome;
+use crm_engine::leads::assignment::{AssignmentMethod, AssignmentOutcome, LeadAssignmentRule};
 use crm_engine::prelude::*;
 use tokio::sync::Barrier;
 
@@ -110,6 +110,46 @@ async fn capacity_is_kept_among_concurrent_calls() {
     let given: usize = race(calls).await.into_iter().sum();
     assert_eq!(given, 15);
     assert_eq!(owned(&session, &users).await, [3, 7, 5]);
+}
+
+/// Capacity is kept between rules that name the same user, also where there are no turns.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn capacity_is_kept_between_rules() {
+    let session = session().await;
+    let [ada, grace] = [
+        user(&session, "ada", Some(5)).await,
+        user(&session, "grace", Some(4)).await,
+    ];
+    let banks = LeadAssignmentRule {
+        rank: -1,
+        criteria: Some(Lead::INDUSTRY.eq("banking").into()),
+        user_id: Some(ada),
+        ..LeadAssignmentRule::new("Banks", AssignmentMethod::User)
+    };
+    session.lead_assignment_rules().create(banks).await.unwrap();
+    let others = turns(&session, &[ada, grace]).await;
+    let no_bank = Some(Lead::INDUSTRY.ne("banking").into());
+    let no_bank = |rule: &mut LeadAssignmentRule| rule.criteria.clone_from(&no_bank);
+    session
+        .lead_assignment_rules()
+        .update(others, no_bank)
+        .await
+        .unwrap();
+    let calls = (0..24)
+        .map(|number| {
+            let session = session.clone();
+            async move {
+                let lead = Lead {
+                    industry: Some(["banking", "farming"][number % 2].into()),
+                    ..company("Globex")
+                };
+                session.leads().create(lead).await.unwrap().owner_id
+            }
+        })
+        .collect();
+    let given = race(calls).await.into_iter().flatten().count();
+    assert_eq!(owned(&session, &[ada, grace]).await, [5, 4]);
+    assert_eq!(given, 9);
 }
 
 /// C-208: a person is made a member by many at the same time, and is one once.
