@@ -55,6 +55,7 @@ pub mod prelude {
         ActivityStatus, ActivityTemplate, ActivityType, AttendanceStatus, Invitee, ReminderStatus,
         ReminderType, ResponseStatus,
     };
+    pub use crm_core::campaigns::{Campaign, CampaignMember};
     pub use crm_core::collaboration::{Comment, CommentKind, Follower, Mention};
     pub use crm_core::contacts::{Contact, ContactStatus};
     pub use crm_core::deals::{

@@ -499,6 +499,13 @@ async fn leads_need_a_name_or_a_company_and_are_only_converted_by_conversion() {
         .update(lead.id, |lead| lead.status = LeadStatus::Converted)
         .await
         .unwrap_err();
+    assert_eq!(error.code(), "transition");
+    let converted = Lead {
+        company: Some("Globex".into()),
+        status: LeadStatus::Converted,
+        ..Lead::default()
+    };
+    let error = w.session.leads().create(converted).await.unwrap_err();
     assert_eq!(faults(&error), [("status", codes::INCONSISTENT)]);
     w.session
         .configurations()

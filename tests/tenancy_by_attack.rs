@@ -16,13 +16,14 @@ use std::fmt::Debug;
 use chrono::NaiveDate;
 use common::{Populated, body_like, picture, populate, rows_of};
 use crm_engine::activities::ActivityRollUp;
+use crm_engine::campaigns::CampaignStatus;
 use crm_engine::contacts::BuyingRole;
 use crm_engine::deals::{CloseOutcome, CloseReason, CompetitorStatus, DealCompetitor};
 use crm_engine::engine::NamedRecords;
 use crm_engine::forecasts::{AdjustmentKind, ForecastAdjustment};
 use crm_engine::hierarchy::RollUp;
 use crm_engine::imports::{ImportJob, ImportLease, ImportMapping, ImportRow};
-use crm_engine::leads::ConversionPlan;
+use crm_engine::leads::{ConversionPlan, Qualification};
 use crm_engine::merging::{Merge, MergeLink};
 use crm_engine::pipelines::analytics::PipelineView;
 use crm_engine::pipelines::{ApprovalPolicy, ProbabilityCalculation};
@@ -350,6 +351,11 @@ async fn typed_operations_find_nothing_of_another_tenant() {
         Lead,
         crm_engine::leads::LeadConversion,
         crm_engine::leads::LeadConversionMapping,
+        crm_engine::leads::assignment::LeadAssignmentRule,
+        crm_engine::leads::assignment::LeadAssignee,
+        crm_engine::leads::assignment::LeadAssignmentState,
+        crm_engine::campaigns::Campaign,
+        crm_engine::campaigns::CampaignMember,
         crm_engine::privacy::Consent,
         Pipeline,
         PipelineStage,
@@ -715,6 +721,110 @@ async fn services_find_nothing_of_another_tenant() {
             .set_parent(own.territory, Some(id))
             .await
     });
+
+    same!("set_status of a lead", victim.lead, |id| session
+        .leads()
+        .set_status(id, LeadStatus::Contacted)
+        .await);
+    same!("set_qualification", victim.lead, |id| session
+        .leads()
+        .set_qualification(id, Qualification::SalesQualified)
+        .await);
+    same!("qualify", victim.lead, |id| session
+        .leads()
+        .qualify(id, Qualification::SalesQualified)
+        .await);
+    same!("disqualify", victim.lead, |id| session
+        .leads()
+        .disqualify(id, "mine")
+        .await);
+    same!("lose a lead", victim.lead, |id| session
+        .leads()
+        .lose(id, "mine")
+        .await);
+    same!("reopen a lead", victim.lead, |id| session
+        .leads()
+        .reopen(id)
+        .await);
+    same!("assign a lead", victim.lead, |id| session
+        .leads()
+        .assign(id)
+        .await);
+    same!("add_assignee to", victim.assignment_rule, |id| session
+        .lead_assignment_rules()
+        .add_assignee(id, own.user)
+        .await);
+    same!("add_assignee of a user", victim.user, |id| session
+        .lead_assignment_rules()
+        .add_assignee(own.assignment_rule, id)
+        .await);
+    same!("remove_assignee from", victim.assignment_rule, |id| session
+        .lead_assignment_rules()
+        .remove_assignee(id, own.user)
+        .await);
+    same!("remove_assignee of a user", victim.user, |id| session
+        .lead_assignment_rules()
+        .remove_assignee(own.assignment_rule, id)
+        .await);
+    same!("assignees", victim.assignment_rule, |id| session
+        .lead_assignment_rules()
+        .assignees(id)
+        .await);
+    same!("set_status of a campaign", victim.campaign, |id| session
+        .campaigns()
+        .set_status(id, CampaignStatus::Active)
+        .await);
+    same!("add_member to a campaign", victim.campaign, |id| session
+        .campaigns()
+        .add_member(id, own.contact)
+        .await);
+    same!("add_member of a lead", victim.lead, |id| session
+        .campaigns()
+        .add_member(own.campaign, id)
+        .await);
+    same!("add_member of a contact", victim.contact, |id| session
+        .campaigns()
+        .add_member(own.campaign, id)
+        .await);
+    same!("remove_member from a campaign", victim.campaign, |id| {
+        session.campaigns().remove_member(id, own.lead).await
+    });
+    same!("remove_member of a lead", victim.lead, |id| session
+        .campaigns()
+        .remove_member(own.campaign, id)
+        .await);
+    same!("respond", victim.campaign, |id| session
+        .campaigns()
+        .respond(id, own.lead)
+        .await);
+    same!("respond of a lead", victim.lead, |id| session
+        .campaigns()
+        .respond(own.campaign, id)
+        .await);
+    same!("add_members", victim.campaign, |id| session
+        .campaigns()
+        .add_members::<Lead>(id, Filter::all(), &())
+        .await);
+    same!("attribution", victim.campaign, |id| session
+        .campaigns()
+        .attribution(id)
+        .await);
+    same!("attributions", victim.campaign, |id| session
+        .campaigns()
+        .attributions(&[id])
+        .await);
+    // Batches over a tenant's own leads touch no other tenant's.
+    assert_eq!(session.leads().count_stale().await.unwrap(), 0);
+    assert_eq!(
+        session.leads().archive_stale(&()).await.unwrap().archived,
+        0
+    );
+    assert_eq!(
+        session.leads().assign_unowned(&()).await.unwrap().checked,
+        0
+    );
+    let by_utm = session.leads().attribution_by_utm(Filter::all()).await;
+    assert!(by_utm.unwrap().is_empty());
 
     let pipeline = victim.onboarded.pipeline;
     same!("set_default", pipeline, |id| session

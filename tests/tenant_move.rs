@@ -531,13 +531,13 @@ async fn large_trees_and_circles_arrive() {
         last = Some(account.id);
     }
     // An id that another system gave.
-    let campaign = Uuid::from_u128(99);
-    let mut lead = Lead {
-        company: Some("Initech".into()),
-        ..Lead::default()
+    let foreign = Uuid::from_u128(99);
+    let property = common::Property {
+        foreign_id: Some(foreign),
+        ..common::Property::new("B-17")
     };
-    lead.source.campaign_id = Some(campaign);
-    session.leads().create(lead).await.unwrap();
+    let properties = || session.records::<common::Property>();
+    properties().create(property).await.unwrap();
     let many = (0..1_500).map(|number| Account {
         owner_id: Some(onboarded.admin),
         ..Account::new(format!("Leaf {number}"))
@@ -560,14 +560,15 @@ async fn large_trees_and_circles_arrive() {
     let crm = common::crm();
     let rebuild = Arc::new(Rebuild::default());
     let import = TenantImport::new("Two", "two")
-        .keep_ids("lead", "campaign_id")
+        .keep_ids("property", "foreign_id")
         .then(rebuild.clone());
     let report = import.run(&crm, Cursor::new(file), &()).await.unwrap();
     assert_eq!(report.written, manifest.records());
     assert_eq!(rebuild.0.load(Ordering::SeqCst), 1_541);
     let two = crm.session(report.tenant, Actor::System);
-    let kept = Find::new().filter_by_name(Filter::eq("campaign_id", campaign));
-    assert_eq!(two.leads().count(kept).await.unwrap(), 1);
+    let kept = common::Property::FOREIGN_ID.eq(foreign);
+    let kept = two.records::<common::Property>().count(kept).await;
+    assert_eq!(kept.unwrap(), 1);
     let roots = Find::from(
         Account::PARENT_ACCOUNT_ID
             .is_null()

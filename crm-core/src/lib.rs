@@ -12,6 +12,7 @@
 //! - the domain: [`tenancy`], [`identity`], [`accounts`], [`contacts`], [`leads`], [`pipelines`],
 //!   [`deals`], [`products`], [`currencies`], [`activities`], [`territories`];
 //!   [`deals`], [`currencies`], [`forecasts`], [`activities`], [`territories`];
+//!   [`deals`], [`activities`], [`territories`], [`campaigns`];
 //! - what works on records of any object: [`hierarchy`] for all that forms trees, [`collaboration`]
 //!   with comments, followers and tags, [`duplicates`] that are found and [`merging`] that makes one
 //!   record of several, and several again;
@@ -23,6 +24,7 @@ extern crate self as crm_core;
 
 pub mod accounts;
 pub mod activities;
+pub mod campaigns;
 pub mod collaboration;
 pub mod contacts;
 pub mod currencies;
@@ -78,6 +80,7 @@ pub fn objects() -> Vec<schema::ObjectRef> {
         contacts::Contact::schema(),
         contacts::ContactRelationship::schema(),
         contacts::ContactAffiliation::schema(),
+        campaigns::Campaign::schema(),
         pipelines::Pipeline::schema(),
         pipelines::PipelineStage::schema(),
         currencies::ExchangeRate::schema(),
@@ -98,6 +101,10 @@ pub fn objects() -> Vec<schema::ObjectRef> {
         leads::Lead::schema(),
         leads::LeadConversion::schema(),
         leads::LeadConversionMapping::schema(),
+        leads::assignment::LeadAssignmentRule::schema(),
+        leads::assignment::LeadAssignee::schema(),
+        leads::assignment::LeadAssignmentState::schema(),
+        campaigns::CampaignMember::schema(),
         privacy::Consent::schema(),
         activities::ActivitySeries::schema(),
         activities::Activity::schema(),
@@ -132,9 +139,13 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
         std::sync::Arc::new(identity::TeamRules),
         std::sync::Arc::new(contacts::ContactRules),
         std::sync::Arc::new(contacts::RelationshipRules),
+        std::sync::Arc::new(leads::assignment::AssignmentRuleRules),
+        std::sync::Arc::new(leads::assignment::LeadAssigner),
         std::sync::Arc::new(leads::LeadRules),
         std::sync::Arc::new(leads::ConvertedLeadRule),
         std::sync::Arc::new(leads::MappingRules),
+        std::sync::Arc::new(campaigns::CampaignRules),
+        std::sync::Arc::new(campaigns::MemberRules),
         std::sync::Arc::new(privacy::ConsentRules),
         std::sync::Arc::new(pipelines::PipelineRules),
         std::sync::Arc::new(pipelines::StageRules),
@@ -172,6 +183,8 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
 /// 3. reminders follow their activities, and linked records learn of these: the last hook that
 /// 1. a contact's account and its primary affiliation come in step, which may change contacts, and a
 ///    deal with its people and competitors, which may change deals;
+/// 1. a contact's account and its primary affiliation come in step, which may change contacts, and a
+///    lead's campaign and its memberships;
 /// 2. reminders follow their activities, and linked records learn of these: the last hook that
 ///    changes records of users;
 /// 2. the states of deals follow what the commit makes of these;
@@ -186,8 +199,10 @@ fn commit_hooks() -> Vec<std::sync::Arc<dyn engine::CommitHook>> {
         std::sync::Arc::new(deals::LineHook),
         std::sync::Arc::new(deals::DealStateHook),
         std::sync::Arc::new(deals::DealStep),
+        std::sync::Arc::new(campaigns::CampaignStep),
         std::sync::Arc::new(activities::ActivityHook),
         std::sync::Arc::new(duplicates::DuplicateHook),
         std::sync::Arc::new(merging::MergeHistory),
+        std::sync::Arc::new(leads::assignment::AssignmentStates),
     ]
 }

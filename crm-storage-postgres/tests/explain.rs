@@ -597,6 +597,17 @@ fn lists() -> Vec<Family> {
     );
     let best = all_of(&[eq("status", "qualified"), ge("lead_score", 50)]);
     add("C-134", "lead", best, &["-lead_score"], "status,lead_score");
+    let idle = "2025-01-20T00:00:00Z";
+    let is_null = |field: &str| json!({"field": field, "op": "is_null"});
+    let stale = all_of(&[eq("status", "lost"), lt("last_activity_at", idle)]);
+    let by = "status,last_activity_at,created_at";
+    add("R-036", "lead", stale, &["last_activity_at"], by);
+    let never = [
+        eq("status", "lost"),
+        is_null("last_activity_at"),
+        lt("created_at", idle),
+    ];
+    add("R-036", "lead", all_of(&never), &["created_at"], by);
     add(
         "C-134",
         "contact",

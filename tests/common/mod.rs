@@ -14,6 +14,7 @@ pub(crate) mod backend;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crm_engine::activities::{ActivitySeries, LocalDateTime, Recurrence};
+use crm_engine::campaigns::{Campaign, CampaignMember};
 use crm_engine::contacts::{ContactAffiliation, ContactRelationship, RelationshipType};
 use crm_engine::currencies::ExchangeRate;
 use crm_engine::deals::{CloseOutcome, CloseReason, DealCompetitor, DealContact};
@@ -22,6 +23,7 @@ use crm_engine::forecasts::{AdjustmentKind, ForecastAdjustment};
 use crm_engine::imports::{
     ImportBatch, ImportJob, ImportLease, ImportMapping, RowOutcome, RowResult,
 };
+use crm_engine::leads::assignment::{AssignmentMethod, LeadAssignee, LeadAssignmentRule};
 use crm_engine::leads::{ConversionPlan, ConversionTarget, LeadConversionMapping};
 use crm_engine::merging::{Choices, Merge};
 use crm_engine::prelude::*;
@@ -52,6 +54,8 @@ pub(crate) struct Property {
     /// Asking price.
     #[field(precision = 12, scale = 2, min = 0)]
     pub(crate) price: Option<rust_decimal::Decimal>,
+    /// The id that another system gave it.
+    pub(crate) foreign_id: Option<Uuid>,
 }
 
 /// A CRM that knows the host's object.
@@ -84,6 +88,8 @@ pub(crate) struct Populated {
     pub(crate) contact: Id<Contact>,
     pub(crate) lead: Id<Lead>,
     pub(crate) converted_lead: Id<Lead>,
+    pub(crate) campaign: Id<Campaign>,
+    pub(crate) assignment_rule: Id<LeadAssignmentRule>,
     pub(crate) deal: Id<Deal>,
     pub(crate) won_deal: Id<Deal>,
     pub(crate) product: Id<Product>,
@@ -168,15 +174,34 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
         .grant(contact.id, newsletter)
         .await
         .unwrap();
-    let lead = session
-        .leads()
-        .create(Lead {
-            company: Some("Initech".into()),
-            owner_id: Some(user.id),
-            ..Lead::default()
-        })
+    let fair = Campaign {
+        budget: Some(20_000.into()),
+        ..Campaign::new("Spring fair")
+    };
+    let campaign = session.campaigns().create(fair).await.unwrap();
+    let by_turns = LeadAssignmentRule {
+        criteria: Some(Filter::eq("industry", "software").into()),
+        ..LeadAssignmentRule::new("Software", AssignmentMethod::RoundRobin)
+    };
+    let assignment_rule = session
+        .lead_assignment_rules()
+        .create(by_turns)
         .await
         .unwrap();
+    session
+        .lead_assignment_rules()
+        .add_assignee(assignment_rule.id, user.id)
+        .await
+        .unwrap();
+    // The rule gives it to the user; it came by the campaign.
+    let mut lead = Lead {
+        company: Some("Initech".into()),
+        industry: Some("software".into()),
+        ..Lead::default()
+    };
+    lead.source.campaign_id = Some(campaign.id);
+    let lead = session.leads().create(lead).await.unwrap();
+    assert_eq!(lead.owner_id, Some(user.id));
     let double = Lead {
         company: Some("Initech Inc.".into()),
         ..Lead::default()
@@ -376,6 +401,8 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
         contact: contact.id,
         lead: lead.id,
         converted_lead: bill.id,
+        campaign: campaign.id,
+        assignment_rule: assignment_rule.id,
         deal: deal.id,
         won_deal: won.id,
         product: product.id,
@@ -633,6 +660,10 @@ async fn rebuilt(
         ContactAffiliation,
         Lead,
         LeadConversionMapping,
+        LeadAssignmentRule,
+        LeadAssignee,
+        Campaign,
+        CampaignMember,
         Consent,
         Pipeline,
         PipelineStage,

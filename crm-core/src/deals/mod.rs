@@ -81,6 +81,7 @@ pub use times::{StageTimes, StageTotal, Stay};
 
 use crate::Id;
 use crate::accounts::Account;
+use crate::campaigns::Campaign;
 use crate::contacts::Contact;
 use crate::engine::{Records, UnitOfWork, in_work};
 use crate::error::{Result, RuleViolation};
@@ -159,6 +160,9 @@ pub struct Deal {
     /// Where it came from.
     #[field(max_len = 100, indexed)]
     pub lead_source: Option<String>,
+    /// The campaign that it is put down to (C-208).
+    #[field(references = "campaign", on_delete = "set_null")]
+    pub campaign_id: Option<Id<Campaign>>,
     /// Who competes most: the name of the main [`DealCompetitor`], which follows when this is set.
     #[field(max_len = 255)]
     pub competitor: Option<String>,

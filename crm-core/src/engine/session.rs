@@ -8,6 +8,7 @@ use crate::accounts::Account;
 use crate::activities::{
     Activity, ActivityParticipant, ActivityReminder, ActivitySeries, ActivityTemplate,
 };
+use crate::campaigns::{Campaign, CampaignMember};
 use crate::collaboration::{Comment, Follower, Mention};
 use crate::contacts::Contact;
 use crate::currencies::ExchangeRate;
@@ -18,6 +19,7 @@ use crate::exports::ExportJob;
 use crate::forecasts::{DealForecast, ForecastAdjustment, Forecasts, Quota};
 use crate::identity::{Team, User};
 use crate::leads::Lead;
+use crate::leads::assignment::LeadAssignmentRule;
 use crate::merging::Merge;
 use crate::pipelines::Pipeline;
 use crate::privacy::Consent;
@@ -145,6 +147,12 @@ entry_points! {
     contacts -> Contact;
     /// The leads: people and companies not yet qualified.
     leads -> Lead;
+    /// The rules by which leads are given to users.
+    lead_assignment_rules -> LeadAssignmentRule;
+    /// The campaigns, and what they brought.
+    campaigns -> Campaign;
+    /// Who is addressed by campaigns.
+    campaign_members -> CampaignMember;
     /// What contacts and leads allowed.
     consents -> Consent;
     /// The pipelines and, through them, their stages.

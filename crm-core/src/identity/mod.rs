@@ -107,6 +107,10 @@ pub struct User {
     /// Whether the user works.
     #[field(indexed)]
     pub status: UserStatus,
+    /// How many open leads the rules of [assignment](crate::leads::assignment) may bring the user to;
+    /// any number if there is none.
+    #[field(min = 0)]
+    pub lead_capacity: Option<u32>,
     /// When the user last logged in.
     #[field(read_only)]
     pub last_login_at: Option<DateTime<Utc>>,

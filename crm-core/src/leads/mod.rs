@@ -1,7 +1,23 @@
 //! Leads: people and companies that may become customers, not yet qualified, and what they become
 //! when they are converted ([`ConversionPlan`]).
+//!
+//! - Which status and which qualification may follow which is said by one table each,
+//!   [`next_statuses`] and [`next_qualifications`], that no way of writing passes by; `qualify`,
+//!   `disqualify`, `lose` and `reopen` of [`Records`](crate::engine::Records) are the short ways.
+//! - Leads with which nothing was done for two years are archived by
+//!   [`archive_stale`](crate::engine::Records::archive_stale) (R-036).
+//! - A new lead without an owner is given one by the tenant's [rules](assignment).
+//! - Which [campaigns](crate::campaigns) and which links brought leads is counted by
+//!   [`attribution`](crate::engine::Records::attribution) and
+//!   [`attribution_by_utm`](crate::engine::Records::attribution_by_utm).
 
+pub mod assignment;
 mod conversion;
+mod rules;
+mod service;
+mod stale;
+mod transitions;
+mod utm;
 
 pub use conversion::{
     AlreadyConverted, CarriedOver, ConversionCandidates, ConversionDeal, ConversionDeed,
@@ -9,22 +25,24 @@ pub use conversion::{
     LeadConversionMapping, Obstacle, ObstacleReason,
 };
 pub(crate) use conversion::{ConvertedLeadRule, MappingRules};
+pub(crate) use rules::LeadRules;
+pub use stale::StaleLeads;
+pub use transitions::{
+    RefusedTransition, check_qualification, check_status, next_qualifications, next_statuses,
+};
+pub use utm::UtmAttribution;
 
-use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use serde_json::{Value as Json, json};
-use uuid::Uuid;
 
 use crate::Id;
 use crate::accounts::Account;
+use crate::campaigns::Campaign;
 use crate::contacts::Contact;
 use crate::deals::Deal;
-use crate::engine::{UnitOfWork, Write, WriteRule};
-use crate::error::{Faults, Result, codes};
 use crate::identity::User;
 use crate::schema::{Entity, FieldGroup, Picklist};
-use crate::tenancy::LeadNamePolicy;
 use crate::value::{Address, EmailAddress, HttpUrl, PersonName, PhoneNumber, Score};
 
 /// A person or company that may become a customer.
@@ -41,7 +59,8 @@ use crate::value::{Address, EmailAddress, HttpUrl, PersonName, PhoneNumber, Scor
     table = "leads",
     index(owner_id, status),
     index(status, lead_score),
-    check = check_lead
+    index(status, last_activity_at, created_at),
+    check = rules::check_lead
 )]
 pub struct Lead {
     /// Name of the person (R-027).
@@ -77,9 +96,12 @@ pub struct Lead {
     /// Where the lead came from.
     #[field(flatten)]
     pub source: LeadSource,
-    /// Where the lead stands.
+    /// Where the lead stands; [`next_statuses`] says what may follow.
     pub status: LeadStatus,
-    /// How far it was judged.
+    /// Why it was rejected or lost, or is of no interest any more; empty once it is open again.
+    #[field(max_len = 255)]
+    pub status_reason: Option<String>,
+    /// How far it was judged; [`next_qualifications`] says what may follow.
     #[field(indexed)]
     pub qualification_status: Qualification,
     /// How interested it seems.
@@ -110,10 +132,11 @@ pub struct Lead {
     /// The user who owns it.
     #[field(references = "user", on_delete = "set_null")]
     pub owner_id: Option<Id<User>>,
-    /// When it was given to its owner.
+    /// When it was given to the owner that it has.
     #[field(read_only)]
     pub assigned_at: Option<DateTime<Utc>>,
-    /// When it was qualified.
+    /// When its status last became `qualified`; empty while it is open and not qualified, and once it
+    /// is rejected.
     #[field(read_only)]
     pub qualified_at: Option<DateTime<Utc>>,
     /// What became of it, once it is converted (R-083).
@@ -141,9 +164,9 @@ pub struct LeadSource {
     /// More about the source.
     #[field(max_len = 255)]
     pub lead_source_detail: Option<String>,
-    /// The campaign that brought it.
-    #[field(indexed)]
-    pub campaign_id: Option<Uuid>,
+    /// The campaign that brought it: its first touch (C-208). The lead is a member of it.
+    #[field(references = "campaign", on_delete = "set_null")]
+    pub campaign_id: Option<Id<Campaign>>,
     /// How the web page was found.
     #[field(flatten, prefix = "utm_")]
     pub utm: Option<Utm>,
@@ -211,6 +234,26 @@ pub enum LeadStatus {
     Archived,
 }
 
+impl LeadStatus {
+    /// Whether somebody still works on it: it is new, contacted or qualified.
+    ///
+    /// ```
+    /// use crm_core::leads::LeadStatus;
+    ///
+    /// assert!(LeadStatus::Contacted.is_open());
+    /// assert!(!LeadStatus::Lost.is_open());
+    /// ```
+    #[must_use]
+    pub const fn is_open(self) -> bool {
+        matches!(self, Self::New | Self::Contacted | Self::Qualified)
+    }
+
+    /// The open statuses.
+    pub(crate) fn open() -> impl Iterator<Item = Self> {
+        Self::ALL.iter().copied().filter(|status| status.is_open())
+    }
+}
+
 /// How far a lead was judged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Picklist)]
 pub enum Qualification {
@@ -251,82 +294,4 @@ pub enum Rating {
     Warm,
     /// Hardly.
     Cold,
-}
-
-fn check_lead(lead: &Lead, faults: &mut Faults) {
-    // R-027: a name or a company.
-    let has_name = lead.name.as_ref().is_some_and(|name| name.parts() > 0);
-    // A name that was refused is missing only because of that.
-    let refused = faults.has("first_name") || faults.has("last_name");
-    if !has_name && !refused && lead.company.is_none() {
-        faults.add(
-            "company",
-            codes::REQUIRED,
-            "a lead needs a name or a company",
-        );
-    }
-    // R-083: converted exactly if there is a conversion.
-    if (lead.status == LeadStatus::Converted) != lead.conversion.is_some() {
-        faults.add(
-            "status",
-            codes::INCONSISTENT,
-            "is `converted` exactly if the lead was converted; convert the lead instead",
-        );
-    }
-}
-
-/// R-027 as the tenant wants it, and the times at which a lead was assigned and qualified.
-#[derive(Debug)]
-pub(crate) struct LeadRules;
-
-#[async_trait]
-impl WriteRule for LeadRules {
-    fn object(&self) -> &'static str {
-        "lead"
-    }
-
-    async fn before_write(&self, work: &mut UnitOfWork, write: &mut Write) -> Result<()> {
-        let Some(after) = write.after::<Lead>() else {
-            return Ok(());
-        };
-        let before = write.before::<Lead>();
-        let now = work.now();
-        let new_owner = after.owner_id != before.and_then(|lead| lead.owner_id);
-        let owned = after.owner_id.is_some();
-        let qualified = after.status == LeadStatus::Qualified
-            && before.is_none_or(|lead| lead.status != LeadStatus::Qualified);
-        let first = after
-            .name
-            .as_ref()
-            .is_some_and(|name| name.first_name.is_some());
-        let last = after
-            .name
-            .as_ref()
-            .is_some_and(|name| name.last_name.is_some());
-        let renamed = before.is_none_or(|lead| lead.name != after.name);
-
-        if new_owner {
-            write.edit::<Lead>(|lead| lead.assigned_at = owned.then_some(now));
-        }
-        if qualified {
-            write.edit::<Lead>(|lead| lead.qualified_at = Some(now));
-        }
-        // The policy is only asked where it matters.
-        if renamed
-            && !(first && last)
-            && work.configurations().lead_name_policy().await? == LeadNamePolicy::BothNames
-        {
-            if !first {
-                write
-                    .faults()
-                    .add("first_name", codes::REQUIRED, "a value is required");
-            }
-            if !last {
-                write
-                    .faults()
-                    .add("last_name", codes::REQUIRED, "a value is required");
-            }
-        }
-        Ok(())
-    }
 }

@@ -167,6 +167,12 @@ const LEAD_NAMES: &str = "lead_names";
 const CONTACTING: &str = "contacting";
 const CURRENCY: &str = "currency";
 const FISCAL_YEAR: &str = "fiscal_year";
+const STALE_LEADS: &str = "stale_lead_months";
+
+/// two years.
+const STALE_LEAD_MONTHS: u32 = 24;
+/// The longest period that makes sense: a hundred years.
+const MOST_MONTHS: u32 = 1_200;
 
 impl<'a> Configurations<'a> {
     pub(crate) const fn new(workspace: Workspace<'a>) -> Self {
@@ -313,6 +319,30 @@ impl<'a> Configurations<'a> {
     /// Those of the storage.
     pub async fn set_lead_name_policy(&mut self, policy: LeadNamePolicy) -> Result<()> {
         self.set(ConfigCategory::BusinessRules, LEAD_NAMES, &policy)
+            .await
+            .map(|_| ())
+    }
+
+    /// After how many months without activity a lead is stale; 24 if nothing else is set.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn stale_lead_months(&self) -> Result<u32> {
+        let months: Option<u32> = self.get(ConfigCategory::BusinessRules, STALE_LEADS).await?;
+        // What was written past `set_stale_lead_months` may be anything.
+        Ok(months.map_or(STALE_LEAD_MONTHS, |months| months.clamp(1, MOST_MONTHS)))
+    }
+
+    /// Sets after how many months without activity a lead is stale, from 1 to 1,200.
+    ///
+    /// # Errors
+    /// [`Error::Validation`] for any other number.
+    pub async fn set_stale_lead_months(&mut self, months: u32) -> Result<()> {
+        if !(1..=MOST_MONTHS).contains(&months) {
+            let message = format!("must be from 1 to {MOST_MONTHS} months");
+            return Err(FieldError::new("value", codes::OUT_OF_RANGE, message).into());
+        }
+        self.set(ConfigCategory::BusinessRules, STALE_LEADS, &months)
             .await
             .map(|_| ())
     }

@@ -5,14 +5,14 @@ use serde::{Deserialize, Serialize};
 use crate::accounts::Account;
 use crate::error::{Faults, codes};
 use crate::schema::document_value;
-use crate::value::Country;
+use crate::value::{Address, Country};
 
 /// The most areas of one territory, and the most postal codes of one area.
 const MOST: usize = 1_000;
 /// The longest postal code.
 const LENGTH: usize = 20;
 
-/// Where the accounts are that a territory takes: in one of these areas. In JSON:
+/// Where the accounts, and the leads, are that a territory takes: in one of these areas. In JSON:
 ///
 /// ```
 /// use crm_core::territories::Boundaries;
@@ -180,32 +180,34 @@ impl Boundaries {
 
 document_value!(Boundaries);
 
-/// Where an account is.
+/// Where something is, as far as boundaries look at it.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Place {
+pub(crate) struct Place {
     country: Option<Country>,
     postal_code: Option<String>,
 }
 
 impl Place {
-    /// An account is where its invoices go, or where its goods go if that names no country.
-    pub(super) fn of(account: &Account) -> Self {
-        let addresses = [&account.billing_address, &account.shipping_address];
-        let address = addresses
-            .into_iter()
-            .flatten()
-            .find(|address| address.country.is_some());
+    /// The first of some addresses that names a country.
+    pub(crate) fn of<'a>(addresses: impl IntoIterator<Item = &'a Option<Address>>) -> Self {
+        let mut named = addresses.into_iter().flatten();
+        let address = named.find(|address| address.country.is_some());
         address.map_or_else(Self::default, |address| Self {
             country: address.country,
             postal_code: address.postal_code.as_deref().map(significant),
         })
+    }
+
+    /// An account is where its invoices go, or where its goods go if that names no country.
+    pub(super) fn of_account(account: &Account) -> Self {
+        Self::of([&account.billing_address, &account.shipping_address])
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::value::{Address, TextValue};
+    use crate::value::TextValue;
 
     fn takes(area: Area, code: Option<&str>) -> bool {
         let address = Address {
@@ -217,7 +219,7 @@ mod tests {
             billing_address: Some(address),
             ..Account::new("Globex")
         };
-        Boundaries(vec![area]).take(&Place::of(&account))
+        Boundaries(vec![area]).take(&Place::of_account(&account))
     }
 
     fn area(country: &str) -> Area {
@@ -256,13 +258,22 @@ mod tests {
             })
         };
         let mut account = Account::new("Globex");
-        assert_eq!(Place::of(&account), Place::default());
+        assert_eq!(Place::of_account(&account), Place::default());
         account.shipping_address = address(Some("CH"));
-        assert_eq!(Place::of(&account).country.map(|c| c.alpha2()), Some("CH"));
+        assert_eq!(
+            Place::of_account(&account).country.map(|c| c.alpha2()),
+            Some("CH")
+        );
         account.billing_address = address(None);
-        assert_eq!(Place::of(&account).country.map(|c| c.alpha2()), Some("CH"));
+        assert_eq!(
+            Place::of_account(&account).country.map(|c| c.alpha2()),
+            Some("CH")
+        );
         account.billing_address = address(Some("AT"));
-        assert_eq!(Place::of(&account).country.map(|c| c.alpha2()), Some("AT"));
+        assert_eq!(
+            Place::of_account(&account).country.map(|c| c.alpha2()),
+            Some("AT")
+        );
     }
 
     #[test]

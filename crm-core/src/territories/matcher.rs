@@ -1,4 +1,4 @@
-//! [`Matcher`]: which territory takes an account.
+//! [`Matcher`]: which territory takes an account, and which one a place.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -17,7 +17,7 @@ use crate::value::Address;
 
 /// The active territories of a tenant, ready to be asked.
 #[derive(Debug, Default)]
-pub(super) struct Matcher {
+pub(crate) struct Matcher {
     nodes: Vec<Node>,
     roots: Vec<usize>,
     fields: FieldSet,
@@ -97,15 +97,38 @@ impl Matcher {
     /// The territory that takes an account: of those that fit it, with all above them, the deepest,
     /// then that with the lowest rank, then the first by name and id.
     pub(super) fn best(&self, account: &Record<Account>) -> Option<&Arc<Record<Territory>>> {
-        let place = Place::of(account);
+        let place = Place::of_account(account);
+        let fits = |criteria: &Condition| criteria.matches(account, &|_, _| None);
+        self.first(
+            |node| node.surrounds(&place) && node.criteria.as_ref().is_none_or(fits),
+            Node::takes,
+        )
+    }
+
+    /// The territory with a manager that takes a place, whatever is there: in the same order as for
+    /// accounts. One that names criteria is for accounts alone and, with all below it, takes no place.
+    pub(crate) fn covering(&self, place: &Place) -> Option<&Arc<Record<Territory>>> {
+        self.first(
+            |node| node.surrounds(place) && node.criteria.is_none(),
+            |node| node.takes() && node.territory.manager_id.is_some(),
+        )
+    }
+
+    /// Of the territories that are reached from the top through all that let through, the first one
+    /// that takes.
+    fn first(
+        &self,
+        lets_through: impl Fn(&Node) -> bool,
+        takes: impl Fn(&Node) -> bool,
+    ) -> Option<&Arc<Record<Territory>>> {
         let mut best: Option<&Node> = None;
         let mut open: Vec<usize> = self.roots.clone();
         while let Some(node) = open.pop().and_then(|place| self.nodes.get(place)) {
-            if !node.lets_through(account, &place) {
+            if !lets_through(node) {
                 continue;
             }
             open.extend(&node.below);
-            if node.takes() && best.is_none_or(|best| node.order() < best.order()) {
+            if takes(node) && best.is_none_or(|best| node.order() < best.order()) {
                 best = Some(node);
             }
         }
@@ -114,11 +137,10 @@ impl Matcher {
 }
 
 impl Node {
-    fn lets_through(&self, account: &Record<Account>, place: &Place) -> bool {
-        let fits = |criteria: &Condition| criteria.matches(account, &|_, _| None);
+    /// Whether a place is within its boundaries.
+    fn surrounds(&self, place: &Place) -> bool {
         let boundaries = self.territory.boundaries.as_ref();
         boundaries.is_none_or(|boundaries| boundaries.take(place))
-            && self.criteria.as_ref().is_none_or(fits)
     }
 
     /// Whether it takes accounts itself.
@@ -255,6 +277,56 @@ mod tests {
             best(&closed, &account(700, "CH")).as_deref(),
             Some("Anywhere")
         );
+    }
+
+    /// A lead at a place goes to who looks after it: accounts' criteria say nothing about it.
+    #[test]
+    fn a_place_is_covered_by_the_deepest_with_a_manager() {
+        let manager = Some(Id::new(Uuid::from_u128(77)));
+        let territories = vec![
+            Territory {
+                boundaries: within("CH"),
+                manager_id: manager,
+                ..Territory::new("Switzerland")
+            },
+            Territory {
+                parent_territory_id: of(0),
+                boundaries: Some(Boundaries(vec![
+                    Area::of(Country::parse("CH").unwrap()).with_prefix("80"),
+                ])),
+                ..Territory::new("Zürich, not managed")
+            },
+            Territory {
+                parent_territory_id: of(1),
+                boundaries: Some(Boundaries(vec![
+                    Area::of(Country::parse("CH").unwrap()).with_prefix("801"),
+                ])),
+                manager_id: manager,
+                ..Territory::new("Old town")
+            },
+            Territory {
+                parent_territory_id: of(0),
+                criteria: at_least(1),
+                boundaries: within("CH"),
+                manager_id: manager,
+                ..Territory::new("Large")
+            },
+        ];
+        let all = matcher(territories);
+        let covering = |country: &str, code: &str| {
+            let address = Some(Address {
+                country: Some(Country::parse(country).unwrap()),
+                postal_code: Some(code.into()),
+                ..Address::default()
+            });
+            let found = all.covering(&Place::of([&address]));
+            found.map(|territory| territory.name.clone())
+        };
+        assert_eq!(covering("CH", "8010").as_deref(), Some("Old town"));
+        assert_eq!(covering("CH", "8050").as_deref(), Some("Switzerland"));
+        assert_eq!(covering("CH", "3000").as_deref(), Some("Switzerland"));
+        assert_eq!(covering("DE", "8010"), None);
+        assert_eq!(all.covering(&Place::default()), None);
     }
 
     #[test]

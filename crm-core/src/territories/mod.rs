@@ -30,7 +30,9 @@ mod matcher;
 mod rules;
 
 pub use assign::{Assignments, Preview, Reassignment};
+pub(crate) use boundaries::Place;
 pub use boundaries::{Area, Boundaries, PostalCodes};
+pub(crate) use matcher::Matcher;
 pub(crate) use rules::{AssignmentRule, TerritoryRules};
 
 use std::sync::Arc;
@@ -44,7 +46,6 @@ use crate::identity::User;
 use crate::query::Criteria;
 use crate::record::Record;
 use crate::schema::{Entity, FieldOf, Picklist};
-use matcher::Matcher;
 use rules::MATCHED;
 
 /// A part of the market, and who looks after it.

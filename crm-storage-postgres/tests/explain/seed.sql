@@ -47,6 +47,12 @@ SELECT pg_temp.tenant(n), pg_temp.key('07', n), 1, pg_temp.at(n), 'system', pg_t
     'Team ' || n, 'functional', true
 FROM generate_series(0, 1599) AS n;
 
+INSERT INTO crm.campaigns (tenant_id, id, version, created_at, created_by, updated_at, updated_by, name,
+    campaign_type, status, currency, custom_fields, tags)
+SELECT pg_temp.tenant(n), pg_temp.key('0a', n), 1, pg_temp.at(n), 'system', pg_temp.at(n), 'system',
+    'Campaign ' || n, 'email', 'active', 'EUR', '{}', '{}'
+FROM generate_series(0, 15999) AS n;
+
 INSERT INTO crm.pipelines (tenant_id, id, version, created_at, created_by, updated_at, updated_by, name,
     pipeline_type, is_default, is_active, currency, probability_calculation, stage_order_enforced,
     automation_rules, custom_fields)
