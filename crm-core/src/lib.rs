@@ -9,8 +9,8 @@
 //! - [`query`]: filters, pages and aggregates;
 //! - [`storage`]: what a backend must do;
 //! - [`engine`]: sessions and units of work;
-//! - the domain: [`tenancy`], [`identity`], [`accounts`], [`contacts`], [`leads`], [`pipelines`],
-//!   [`deals`], [`activities`], [`territories`];
+//! - the domain: [`tenancy`], [`identity`], [`accounts`], [`contacts`], [`leads`] and their
+//!   [`scoring`], [`pipelines`], [`deals`], [`activities`], [`territories`];
 //! - what works on records of any object: [`hierarchy`] for all that forms trees, [`collaboration`]
 //!   with comments, followers and tags, [`duplicates`] that are found and [`merging`] that makes one
 //!   record of several, and several again;
@@ -40,6 +40,7 @@ pub mod privacy;
 pub mod query;
 mod record;
 pub mod schema;
+pub mod scoring;
 pub mod storage;
 pub mod tenancy;
 pub mod territories;
@@ -79,6 +80,9 @@ pub fn objects() -> Vec<schema::ObjectRef> {
         deals::Deal::schema(),
         deals::DealStageChange::schema(),
         leads::Lead::schema(),
+        scoring::LeadScoringRuleSet::schema(),
+        scoring::LeadScoringRule::schema(),
+        scoring::LeadScoreChange::schema(),
         privacy::Consent::schema(),
         activities::ActivitySeries::schema(),
         activities::Activity::schema(),
@@ -114,6 +118,8 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
         std::sync::Arc::new(contacts::ContactRules),
         std::sync::Arc::new(contacts::RelationshipRules),
         std::sync::Arc::new(leads::LeadRules),
+        std::sync::Arc::new(scoring::RuleSetRules),
+        std::sync::Arc::new(scoring::ScoringRuleRules),
         std::sync::Arc::new(privacy::ConsentRules),
         std::sync::Arc::new(pipelines::PipelineRules),
         std::sync::Arc::new(pipelines::StageRules),
@@ -135,15 +141,16 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
 ///
 /// Each hook sees what the ones before it staged, so the order is that of what follows from what:
 /// 1. a contact's account and its primary affiliation come in step, which may change contacts;
-/// 2. reminders follow their activities, and linked records learn of these: the last hook that
-///    changes records of users;
-/// 3. the keys of duplicates are made of the records as they are written, and strict rules judge
+/// 2. reminders follow their activities, and linked records learn of these;
+/// 3. leads are scored as they are by then: the last hook that changes records of users;
+/// 4. the keys of duplicates are made of the records as they are written, and strict rules judge
 ///    these;
-/// 4. what tells of records that are removed for good goes too, whoever removed them.
+/// 5. what tells of records that are removed for good goes too, whoever removed them.
 fn commit_hooks() -> Vec<std::sync::Arc<dyn engine::CommitHook>> {
     vec![
         std::sync::Arc::new(contacts::AffiliationStep),
         std::sync::Arc::new(activities::ActivityHook),
+        std::sync::Arc::new(scoring::ScoringHook),
         std::sync::Arc::new(duplicates::DuplicateHook),
         std::sync::Arc::new(merging::MergeHistory),
     ]

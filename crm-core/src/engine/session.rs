@@ -21,6 +21,7 @@ use crate::pipelines::Pipeline;
 use crate::privacy::Consent;
 use crate::record::Actor;
 use crate::schema::{Entity, ObjectRef};
+use crate::scoring::{LeadScoringRule, LeadScoringRuleSet};
 use crate::storage::Scope;
 use crate::tenancy::{Configurations, Tenant};
 use crate::territories::Territory;
@@ -142,6 +143,10 @@ entry_points! {
     contacts -> Contact;
     /// The leads: people and companies not yet qualified.
     leads -> Lead;
+    /// The rule sets by which leads are scored.
+    scoring_rule_sets -> LeadScoringRuleSet;
+    /// The rules of the rule sets.
+    scoring_rules -> LeadScoringRule;
     /// What contacts and leads allowed.
     consents -> Consent;
     /// The pipelines and, through them, their stages.
