@@ -995,6 +995,8 @@ CREATE TABLE "crm"."leads" (
     "rating" varchar(50) COLLATE "C",
     "grade" varchar(10) COLLATE "C",
     "lead_score" bigint NOT NULL,
+    "score_total" bigint NOT NULL,
+    "score_adjustment" bigint NOT NULL,
     "budget_range" varchar(50) COLLATE "C",
     "timeline" varchar(50) COLLATE "C",
     "decision_maker" boolean NOT NULL,
@@ -1030,7 +1032,9 @@ CREATE TABLE "crm"."leads" (
     CONSTRAINT "leads_qualification_status_check" CHECK ("qualification_status" IN ('unqualified', 'marketing_qualified', 'sales_qualified', 'sales_accepted')),
     CONSTRAINT "leads_interest_level_check" CHECK ("interest_level" IN ('unknown', 'low', 'medium', 'high', 'very_high')),
     CONSTRAINT "leads_rating_check" CHECK ("rating" IN ('hot', 'warm', 'cold')),
-    CONSTRAINT "leads_lead_score_check" CHECK ("lead_score" BETWEEN 0 AND 100)
+    CONSTRAINT "leads_lead_score_check" CHECK ("lead_score" BETWEEN 0 AND 100),
+    CONSTRAINT "leads_score_total_check" CHECK ("score_total" BETWEEN -2147483648 AND 2147483647),
+    CONSTRAINT "leads_score_adjustment_check" CHECK ("score_adjustment" BETWEEN -2147483648 AND 2147483647)
 );
 CREATE INDEX "leads_owner_id_status_idx" ON "crm"."leads" ("tenant_id", "owner_id", "status");
 CREATE INDEX "leads_status_lead_score_id_idx" ON "crm"."leads" ("tenant_id", "status", "lead_score", "id");
@@ -1061,6 +1065,144 @@ CREATE POLICY "tenant_isolation" ON "crm"."leads"
 GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."leads" TO "crm_app";
 CREATE POLICY "search" ON "crm"."leads" FOR SELECT TO "crm_search" USING (true);
 GRANT SELECT ("tenant_id", "id", "deleted_at", "pain_points", "interests", "tags", "search_vector") ON "crm"."leads" TO "crm_search";
+
+CREATE TABLE "crm"."lead_scoring_rule_sets" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "name" varchar(100) COLLATE "C" NOT NULL,
+    "description" varchar(32768) COLLATE "C",
+    "status" varchar(50) COLLATE "C" NOT NULL,
+    "is_published" boolean NOT NULL,
+    "revision" bigint,
+    "published_at" timestamptz,
+    "retired_at" timestamptz,
+    "groups" jsonb NOT NULL,
+    "grades" jsonb NOT NULL,
+    "decay" jsonb,
+    "minimum" bigint,
+    "maximum" bigint,
+    "name_folded" text COLLATE "C" NOT NULL,
+    "search_vector" tsvector GENERATED ALWAYS AS (
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE coalesce("name", '') END), 'A')
+    ) STORED,
+    CONSTRAINT "lead_scoring_rule_sets_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "lead_scoring_rule_sets_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "lead_scoring_rule_sets_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "lead_scoring_rule_sets_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "lead_scoring_rule_sets_status_check" CHECK ("status" IN ('draft', 'published', 'retired')),
+    CONSTRAINT "lead_scoring_rule_sets_revision_check" CHECK ("revision" BETWEEN 1 AND 2147483647),
+    CONSTRAINT "lead_scoring_rule_sets_minimum_check" CHECK ("minimum" BETWEEN -2147483648 AND 2147483647),
+    CONSTRAINT "lead_scoring_rule_sets_maximum_check" CHECK ("maximum" BETWEEN -2147483648 AND 2147483647)
+);
+CREATE UNIQUE INDEX "lead_scoring_rule_sets_name_folded_key" ON "crm"."lead_scoring_rule_sets" ("tenant_id", "name_folded") WHERE "deleted_at" IS NULL;
+CREATE UNIQUE INDEX "lead_scoring_rule_sets_is_published_if_is_76f3f9bc41" ON "crm"."lead_scoring_rule_sets" ("tenant_id", "is_published") WHERE "deleted_at" IS NULL AND "is_published";
+CREATE INDEX "lead_scoring_rule_sets_created_at_id_idx" ON "crm"."lead_scoring_rule_sets" ("tenant_id", "created_at", "id");
+CREATE INDEX "lead_scoring_rule_sets_updated_at_id_idx" ON "crm"."lead_scoring_rule_sets" ("tenant_id", "updated_at", "id");
+CREATE INDEX "lead_scoring_rule_sets_search_vector_idx" ON "crm"."lead_scoring_rule_sets" USING gin ("search_vector");
+ALTER TABLE "crm"."lead_scoring_rule_sets" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."lead_scoring_rule_sets"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."lead_scoring_rule_sets" TO "crm_app";
+CREATE POLICY "search" ON "crm"."lead_scoring_rule_sets" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at", "search_vector") ON "crm"."lead_scoring_rule_sets" TO "crm_search";
+
+CREATE TABLE "crm"."lead_scoring_rules" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "rule_set_id" uuid NOT NULL,
+    "name" varchar(100) COLLATE "C" NOT NULL,
+    "rule_type" varchar(50) COLLATE "C" NOT NULL,
+    "condition_field" varchar(200) COLLATE "C" NOT NULL,
+    "condition_operator" varchar(50) COLLATE "C" NOT NULL,
+    "score_change" bigint NOT NULL,
+    "condition_value" jsonb,
+    "activities" jsonb,
+    "group_name" varchar(50) COLLATE "C",
+    "priority" bigint NOT NULL,
+    "is_active" boolean NOT NULL,
+    "description" varchar(32768) COLLATE "C",
+    "search_vector" tsvector GENERATED ALWAYS AS (
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE coalesce("name", '') END), 'A')
+    ) STORED,
+    CONSTRAINT "lead_scoring_rules_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "lead_scoring_rules_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "lead_scoring_rules_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "lead_scoring_rules_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "lead_scoring_rules_rule_type_check" CHECK ("rule_type" IN ('demographic', 'behavioral', 'engagement', 'firmographic')),
+    CONSTRAINT "lead_scoring_rules_condition_operator_check" CHECK ("condition_operator" IN ('equals', 'not_equals', 'contains', 'not_contains', 'greater_than', 'less_than', 'in', 'not_in', 'between', 'exists', 'not_exists', 'older_than', 'newer_than')),
+    CONSTRAINT "lead_scoring_rules_score_change_check" CHECK ("score_change" BETWEEN -100 AND 100),
+    CONSTRAINT "lead_scoring_rules_priority_check" CHECK ("priority" BETWEEN -2147483648 AND 2147483647)
+);
+CREATE UNIQUE INDEX "lead_scoring_rules_rule_set_id_name_key" ON "crm"."lead_scoring_rules" ("tenant_id", "rule_set_id", "name") WHERE "deleted_at" IS NULL;
+CREATE INDEX "lead_scoring_rules_created_at_id_idx" ON "crm"."lead_scoring_rules" ("tenant_id", "created_at", "id");
+CREATE INDEX "lead_scoring_rules_updated_at_id_idx" ON "crm"."lead_scoring_rules" ("tenant_id", "updated_at", "id");
+CREATE INDEX "lead_scoring_rules_rule_set_id_idx" ON "crm"."lead_scoring_rules" ("tenant_id", "rule_set_id");
+CREATE INDEX "lead_scoring_rules_search_vector_idx" ON "crm"."lead_scoring_rules" USING gin ("search_vector");
+ALTER TABLE "crm"."lead_scoring_rules" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."lead_scoring_rules"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."lead_scoring_rules" TO "crm_app";
+CREATE POLICY "search" ON "crm"."lead_scoring_rules" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at", "search_vector") ON "crm"."lead_scoring_rules" TO "crm_search";
+
+CREATE TABLE "crm"."lead_scoring_history" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "lead_id" uuid NOT NULL,
+    "cause" varchar(50) COLLATE "C" NOT NULL,
+    "score_change" bigint NOT NULL,
+    "previous_score" bigint NOT NULL,
+    "new_score" bigint NOT NULL,
+    "rule_set_id" uuid,
+    "rule_set_revision" bigint,
+    "points_given" jsonb,
+    "reason" varchar(32768) COLLATE "C",
+    CONSTRAINT "lead_scoring_history_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "lead_scoring_history_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "lead_scoring_history_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "lead_scoring_history_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "lead_scoring_history_cause_check" CHECK ("cause" IN ('rules', 'adjustment')),
+    CONSTRAINT "lead_scoring_history_score_change_check" CHECK ("score_change" BETWEEN -2147483648 AND 2147483647),
+    CONSTRAINT "lead_scoring_history_previous_score_check" CHECK ("previous_score" BETWEEN 0 AND 100),
+    CONSTRAINT "lead_scoring_history_new_score_check" CHECK ("new_score" BETWEEN 0 AND 100),
+    CONSTRAINT "lead_scoring_history_rule_set_revision_check" CHECK ("rule_set_revision" BETWEEN -2147483648 AND 2147483647)
+);
+CREATE INDEX "lead_scoring_history_created_at_id_idx" ON "crm"."lead_scoring_history" ("tenant_id", "created_at", "id");
+CREATE INDEX "lead_scoring_history_lead_id_idx" ON "crm"."lead_scoring_history" ("tenant_id", "lead_id");
+ALTER TABLE "crm"."lead_scoring_history" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."lead_scoring_history"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."lead_scoring_history" TO "crm_app";
 
 CREATE TABLE "crm"."consents" (
     "tenant_id" uuid NOT NULL,
@@ -2002,6 +2144,10 @@ ALTER TABLE "crm"."leads" ADD CONSTRAINT "leads_converted_account_id_fkey"
     FOREIGN KEY ("tenant_id", "converted_account_id") REFERENCES "crm"."accounts" ("tenant_id", "id");
 ALTER TABLE "crm"."leads" ADD CONSTRAINT "leads_converted_deal_id_fkey"
     FOREIGN KEY ("tenant_id", "converted_deal_id") REFERENCES "crm"."deals" ("tenant_id", "id");
+ALTER TABLE "crm"."lead_scoring_rules" ADD CONSTRAINT "lead_scoring_rules_rule_set_id_fkey"
+    FOREIGN KEY ("tenant_id", "rule_set_id") REFERENCES "crm"."lead_scoring_rule_sets" ("tenant_id", "id");
+ALTER TABLE "crm"."lead_scoring_history" ADD CONSTRAINT "lead_scoring_history_lead_id_fkey"
+    FOREIGN KEY ("tenant_id", "lead_id") REFERENCES "crm"."leads" ("tenant_id", "id");
 ALTER TABLE "crm"."consents" ADD CONSTRAINT "consents_contact_id_fkey"
     FOREIGN KEY ("tenant_id", "contact_id") REFERENCES "crm"."contacts" ("tenant_id", "id");
 ALTER TABLE "crm"."consents" ADD CONSTRAINT "consents_lead_id_fkey"
