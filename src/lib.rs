@@ -64,6 +64,7 @@ pub mod prelude {
     pub use crm_core::pipelines::{Pipeline, PipelineStage, StageType};
     pub use crm_core::query::{Aggregate, CalendarUnit, Filter, Find, Page, WhereExt};
     pub use crm_core::schema::{Entity, FieldGroup, Picklist};
+    pub use crm_core::scoring::{LeadScoringRule, LeadScoringRuleSet};
     pub use crm_core::tenancy::{ConfigCategory, Onboarding, Tenant};
     pub use crm_core::territories::Territory;
     pub use crm_core::value::{

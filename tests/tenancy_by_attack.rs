@@ -22,6 +22,7 @@ use crm_engine::merging::{Merge, MergeLink};
 use crm_engine::prelude::*;
 use crm_engine::query::Filter;
 use crm_engine::schema::Lifecycle;
+use crm_engine::scoring::LeadScoringRuleSet;
 use crm_engine::tenancy::TenantConfiguration;
 use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
@@ -341,6 +342,9 @@ async fn typed_operations_find_nothing_of_another_tenant() {
         crm_engine::contacts::ContactRelationship,
         crm_engine::contacts::ContactAffiliation,
         Lead,
+        LeadScoringRuleSet,
+        crm_engine::scoring::LeadScoringRule,
+        crm_engine::scoring::LeadScoreChange,
         crm_engine::privacy::Consent,
         Pipeline,
         PipelineStage,
@@ -499,6 +503,40 @@ async fn services_find_nothing_of_another_tenant() {
             .set_parent(own.territory, Some(id))
             .await
     });
+
+    let lead = victim.lead;
+    same!("rescore", lead, |id| session.leads().rescore(id).await);
+    same!("adjust", lead, |id| session
+        .leads()
+        .adjust(id, 5, "mine")
+        .await);
+    same!("score_history", lead, |id| session
+        .leads()
+        .score_history(id)
+        .await);
+    same!("explain", lead, |id| session.leads().explain(id).await);
+    let sets = rows_of(&victim.session, "lead_scoring_rule_set").await;
+    let set: Id<LeadScoringRuleSet> = Id::new(sets[0].id());
+    same!("rules", set, |id| session
+        .scoring_rule_sets()
+        .rules(id)
+        .await);
+    same!("copy", set, |id| session
+        .scoring_rule_sets()
+        .copy(id, "Mine")
+        .await);
+    same!("publish", set, |id| session
+        .scoring_rule_sets()
+        .publish(id)
+        .await);
+    same!("retire", set, |id| session
+        .scoring_rule_sets()
+        .retire(id)
+        .await);
+    same!("simulate", set, |id| session
+        .scoring_rule_sets()
+        .simulate(id, Filter::all(), 10, &())
+        .await);
 
     let pipeline = victim.onboarded.pipeline;
     same!("set_default", pipeline, |id| session

@@ -23,6 +23,7 @@ use crm_engine::merging::{Choices, Merge};
 use crm_engine::prelude::*;
 use crm_engine::privacy::{Consent, ConsentEvidence, Grant};
 use crm_engine::schema::{FieldType, Lifecycle, ObjectRef, Row};
+use crm_engine::scoring::{LeadScoringRule, LeadScoringRuleSet};
 use crm_engine::tenancy::{ConfigValue, Onboarded, TenantConfiguration};
 use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
@@ -178,6 +179,16 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
     session
         .leads()
         .merge_into(lead.id, &[double.id], &Choices::new(), Some("the same"))
+        .await
+        .unwrap();
+    session
+        .leads()
+        .adjust(lead.id, 5, "met at the fair")
+        .await
+        .unwrap();
+    session
+        .scoring_rule_sets()
+        .create_standard("Standard")
         .await
         .unwrap();
     let deal = session
@@ -520,6 +531,8 @@ async fn rebuilt(
         ContactRelationship,
         ContactAffiliation,
         Lead,
+        LeadScoringRuleSet,
+        LeadScoringRule,
         Consent,
         Pipeline,
         PipelineStage,

@@ -4,9 +4,7 @@ use std::borrow::Borrow;
 
 use chrono::{DateTime, Utc};
 
-use super::condition::{
-    Circumstances, Range, Test, age, bind, bind_decay, moment_in, moment_of,
-};
+use super::condition::{Circumstances, Range, Test, age, bind, bind_decay, moment_in, moment_of};
 use super::entity::{LeadScoringRule, LeadScoringRuleSet, ScoringRuleType};
 use super::explanation::{
     DecayEffect, GroupEffect, PointsGiven, RuleEffect, RulePoints, ScoreExplanation, Scored,
@@ -153,7 +151,11 @@ impl CompiledRuleSet {
         faults: &mut Faults,
     ) -> Self {
         if rules.len() > MAX_RULES {
-            faults.add("rules", codes::TOO_MANY, "a rule set has at most 2000 rules");
+            faults.add(
+                "rules",
+                codes::TOO_MANY,
+                "a rule set has at most 2000 rules",
+            );
         }
         let mut fields = FieldSet::default();
         let mut fades_since = None;
@@ -351,7 +353,9 @@ impl CompiledRuleSet {
 
     /// For how many full days points have been fading.
     fn days(&self, lead: &Record<Lead>, now: DateTime<Utc>) -> i64 {
-        let since = self.fades_since.and_then(|index| moment_of(&lead.value(index)));
+        let since = self
+            .fades_since
+            .and_then(|index| moment_of(&lead.value(index)));
         (now - since.unwrap_or(lead.created.at)).num_days().max(0)
     }
 
@@ -400,7 +404,9 @@ impl CompiledRuleSet {
             now,
         };
         let rules = self.rules.iter();
-        let met: Vec<_> = rules.filter(|rule| rule.test.is_met(lead, &around)).collect();
+        let met: Vec<_> = rules
+            .filter(|rule| rule.test.is_met(lead, &around))
+            .collect();
         let mut sums: Sums = [0; SLOTS];
         for rule in &met {
             if let Some(sum) = sums.get_mut(rule.slot) {

@@ -7,7 +7,9 @@ use super::entity::{ACTIVITY_COUNT, LeadScoringRule, ScoringOperator};
 use super::settings::{ActivityCount, DAYS, Decay, is_days};
 use crate::error::{Faults, FieldError, codes};
 use crate::leads::Lead;
-use crate::query::{Comparison, Condition, Criteria, FieldAt, Filter, ListMatch, TextMatch, locate};
+use crate::query::{
+    Comparison, Condition, Criteria, FieldAt, Filter, ListMatch, TextMatch, locate,
+};
 use crate::schema::{AnyRecord, Entity, FieldSet, Registry, StorageKind, Value, ValueRef};
 
 /// The microseconds of a day.
@@ -23,7 +25,10 @@ pub(super) enum Test {
     /// How long ago a moment is.
     Age { field: FieldAt, range: Range },
     /// How many activities there are.
-    Count { counted: ActivityCount, range: Range },
+    Count {
+        counted: ActivityCount,
+        range: Range,
+    },
 }
 
 /// What a rule asks of a whole number: an age in microseconds, or a count.
@@ -148,9 +153,8 @@ pub(super) fn bind(rule: &LeadScoringRule, registry: &Registry) -> Result<Bound,
         });
     }
     let object = Lead::schema();
-    let refused = |code: &'static str, message: String| {
-        FieldError::new("condition_field", code, message)
-    };
+    let refused =
+        |code: &'static str, message: String| FieldError::new("condition_field", code, message);
     let (at, schema) = locate(object, &rule.condition_field)
         .map_err(|error| refused(error.code(), error.to_string()))?;
     let is_list = schema.storage_kind() == StorageKind::List;
@@ -280,7 +284,11 @@ fn filter(rule: &LeadScoringRule, is_list: bool, value: Json) -> Result<Filter, 
 }
 
 fn count_range(operator: ScoringOperator, value: &Json) -> Result<Range, FieldError> {
-    let number = |value: &Json| value.as_i64().ok_or_else(|| wrong("must be a whole number"));
+    let number = |value: &Json| {
+        value
+            .as_i64()
+            .ok_or_else(|| wrong("must be a whole number"))
+    };
     let numbers = |value: &Json| -> Result<Vec<i64>, FieldError> {
         entries(value.clone())?.iter().map(number).collect()
     };

@@ -52,7 +52,9 @@ pub(super) async fn activity_counts(
             let from = work.now() - TimeDelta::days(days.into());
             aggregate = if is_completed {
                 let completed = Activity::STATUS.eq(ActivityStatus::Completed);
-                aggregate.filter(completed).filter(Activity::COMPLETED_AT.ge(from))
+                aggregate
+                    .filter(completed)
+                    .filter(Activity::COMPLETED_AT.ge(from))
             } else {
                 aggregate.filter(Activity::CREATED_AT.ge(from))
             };
@@ -65,12 +67,14 @@ pub(super) async fn activity_counts(
             let (kind, status) = (group.key(1), group.key(2));
             let number = i64::try_from(group.count(0)).unwrap_or(i64::MAX);
             for (place, one) in counted.iter().enumerate() {
-                let is_kind = one.activity_type.is_none_or(|own| kind == ValueRef::Text(own.as_str()));
-                let stands = one.status.is_none_or(|own| status == ValueRef::Text(own.as_str()));
+                let is_kind = one
+                    .activity_type
+                    .is_none_or(|own| kind == ValueRef::Text(own.as_str()));
+                let stands = one
+                    .status
+                    .is_none_or(|own| status == ValueRef::Text(own.as_str()));
                 if window(one) == of && is_kind && stands {
-                    let counts = counts
-                        .entry(lead)
-                        .or_insert_with(|| vec![0; counted.len()]);
+                    let counts = counts.entry(lead).or_insert_with(|| vec![0; counted.len()]);
                     if let Some(count) = counts.get_mut(place) {
                         *count += number;
                     }

@@ -128,11 +128,7 @@ pub const ACTIVITY_COUNT: &str = "activity_count";
 )]
 pub struct LeadScoringRule {
     /// The set that it belongs to. A rule stays in its set.
-    #[field(
-        required,
-        references = "lead_scoring_rule_set",
-        on_delete = "cascade"
-    )]
+    #[field(required, references = "lead_scoring_rule_set", on_delete = "cascade")]
     pub rule_set_id: Id<LeadScoringRuleSet>,
     /// Name, unlike that of the other rules of the set.
     #[field(required, max_len = 100, searchable)]

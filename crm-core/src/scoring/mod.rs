@@ -47,8 +47,8 @@ mod tests;
 pub use batch::{Rescored, SimulatedScore, Simulation};
 pub use compiled::{CompiledRuleSet, MAX_RULES};
 pub use entity::{
-    ACTIVITY_COUNT, LeadScoreChange, LeadScoringRule, LeadScoringRuleSet, RuleSetStatus, ScoreCause,
-    ScoringOperator, ScoringRuleType,
+    ACTIVITY_COUNT, LeadScoreChange, LeadScoringRule, LeadScoringRuleSet, RuleSetStatus,
+    ScoreCause, ScoringOperator, ScoringRuleType,
 };
 pub use explanation::{
     DecayEffect, GroupEffect, PointsGiven, RuleEffect, RulePoints, ScoreExplanation, Scored,

@@ -114,7 +114,8 @@ impl WriteRule for ScoringRuleRules {
         }
         if set.is_some() {
             // Who publishes the set meanwhile has a conflict, and sees this rule.
-            work.touch(LeadScoringRuleSet::schema(), home.uuid()).await?;
+            work.touch(LeadScoringRuleSet::schema(), home.uuid())
+                .await?;
         }
         Ok(())
     }
@@ -128,9 +129,7 @@ pub(super) async fn rules_of(
     let mut rules = work
         .find_all(LeadScoringRule::RULE_SET_ID.eq(set), Vec::new())
         .await?;
-    rules.sort_by(|one, other| {
-        (one.priority, &one.name).cmp(&(other.priority, &other.name))
-    });
+    rules.sort_by(|one, other| (one.priority, &one.name).cmp(&(other.priority, &other.name)));
     Ok(rules)
 }
 

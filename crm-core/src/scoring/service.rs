@@ -108,7 +108,10 @@ impl Records<'_, Lead> {
     ///
     /// # Errors
     /// [`Error::NotFound`].
-    pub async fn score_history(&mut self, lead: Id<Lead>) -> Result<Vec<Arc<Record<LeadScoreChange>>>> {
+    pub async fn score_history(
+        &mut self,
+        lead: Id<Lead>,
+    ) -> Result<Vec<Arc<Record<LeadScoreChange>>>> {
         in_work!(self.workspace, |work| {
             work.get(lead).await?;
             // Ids sort by the time of their making.
@@ -272,10 +275,7 @@ impl Records<'_, LeadScoringRuleSet> {
     ) -> Result<Arc<Record<LeadScoringRuleSet>>> {
         in_work!(self.workspace, |work| {
             // Of two that publish at the same time, one retires the other's set.
-            work.contend(
-                LeadScoringRuleSet::schema().name(),
-                &["is_published"],
-            );
+            work.contend(LeadScoringRuleSet::schema().name(), &["is_published"]);
             let record = work.get(set).await?;
             if record.status != RuleSetStatus::Draft || record.archived_at.is_some() {
                 return Err(not_a_draft());

@@ -261,7 +261,11 @@ pub(super) fn check_settings(set: &LeadScoringRuleSet, faults: &mut Faults) {
         }
     }
     if set.groups.0.len() > MAX_GROUPS {
-        faults.add("groups", codes::TOO_MANY, "a rule set has at most 30 groups");
+        faults.add(
+            "groups",
+            codes::TOO_MANY,
+            "a rule set has at most 30 groups",
+        );
     }
     let mut begins = HashSet::new();
     for band in &set.grades.0 {

@@ -272,7 +272,13 @@ impl Shape {
             Condition::Compare { field, op, value } => (field, Self::compare(*op, value)?),
             Condition::In { field, values } => {
                 let values = values.clone();
-                (field, Self::Among { values, negated: false })
+                (
+                    field,
+                    Self::Among {
+                        values,
+                        negated: false,
+                    },
+                )
             }
             Condition::Null { field, is_null } => (field, Self::Null(*is_null)),
             Condition::Text {
@@ -281,15 +287,29 @@ impl Shape {
                 folded,
             } => {
                 let folded = folded.clone();
-                (field, Self::Contains { folded, negated: false })
+                (
+                    field,
+                    Self::Contains {
+                        folded,
+                        negated: false,
+                    },
+                )
             }
             Condition::Not(inner) => match Self::of(inner)? {
-                (field, Self::Among { values, negated }) => {
-                    (field, Self::Among { values, negated: !negated })
-                }
-                (field, Self::Contains { folded, negated }) => {
-                    (field, Self::Contains { folded, negated: !negated })
-                }
+                (field, Self::Among { values, negated }) => (
+                    field,
+                    Self::Among {
+                        values,
+                        negated: !negated,
+                    },
+                ),
+                (field, Self::Contains { folded, negated }) => (
+                    field,
+                    Self::Contains {
+                        folded,
+                        negated: !negated,
+                    },
+                ),
                 _ => return None,
             },
             Condition::And(both) => match both.as_slice() {
@@ -320,7 +340,9 @@ impl Shape {
         match self {
             Self::Among { values, .. } => {
                 let values = values.iter();
-                values.filter_map(|value| Number::of(&value.as_ref())).collect()
+                values
+                    .filter_map(|value| Number::of(&value.as_ref()))
+                    .collect()
             }
             Self::Side(_, number) => vec![*number],
             Self::Between(from, to) => vec![*from, *to],
@@ -391,7 +413,10 @@ impl Table {
             }
             _ => {}
         });
-        let numbers: Vec<Number> = rules.iter().flat_map(|(shape, ..)| shape.numbers()).collect();
+        let numbers: Vec<Number> = rules
+            .iter()
+            .flat_map(|(shape, ..)| shape.numbers())
+            .collect();
         let whole = numbers.iter().filter_map(|number| number.whole()).collect();
         let exact = numbers.iter().map(|number| number.exact()).collect();
         Self {
@@ -497,7 +522,9 @@ fn search(rules: &[(Shape, Slot, i64)]) -> Option<Search> {
     if patterns.is_empty() {
         return None;
     }
-    let found = found.into_iter().map(|changes| Cell::of(changes.into_iter()));
+    let found = found
+        .into_iter()
+        .map(|changes| Cell::of(changes.into_iter()));
     Some(Search {
         found: found.collect(),
         // Texts of rules are short: far below the size at which building fails.
@@ -535,7 +562,10 @@ impl FieldTable {
             match value {
                 ValueRef::List(list) if has_entries(value) => {
                     entries.filled.add_to(sums);
-                    for cell in list.iter().filter_map(|one| entries.named.get(one.as_str())) {
+                    for cell in list
+                        .iter()
+                        .filter_map(|one| entries.named.get(one.as_str()))
+                    {
                         cell.add_to(sums);
                     }
                 }
@@ -569,7 +599,10 @@ impl Layout {
     /// Takes a condition in; `false` where it fits into no cells.
     pub(super) fn take(&mut self, condition: &Condition, slot: Slot, points: i64) -> bool {
         if let Some((index, entry)) = list_entry(condition) {
-            self.lists.entry(index).or_default().push((entry, slot, points));
+            self.lists
+                .entry(index)
+                .or_default()
+                .push((entry, slot, points));
             return true;
         }
         let Some((at, shape)) = Shape::of(condition) else {

@@ -140,17 +140,47 @@ fn faults_name_the_rule_and_the_field() {
         ("lead_score", Op::GreaterThan, json!(1), "condition_field"),
         ("updated_at", Op::OlderThan, json!(1), "condition_field"),
         ("company", Op::OlderThan, json!(1), "condition_operator"),
-        ("decision_maker", Op::GreaterThan, json!(true), "condition_operator"),
+        (
+            "decision_maker",
+            Op::GreaterThan,
+            json!(true),
+            "condition_operator",
+        ),
         ("tags", Op::Equals, json!("key"), "condition_operator"),
-        ("employee_count", Op::Contains, json!("1"), "condition_operator"),
-        ("employee_count", Op::Equals, json!("many"), "condition_value"),
+        (
+            "employee_count",
+            Op::Contains,
+            json!("1"),
+            "condition_operator",
+        ),
+        (
+            "employee_count",
+            Op::Equals,
+            json!("many"),
+            "condition_value",
+        ),
         ("status", Op::In, json!(["happy"]), "condition_value"),
         ("status", Op::In, json!([]), "condition_value"),
-        ("employee_count", Op::Between, json!([null, null]), "condition_value"),
-        ("employee_count", Op::Between, json!([1, 2, 3]), "condition_value"),
+        (
+            "employee_count",
+            Op::Between,
+            json!([null, null]),
+            "condition_value",
+        ),
+        (
+            "employee_count",
+            Op::Between,
+            json!([1, 2, 3]),
+            "condition_value",
+        ),
         ("created_at", Op::OlderThan, json!(0), "condition_value"),
         (ACTIVITY_COUNT, Op::Equals, json!(1.5), "condition_value"),
-        (ACTIVITY_COUNT, Op::Contains, json!("1"), "condition_operator"),
+        (
+            ACTIVITY_COUNT,
+            Op::Contains,
+            json!("1"),
+            "condition_operator",
+        ),
     ];
     for (field, operator, value, at) in faulty {
         let rules = records(vec![rule(field, operator, value, 1)]);
@@ -159,13 +189,21 @@ fn faults_name_the_rule_and_the_field() {
         let [fault] = error.field_errors() else {
             panic!("{field} {operator}: {error}");
         };
-        assert_eq!(fault.path, format!("rules.Rule 100.{at}"), "{field} {operator}");
+        assert_eq!(
+            fault.path,
+            format!("rules.Rule 100.{at}"),
+            "{field} {operator}"
+        );
     }
     let grouped = LeadScoringRule {
         group_name: Some("web".into()),
         ..rule("industry", Op::Exists, json!(null), 1)
     };
-    let error = CompiledRuleSet::new(&set(new_set()), &records(vec![grouped]), &Registry::default());
+    let error = CompiledRuleSet::new(
+        &set(new_set()),
+        &records(vec![grouped]),
+        &Registry::default(),
+    );
     assert_eq!(error.unwrap_err().field_errors()[0].code, codes::NOT_FOUND);
     let since = Decay {
         since: "company".into(),
@@ -221,7 +259,11 @@ fn limits_and_decay_follow_one_after_the_other() {
     assert_eq!(told.points, 60);
     let decay = told.decay.unwrap();
     assert_eq!((decay.days, decay.before, decay.after), (10, 30, 15));
-    let groups: Vec<_> = told.groups.iter().map(|own| (own.sum, own.points)).collect();
+    let groups: Vec<_> = told
+        .groups
+        .iter()
+        .map(|own| (own.sum, own.points))
+        .collect();
     assert_eq!(groups, [(65, 45), (0, 3)]);
     assert_eq!((told.score.value(), told.grade.as_deref()), (58, Some("B")));
     let given = compiled.given(&lead, &[], now());
@@ -288,7 +330,10 @@ const FIELDS: [&str; 16] = [
 
 fn any_rule() -> impl Strategy<Value = LeadScoringRule> {
     let counted = (
-        prop::option::of(prop::sample::select(vec![ActivityType::Call, ActivityType::Email])),
+        prop::option::of(prop::sample::select(vec![
+            ActivityType::Call,
+            ActivityType::Email,
+        ])),
         prop::option::of(prop::sample::select(vec![ActivityStatus::Completed])),
         prop::option::of(1_u32..3),
     );
@@ -355,8 +400,15 @@ fn any_lead() -> impl Strategy<Value = Record<Lead>> {
     let texts = (
         text(),
         text(),
-        prop::option::of(prop::sample::select(vec!["ada@globex.example", "bob@globex.example"])),
-        prop::sample::select(vec![LeadStatus::New, LeadStatus::Lost, LeadStatus::Contacted]),
+        prop::option::of(prop::sample::select(vec![
+            "ada@globex.example",
+            "bob@globex.example",
+        ])),
+        prop::sample::select(vec![
+            LeadStatus::New,
+            LeadStatus::Lost,
+            LeadStatus::Contacted,
+        ]),
         prop::option::of(prop::sample::select(Rating::ALL.to_vec())),
     );
     let others = (
@@ -397,19 +449,29 @@ fn any_lead() -> impl Strategy<Value = Record<Lead>> {
 
 fn any_set() -> impl Strategy<Value = LeadScoringRuleSet> {
     let limit = || prop::option::of(-60..100_i32);
-    let limits = || (limit(), limit()).prop_map(|(a, b)| match (a, b) {
-        (Some(a), Some(b)) => (Some(a.min(b)), Some(a.max(b))),
-        one => one,
-    });
+    let limits = || {
+        (limit(), limit()).prop_map(|(a, b)| match (a, b) {
+            (Some(a), Some(b)) => (Some(a.min(b)), Some(a.max(b))),
+            one => one,
+        })
+    };
     let decay = prop_oneof![
         (1_u32..40).prop_map(Decay::half_life),
         (1_u32..20, 0_u32..20).prop_map(|(days, points)| Decay::per_period(days, points)),
     ];
-    let fading = prop::option::of((decay, prop::sample::subsequence(ScoringRuleType::ALL, 0..=4)));
+    let fading = prop::option::of((
+        decay,
+        prop::sample::subsequence(ScoringRuleType::ALL, 0..=4),
+    ));
     (limits(), limits(), limits(), fading).prop_map(|(a, b, all, fading)| LeadScoringRuleSet {
-        groups: ScoringGroups::default().with("a", a.0, a.1).with("b", b.0, b.1),
+        groups: ScoringGroups::default()
+            .with("a", a.0, a.1)
+            .with("b", b.0, b.1),
         grades: GradeBands::default().with("A", 80).with("B", 30),
-        decay: fading.map(|(decay, rule_types)| Decay { rule_types, ..decay }),
+        decay: fading.map(|(decay, rule_types)| Decay {
+            rule_types,
+            ..decay
+        }),
         minimum: all.0,
         maximum: all.1,
         ..new_set()
@@ -432,10 +494,18 @@ fn naive(
             .iter()
             .filter(|rule| rule.group_name.as_deref() == group)
             .filter(|rule| {
-                let own = set.decay.as_ref().is_some_and(|decay| decay.fades(rule.rule_type));
+                let own = set
+                    .decay
+                    .as_ref()
+                    .is_some_and(|decay| decay.fades(rule.rule_type));
                 fades.is_none_or(|fades| fades == own)
             })
-            .filter(|rule| bind(rule, &Registry::default()).unwrap().test.is_met(lead, around))
+            .filter(|rule| {
+                bind(rule, &Registry::default())
+                    .unwrap()
+                    .test
+                    .is_met(lead, around)
+            })
             .map(|rule| i64::from(rule.score_change))
             .sum()
     };
@@ -499,7 +569,9 @@ fn the_fields_are_those_that_are_looked_at() {
     ];
     let compiled = compile(fading, rules);
     let fields = compiled.fields().iter();
-    let names: Vec<&str> = fields.map(|index| Lead::schema().field_name(index)).collect();
+    let names: Vec<&str> = fields
+        .map(|index| Lead::schema().field_name(index))
+        .collect();
     assert_eq!(names, ["company", "last_activity_at", "custom_fields"]);
     assert_eq!(compiled.counted(), [ActivityCount::default()]);
     assert_eq!(compiled.len(), 3);
