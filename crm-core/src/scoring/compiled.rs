@@ -4,13 +4,14 @@ use std::borrow::Borrow;
 
 use chrono::{DateTime, Utc};
 
+use super::cells::{Line, Slot, Sums, Weighted};
 use super::condition::{Circumstances, Range, Test, age, bind, bind_decay, moment_in, moment_of};
 use super::entity::{LeadScoringRule, LeadScoringRuleSet, ScoringRuleType};
 use super::explanation::{
     DecayEffect, GroupEffect, PointsGiven, RuleEffect, RulePoints, ScoreExplanation, Scored,
 };
 use super::settings::{ActivityCount, Decay, MAX_GROUPS};
-use super::table::{FieldTable, Layout, Line, Slot, Sums, add_fields};
+use super::table::{FieldTable, Layout, add_fields};
 use crate::Id;
 use crate::error::{Faults, FieldError, Result, codes};
 use crate::leads::Lead;
@@ -73,7 +74,7 @@ pub struct CompiledRuleSet {
     ages: Vec<(FieldAt, Line<i64>)>,
     counts: Vec<(usize, Line<i64>)>,
     /// Conditions that fit into no table.
-    rest: Vec<(Condition, Slot, i64)>,
+    rest: Vec<Weighted<Condition>>,
 }
 
 #[derive(Clone, Debug)]
@@ -236,8 +237,8 @@ impl CompiledRuleSet {
     /// Lays the rules into tables, by what they look at.
     fn lay_out(&mut self) {
         let mut layout = Layout::default();
-        let mut ages: Vec<(&FieldAt, Vec<(&Range, Slot, i64)>)> = Vec::new();
-        let mut counts: Vec<Vec<(&Range, Slot, i64)>> = vec![Vec::new(); self.counted.len()];
+        let mut ages: Vec<(&FieldAt, Vec<Weighted<&Range>>)> = Vec::new();
+        let mut counts: Vec<Vec<Weighted<&Range>>> = vec![Vec::new(); self.counted.len()];
         let mut rest = Vec::new();
         for rule in &self.rules {
             let (slot, points) = (rule.slot, rule.points);

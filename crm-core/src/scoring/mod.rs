@@ -31,6 +31,7 @@
 //! - Leads that are converted, archived or deleted keep the score that they have.
 
 mod batch;
+mod cells;
 mod compiled;
 mod condition;
 mod counts;
