@@ -72,6 +72,7 @@ pub mod prelude {
     pub use crm_core::products::Product;
     pub use crm_core::query::{Aggregate, CalendarUnit, Filter, Find, Page, WhereExt};
     pub use crm_core::schema::{Entity, FieldGroup, Picklist};
+    pub use crm_core::scoring::{LeadScoringRule, LeadScoringRuleSet};
     pub use crm_core::tenancy::{ConfigCategory, Onboarding, Tenant};
     pub use crm_core::territories::Territory;
     pub use crm_core::value::{

@@ -30,6 +30,7 @@ use crm_engine::pipelines::{ApprovalPolicy, ProbabilityCalculation};
 use crm_engine::prelude::*;
 use crm_engine::query::Filter;
 use crm_engine::schema::Lifecycle;
+use crm_engine::scoring::LeadScoringRuleSet;
 use crm_engine::tenancy::TenantConfiguration;
 use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
@@ -356,6 +357,9 @@ async fn typed_operations_find_nothing_of_another_tenant() {
         crm_engine::leads::assignment::LeadAssignmentState,
         crm_engine::campaigns::Campaign,
         crm_engine::campaigns::CampaignMember,
+        LeadScoringRuleSet,
+        crm_engine::scoring::LeadScoringRule,
+        crm_engine::scoring::LeadScoreChange,
         crm_engine::privacy::Consent,
         Pipeline,
         PipelineStage,
@@ -825,6 +829,39 @@ async fn services_find_nothing_of_another_tenant() {
     );
     let by_utm = session.leads().attribution_by_utm(Filter::all()).await;
     assert!(by_utm.unwrap().is_empty());
+    let lead = victim.lead;
+    same!("rescore", lead, |id| session.leads().rescore(id).await);
+    same!("adjust", lead, |id| session
+        .leads()
+        .adjust(id, 5, "mine")
+        .await);
+    same!("score_history", lead, |id| session
+        .leads()
+        .score_history(id)
+        .await);
+    same!("explain", lead, |id| session.leads().explain(id).await);
+    let sets = rows_of(&victim.session, "lead_scoring_rule_set").await;
+    let set: Id<LeadScoringRuleSet> = Id::new(sets[0].id());
+    same!("rules", set, |id| session
+        .scoring_rule_sets()
+        .rules(id)
+        .await);
+    same!("copy", set, |id| session
+        .scoring_rule_sets()
+        .copy(id, "Mine")
+        .await);
+    same!("publish", set, |id| session
+        .scoring_rule_sets()
+        .publish(id)
+        .await);
+    same!("retire", set, |id| session
+        .scoring_rule_sets()
+        .retire(id)
+        .await);
+    same!("simulate", set, |id| session
+        .scoring_rule_sets()
+        .simulate(id, Filter::all(), 10, &())
+        .await);
 
     let pipeline = victim.onboarded.pipeline;
     same!("set_default", pipeline, |id| session

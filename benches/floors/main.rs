@@ -17,6 +17,7 @@ mod office;
 mod plain;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod scoring;
 
 use measure::Options;
 
@@ -30,6 +31,8 @@ fn main() {
     options.run("mem_page", memory::mem_page);
     options.run("audit_diff", memory::audit_diff);
     options.run("duplicate_pairs", duplicates::duplicate_pairs);
+    options.run("score_50", scoring::score_50);
+    options.run("score_500", scoring::score_500);
     #[cfg(feature = "postgres")]
     if let Some(postgres) = postgres {
         postgres.run(&options);

@@ -13,6 +13,8 @@
 //!   [`deals`], [`products`], [`currencies`], [`activities`], [`territories`];
 //!   [`deals`], [`currencies`], [`forecasts`], [`activities`], [`territories`];
 //!   [`deals`], [`activities`], [`territories`], [`campaigns`];
+//! - the domain: [`tenancy`], [`identity`], [`accounts`], [`contacts`], [`leads`] and their
+//!   [`scoring`], [`pipelines`], [`deals`], [`activities`], [`territories`];
 //! - what works on records of any object: [`hierarchy`] for all that forms trees, [`collaboration`]
 //!   with comments, followers and tags, [`duplicates`] that are found and [`merging`] that makes one
 //!   record of several, and several again;
@@ -46,6 +48,7 @@ pub mod products;
 pub mod query;
 mod record;
 pub mod schema;
+pub mod scoring;
 pub mod storage;
 pub mod tenancy;
 pub mod territories;
@@ -105,6 +108,9 @@ pub fn objects() -> Vec<schema::ObjectRef> {
         leads::assignment::LeadAssignee::schema(),
         leads::assignment::LeadAssignmentState::schema(),
         campaigns::CampaignMember::schema(),
+        scoring::LeadScoringRuleSet::schema(),
+        scoring::LeadScoringRule::schema(),
+        scoring::LeadScoreChange::schema(),
         privacy::Consent::schema(),
         activities::ActivitySeries::schema(),
         activities::Activity::schema(),
@@ -146,6 +152,8 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
         std::sync::Arc::new(leads::MappingRules),
         std::sync::Arc::new(campaigns::CampaignRules),
         std::sync::Arc::new(campaigns::MemberRules),
+        std::sync::Arc::new(scoring::RuleSetRules),
+        std::sync::Arc::new(scoring::ScoringRuleRules),
         std::sync::Arc::new(privacy::ConsentRules),
         std::sync::Arc::new(pipelines::PipelineRules),
         std::sync::Arc::new(pipelines::StageRules),
@@ -190,6 +198,8 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
 /// 2. the states of deals follow what the commit makes of these;
 /// 3. reminders follow their activities, and linked records learn of these: the last hook that
 ///    changes records of users, but nothing that states of deals tell;
+/// 2. reminders follow their activities, and linked records learn of these;
+/// 3. leads are scored as they are by then: the last hook that changes records of users;
 /// 4. the keys of duplicates are made of the records as they are written, and strict rules judge
 ///    these;
 /// 5. what tells of records that are removed for good goes too, whoever removed them.
@@ -201,6 +211,7 @@ fn commit_hooks() -> Vec<std::sync::Arc<dyn engine::CommitHook>> {
         std::sync::Arc::new(deals::DealStep),
         std::sync::Arc::new(campaigns::CampaignStep),
         std::sync::Arc::new(activities::ActivityHook),
+        std::sync::Arc::new(scoring::ScoringHook),
         std::sync::Arc::new(duplicates::DuplicateHook),
         std::sync::Arc::new(merging::MergeHistory),
         std::sync::Arc::new(leads::assignment::AssignmentStates),

@@ -30,6 +30,7 @@ use crm_engine::prelude::*;
 use crm_engine::privacy::{Consent, ConsentEvidence, Grant};
 use crm_engine::products::ProductPrice;
 use crm_engine::schema::{FieldType, Lifecycle, ObjectRef, Row};
+use crm_engine::scoring::{LeadScoringRule, LeadScoringRuleSet};
 use crm_engine::tenancy::{ConfigValue, Onboarded, TenantConfiguration};
 use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
@@ -223,6 +224,16 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
             rust_decimal::Decimal::new(125, 2),
             Some("bank"),
         )
+        .await
+        .unwrap();
+    session
+        .leads()
+        .adjust(lead.id, 5, "met at the fair")
+        .await
+        .unwrap();
+    session
+        .scoring_rule_sets()
+        .create_standard("Standard")
         .await
         .unwrap();
     let deal = session
@@ -664,6 +675,8 @@ async fn rebuilt(
         LeadAssignee,
         Campaign,
         CampaignMember,
+        LeadScoringRuleSet,
+        LeadScoringRule,
         Consent,
         Pipeline,
         PipelineStage,

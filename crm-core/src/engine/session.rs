@@ -26,6 +26,7 @@ use crate::privacy::Consent;
 use crate::products::Product;
 use crate::record::Actor;
 use crate::schema::{Entity, ObjectRef};
+use crate::scoring::{LeadScoringRule, LeadScoringRuleSet};
 use crate::storage::Scope;
 use crate::tenancy::{Configurations, Tenant};
 use crate::territories::Territory;
@@ -153,6 +154,10 @@ entry_points! {
     campaigns -> Campaign;
     /// Who is addressed by campaigns.
     campaign_members -> CampaignMember;
+    /// The rule sets by which leads are scored.
+    scoring_rule_sets -> LeadScoringRuleSet;
+    /// The rules of the rule sets.
+    scoring_rules -> LeadScoringRule;
     /// What contacts and leads allowed.
     consents -> Consent;
     /// The pipelines and, through them, their stages.

@@ -108,12 +108,19 @@ pub struct Lead {
     pub interest_level: InterestLevel,
     /// How soon it may buy.
     pub rating: Option<Rating>,
-    /// How well it fits, in the tenant's own letters.
+    /// How well it fits, in the tenant's own letters. Where the published rule set has
+    /// [bands](crate::scoring::GradeBands), it follows the score.
     #[field(max_len = 10)]
     pub grade: Option<String>,
-    /// Score from 0 to 100.
-    #[field(read_only, indexed)]
+    /// Score from 0 to 100: the sum of its history, clamped.
+    #[field(read_only, indexed, merge = "survivor")]
     pub lead_score: Score,
+    /// The sum of all changes of its score, which may be below 0 or above 100.
+    #[field(read_only, merge = "survivor")]
+    pub score_total: i32,
+    /// The sum of those changes that were made by hand.
+    #[field(read_only, merge = "survivor")]
+    pub score_adjustment: i32,
     /// Budget, in the tenant's own ranges.
     #[field(max_len = 50)]
     pub budget_range: Option<String>,
