@@ -10,7 +10,7 @@
 //! - [`storage`]: what a backend must do;
 //! - [`engine`]: sessions and units of work;
 //! - the domain: [`tenancy`], [`identity`], [`accounts`], [`contacts`], [`leads`], [`pipelines`],
-//!   [`deals`], [`activities`], [`territories`];
+//!   [`deals`], [`activities`], [`territories`], [`automation`] of pipelines;
 //! - what works on records of any object: [`hierarchy`] for all that forms trees, [`collaboration`]
 //!   with comments, followers and tags, [`duplicates`] that are found and [`merging`] that makes one
 //!   record of several, and several again;
@@ -22,6 +22,7 @@ extern crate self as crm_core;
 
 pub mod accounts;
 pub mod activities;
+pub mod automation;
 pub mod collaboration;
 pub mod contacts;
 pub mod deals;
@@ -78,6 +79,8 @@ pub fn objects() -> Vec<schema::ObjectRef> {
         pipelines::PipelineStage::schema(),
         deals::Deal::schema(),
         deals::DealStageChange::schema(),
+        automation::AutomationRule::schema(),
+        automation::AutomationExecution::schema(),
         leads::Lead::schema(),
         privacy::Consent::schema(),
         activities::ActivitySeries::schema(),
@@ -118,6 +121,7 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
         std::sync::Arc::new(pipelines::PipelineRules),
         std::sync::Arc::new(pipelines::StageRules),
         std::sync::Arc::new(deals::DealRules),
+        std::sync::Arc::new(automation::AutomationRules),
         std::sync::Arc::new(activities::SeriesRules),
         std::sync::Arc::new(activities::ActivityRules),
         std::sync::Arc::new(collaboration::CommentRules),
@@ -135,14 +139,18 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
 ///
 /// Each hook sees what the ones before it staged, so the order is that of what follows from what:
 /// 1. a contact's account and its primary affiliation come in step, which may change contacts;
-/// 2. reminders follow their activities, and linked records learn of these: the last hook that
+/// 2. automation rules run for the deals that change, which may change deals and create activities;
+/// 3. figures over deals on contacts and accounts follow the deals as they are then;
+/// 4. reminders follow their activities, and linked records learn of these: the last hook that
 ///    changes records of users;
-/// 3. the keys of duplicates are made of the records as they are written, and strict rules judge
+/// 5. the keys of duplicates are made of the records as they are written, and strict rules judge
 ///    these;
-/// 4. what tells of records that are removed for good goes too, whoever removed them.
+/// 6. what tells of records that are removed for good goes too, whoever removed them.
 fn commit_hooks() -> Vec<std::sync::Arc<dyn engine::CommitHook>> {
     vec![
         std::sync::Arc::new(contacts::AffiliationStep),
+        std::sync::Arc::new(automation::AutomationHook),
+        std::sync::Arc::new(deals::DealStatisticsHook),
         std::sync::Arc::new(activities::ActivityHook),
         std::sync::Arc::new(duplicates::DuplicateHook),
         std::sync::Arc::new(merging::MergeHistory),

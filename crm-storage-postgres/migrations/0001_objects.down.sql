@@ -22,6 +22,8 @@ DROP TABLE
     "crm"."activity_series",
     "crm"."consents",
     "crm"."leads",
+    "crm"."automation_executions",
+    "crm"."pipeline_automation_rules",
     "crm"."deal_stage_history",
     "crm"."deals",
     "crm"."pipeline_stages",

@@ -540,6 +540,10 @@ CREATE TABLE "crm"."accounts" (
     "status" varchar(50) COLLATE "C" NOT NULL,
     "priority" varchar(50) COLLATE "C" NOT NULL,
     "health_score" bigint NOT NULL,
+    "deal_count" bigint NOT NULL,
+    "total_deal_value" jsonb NOT NULL,
+    "won_deal_count" bigint NOT NULL,
+    "won_deal_value" jsonb NOT NULL,
     "last_activity_at" timestamptz,
     "next_activity_at" timestamptz,
     "custom_fields" jsonb NOT NULL,
@@ -560,7 +564,9 @@ CREATE TABLE "crm"."accounts" (
     CONSTRAINT "accounts_founded_year_check" CHECK ("founded_year" BETWEEN 1000 AND 9999),
     CONSTRAINT "accounts_status_check" CHECK ("status" IN ('active', 'inactive', 'archived')),
     CONSTRAINT "accounts_priority_check" CHECK ("priority" IN ('low', 'medium', 'high', 'critical')),
-    CONSTRAINT "accounts_health_score_check" CHECK ("health_score" BETWEEN 0 AND 100)
+    CONSTRAINT "accounts_health_score_check" CHECK ("health_score" BETWEEN 0 AND 100),
+    CONSTRAINT "accounts_deal_count_check" CHECK ("deal_count" BETWEEN 0 AND 2147483647),
+    CONSTRAINT "accounts_won_deal_count_check" CHECK ("won_deal_count" BETWEEN 0 AND 2147483647)
 );
 CREATE UNIQUE INDEX "accounts_account_number_key" ON "crm"."accounts" ("tenant_id", "account_number") WHERE "deleted_at" IS NULL;
 CREATE INDEX "accounts_owner_id_status_idx" ON "crm"."accounts" ("tenant_id", "owner_id", "status");
@@ -766,7 +772,6 @@ CREATE TABLE "crm"."pipelines" (
     "currency" varchar(3) COLLATE "C" NOT NULL,
     "probability_calculation" varchar(50) COLLATE "C" NOT NULL,
     "stage_order_enforced" boolean NOT NULL,
-    "automation_rules" jsonb NOT NULL,
     "custom_fields" jsonb NOT NULL,
     "search_vector" tsvector GENERATED ALWAYS AS (
         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE coalesce("name", '') END), 'A')
@@ -810,7 +815,6 @@ CREATE TABLE "crm"."pipeline_stages" (
     "default_probability" numeric(5,2) NOT NULL,
     "stage_type" varchar(50) COLLATE "C" NOT NULL,
     "required_fields" text[] COLLATE "C" NOT NULL,
-    "automation_triggers" jsonb NOT NULL,
     "color" varchar(7) COLLATE "C" NOT NULL,
     "icon" varchar(50) COLLATE "C",
     "is_active" boolean NOT NULL,
@@ -893,6 +897,7 @@ CREATE TABLE "crm"."deals" (
 CREATE INDEX "deals_owner_id_status_idx" ON "crm"."deals" ("tenant_id", "owner_id", "status");
 CREATE INDEX "deals_pipeline_id_stage_id_idx" ON "crm"."deals" ("tenant_id", "pipeline_id", "stage_id");
 CREATE INDEX "deals_status_expected_close_date_id_idx" ON "crm"."deals" ("tenant_id", "status", "expected_close_date", "id");
+CREATE INDEX "deals_status_stage_entered_at_id_idx" ON "crm"."deals" ("tenant_id", "status", "stage_entered_at", "id");
 CREATE INDEX "deals_created_at_id_idx" ON "crm"."deals" ("tenant_id", "created_at", "id");
 CREATE INDEX "deals_updated_at_id_idx" ON "crm"."deals" ("tenant_id", "updated_at", "id");
 CREATE INDEX "deals_stage_id_idx" ON "crm"."deals" ("tenant_id", "stage_id");
@@ -950,6 +955,105 @@ CREATE POLICY "tenant_isolation" ON "crm"."deal_stage_history"
     USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
 GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."deal_stage_history" TO "crm_app";
+
+CREATE TABLE "crm"."pipeline_automation_rules" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "rule_name" varchar(100) COLLATE "C" NOT NULL,
+    "rule_type" varchar(50) COLLATE "C" NOT NULL,
+    "trigger_event" varchar(50) COLLATE "C" NOT NULL,
+    "conditions" jsonb NOT NULL,
+    "actions" jsonb NOT NULL,
+    "description" varchar(32768) COLLATE "C",
+    "pipeline_id" uuid,
+    "stage_id" uuid,
+    "conditions_before" jsonb,
+    "watched_fields" text[] COLLATE "C" NOT NULL,
+    "time_basis" varchar(50) COLLATE "C",
+    "after_days" bigint,
+    "on_failure" varchar(50) COLLATE "C" NOT NULL,
+    "execution_order" bigint NOT NULL,
+    "is_active" boolean NOT NULL,
+    "search_vector" tsvector GENERATED ALWAYS AS (
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("rule_name") <> length("rule_name") THEN "crm".search_text("rule_name") ELSE coalesce("rule_name", '') END), 'A')
+    ) STORED,
+    CONSTRAINT "pipeline_automation_rules_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "pipeline_automation_rules_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "pipeline_automation_rules_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "pipeline_automation_rules_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "pipeline_automation_rules_rule_type_check" CHECK ("rule_type" IN ('stage_entry', 'stage_exit', 'field_change', 'time_based', 'probability_change')),
+    CONSTRAINT "pipeline_automation_rules_trigger_event_check" CHECK ("trigger_event" IN ('deal_created', 'stage_changed', 'field_updated', 'time_elapsed', 'probability_changed')),
+    CONSTRAINT "pipeline_automation_rules_time_basis_check" CHECK ("time_basis" IN ('in_stage', 'without_activity', 'before_close', 'after_close', 'after_creation')),
+    CONSTRAINT "pipeline_automation_rules_after_days_check" CHECK ("after_days" BETWEEN 0 AND 3660),
+    CONSTRAINT "pipeline_automation_rules_on_failure_check" CHECK ("on_failure" IN ('skip', 'refuse')),
+    CONSTRAINT "pipeline_automation_rules_execution_order_check" CHECK ("execution_order" BETWEEN 0 AND 2147483647)
+);
+CREATE UNIQUE INDEX "pipeline_automation_rules_rule_name_key" ON "crm"."pipeline_automation_rules" ("tenant_id", "rule_name") WHERE "deleted_at" IS NULL;
+CREATE INDEX "pipeline_automation_rules_created_at_id_idx" ON "crm"."pipeline_automation_rules" ("tenant_id", "created_at", "id");
+CREATE INDEX "pipeline_automation_rules_updated_at_id_idx" ON "crm"."pipeline_automation_rules" ("tenant_id", "updated_at", "id");
+CREATE INDEX "pipeline_automation_rules_pipeline_id_idx" ON "crm"."pipeline_automation_rules" ("tenant_id", "pipeline_id");
+CREATE INDEX "pipeline_automation_rules_stage_id_idx" ON "crm"."pipeline_automation_rules" ("tenant_id", "stage_id");
+CREATE INDEX "pipeline_automation_rules_watched_fields_idx" ON "crm"."pipeline_automation_rules" USING gin ("watched_fields");
+CREATE INDEX "pipeline_automation_rules_search_vector_idx" ON "crm"."pipeline_automation_rules" USING gin ("search_vector");
+ALTER TABLE "crm"."pipeline_automation_rules" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."pipeline_automation_rules"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."pipeline_automation_rules" TO "crm_app";
+CREATE POLICY "search" ON "crm"."pipeline_automation_rules" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at", "watched_fields", "search_vector") ON "crm"."pipeline_automation_rules" TO "crm_search";
+
+CREATE TABLE "crm"."automation_executions" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "rule_id" uuid NOT NULL,
+    "deal_id" uuid NOT NULL,
+    "event" varchar(50) COLLATE "C" NOT NULL,
+    "outcome" varchar(50) COLLATE "C" NOT NULL,
+    "commit_id" uuid NOT NULL,
+    "step" bigint NOT NULL,
+    "actions_done" bigint NOT NULL,
+    "failed_action" bigint,
+    "error_code" varchar(100) COLLATE "C",
+    "error" varchar(32768) COLLATE "C",
+    "occasion" varchar(60) COLLATE "C",
+    CONSTRAINT "automation_executions_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "automation_executions_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "automation_executions_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "automation_executions_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "automation_executions_event_check" CHECK ("event" IN ('deal_created', 'stage_changed', 'field_updated', 'time_elapsed', 'probability_changed')),
+    CONSTRAINT "automation_executions_outcome_check" CHECK ("outcome" IN ('executed', 'failed', 'stopped')),
+    CONSTRAINT "automation_executions_step_check" CHECK ("step" BETWEEN 0 AND 2147483647),
+    CONSTRAINT "automation_executions_actions_done_check" CHECK ("actions_done" BETWEEN 0 AND 2147483647),
+    CONSTRAINT "automation_executions_failed_action_check" CHECK ("failed_action" BETWEEN 0 AND 2147483647)
+);
+CREATE UNIQUE INDEX "automation_executions_rule_id_deal_id_occasion_key" ON "crm"."automation_executions" ("tenant_id", "rule_id", "deal_id", "occasion");
+CREATE INDEX "automation_executions_created_at_id_idx" ON "crm"."automation_executions" ("tenant_id", "created_at", "id");
+CREATE INDEX "automation_executions_rule_id_idx" ON "crm"."automation_executions" ("tenant_id", "rule_id");
+CREATE INDEX "automation_executions_deal_id_idx" ON "crm"."automation_executions" ("tenant_id", "deal_id");
+ALTER TABLE "crm"."automation_executions" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."automation_executions"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."automation_executions" TO "crm_app";
 
 CREATE TABLE "crm"."leads" (
     "tenant_id" uuid NOT NULL,
@@ -1993,6 +2097,14 @@ ALTER TABLE "crm"."deals" ADD CONSTRAINT "deals_owner_id_fkey"
 ALTER TABLE "crm"."deals" ADD CONSTRAINT "deals_team_id_fkey"
     FOREIGN KEY ("tenant_id", "team_id") REFERENCES "crm"."teams" ("tenant_id", "id");
 ALTER TABLE "crm"."deal_stage_history" ADD CONSTRAINT "deal_stage_history_deal_id_fkey"
+    FOREIGN KEY ("tenant_id", "deal_id") REFERENCES "crm"."deals" ("tenant_id", "id");
+ALTER TABLE "crm"."pipeline_automation_rules" ADD CONSTRAINT "pipeline_automation_rules_pipeline_id_fkey"
+    FOREIGN KEY ("tenant_id", "pipeline_id") REFERENCES "crm"."pipelines" ("tenant_id", "id");
+ALTER TABLE "crm"."pipeline_automation_rules" ADD CONSTRAINT "pipeline_automation_rules_stage_id_fkey"
+    FOREIGN KEY ("tenant_id", "stage_id") REFERENCES "crm"."pipeline_stages" ("tenant_id", "id");
+ALTER TABLE "crm"."automation_executions" ADD CONSTRAINT "automation_executions_rule_id_fkey"
+    FOREIGN KEY ("tenant_id", "rule_id") REFERENCES "crm"."pipeline_automation_rules" ("tenant_id", "id");
+ALTER TABLE "crm"."automation_executions" ADD CONSTRAINT "automation_executions_deal_id_fkey"
     FOREIGN KEY ("tenant_id", "deal_id") REFERENCES "crm"."deals" ("tenant_id", "id");
 ALTER TABLE "crm"."leads" ADD CONSTRAINT "leads_owner_id_fkey"
     FOREIGN KEY ("tenant_id", "owner_id") REFERENCES "crm"."users" ("tenant_id", "id");

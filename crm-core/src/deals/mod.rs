@@ -7,6 +7,7 @@
 
 mod history;
 mod rules;
+pub mod statistics;
 
 use std::sync::Arc;
 
@@ -17,6 +18,8 @@ use serde_json::{Value as Json, json};
 pub use history::DealStageChange;
 pub(crate) use rules::DealRules;
 pub use rules::Outcome;
+pub(crate) use statistics::DealStatisticsHook;
+pub use statistics::{DealStats, StatisticsRecomputed};
 
 use crate::Id;
 use crate::accounts::Account;
@@ -45,6 +48,7 @@ use crate::value::{Currency, Money, Percent};
     index(owner_id, status),
     index(pipeline_id, stage_id),
     index(status, expected_close_date),
+    index(status, stage_entered_at),
     check = rules::check_deal
 )]
 pub struct Deal {

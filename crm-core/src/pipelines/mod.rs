@@ -45,9 +45,6 @@ pub struct Pipeline {
     pub probability_calculation: ProbabilityCalculation,
     /// Whether deals go from stage to stage in their order only.
     pub stage_order_enforced: bool,
-    /// Rules that run by themselves.
-    #[field(default = json!([]))]
-    pub automation_rules: Json,
     /// Values of the tenant's own fields.
     #[field(default = json!({}))]
     pub custom_fields: Json,
@@ -106,9 +103,6 @@ pub struct PipelineStage {
     pub stage_type: StageType,
     /// Fields of a deal that must be filled before it enters.
     pub required_fields: Vec<String>,
-    /// What happens when a deal enters or leaves.
-    #[field(default = json!([]))]
-    pub automation_triggers: Json,
     /// Colour on a board.
     pub color: Color,
     /// Symbol on a board.
