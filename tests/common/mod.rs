@@ -14,6 +14,7 @@ pub(crate) mod backend;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crm_engine::activities::{ActivitySeries, LocalDateTime, Recurrence};
+use crm_engine::automation::{Action, Actions, AutomationRule, RuleType, TriggerEvent};
 use crm_engine::contacts::{ContactAffiliation, ContactRelationship, RelationshipType};
 use crm_engine::exports::{ExportFormat, ExportJob};
 use crm_engine::imports::{
@@ -84,6 +85,7 @@ pub(crate) struct Populated {
     pub(crate) participant: Id<ActivityParticipant>,
     pub(crate) template: Id<ActivityTemplate>,
     pub(crate) reminder: Id<ActivityReminder>,
+    pub(crate) rule: Id<AutomationRule>,
 }
 
 /// Fills a new tenant.
@@ -180,6 +182,16 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
         .merge_into(lead.id, &[double.id], &Choices::new(), Some("the same"))
         .await
         .unwrap();
+    let greet = AutomationRule::new(
+        "Tag new deals",
+        RuleType::StageEntry,
+        TriggerEvent::DealCreated,
+        Filter::all(),
+        Actions(vec![Action::AddTags {
+            tags: vec!["new".into()],
+        }]),
+    );
+    let rule = session.automation_rules().create(greet).await.unwrap();
     let deal = session
         .deals()
         .create(Deal {
@@ -309,6 +321,7 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
         participant: participant.id,
         template: template.id,
         reminder: reminder.id,
+        rule: rule.id,
         onboarded,
         session,
     }
@@ -524,6 +537,7 @@ async fn rebuilt(
         Pipeline,
         PipelineStage,
         Deal,
+        AutomationRule,
         Activity,
         Comment,
         Mention,
