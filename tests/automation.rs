@@ -24,6 +24,7 @@ use crm_engine::automation::{
     NewActivity, OnFailure, RuleType, TimeBasis, TriggerEvent,
 };
 use crm_engine::engine::ManualClock;
+use crm_engine::exchange::import::{Import, ImportExt, Mapping, Source};
 use crm_engine::prelude::*;
 use crm_engine::query::Criteria;
 use crm_engine::tenancy::Onboarded;
@@ -1051,6 +1052,51 @@ async fn many_deals_in_one_commit_set_rules_off_each() {
         deals
             .iter()
             .all(|deal| deal.tags.is_empty() == (deal.amount < Some(150.into())))
+    );
+}
+
+/// An import sets rules off like any other write; a row is refused by a rule that says so.
+#[tokio::test]
+async fn imported_deals_set_rules_off() {
+    let w = World::new().await;
+    let rule = w.rule(on_entry("imported", vec![tag("imported")])).await;
+    let strict = AutomationRule {
+        conditions: Deal::AMOUNT.lt(10).into(),
+        on_failure: OnFailure::Refuse,
+        ..on_entry(
+            "strict",
+            vec![Action::AssignOwner {
+                to: Assignee::ContactOwner,
+            }],
+        )
+    };
+    w.rule(strict).await;
+    let pipeline = w.office.pipeline;
+    let rows: String = (10..40)
+        .map(|number| format!("Deal {number},{number},{pipeline}\n"))
+        .collect();
+    let source = Source::bytes(
+        "deals.csv",
+        format!("Name,Amount,Pipeline\n{rows}").into_bytes(),
+    );
+    let mapping = Mapping::new("deal")
+        .column("Name", "name")
+        .column("Amount", "amount")
+        .column("Pipeline", "pipeline_id");
+    let job = w
+        .session
+        .import()
+        .start(&source, &Import::new(mapping))
+        .await;
+    let job = job.unwrap();
+    let done = w.session.import().run(job.id, &source, &()).await.unwrap();
+    assert_eq!(done.counts.created_rows, 30);
+    assert_eq!(w.executed(rule).await, 30);
+    let deals = rows_of(&w.session, "deal").await;
+    assert!(
+        deals
+            .iter()
+            .all(|deal| deal.to_json()["tags"] == json!(["imported"]))
     );
 }
 

@@ -183,12 +183,12 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
         .await
         .unwrap();
     let greet = AutomationRule::new(
-        "Tag new deals",
+        "Greet new deals",
         RuleType::StageEntry,
         TriggerEvent::DealCreated,
         Filter::all(),
-        Actions(vec![Action::AddTags {
-            tags: vec!["new".into()],
+        Actions(vec![Action::SetFields {
+            fields: Map::from_iter([("next_step".to_owned(), json!("Say hello"))]),
         }]),
     );
     let rule = session.automation_rules().create(greet).await.unwrap();

@@ -13,7 +13,7 @@ use crate::activities::{Activity, ActivityLinks, local_date, start_of_day};
 use crate::collaboration::Mention;
 use crate::deals::Deal;
 use crate::engine::UnitOfWork;
-use crate::error::{Error, Faults, Result, RuleViolation};
+use crate::error::{Faults, Result, RuleViolation};
 use crate::identity::User;
 use crate::record::Record;
 use crate::schema::Entity;
@@ -150,39 +150,44 @@ async fn resolve(
     deal: &Record<Deal>,
     to: Assignee,
 ) -> Result<Arc<Record<User>>> {
-    let account = || deal.account_id;
     let user = match to {
         Assignee::User(user) => Some(user),
         Assignee::DealOwner => deal.owner_id,
-        Assignee::OwnersManager => match deal.owner_id {
-            Some(owner) => work.lookup(owner).await?.and_then(|owner| owner.manager_id),
+        Assignee::OwnersManager => match relied(work, deal.owner_id).await? {
+            Some(owner) => owner.manager_id,
             None => None,
         },
-        Assignee::AccountOwner => match account() {
-            Some(account) => work.lookup(account).await?.and_then(|own| own.owner_id),
+        Assignee::AccountOwner => match relied(work, deal.account_id).await? {
+            Some(account) => account.owner_id,
             None => None,
         },
-        Assignee::AccountManager => match account() {
-            Some(account) => {
-                let account = work.lookup(account).await?;
-                account.and_then(|account| account.account_manager_id)
-            }
+        Assignee::AccountManager => match relied(work, deal.account_id).await? {
+            Some(account) => account.account_manager_id,
             None => None,
         },
-        Assignee::ContactOwner => match deal.contact_id {
-            Some(contact) => work.lookup(contact).await?.and_then(|own| own.owner_id),
+        Assignee::ContactOwner => match relied(work, deal.contact_id).await? {
+            Some(contact) => contact.owner_id,
             None => None,
         },
     };
-    let user = match user {
-        Some(user) => work.lookup(user).await?,
-        None => None,
-    };
-    let user = user.ok_or_else(|| {
-        let told = "the rule means a user whom the deal does not have, or who is gone";
-        Error::from(RuleViolation::new("no_assignee", "C-022", told))
-    })?;
     // Who is deleted meanwhile gets nothing.
-    work.rely_on(&*user);
-    Ok(user)
+    relied(work, user).await?.ok_or_else(|| {
+        let told = "the rule means a user whom the deal does not have, or who is gone";
+        RuleViolation::new("no_assignee", "C-022", told).into()
+    })
+}
+
+/// A live record that is relied on, and read once however many deals lead to it.
+async fn relied<E: Entity>(
+    work: &mut UnitOfWork,
+    id: Option<Id<E>>,
+) -> Result<Option<Arc<Record<E>>>> {
+    let Some(id) = id else {
+        return Ok(None);
+    };
+    let found = work.lookup(id).await?;
+    if let Some(found) = &found {
+        work.rely_on_row(found.clone());
+    }
+    Ok(found)
 }

@@ -137,7 +137,7 @@ impl WriteRule for AutomationRules {
 
 /// The records that an action names are there.
 async fn check_links(
-    work: &UnitOfWork,
+    work: &mut UnitOfWork,
     pipeline: Option<Id<Pipeline>>,
     action: &Action,
     path: &str,
@@ -206,9 +206,9 @@ async fn check_user(
     Ok(())
 }
 
-/// The references among values by field that lead nowhere.
+/// The references among values by field that lead nowhere; the others are relied on.
 pub(super) async fn missing_links(
-    work: &UnitOfWork,
+    work: &mut UnitOfWork,
     fields: &Map<String, Json>,
 ) -> Result<Vec<FieldError>> {
     let mut missing = Vec::new();
@@ -224,9 +224,9 @@ pub(super) async fn missing_links(
         let (Some(id), Some(object)) = (id, object) else {
             continue;
         };
-        let row = work.row(&object, id).await?;
-        if row.is_none_or(|row| row.is_deleted()) {
-            missing.push(FieldError::missing_record(name.as_str()));
+        match work.row(&object, id).await?.filter(|row| !row.is_deleted()) {
+            Some(row) => work.rely_on_row(row),
+            None => missing.push(FieldError::missing_record(name.as_str())),
         }
     }
     Ok(missing)

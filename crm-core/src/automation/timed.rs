@@ -125,8 +125,8 @@ async fn run_batch(
             continue;
         }
         work.contend("automation_execution", &["rule_id", "deal_id", "occasion"]);
-        // It is due as it was read.
-        work.rely_on(&*deal);
+        // It is due as it was read, and is not read again.
+        work.rely_on_row(deal.clone());
         let cause = Cause {
             step: 0,
             occasion: Some(occasion),
