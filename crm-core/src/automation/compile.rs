@@ -256,10 +256,10 @@ mod tests {
         let probable = || deal(1, |deal| deal.win_probability = Percent::HUNDRED);
         let renamed = || deal(1, |deal| deal.name = "Other".into());
         let entry = rule(StageEntry, StageChanged, |rule| {
-            rule.stage_id = Some(stage(2))
+            rule.stage_id = Some(stage(2));
         });
         let exit = rule(StageExit, StageChanged, |rule| {
-            rule.stage_id = Some(stage(1))
+            rule.stage_id = Some(stage(1));
         });
         let created = rule(StageEntry, DealCreated, |_| {});
         let field = rule(FieldChange, FieldUpdated, |_| {});
