@@ -68,7 +68,8 @@ use crate::query::Criteria;
 use crate::record::Record;
 use crate::schema::{Entity, Picklist};
 
-/// What is done by itself when deals change (C-022).
+/// What is done by itself when deals change (C-022). How often it ran, and when it last did, is not
+/// kept here, where all who write would meet, but told by [`Automation::counts`].
 ///
 /// ```
 /// use crm_core::Id;

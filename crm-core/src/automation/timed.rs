@@ -55,7 +55,7 @@ impl Automation<'_> {
     /// Some hundred deals are one commit, so a run that is stopped or fails has done its work up to
     /// there; run again it does the rest. Deals that are archived are left alone. What the actions
     /// change sets other rules off as any change does. Each run reads the deals that are due, of which
-    /// it needs the memory of some hundred.
+    /// it needs the memory of some hundred. A tenant that was moved without its logs begins anew.
     ///
     /// ```
     /// # use crm_core::{Session, error::Result};

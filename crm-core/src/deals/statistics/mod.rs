@@ -14,6 +14,9 @@
 //! fields of the record do: its version rises, and its audit trail tells of it. A change of a deal
 //! that changes no figure, such as a new next step, leaves the record alone.
 //!
+//! As the record changes with its deals, whoever wants to change a certain version of it, and the
+//! reverting of an import that wrote it, finds it changed since.
+//!
 //! After rows were written past the engine,
 //! [`recompute_statistics`](crate::engine::Records::recompute_statistics) works all of them out anew.
 
