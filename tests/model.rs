@@ -35,6 +35,8 @@ const OBJECTS: [(&str, &[&str]); 6] = [
             "custom_fields",
             "tags",
             "last_activity_at",
+            "deal_count",
+            "won_deal_count",
         ],
     ),
     (
@@ -56,6 +58,8 @@ const OBJECTS: [(&str, &[&str]); 6] = [
             "email",
             "account_id",
             "last_activity_at",
+            "deal_count",
+            "won_deal_count",
         ],
     ),
     (
@@ -442,9 +446,28 @@ impl Draft {
         }
     }
 
+    /// how many deals contacts and accounts have, and how many were won.
+    fn count_deals(&mut self) {
+        for (object, link) in [("account", "account_id"), ("contact", "contact_id")] {
+            let records = self.now.items.keys().filter(|(name, _)| *name == object);
+            let records: Vec<Key> = records.copied().collect();
+            for key in records {
+                let deals = self.now.live("deal");
+                let own: Vec<_> = deals
+                    .filter(|(_, deal)| deal.id(link) == Some(key.1))
+                    .map(|(_, deal)| deal.fields["status"] == "won")
+                    .collect();
+                let won = own.iter().filter(|is_won| **is_won).count();
+                self.set(key, "deal_count", json!(own.len()));
+                self.set(key, "won_deal_count", json!(won));
+            }
+        }
+    }
+
     /// What the storage checks, and the versions that it then has.
     fn commit(mut self) -> std::result::Result<World, &'static str> {
         self.roll_up();
+        self.count_deals();
         let mut values = BTreeSet::new();
         for object in ["contact", "pipeline", "pipeline_stage"] {
             for (_, item) in self.now.live(object) {

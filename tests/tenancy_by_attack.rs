@@ -378,6 +378,8 @@ async fn typed_operations_find_nothing_of_another_tenant() {
         crm_engine::deals::DealContact,
         crm_engine::deals::DealCompetitor,
         crm_engine::deals::CloseReason,
+        crm_engine::automation::AutomationRule,
+        crm_engine::automation::AutomationExecution,
         Activity,
         Comment,
         Mention,
@@ -671,6 +673,24 @@ async fn services_find_nothing_of_another_tenant() {
         .leads()
         .undo_conversion(id)
         .await);
+
+    same!("test a rule", victim.rule, |id| session
+        .automation()
+        .test(id, own.deal)
+        .await
+        .map(|trial| trial.fits));
+    same!("test with a deal", deal, |id| session
+        .automation()
+        .test(own.rule, id)
+        .await
+        .map(|trial| trial.fits));
+    same!("counts", victim.rule, |id| session
+        .automation()
+        .counts(&[id])
+        .await
+        .map(|counts| counts[&id].executed));
+    let run = session.automation().run_time_based(&()).await.unwrap();
+    assert_eq!(run.due, 0);
 
     same!("set_parent", victim.account, |id| session
         .accounts()

@@ -93,9 +93,12 @@ fn shortened(text: Option<&str>, max: usize) -> Option<String> {
 
 fn category(object: &ObjectRef) -> AuditCategory {
     match object.name() {
-        "tenant" | "tenant_configuration" | "pipeline" | "pipeline_stage" | "territory" => {
-            AuditCategory::Configuration
-        }
+        "tenant"
+        | "tenant_configuration"
+        | "pipeline"
+        | "pipeline_stage"
+        | "pipeline_automation_rule"
+        | "territory" => AuditCategory::Configuration,
         "user" | "team" | "team_member" => AuditCategory::Authorization,
         _ => AuditCategory::DataChange,
     }

@@ -9,12 +9,9 @@
 //! - [`query`]: filters, pages and aggregates;
 //! - [`storage`]: what a backend must do;
 //! - [`engine`]: sessions and units of work;
-//! - the domain: [`tenancy`], [`identity`], [`accounts`], [`contacts`], [`leads`], [`pipelines`],
-//!   [`deals`], [`products`], [`currencies`], [`activities`], [`territories`];
-//!   [`deals`], [`currencies`], [`forecasts`], [`activities`], [`territories`];
-//!   [`deals`], [`activities`], [`territories`], [`campaigns`];
-//! - the domain: [`tenancy`], [`identity`], [`accounts`], [`contacts`], [`leads`] and their
-//!   [`scoring`], [`pipelines`], [`deals`], [`activities`], [`territories`];
+//! - the domain: [`tenancy`], [`identity`], [`accounts`], [`contacts`], [`campaigns`], [`leads`] and
+//!   their [`scoring`], [`pipelines`] and their [`automation`], [`products`], [`currencies`], [`deals`],
+//!   [`forecasts`], [`activities`], [`territories`];
 //! - what works on records of any object: [`hierarchy`] for all that forms trees, [`collaboration`]
 //!   with comments, followers and tags, [`duplicates`] that are found and [`merging`] that makes one
 //!   record of several, and several again;
@@ -26,6 +23,7 @@ extern crate self as crm_core;
 
 pub mod accounts;
 pub mod activities;
+pub mod automation;
 pub mod campaigns;
 pub mod collaboration;
 pub mod contacts;
@@ -101,6 +99,8 @@ pub fn objects() -> Vec<schema::ObjectRef> {
         deals::DealContact::schema(),
         deals::DealCompetitor::schema(),
         deals::CloseReason::schema(),
+        automation::AutomationRule::schema(),
+        automation::AutomationExecution::schema(),
         leads::Lead::schema(),
         leads::LeadConversion::schema(),
         leads::LeadConversionMapping::schema(),
@@ -170,6 +170,7 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
         std::sync::Arc::new(deals::CompetitorRules),
         // Judges the deal as all rules of deals above left it.
         std::sync::Arc::new(deals::StageGates),
+        std::sync::Arc::new(automation::AutomationRules),
         std::sync::Arc::new(activities::SeriesRules),
         std::sync::Arc::new(activities::ActivityRules),
         std::sync::Arc::new(collaboration::CommentRules),
@@ -186,30 +187,27 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
 /// What the domain adds to commits, before the hooks of the host and the audit recorder.
 ///
 /// Each hook sees what the ones before it staged, so the order is that of what follows from what:
-/// 1. a contact's account and its primary affiliation come in step, which may change contacts;
-/// 2. the amounts of deals follow their lines, which changes deals;
-/// 3. reminders follow their activities, and linked records learn of these: the last hook that
-/// 1. a contact's account and its primary affiliation come in step, which may change contacts, and a
-///    deal with its people and competitors, which may change deals;
-/// 1. a contact's account and its primary affiliation come in step, which may change contacts, and a
-///    lead's campaign and its memberships;
-/// 2. reminders follow their activities, and linked records learn of these: the last hook that
-///    changes records of users;
-/// 2. the states of deals follow what the commit makes of these;
-/// 3. reminders follow their activities, and linked records learn of these: the last hook that
-///    changes records of users, but nothing that states of deals tell;
-/// 2. reminders follow their activities, and linked records learn of these;
-/// 3. leads are scored as they are by then: the last hook that changes records of users;
-/// 4. the keys of duplicates are made of the records as they are written, and strict rules judge
+/// 1. a contact's account and its primary affiliation come in step, which may change contacts, a
+///    lead's campaign and its memberships, a deal with its people and competitors, and the amounts of
+///    deals with their lines;
+/// 2. automation rules run for the deals that change, which may change deals and create activities;
+/// 3. figures over deals on contacts and accounts follow the deals as they are then, and so do the
+///    states of deals;
+/// 4. reminders follow their activities, and linked records learn of these, though nothing that
+///    states of deals tell;
+/// 5. leads are scored as they are by then: the last hook that changes records of users;
+/// 6. the keys of duplicates are made of the records as they are written, and strict rules judge
 ///    these;
-/// 5. what tells of records that are removed for good goes too, whoever removed them.
+/// 7. what tells of records that are removed for good goes too, whoever removed them.
 fn commit_hooks() -> Vec<std::sync::Arc<dyn engine::CommitHook>> {
     vec![
         std::sync::Arc::new(contacts::AffiliationStep),
-        std::sync::Arc::new(deals::LineHook),
-        std::sync::Arc::new(deals::DealStateHook),
-        std::sync::Arc::new(deals::DealStep),
         std::sync::Arc::new(campaigns::CampaignStep),
+        std::sync::Arc::new(deals::DealStep),
+        std::sync::Arc::new(deals::LineHook),
+        std::sync::Arc::new(automation::AutomationHook),
+        std::sync::Arc::new(deals::DealStatisticsHook),
+        std::sync::Arc::new(deals::DealStateHook),
         std::sync::Arc::new(activities::ActivityHook),
         std::sync::Arc::new(scoring::ScoringHook),
         std::sync::Arc::new(duplicates::DuplicateHook),

@@ -14,6 +14,7 @@ pub(crate) mod backend;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crm_engine::activities::{ActivitySeries, LocalDateTime, Recurrence};
+use crm_engine::automation::{Action, Actions, AutomationRule, RuleType, TriggerEvent};
 use crm_engine::campaigns::{Campaign, CampaignMember};
 use crm_engine::contacts::{ContactAffiliation, ContactRelationship, RelationshipType};
 use crm_engine::currencies::ExchangeRate;
@@ -100,6 +101,7 @@ pub(crate) struct Populated {
     pub(crate) participant: Id<ActivityParticipant>,
     pub(crate) template: Id<ActivityTemplate>,
     pub(crate) reminder: Id<ActivityReminder>,
+    pub(crate) rule: Id<AutomationRule>,
 }
 
 /// Fills a new tenant.
@@ -236,6 +238,16 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
         .create_standard("Standard")
         .await
         .unwrap();
+    let greet = AutomationRule::new(
+        "Greet new deals",
+        RuleType::StageEntry,
+        TriggerEvent::DealCreated,
+        Filter::all(),
+        Actions(vec![Action::SetFields {
+            fields: Map::from_iter([("next_step".to_owned(), json!("Say hello"))]),
+        }]),
+    );
+    let rule = session.automation_rules().create(greet).await.unwrap();
     let deal = session
         .deals()
         .create(Deal {
@@ -423,6 +435,7 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
         participant: participant.id,
         template: template.id,
         reminder: reminder.id,
+        rule: rule.id,
         onboarded,
         session,
     }
@@ -691,6 +704,7 @@ async fn rebuilt(
         DealContact,
         DealCompetitor,
         CloseReason,
+        AutomationRule,
         Activity,
         Comment,
         Mention,

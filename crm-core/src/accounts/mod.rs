@@ -12,6 +12,7 @@ use rust_decimal::Decimal;
 use serde_json::{Value as Json, json};
 
 use crate::Id;
+use crate::deals::DealStats;
 use crate::engine::{Records, UnitOfWork, Write, WriteRule, in_work};
 use crate::error::Result;
 use crate::hierarchy::ensure_no_cycle;
@@ -111,6 +112,9 @@ pub struct Account {
     /// How well the relationship is, from 0 to 100.
     #[field(indexed)]
     pub health_score: Score,
+    /// Figures over the account's deals.
+    #[field(flatten, read_only)]
+    pub deal_stats: DealStats,
     /// When something was last done with it.
     #[field(read_only, indexed, merge = "greatest")]
     pub last_activity_at: Option<DateTime<Utc>>,

@@ -17,6 +17,7 @@ use serde_json::{Value as Json, json};
 
 use crate::Id;
 use crate::accounts::Account;
+use crate::deals::DealStats;
 use crate::engine::{UnitOfWork, Write, WriteRule};
 use crate::error::{Result, codes};
 use crate::identity::User;
@@ -24,7 +25,6 @@ use crate::schema::{Entity, FieldGroup, Picklist};
 use crate::tenancy::ContactNamePolicy;
 use crate::value::{
     Address, EmailAddress, LanguageTag, PersonName, PhoneNumber, Score, SocialProfiles, TimeZone,
-    Totals,
 };
 
 /// A person whom the tenant does business with.
@@ -136,19 +136,6 @@ pub struct ContactPreferences {
     pub timezone: TimeZone,
     /// The person's language.
     pub language: LanguageTag,
-}
-
-/// Figures over a contact's deals, money per currency.
-#[derive(Clone, PartialEq, FieldGroup)]
-pub struct DealStats {
-    /// How many deals there are.
-    pub deal_count: u32,
-    /// What they amount to.
-    pub total_deal_value: Totals,
-    /// How many were won.
-    pub won_deal_count: u32,
-    /// What those amount to.
-    pub won_deal_value: Totals,
 }
 
 /// A way to approach a person.

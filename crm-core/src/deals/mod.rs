@@ -45,6 +45,7 @@ mod probability;
 mod rotting;
 mod rules;
 pub mod states;
+pub mod statistics;
 mod step;
 mod sums;
 mod times;
@@ -75,6 +76,8 @@ pub(crate) use rules::DealRules;
 pub use rules::Outcome;
 pub use states::DealState;
 pub(crate) use states::DealStateHook;
+pub(crate) use statistics::DealStatisticsHook;
+pub use statistics::{DealStats, StatisticsRecomputed};
 pub(crate) use step::DealStep;
 pub use sums::{ConvertedDeals, DealTotals};
 pub use times::{StageTimes, StageTotal, Stay};
@@ -110,6 +113,7 @@ use crate::value::{Currency, Money, Percent};
     index(stage_id, stage_entered_at),
     index(status, expected_close_date),
     index(status, actual_close_date),
+    index(status, stage_entered_at),
     check = rules::check_deal
 )]
 pub struct Deal {

@@ -8,6 +8,7 @@ use crate::accounts::Account;
 use crate::activities::{
     Activity, ActivityParticipant, ActivityReminder, ActivitySeries, ActivityTemplate,
 };
+use crate::automation::{Automation, AutomationRule};
 use crate::campaigns::{Campaign, CampaignMember};
 use crate::collaboration::{Comment, Follower, Mention};
 use crate::contacts::Contact;
@@ -178,6 +179,8 @@ entry_points! {
     stage_approvals -> StageApproval;
     /// The reasons why deals are won and lost.
     close_reasons -> CloseReason;
+    /// The rules that act by themselves when deals change.
+    automation_rules -> AutomationRule;
     /// The activities: calls, meetings, tasks.
     activities -> Activity;
     /// The comments and notes on records.
@@ -210,6 +213,11 @@ impl Session {
     /// Checks, scans and keys of duplicates.
     pub const fn duplicates(&self) -> Duplicates<'_> {
         Duplicates::new(self)
+    }
+
+    /// Counts and trials of automation rules, and the run of those that are based on time.
+    pub const fn automation(&self) -> Automation<'_> {
+        Automation::new(self)
     }
 
     /// The settings of the tenant.

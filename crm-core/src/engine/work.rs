@@ -205,7 +205,10 @@ impl UnitOfWork {
     /// Relies on a record that was read, and does not read it again in this unit of work.
     pub(crate) fn rely_on_row(&mut self, row: Row) {
         self.rely_on(&*row);
-        self.relied.insert(row.id(), row);
+        // What is staged may yet be taken back.
+        if self.place(row.object(), row.id()).is_none() {
+            self.relied.insert(row.id(), row);
+        }
     }
 
     /// The row relied on with this id.

@@ -62,9 +62,6 @@ pub struct Pipeline {
     /// Whether deals go from stage to stage in their order only, by the table at
     /// [`is_in_order`](crate::deals::is_in_order).
     pub stage_order_enforced: bool,
-    /// Rules that run by themselves.
-    #[field(default = json!([]))]
-    pub automation_rules: Json,
     /// Values of the tenant's own fields.
     #[field(default = json!({}))]
     pub custom_fields: Json,
@@ -150,9 +147,6 @@ pub struct PipelineStage {
     /// After how many days without an activity a deal here begins to rot.
     #[field(min = 1, max = 36_500)]
     pub rotting_after_days: Option<i32>,
-    /// What happens when a deal enters or leaves.
-    #[field(default = json!([]))]
-    pub automation_triggers: Json,
     /// Colour on a board.
     pub color: Color,
     /// Symbol on a board.

@@ -55,23 +55,23 @@ FROM generate_series(0, 15999) AS n;
 
 INSERT INTO crm.pipelines (tenant_id, id, version, created_at, created_by, updated_at, updated_by, name,
     pipeline_type, is_default, is_active, currency, probability_calculation, stage_order_enforced,
-    automation_rules, custom_fields)
+    custom_fields)
 SELECT pg_temp.tenant(n), pg_temp.key('03', n), 1, pg_temp.at(n), 'system', pg_temp.at(n), 'system',
-    'Pipeline ' || n, 'sales', false, true, 'EUR', 'manual', false, '[]', '{}'
+    'Pipeline ' || n, 'sales', false, true, 'EUR', 'manual', false, '{}'
 FROM generate_series(0, 159) AS n;
 
 -- Stage n is of pipeline n % 160.
 INSERT INTO crm.pipeline_stages (tenant_id, id, version, created_at, created_by, updated_at, updated_by,
     pipeline_id, name, stage_order, default_probability, stage_type, required_fields,
-    allowed_next_stages, automation_triggers, color, is_active)
+    allowed_next_stages, color, is_active)
 SELECT pg_temp.tenant(n), pg_temp.key('04', n), 1, pg_temp.at(n), 'system', pg_temp.at(n), 'system',
-    pg_temp.key('03', n % 160), 'Stage ' || n / 160, n / 160 + 1, 10, 'open', '{}', '[]', '[]', '#000000', true
+    pg_temp.key('03', n % 160), 'Stage ' || n / 160, n / 160 + 1, 10, 'open', '{}', '[]', '#000000', true
 FROM generate_series(0, 959) AS n;
 
 INSERT INTO crm.accounts (tenant_id, id, version, created_at, created_by, updated_at, updated_by,
     deleted_at, name, account_type, industry, parent_account_id, email, email_folded, social_profiles,
-    territory_id, territory_is_manual, owner_id, account_manager_id, status, priority, health_score, last_activity_at,
-    custom_fields, tags)
+    territory_id, territory_is_manual, owner_id, account_manager_id, status, priority, health_score, deal_count,
+    total_deal_value, won_deal_count, won_deal_value, last_activity_at, custom_fields, tags)
 SELECT pg_temp.tenant(n), pg_temp.key('05', n), 1, pg_temp.at(n), 'system', pg_temp.at(n + 500), 'system',
     CASE WHEN pg_temp.pick(n, 1, 30) = 0 THEN pg_temp.at(n + 400) END,
     pg_temp.word(n, 2, 4000) || ' Ltd',
@@ -81,7 +81,8 @@ SELECT pg_temp.tenant(n), pg_temp.key('05', n), 1, pg_temp.at(n), 'system', pg_t
     'Office' || n || '@Account.example', 'office' || n || '@account.example', '{}',
     pg_temp.other('06', n, 7, 16000), false, pg_temp.owner(n, 8), pg_temp.other('02', n, 9, 320),
     CASE WHEN pg_temp.pick(n, 10, 50) = 0 THEN 'inactive' ELSE 'active' END, 'medium',
-    pg_temp.pick(n, 11, 101), CASE WHEN pg_temp.pick(n, 12, 3) > 0 THEN pg_temp.at(n + 900) END, '{}',
+    pg_temp.pick(n, 11, 101), 0, '{}', 0, '{}',
+    CASE WHEN pg_temp.pick(n, 12, 3) > 0 THEN pg_temp.at(n + 900) END, '{}',
     ARRAY['tag' || pg_temp.pick(n, 13, 5), 'rare' || pg_temp.pick(n, 14, 1000)]
 FROM generate_series(0, 11999) AS n;
 
