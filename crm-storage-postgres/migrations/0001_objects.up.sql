@@ -335,6 +335,7 @@ CREATE TABLE "crm"."users" (
     "preferences" jsonb NOT NULL,
     "custom_fields" jsonb NOT NULL,
     "status" varchar(50) COLLATE "C" NOT NULL,
+    "lead_capacity" bigint,
     "last_login_at" timestamptz,
     "last_activity_at" timestamptz,
     "password_changed_at" timestamptz,
@@ -354,6 +355,7 @@ CREATE TABLE "crm"."users" (
     CONSTRAINT "users_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
     CONSTRAINT "users_time_format_check" CHECK ("time_format" IN ('12h', '24h')),
     CONSTRAINT "users_status_check" CHECK ("status" IN ('active', 'inactive', 'suspended', 'archived')),
+    CONSTRAINT "users_lead_capacity_check" CHECK ("lead_capacity" BETWEEN 0 AND 2147483647),
     CONSTRAINT "users_failed_login_attempts_check" CHECK ("failed_login_attempts" BETWEEN 0 AND 2147483647)
 );
 CREATE UNIQUE INDEX "users_email_folded_key" ON "crm"."users" ("tenant_id", "email_folded") WHERE "deleted_at" IS NULL;
@@ -540,6 +542,10 @@ CREATE TABLE "crm"."accounts" (
     "status" varchar(50) COLLATE "C" NOT NULL,
     "priority" varchar(50) COLLATE "C" NOT NULL,
     "health_score" bigint NOT NULL,
+    "deal_count" bigint NOT NULL,
+    "total_deal_value" jsonb NOT NULL,
+    "won_deal_count" bigint NOT NULL,
+    "won_deal_value" jsonb NOT NULL,
     "last_activity_at" timestamptz,
     "next_activity_at" timestamptz,
     "custom_fields" jsonb NOT NULL,
@@ -560,7 +566,9 @@ CREATE TABLE "crm"."accounts" (
     CONSTRAINT "accounts_founded_year_check" CHECK ("founded_year" BETWEEN 1000 AND 9999),
     CONSTRAINT "accounts_status_check" CHECK ("status" IN ('active', 'inactive', 'archived')),
     CONSTRAINT "accounts_priority_check" CHECK ("priority" IN ('low', 'medium', 'high', 'critical')),
-    CONSTRAINT "accounts_health_score_check" CHECK ("health_score" BETWEEN 0 AND 100)
+    CONSTRAINT "accounts_health_score_check" CHECK ("health_score" BETWEEN 0 AND 100),
+    CONSTRAINT "accounts_deal_count_check" CHECK ("deal_count" BETWEEN 0 AND 2147483647),
+    CONSTRAINT "accounts_won_deal_count_check" CHECK ("won_deal_count" BETWEEN 0 AND 2147483647)
 );
 CREATE UNIQUE INDEX "accounts_account_number_key" ON "crm"."accounts" ("tenant_id", "account_number") WHERE "deleted_at" IS NULL;
 CREATE INDEX "accounts_owner_id_status_idx" ON "crm"."accounts" ("tenant_id", "owner_id", "status");
@@ -732,7 +740,7 @@ CREATE TABLE "crm"."contact_affiliations" (
     CONSTRAINT "contact_affiliations_version_check" CHECK ("version" >= 1),
     CONSTRAINT "contact_affiliations_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
     CONSTRAINT "contact_affiliations_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
-    CONSTRAINT "contact_affiliations_buying_role_check" CHECK ("buying_role" IN ('decision_maker', 'economic_buyer', 'champion', 'influencer', 'evaluator', 'gatekeeper', 'user', 'other'))
+    CONSTRAINT "contact_affiliations_buying_role_check" CHECK ("buying_role" IN ('decision_maker', 'economic_buyer', 'champion', 'influencer', 'evaluator', 'technical_buyer', 'blocker', 'gatekeeper', 'user', 'other'))
 );
 CREATE UNIQUE INDEX "contact_affiliations_contact_id_if_is_primary_key" ON "crm"."contact_affiliations" ("tenant_id", "contact_id") WHERE "deleted_at" IS NULL AND "is_primary";
 CREATE INDEX "contact_affiliations_contact_id_ended_on_id_idx" ON "crm"."contact_affiliations" ("tenant_id", "contact_id", "ended_on", "id");
@@ -745,6 +753,63 @@ CREATE POLICY "tenant_isolation" ON "crm"."contact_affiliations"
     USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
 GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."contact_affiliations" TO "crm_app";
+
+CREATE TABLE "crm"."campaigns" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "name" varchar(255) COLLATE "C" NOT NULL,
+    "description" varchar(32768) COLLATE "C",
+    "campaign_type" varchar(50) COLLATE "C" NOT NULL,
+    "status" varchar(50) COLLATE "C" NOT NULL,
+    "start_date" date,
+    "end_date" date,
+    "budget" numeric(19,4),
+    "actual_cost" numeric(19,4),
+    "expected_revenue" numeric(19,4),
+    "currency" varchar(3) COLLATE "C" NOT NULL,
+    "parent_campaign_id" uuid,
+    "owner_id" uuid,
+    "custom_fields" jsonb NOT NULL,
+    "tags" text[] COLLATE "C" NOT NULL,
+    "search_vector" tsvector GENERATED ALWAYS AS (
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE coalesce("name", '') END), 'A')
+        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("description") <> length("description") THEN "crm".search_text("description") ELSE coalesce("description", '') END), 'B')
+    ) STORED,
+    CONSTRAINT "campaigns_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "campaigns_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "campaigns_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "campaigns_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "campaigns_campaign_type_check" CHECK ("campaign_type" IN ('email', 'event', 'webinar', 'advertising', 'social_media', 'content', 'telephone', 'direct_mail', 'referral', 'other')),
+    CONSTRAINT "campaigns_status_check" CHECK ("status" IN ('planned', 'active', 'paused', 'completed', 'cancelled')),
+    CONSTRAINT "campaigns_budget_check" CHECK ("budget" >= 0),
+    CONSTRAINT "campaigns_actual_cost_check" CHECK ("actual_cost" >= 0),
+    CONSTRAINT "campaigns_expected_revenue_check" CHECK ("expected_revenue" >= 0)
+);
+CREATE INDEX "campaigns_status_start_date_id_idx" ON "crm"."campaigns" ("tenant_id", "status", "start_date", "id");
+CREATE INDEX "campaigns_created_at_id_idx" ON "crm"."campaigns" ("tenant_id", "created_at", "id");
+CREATE INDEX "campaigns_updated_at_id_idx" ON "crm"."campaigns" ("tenant_id", "updated_at", "id");
+CREATE INDEX "campaigns_name_id_idx" ON "crm"."campaigns" ("tenant_id", "name", "id");
+CREATE INDEX "campaigns_campaign_type_idx" ON "crm"."campaigns" ("tenant_id", "campaign_type");
+CREATE INDEX "campaigns_parent_campaign_id_idx" ON "crm"."campaigns" ("tenant_id", "parent_campaign_id");
+CREATE INDEX "campaigns_owner_id_idx" ON "crm"."campaigns" ("tenant_id", "owner_id");
+CREATE INDEX "campaigns_tags_idx" ON "crm"."campaigns" USING gin ("tags");
+CREATE INDEX "campaigns_search_vector_idx" ON "crm"."campaigns" USING gin ("search_vector");
+ALTER TABLE "crm"."campaigns" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."campaigns"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."campaigns" TO "crm_app";
+CREATE POLICY "search" ON "crm"."campaigns" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at", "tags", "search_vector") ON "crm"."campaigns" TO "crm_search";
 
 CREATE TABLE "crm"."pipelines" (
     "tenant_id" uuid NOT NULL,
@@ -766,7 +831,6 @@ CREATE TABLE "crm"."pipelines" (
     "currency" varchar(3) COLLATE "C" NOT NULL,
     "probability_calculation" varchar(50) COLLATE "C" NOT NULL,
     "stage_order_enforced" boolean NOT NULL,
-    "automation_rules" jsonb NOT NULL,
     "custom_fields" jsonb NOT NULL,
     "search_vector" tsvector GENERATED ALWAYS AS (
         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE coalesce("name", '') END), 'A')
@@ -809,8 +873,15 @@ CREATE TABLE "crm"."pipeline_stages" (
     "description" varchar(32768) COLLATE "C",
     "default_probability" numeric(5,2) NOT NULL,
     "stage_type" varchar(50) COLLATE "C" NOT NULL,
+    "forecast_category" varchar(50) COLLATE "C",
+    "historic_probability" numeric(5,2),
+    "historic_sample" bigint,
     "required_fields" text[] COLLATE "C" NOT NULL,
-    "automation_triggers" jsonb NOT NULL,
+    "entry_criteria" jsonb,
+    "allowed_next_stages" jsonb NOT NULL,
+    "minimum_hours" bigint,
+    "approval" jsonb,
+    "rotting_after_days" bigint,
     "color" varchar(7) COLLATE "C" NOT NULL,
     "icon" varchar(50) COLLATE "C",
     "is_active" boolean NOT NULL,
@@ -820,7 +891,12 @@ CREATE TABLE "crm"."pipeline_stages" (
     CONSTRAINT "pipeline_stages_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
     CONSTRAINT "pipeline_stages_stage_order_check" CHECK ("stage_order" BETWEEN 1 AND 2147483647),
     CONSTRAINT "pipeline_stages_default_probability_check" CHECK ("default_probability" BETWEEN 0 AND 100),
-    CONSTRAINT "pipeline_stages_stage_type_check" CHECK ("stage_type" IN ('open', 'closed_won', 'closed_lost'))
+    CONSTRAINT "pipeline_stages_stage_type_check" CHECK ("stage_type" IN ('open', 'closed_won', 'closed_lost')),
+    CONSTRAINT "pipeline_stages_forecast_category_check" CHECK ("forecast_category" IN ('pipeline', 'best_case', 'commit', 'worst_case', 'closed', 'omitted')),
+    CONSTRAINT "pipeline_stages_historic_probability_check" CHECK ("historic_probability" BETWEEN 0 AND 100),
+    CONSTRAINT "pipeline_stages_historic_sample_check" CHECK ("historic_sample" >= 0),
+    CONSTRAINT "pipeline_stages_minimum_hours_check" CHECK ("minimum_hours" BETWEEN 0 AND 87600),
+    CONSTRAINT "pipeline_stages_rotting_after_days_check" CHECK ("rotting_after_days" BETWEEN 1 AND 36500)
 );
 CREATE UNIQUE INDEX "pipeline_stages_pipeline_id_name_key" ON "crm"."pipeline_stages" ("tenant_id", "pipeline_id", "name") WHERE "deleted_at" IS NULL;
 CREATE UNIQUE INDEX "pipeline_stages_pipeline_id_stage_order_key" ON "crm"."pipeline_stages" ("tenant_id", "pipeline_id", "stage_order") WHERE "deleted_at" IS NULL;
@@ -835,6 +911,115 @@ CREATE POLICY "tenant_isolation" ON "crm"."pipeline_stages"
 GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."pipeline_stages" TO "crm_app";
 CREATE POLICY "search" ON "crm"."pipeline_stages" FOR SELECT TO "crm_search" USING (true);
 GRANT SELECT ("tenant_id", "id", "deleted_at", "required_fields") ON "crm"."pipeline_stages" TO "crm_search";
+
+CREATE TABLE "crm"."exchange_rates" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "from_currency" varchar(3) COLLATE "C" NOT NULL,
+    "to_currency" varchar(3) COLLATE "C" NOT NULL,
+    "effective_date" date NOT NULL,
+    "rate" numeric(22,10) NOT NULL,
+    "source" varchar(255) COLLATE "C",
+    CONSTRAINT "exchange_rates_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "exchange_rates_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "exchange_rates_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "exchange_rates_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "exchange_rates_rate_check" CHECK ("rate" >= 0)
+);
+CREATE UNIQUE INDEX "exchange_rates_from_currency_to_currency__ce045a3ab5" ON "crm"."exchange_rates" ("tenant_id", "from_currency", "to_currency", "effective_date") WHERE "deleted_at" IS NULL;
+CREATE INDEX "exchange_rates_effective_date_id_idx" ON "crm"."exchange_rates" ("tenant_id", "effective_date", "id");
+CREATE INDEX "exchange_rates_created_at_id_idx" ON "crm"."exchange_rates" ("tenant_id", "created_at", "id");
+CREATE INDEX "exchange_rates_updated_at_id_idx" ON "crm"."exchange_rates" ("tenant_id", "updated_at", "id");
+ALTER TABLE "crm"."exchange_rates" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."exchange_rates"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."exchange_rates" TO "crm_app";
+
+CREATE TABLE "crm"."products" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "name" varchar(255) COLLATE "C" NOT NULL,
+    "sku" varchar(100) COLLATE "C",
+    "description" varchar(32768) COLLATE "C",
+    "category" varchar(100) COLLATE "C",
+    "unit_price" numeric(19,4),
+    "currency" varchar(3) COLLATE "C" NOT NULL,
+    "is_active" boolean NOT NULL,
+    "custom_fields" jsonb NOT NULL,
+    "sku_folded" text COLLATE "C",
+    "search_vector" tsvector GENERATED ALWAYS AS (
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE coalesce("name", '') END), 'A')
+        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("sku") <> length("sku") THEN "crm".search_text("sku") ELSE coalesce("sku", '') END), 'B')
+        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("description") <> length("description") THEN "crm".search_text("description") ELSE coalesce("description", '') END), 'C')
+    ) STORED,
+    CONSTRAINT "products_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "products_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "products_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "products_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "products_unit_price_check" CHECK ("unit_price" >= 0)
+);
+CREATE UNIQUE INDEX "products_sku_folded_key" ON "crm"."products" ("tenant_id", "sku_folded") WHERE "deleted_at" IS NULL;
+CREATE INDEX "products_category_is_active_idx" ON "crm"."products" ("tenant_id", "category", "is_active");
+CREATE INDEX "products_created_at_id_idx" ON "crm"."products" ("tenant_id", "created_at", "id");
+CREATE INDEX "products_updated_at_id_idx" ON "crm"."products" ("tenant_id", "updated_at", "id");
+CREATE INDEX "products_search_vector_idx" ON "crm"."products" USING gin ("search_vector");
+ALTER TABLE "crm"."products" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."products"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."products" TO "crm_app";
+CREATE POLICY "search" ON "crm"."products" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at", "search_vector") ON "crm"."products" TO "crm_search";
+
+CREATE TABLE "crm"."product_prices" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "product_id" uuid NOT NULL,
+    "currency" varchar(3) COLLATE "C" NOT NULL,
+    "unit_price" numeric(19,4) NOT NULL,
+    CONSTRAINT "product_prices_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "product_prices_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "product_prices_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "product_prices_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "product_prices_unit_price_check" CHECK ("unit_price" >= 0)
+);
+CREATE UNIQUE INDEX "product_prices_product_id_currency_key" ON "crm"."product_prices" ("tenant_id", "product_id", "currency") WHERE "deleted_at" IS NULL;
+CREATE INDEX "product_prices_created_at_id_idx" ON "crm"."product_prices" ("tenant_id", "created_at", "id");
+CREATE INDEX "product_prices_updated_at_id_idx" ON "crm"."product_prices" ("tenant_id", "updated_at", "id");
+CREATE INDEX "product_prices_product_id_idx" ON "crm"."product_prices" ("tenant_id", "product_id");
+ALTER TABLE "crm"."product_prices" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."product_prices"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."product_prices" TO "crm_app";
 
 CREATE TABLE "crm"."deals" (
     "tenant_id" uuid NOT NULL,
@@ -857,11 +1042,14 @@ CREATE TABLE "crm"."deals" (
     "status" varchar(50) COLLATE "C" NOT NULL,
     "probability" numeric(5,2),
     "win_probability" numeric(5,2) NOT NULL,
+    "forecast_category" varchar(50) COLLATE "C",
+    "counting_category" varchar(50) COLLATE "C" NOT NULL,
     "expected_close_date" date,
     "actual_close_date" date,
     "close_reason" varchar(100) COLLATE "C",
     "deal_type" varchar(50) COLLATE "C",
     "lead_source" varchar(100) COLLATE "C",
+    "campaign_id" uuid,
     "competitor" varchar(255) COLLATE "C",
     "next_step" varchar(32768) COLLATE "C",
     "account_id" uuid,
@@ -872,6 +1060,10 @@ CREATE TABLE "crm"."deals" (
     "stage_entered_at" timestamptz,
     "last_activity_at" timestamptz,
     "next_activity_at" timestamptz,
+    "locked_currency" varchar(3) COLLATE "C",
+    "locked_rate" numeric(28,14),
+    "locked_rate_date" date,
+    "locked_amount" numeric(19,4),
     "custom_fields" jsonb NOT NULL,
     "tags" text[] COLLATE "C" NOT NULL,
     "amount_rounded" double precision,
@@ -887,19 +1079,26 @@ CREATE TABLE "crm"."deals" (
     CONSTRAINT "deals_status_check" CHECK ("status" IN ('open', 'won', 'lost')),
     CONSTRAINT "deals_probability_check" CHECK ("probability" BETWEEN 0 AND 100),
     CONSTRAINT "deals_win_probability_check" CHECK ("win_probability" BETWEEN 0 AND 100),
+    CONSTRAINT "deals_forecast_category_check" CHECK ("forecast_category" IN ('pipeline', 'best_case', 'commit', 'worst_case', 'closed', 'omitted')),
+    CONSTRAINT "deals_counting_category_check" CHECK ("counting_category" IN ('pipeline', 'best_case', 'commit', 'worst_case', 'closed', 'omitted')),
     CONSTRAINT "deals_deal_type_check" CHECK ("deal_type" IN ('new_business', 'existing_business', 'renewal', 'upsell', 'cross_sell')),
-    CONSTRAINT "deals_priority_check" CHECK ("priority" IN ('low', 'medium', 'high', 'urgent'))
+    CONSTRAINT "deals_priority_check" CHECK ("priority" IN ('low', 'medium', 'high', 'urgent')),
+    CONSTRAINT "deals_locked_rate_check" CHECK ("locked_rate" >= 0),
+    CONSTRAINT "deals_locked_amount_check" CHECK ("locked_amount" >= 0)
 );
 CREATE INDEX "deals_owner_id_status_idx" ON "crm"."deals" ("tenant_id", "owner_id", "status");
 CREATE INDEX "deals_pipeline_id_stage_id_idx" ON "crm"."deals" ("tenant_id", "pipeline_id", "stage_id");
+CREATE INDEX "deals_stage_id_stage_entered_at_id_idx" ON "crm"."deals" ("tenant_id", "stage_id", "stage_entered_at", "id");
 CREATE INDEX "deals_status_expected_close_date_id_idx" ON "crm"."deals" ("tenant_id", "status", "expected_close_date", "id");
+CREATE INDEX "deals_status_actual_close_date_id_idx" ON "crm"."deals" ("tenant_id", "status", "actual_close_date", "id");
+CREATE INDEX "deals_status_stage_entered_at_id_idx" ON "crm"."deals" ("tenant_id", "status", "stage_entered_at", "id");
 CREATE INDEX "deals_created_at_id_idx" ON "crm"."deals" ("tenant_id", "created_at", "id");
 CREATE INDEX "deals_updated_at_id_idx" ON "crm"."deals" ("tenant_id", "updated_at", "id");
-CREATE INDEX "deals_stage_id_idx" ON "crm"."deals" ("tenant_id", "stage_id");
 CREATE INDEX "deals_amount_rounded_amount_id_idx" ON "crm"."deals" ("tenant_id", "amount_rounded", "amount", "id");
 CREATE INDEX "deals_expected_close_date_id_idx" ON "crm"."deals" ("tenant_id", "expected_close_date", "id");
 CREATE INDEX "deals_actual_close_date_id_idx" ON "crm"."deals" ("tenant_id", "actual_close_date", "id");
 CREATE INDEX "deals_lead_source_id_idx" ON "crm"."deals" ("tenant_id", "lead_source", "id");
+CREATE INDEX "deals_campaign_id_idx" ON "crm"."deals" ("tenant_id", "campaign_id");
 CREATE INDEX "deals_account_id_idx" ON "crm"."deals" ("tenant_id", "account_id");
 CREATE INDEX "deals_contact_id_idx" ON "crm"."deals" ("tenant_id", "contact_id");
 CREATE INDEX "deals_team_id_idx" ON "crm"."deals" ("tenant_id", "team_id");
@@ -951,6 +1150,540 @@ CREATE POLICY "tenant_isolation" ON "crm"."deal_stage_history"
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
 GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."deal_stage_history" TO "crm_app";
 
+CREATE TABLE "crm"."deal_products" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "deal_id" uuid NOT NULL,
+    "position" bigint NOT NULL,
+    "product_id" uuid,
+    "product_name" varchar(255) COLLATE "C" NOT NULL,
+    "product_code" varchar(100) COLLATE "C",
+    "description" varchar(32768) COLLATE "C",
+    "quantity" numeric(15,4) NOT NULL,
+    "unit_price" numeric(19,4) NOT NULL,
+    "currency" varchar(3) COLLATE "C" NOT NULL,
+    "discount_kind" varchar(50) COLLATE "C" NOT NULL,
+    "discount_percent" numeric(5,2),
+    "discount_amount" numeric(19,4),
+    "line_total" numeric(19,4) NOT NULL,
+    "custom_fields" jsonb NOT NULL,
+    CONSTRAINT "deal_products_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "deal_products_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "deal_products_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "deal_products_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "deal_products_position_check" CHECK ("position" BETWEEN 0 AND 2147483647),
+    CONSTRAINT "deal_products_quantity_check" CHECK ("quantity" >= 0),
+    CONSTRAINT "deal_products_unit_price_check" CHECK ("unit_price" >= 0),
+    CONSTRAINT "deal_products_discount_kind_check" CHECK ("discount_kind" IN ('none', 'percent', 'amount', 'percent_then_amount')),
+    CONSTRAINT "deal_products_discount_percent_check" CHECK ("discount_percent" BETWEEN 0 AND 100),
+    CONSTRAINT "deal_products_discount_amount_check" CHECK ("discount_amount" >= 0),
+    CONSTRAINT "deal_products_line_total_check" CHECK ("line_total" >= 0)
+);
+CREATE INDEX "deal_products_deal_id_position_id_idx" ON "crm"."deal_products" ("tenant_id", "deal_id", "position", "id");
+CREATE INDEX "deal_products_created_at_id_idx" ON "crm"."deal_products" ("tenant_id", "created_at", "id");
+CREATE INDEX "deal_products_updated_at_id_idx" ON "crm"."deal_products" ("tenant_id", "updated_at", "id");
+CREATE INDEX "deal_products_product_id_idx" ON "crm"."deal_products" ("tenant_id", "product_id");
+ALTER TABLE "crm"."deal_products" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."deal_products"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."deal_products" TO "crm_app";
+
+CREATE TABLE "crm"."pipeline_analytics" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "pipeline_id" uuid NOT NULL,
+    "stage_id" uuid NOT NULL,
+    "metric_date" date NOT NULL,
+    "metric_type" varchar(50) COLLATE "C" NOT NULL,
+    "metric_value" numeric(20,2) NOT NULL,
+    "deal_count" bigint NOT NULL,
+    "total_value" numeric(19,4) NOT NULL,
+    "currency" varchar(3) COLLATE "C" NOT NULL,
+    "conversion_rate" numeric(5,2),
+    "average_seconds_in_stage" bigint,
+    CONSTRAINT "pipeline_analytics_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "pipeline_analytics_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "pipeline_analytics_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "pipeline_analytics_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "pipeline_analytics_metric_type_check" CHECK ("metric_type" IN ('deals_entered', 'deals_exited', 'deals_won', 'deals_lost', 'velocity', 'conversion')),
+    CONSTRAINT "pipeline_analytics_deal_count_check" CHECK ("deal_count" >= 0),
+    CONSTRAINT "pipeline_analytics_conversion_rate_check" CHECK ("conversion_rate" BETWEEN 0 AND 100),
+    CONSTRAINT "pipeline_analytics_average_seconds_in_stage_check" CHECK ("average_seconds_in_stage" >= 0)
+);
+CREATE UNIQUE INDEX "pipeline_analytics_pipeline_id_stage_id_m_d72edf0462" ON "crm"."pipeline_analytics" ("tenant_id", "pipeline_id", "stage_id", "metric_date", "metric_type");
+CREATE INDEX "pipeline_analytics_metric_date_pipeline_id_idx" ON "crm"."pipeline_analytics" ("tenant_id", "metric_date", "pipeline_id");
+CREATE INDEX "pipeline_analytics_pipeline_id_idx" ON "crm"."pipeline_analytics" ("tenant_id", "pipeline_id");
+ALTER TABLE "crm"."pipeline_analytics" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."pipeline_analytics"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."pipeline_analytics" TO "crm_app";
+
+CREATE TABLE "crm"."deal_states" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "deal_id" uuid NOT NULL,
+    "deal_created_at" timestamptz NOT NULL,
+    "valid_from" timestamptz NOT NULL,
+    "valid_until" timestamptz,
+    "is_counted" boolean NOT NULL,
+    "pipeline_id" uuid NOT NULL,
+    "stage_id" uuid NOT NULL,
+    "stage_entered_at" timestamptz,
+    "status" varchar(50) COLLATE "C" NOT NULL,
+    "amount" numeric(19,4),
+    "currency" varchar(3) COLLATE "C" NOT NULL,
+    "win_probability" numeric(5,2) NOT NULL,
+    "counting_category" varchar(50) COLLATE "C" NOT NULL,
+    "expected_close_date" date,
+    "actual_close_date" date,
+    "owner_id" uuid,
+    "team_id" uuid,
+    "account_id" uuid,
+    CONSTRAINT "deal_states_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "deal_states_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "deal_states_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "deal_states_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "deal_states_status_check" CHECK ("status" IN ('open', 'won', 'lost')),
+    CONSTRAINT "deal_states_win_probability_check" CHECK ("win_probability" BETWEEN 0 AND 100),
+    CONSTRAINT "deal_states_counting_category_check" CHECK ("counting_category" IN ('pipeline', 'best_case', 'commit', 'worst_case', 'closed', 'omitted'))
+);
+CREATE INDEX "deal_states_deal_id_valid_from_id_idx" ON "crm"."deal_states" ("tenant_id", "deal_id", "valid_from", "id");
+CREATE INDEX "deal_states_pipeline_id_valid_until_id_idx" ON "crm"."deal_states" ("tenant_id", "pipeline_id", "valid_until", "id");
+CREATE INDEX "deal_states_pipeline_id_valid_from_id_idx" ON "crm"."deal_states" ("tenant_id", "pipeline_id", "valid_from", "id");
+CREATE INDEX "deal_states_valid_until_id_idx" ON "crm"."deal_states" ("tenant_id", "valid_until", "id");
+CREATE INDEX "deal_states_expected_close_date_valid_from_id_idx" ON "crm"."deal_states" ("tenant_id", "expected_close_date", "valid_from", "id");
+CREATE INDEX "deal_states_actual_close_date_valid_from_id_idx" ON "crm"."deal_states" ("tenant_id", "actual_close_date", "valid_from", "id");
+ALTER TABLE "crm"."deal_states" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."deal_states"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."deal_states" TO "crm_app";
+
+CREATE TABLE "crm"."deal_forecasts" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "deal_id" uuid NOT NULL,
+    "period" varchar(50) COLLATE "C" NOT NULL,
+    "period_start" date NOT NULL,
+    "forecast_date" date NOT NULL,
+    "amount" numeric(19,4) NOT NULL,
+    "currency" varchar(3) COLLATE "C" NOT NULL,
+    "probability" numeric(5,2) NOT NULL,
+    "category" varchar(50) COLLATE "C" NOT NULL,
+    "confidence_level" bigint NOT NULL,
+    "close_date" date,
+    "owner_id" uuid,
+    "team_id" uuid,
+    "pipeline_id" uuid,
+    "notes" varchar(32768) COLLATE "C",
+    CONSTRAINT "deal_forecasts_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "deal_forecasts_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "deal_forecasts_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "deal_forecasts_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "deal_forecasts_period_check" CHECK ("period" IN ('monthly', 'quarterly', 'yearly')),
+    CONSTRAINT "deal_forecasts_probability_check" CHECK ("probability" BETWEEN 0 AND 100),
+    CONSTRAINT "deal_forecasts_category_check" CHECK ("category" IN ('pipeline', 'best_case', 'commit', 'worst_case', 'closed', 'omitted')),
+    CONSTRAINT "deal_forecasts_confidence_level_check" CHECK ("confidence_level" BETWEEN 0 AND 100)
+);
+CREATE UNIQUE INDEX "deal_forecasts_deal_id_period_forecast_date_key" ON "crm"."deal_forecasts" ("tenant_id", "deal_id", "period", "forecast_date");
+CREATE INDEX "deal_forecasts_period_period_start_foreca_82afad68df" ON "crm"."deal_forecasts" ("tenant_id", "period", "period_start", "forecast_date", "id");
+CREATE INDEX "deal_forecasts_created_at_id_idx" ON "crm"."deal_forecasts" ("tenant_id", "created_at", "id");
+CREATE INDEX "deal_forecasts_deal_id_idx" ON "crm"."deal_forecasts" ("tenant_id", "deal_id");
+ALTER TABLE "crm"."deal_forecasts" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."deal_forecasts"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."deal_forecasts" TO "crm_app";
+
+CREATE TABLE "crm"."forecast_adjustments" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "user_id" uuid,
+    "team_id" uuid,
+    "territory_id" uuid,
+    "period" varchar(50) COLLATE "C" NOT NULL,
+    "period_start" date NOT NULL,
+    "category" varchar(50) COLLATE "C" NOT NULL,
+    "kind" varchar(50) COLLATE "C" NOT NULL,
+    "currency" varchar(3) COLLATE "C" NOT NULL,
+    "amount" numeric(19,4) NOT NULL,
+    "effect" varchar(50) COLLATE "C" NOT NULL,
+    "note" varchar(32768) COLLATE "C" NOT NULL,
+    CONSTRAINT "forecast_adjustments_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "forecast_adjustments_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "forecast_adjustments_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "forecast_adjustments_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "forecast_adjustments_period_check" CHECK ("period" IN ('monthly', 'quarterly', 'yearly')),
+    CONSTRAINT "forecast_adjustments_category_check" CHECK ("category" IN ('pipeline', 'best_case', 'commit', 'worst_case', 'closed', 'omitted')),
+    CONSTRAINT "forecast_adjustments_kind_check" CHECK ("kind" IN ('owner', 'manager')),
+    CONSTRAINT "forecast_adjustments_effect_check" CHECK ("effect" IN ('replace', 'add'))
+);
+CREATE UNIQUE INDEX "forecast_adjustments_user_id_period_perio_1d4520b704" ON "crm"."forecast_adjustments" ("tenant_id", "user_id", "period", "period_start", "category", "currency", "kind") WHERE "deleted_at" IS NULL;
+CREATE UNIQUE INDEX "forecast_adjustments_team_id_period_perio_92a1498eac" ON "crm"."forecast_adjustments" ("tenant_id", "team_id", "period", "period_start", "category", "currency", "kind") WHERE "deleted_at" IS NULL;
+CREATE UNIQUE INDEX "forecast_adjustments_territory_id_period__ecf6761ba7" ON "crm"."forecast_adjustments" ("tenant_id", "territory_id", "period", "period_start", "category", "currency", "kind") WHERE "deleted_at" IS NULL;
+CREATE INDEX "forecast_adjustments_period_period_start_id_idx" ON "crm"."forecast_adjustments" ("tenant_id", "period", "period_start", "id");
+CREATE INDEX "forecast_adjustments_created_at_id_idx" ON "crm"."forecast_adjustments" ("tenant_id", "created_at", "id");
+CREATE INDEX "forecast_adjustments_updated_at_id_idx" ON "crm"."forecast_adjustments" ("tenant_id", "updated_at", "id");
+CREATE INDEX "forecast_adjustments_user_id_idx" ON "crm"."forecast_adjustments" ("tenant_id", "user_id");
+CREATE INDEX "forecast_adjustments_team_id_idx" ON "crm"."forecast_adjustments" ("tenant_id", "team_id");
+CREATE INDEX "forecast_adjustments_territory_id_idx" ON "crm"."forecast_adjustments" ("tenant_id", "territory_id");
+ALTER TABLE "crm"."forecast_adjustments" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."forecast_adjustments"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."forecast_adjustments" TO "crm_app";
+
+CREATE TABLE "crm"."quotas" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "user_id" uuid,
+    "team_id" uuid,
+    "territory_id" uuid,
+    "period" varchar(50) COLLATE "C" NOT NULL,
+    "period_start" date NOT NULL,
+    "currency" varchar(3) COLLATE "C" NOT NULL,
+    "amount" numeric(19,4) NOT NULL,
+    "note" varchar(32768) COLLATE "C",
+    CONSTRAINT "quotas_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "quotas_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "quotas_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "quotas_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "quotas_period_check" CHECK ("period" IN ('monthly', 'quarterly', 'yearly')),
+    CONSTRAINT "quotas_amount_check" CHECK ("amount" >= 0)
+);
+CREATE UNIQUE INDEX "quotas_user_id_period_period_start_currency_key" ON "crm"."quotas" ("tenant_id", "user_id", "period", "period_start", "currency") WHERE "deleted_at" IS NULL;
+CREATE UNIQUE INDEX "quotas_team_id_period_period_start_currency_key" ON "crm"."quotas" ("tenant_id", "team_id", "period", "period_start", "currency") WHERE "deleted_at" IS NULL;
+CREATE UNIQUE INDEX "quotas_territory_id_period_period_start_currency_key" ON "crm"."quotas" ("tenant_id", "territory_id", "period", "period_start", "currency") WHERE "deleted_at" IS NULL;
+CREATE INDEX "quotas_period_period_start_id_idx" ON "crm"."quotas" ("tenant_id", "period", "period_start", "id");
+CREATE INDEX "quotas_created_at_id_idx" ON "crm"."quotas" ("tenant_id", "created_at", "id");
+CREATE INDEX "quotas_updated_at_id_idx" ON "crm"."quotas" ("tenant_id", "updated_at", "id");
+CREATE INDEX "quotas_user_id_idx" ON "crm"."quotas" ("tenant_id", "user_id");
+CREATE INDEX "quotas_team_id_idx" ON "crm"."quotas" ("tenant_id", "team_id");
+CREATE INDEX "quotas_territory_id_idx" ON "crm"."quotas" ("tenant_id", "territory_id");
+ALTER TABLE "crm"."quotas" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."quotas"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."quotas" TO "crm_app";
+
+CREATE TABLE "crm"."stage_approvals" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "deal_id" uuid NOT NULL,
+    "stage_id" uuid NOT NULL,
+    "request_note" varchar(32768) COLLATE "C",
+    "status" varchar(50) COLLATE "C" NOT NULL,
+    "requested_by_id" uuid,
+    "requested_for" uuid,
+    "amount" numeric(19,4),
+    "currency" varchar(3) COLLATE "C" NOT NULL,
+    "decided_by_id" uuid,
+    "decided_at" timestamptz,
+    "decision_note" varchar(32768) COLLATE "C",
+    "used_at" timestamptz,
+    CONSTRAINT "stage_approvals_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "stage_approvals_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "stage_approvals_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "stage_approvals_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "stage_approvals_status_check" CHECK ("status" IN ('requested', 'approved', 'rejected', 'used'))
+);
+CREATE INDEX "stage_approvals_deal_id_stage_id_idx" ON "crm"."stage_approvals" ("tenant_id", "deal_id", "stage_id");
+CREATE INDEX "stage_approvals_status_created_at_id_idx" ON "crm"."stage_approvals" ("tenant_id", "status", "created_at", "id");
+CREATE INDEX "stage_approvals_created_at_id_idx" ON "crm"."stage_approvals" ("tenant_id", "created_at", "id");
+CREATE INDEX "stage_approvals_updated_at_id_idx" ON "crm"."stage_approvals" ("tenant_id", "updated_at", "id");
+CREATE INDEX "stage_approvals_stage_id_idx" ON "crm"."stage_approvals" ("tenant_id", "stage_id");
+CREATE INDEX "stage_approvals_requested_by_id_idx" ON "crm"."stage_approvals" ("tenant_id", "requested_by_id");
+CREATE INDEX "stage_approvals_decided_by_id_idx" ON "crm"."stage_approvals" ("tenant_id", "decided_by_id");
+ALTER TABLE "crm"."stage_approvals" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."stage_approvals"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."stage_approvals" TO "crm_app";
+
+CREATE TABLE "crm"."deal_contacts" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "deal_id" uuid NOT NULL,
+    "contact_id" uuid NOT NULL,
+    "role" varchar(50) COLLATE "C",
+    "is_primary" boolean NOT NULL,
+    "notes" varchar(32768) COLLATE "C",
+    CONSTRAINT "deal_contacts_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "deal_contacts_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "deal_contacts_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "deal_contacts_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "deal_contacts_role_check" CHECK ("role" IN ('decision_maker', 'economic_buyer', 'champion', 'influencer', 'evaluator', 'technical_buyer', 'blocker', 'gatekeeper', 'user', 'other'))
+);
+CREATE UNIQUE INDEX "deal_contacts_deal_id_contact_id_key" ON "crm"."deal_contacts" ("tenant_id", "deal_id", "contact_id") WHERE "deleted_at" IS NULL;
+CREATE UNIQUE INDEX "deal_contacts_deal_id_if_is_primary_key" ON "crm"."deal_contacts" ("tenant_id", "deal_id") WHERE "deleted_at" IS NULL AND "is_primary";
+CREATE INDEX "deal_contacts_contact_id_role_idx" ON "crm"."deal_contacts" ("tenant_id", "contact_id", "role");
+CREATE INDEX "deal_contacts_created_at_id_idx" ON "crm"."deal_contacts" ("tenant_id", "created_at", "id");
+CREATE INDEX "deal_contacts_updated_at_id_idx" ON "crm"."deal_contacts" ("tenant_id", "updated_at", "id");
+CREATE INDEX "deal_contacts_deal_id_idx" ON "crm"."deal_contacts" ("tenant_id", "deal_id");
+CREATE INDEX "deal_contacts_role_idx" ON "crm"."deal_contacts" ("tenant_id", "role");
+ALTER TABLE "crm"."deal_contacts" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."deal_contacts"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."deal_contacts" TO "crm_app";
+
+CREATE TABLE "crm"."deal_competitors" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "deal_id" uuid NOT NULL,
+    "name" varchar(255) COLLATE "C" NOT NULL,
+    "account_id" uuid,
+    "status" varchar(50) COLLATE "C" NOT NULL,
+    "strengths" varchar(32768) COLLATE "C",
+    "weaknesses" varchar(32768) COLLATE "C",
+    "is_main" boolean NOT NULL,
+    "won_against" boolean,
+    "name_folded" text COLLATE "C" NOT NULL,
+    "search_vector" tsvector GENERATED ALWAYS AS (
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE coalesce("name", '') END), 'A')
+    ) STORED,
+    CONSTRAINT "deal_competitors_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "deal_competitors_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "deal_competitors_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "deal_competitors_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "deal_competitors_status_check" CHECK ("status" IN ('competing', 'withdrawn', 'eliminated', 'chosen'))
+);
+CREATE UNIQUE INDEX "deal_competitors_deal_id_name_folded_key" ON "crm"."deal_competitors" ("tenant_id", "deal_id", "name_folded") WHERE "deleted_at" IS NULL;
+CREATE UNIQUE INDEX "deal_competitors_deal_id_if_is_main_key" ON "crm"."deal_competitors" ("tenant_id", "deal_id") WHERE "deleted_at" IS NULL AND "is_main";
+CREATE INDEX "deal_competitors_account_id_idx" ON "crm"."deal_competitors" ("tenant_id", "account_id");
+CREATE INDEX "deal_competitors_name_folded_idx" ON "crm"."deal_competitors" ("tenant_id", "name_folded");
+CREATE INDEX "deal_competitors_created_at_id_idx" ON "crm"."deal_competitors" ("tenant_id", "created_at", "id");
+CREATE INDEX "deal_competitors_updated_at_id_idx" ON "crm"."deal_competitors" ("tenant_id", "updated_at", "id");
+CREATE INDEX "deal_competitors_deal_id_idx" ON "crm"."deal_competitors" ("tenant_id", "deal_id");
+CREATE INDEX "deal_competitors_status_idx" ON "crm"."deal_competitors" ("tenant_id", "status");
+CREATE INDEX "deal_competitors_won_against_idx" ON "crm"."deal_competitors" ("tenant_id", "won_against");
+CREATE INDEX "deal_competitors_search_vector_idx" ON "crm"."deal_competitors" USING gin ("search_vector");
+ALTER TABLE "crm"."deal_competitors" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."deal_competitors"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."deal_competitors" TO "crm_app";
+CREATE POLICY "search" ON "crm"."deal_competitors" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at", "search_vector") ON "crm"."deal_competitors" TO "crm_search";
+
+CREATE TABLE "crm"."close_reasons" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "outcome" varchar(50) COLLATE "C" NOT NULL,
+    "label" varchar(100) COLLATE "C" NOT NULL,
+    "description" varchar(32768) COLLATE "C",
+    "is_active" boolean NOT NULL,
+    "position" bigint NOT NULL,
+    "outcome_folded" text COLLATE "C" NOT NULL,
+    "label_folded" text COLLATE "C" NOT NULL,
+    CONSTRAINT "close_reasons_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "close_reasons_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "close_reasons_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "close_reasons_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "close_reasons_outcome_check" CHECK ("outcome" IN ('won', 'lost')),
+    CONSTRAINT "close_reasons_position_check" CHECK ("position" BETWEEN 0 AND 2147483647)
+);
+CREATE UNIQUE INDEX "close_reasons_outcome_folded_label_folded_key" ON "crm"."close_reasons" ("tenant_id", "outcome_folded", "label_folded") WHERE "deleted_at" IS NULL;
+CREATE INDEX "close_reasons_outcome_folded_position_id_idx" ON "crm"."close_reasons" ("tenant_id", "outcome_folded", "position", "id");
+CREATE INDEX "close_reasons_created_at_id_idx" ON "crm"."close_reasons" ("tenant_id", "created_at", "id");
+CREATE INDEX "close_reasons_updated_at_id_idx" ON "crm"."close_reasons" ("tenant_id", "updated_at", "id");
+ALTER TABLE "crm"."close_reasons" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."close_reasons"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."close_reasons" TO "crm_app";
+
+CREATE TABLE "crm"."pipeline_automation_rules" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "rule_name" varchar(100) COLLATE "C" NOT NULL,
+    "rule_type" varchar(50) COLLATE "C" NOT NULL,
+    "trigger_event" varchar(50) COLLATE "C" NOT NULL,
+    "conditions" jsonb NOT NULL,
+    "actions" jsonb NOT NULL,
+    "description" varchar(32768) COLLATE "C",
+    "pipeline_id" uuid,
+    "stage_id" uuid,
+    "conditions_before" jsonb,
+    "watched_fields" text[] COLLATE "C" NOT NULL,
+    "time_basis" varchar(50) COLLATE "C",
+    "after_days" bigint,
+    "on_failure" varchar(50) COLLATE "C" NOT NULL,
+    "execution_order" bigint NOT NULL,
+    "is_active" boolean NOT NULL,
+    "search_vector" tsvector GENERATED ALWAYS AS (
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("rule_name") <> length("rule_name") THEN "crm".search_text("rule_name") ELSE coalesce("rule_name", '') END), 'A')
+    ) STORED,
+    CONSTRAINT "pipeline_automation_rules_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "pipeline_automation_rules_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "pipeline_automation_rules_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "pipeline_automation_rules_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "pipeline_automation_rules_rule_type_check" CHECK ("rule_type" IN ('stage_entry', 'stage_exit', 'field_change', 'time_based', 'probability_change')),
+    CONSTRAINT "pipeline_automation_rules_trigger_event_check" CHECK ("trigger_event" IN ('deal_created', 'stage_changed', 'field_updated', 'time_elapsed', 'probability_changed')),
+    CONSTRAINT "pipeline_automation_rules_time_basis_check" CHECK ("time_basis" IN ('in_stage', 'without_activity', 'before_close', 'after_close', 'after_creation')),
+    CONSTRAINT "pipeline_automation_rules_after_days_check" CHECK ("after_days" BETWEEN 0 AND 3660),
+    CONSTRAINT "pipeline_automation_rules_on_failure_check" CHECK ("on_failure" IN ('skip', 'refuse')),
+    CONSTRAINT "pipeline_automation_rules_execution_order_check" CHECK ("execution_order" BETWEEN 0 AND 2147483647)
+);
+CREATE UNIQUE INDEX "pipeline_automation_rules_rule_name_key" ON "crm"."pipeline_automation_rules" ("tenant_id", "rule_name") WHERE "deleted_at" IS NULL;
+CREATE INDEX "pipeline_automation_rules_created_at_id_idx" ON "crm"."pipeline_automation_rules" ("tenant_id", "created_at", "id");
+CREATE INDEX "pipeline_automation_rules_updated_at_id_idx" ON "crm"."pipeline_automation_rules" ("tenant_id", "updated_at", "id");
+CREATE INDEX "pipeline_automation_rules_pipeline_id_idx" ON "crm"."pipeline_automation_rules" ("tenant_id", "pipeline_id");
+CREATE INDEX "pipeline_automation_rules_stage_id_idx" ON "crm"."pipeline_automation_rules" ("tenant_id", "stage_id");
+CREATE INDEX "pipeline_automation_rules_watched_fields_idx" ON "crm"."pipeline_automation_rules" USING gin ("watched_fields");
+CREATE INDEX "pipeline_automation_rules_search_vector_idx" ON "crm"."pipeline_automation_rules" USING gin ("search_vector");
+ALTER TABLE "crm"."pipeline_automation_rules" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."pipeline_automation_rules"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."pipeline_automation_rules" TO "crm_app";
+CREATE POLICY "search" ON "crm"."pipeline_automation_rules" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at", "watched_fields", "search_vector") ON "crm"."pipeline_automation_rules" TO "crm_search";
+
+CREATE TABLE "crm"."automation_executions" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "rule_id" uuid NOT NULL,
+    "deal_id" uuid NOT NULL,
+    "event" varchar(50) COLLATE "C" NOT NULL,
+    "outcome" varchar(50) COLLATE "C" NOT NULL,
+    "commit_id" uuid NOT NULL,
+    "step" bigint NOT NULL,
+    "actions_done" bigint NOT NULL,
+    "failed_action" bigint,
+    "error_code" varchar(100) COLLATE "C",
+    "error" varchar(32768) COLLATE "C",
+    "occasion" varchar(60) COLLATE "C",
+    CONSTRAINT "automation_executions_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "automation_executions_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "automation_executions_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "automation_executions_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "automation_executions_event_check" CHECK ("event" IN ('deal_created', 'stage_changed', 'field_updated', 'time_elapsed', 'probability_changed')),
+    CONSTRAINT "automation_executions_outcome_check" CHECK ("outcome" IN ('executed', 'failed', 'stopped')),
+    CONSTRAINT "automation_executions_step_check" CHECK ("step" BETWEEN 0 AND 2147483647),
+    CONSTRAINT "automation_executions_actions_done_check" CHECK ("actions_done" BETWEEN 0 AND 2147483647),
+    CONSTRAINT "automation_executions_failed_action_check" CHECK ("failed_action" BETWEEN 0 AND 2147483647)
+);
+CREATE UNIQUE INDEX "automation_executions_rule_id_deal_id_occasion_key" ON "crm"."automation_executions" ("tenant_id", "rule_id", "deal_id", "occasion");
+CREATE INDEX "automation_executions_created_at_id_idx" ON "crm"."automation_executions" ("tenant_id", "created_at", "id");
+CREATE INDEX "automation_executions_rule_id_idx" ON "crm"."automation_executions" ("tenant_id", "rule_id");
+CREATE INDEX "automation_executions_deal_id_idx" ON "crm"."automation_executions" ("tenant_id", "deal_id");
+ALTER TABLE "crm"."automation_executions" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."automation_executions"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."automation_executions" TO "crm_app";
+
 CREATE TABLE "crm"."leads" (
     "tenant_id" uuid NOT NULL,
     "id" uuid NOT NULL,
@@ -990,11 +1723,14 @@ CREATE TABLE "crm"."leads" (
     "referrer_url" varchar(2048) COLLATE "C",
     "landing_page_url" varchar(2048) COLLATE "C",
     "status" varchar(50) COLLATE "C" NOT NULL,
+    "status_reason" varchar(255) COLLATE "C",
     "qualification_status" varchar(50) COLLATE "C" NOT NULL,
     "interest_level" varchar(50) COLLATE "C" NOT NULL,
     "rating" varchar(50) COLLATE "C",
     "grade" varchar(10) COLLATE "C",
     "lead_score" bigint NOT NULL,
+    "score_total" bigint NOT NULL,
+    "score_adjustment" bigint NOT NULL,
     "budget_range" varchar(50) COLLATE "C",
     "timeline" varchar(50) COLLATE "C",
     "decision_maker" boolean NOT NULL,
@@ -1030,10 +1766,13 @@ CREATE TABLE "crm"."leads" (
     CONSTRAINT "leads_qualification_status_check" CHECK ("qualification_status" IN ('unqualified', 'marketing_qualified', 'sales_qualified', 'sales_accepted')),
     CONSTRAINT "leads_interest_level_check" CHECK ("interest_level" IN ('unknown', 'low', 'medium', 'high', 'very_high')),
     CONSTRAINT "leads_rating_check" CHECK ("rating" IN ('hot', 'warm', 'cold')),
-    CONSTRAINT "leads_lead_score_check" CHECK ("lead_score" BETWEEN 0 AND 100)
+    CONSTRAINT "leads_lead_score_check" CHECK ("lead_score" BETWEEN 0 AND 100),
+    CONSTRAINT "leads_score_total_check" CHECK ("score_total" BETWEEN -2147483648 AND 2147483647),
+    CONSTRAINT "leads_score_adjustment_check" CHECK ("score_adjustment" BETWEEN -2147483648 AND 2147483647)
 );
 CREATE INDEX "leads_owner_id_status_idx" ON "crm"."leads" ("tenant_id", "owner_id", "status");
 CREATE INDEX "leads_status_lead_score_id_idx" ON "crm"."leads" ("tenant_id", "status", "lead_score", "id");
+CREATE INDEX "leads_status_last_activity_at_created_at_id_idx" ON "crm"."leads" ("tenant_id", "status", "last_activity_at", "created_at", "id");
 CREATE INDEX "leads_created_at_id_idx" ON "crm"."leads" ("tenant_id", "created_at", "id");
 CREATE INDEX "leads_updated_at_id_idx" ON "crm"."leads" ("tenant_id", "updated_at", "id");
 CREATE INDEX "leads_last_name_id_idx" ON "crm"."leads" ("tenant_id", "last_name", "id");
@@ -1061,6 +1800,347 @@ CREATE POLICY "tenant_isolation" ON "crm"."leads"
 GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."leads" TO "crm_app";
 CREATE POLICY "search" ON "crm"."leads" FOR SELECT TO "crm_search" USING (true);
 GRANT SELECT ("tenant_id", "id", "deleted_at", "pain_points", "interests", "tags", "search_vector") ON "crm"."leads" TO "crm_search";
+
+CREATE TABLE "crm"."lead_conversions" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "lead_id" uuid NOT NULL,
+    "commit_id" uuid NOT NULL,
+    "object" varchar(100) COLLATE "C" NOT NULL,
+    "record_id" uuid NOT NULL,
+    "deed" varchar(50) COLLATE "C" NOT NULL,
+    "before" jsonb NOT NULL,
+    "after" jsonb NOT NULL,
+    CONSTRAINT "lead_conversions_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "lead_conversions_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "lead_conversions_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "lead_conversions_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "lead_conversions_deed_check" CHECK ("deed" IN ('converted', 'created', 'filled', 'carried'))
+);
+CREATE INDEX "lead_conversions_created_at_id_idx" ON "crm"."lead_conversions" ("tenant_id", "created_at", "id");
+CREATE INDEX "lead_conversions_lead_id_idx" ON "crm"."lead_conversions" ("tenant_id", "lead_id");
+CREATE INDEX "lead_conversions_record_id_idx" ON "crm"."lead_conversions" ("tenant_id", "record_id");
+ALTER TABLE "crm"."lead_conversions" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."lead_conversions"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."lead_conversions" TO "crm_app";
+
+CREATE TABLE "crm"."lead_conversion_mappings" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "target" varchar(50) COLLATE "C" NOT NULL,
+    "target_field" varchar(200) COLLATE "C" NOT NULL,
+    "source_field" varchar(200) COLLATE "C",
+    CONSTRAINT "lead_conversion_mappings_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "lead_conversion_mappings_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "lead_conversion_mappings_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "lead_conversion_mappings_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "lead_conversion_mappings_target_check" CHECK ("target" IN ('contact', 'account', 'deal'))
+);
+CREATE UNIQUE INDEX "lead_conversion_mappings_target_target_field_key" ON "crm"."lead_conversion_mappings" ("tenant_id", "target", "target_field") WHERE "deleted_at" IS NULL;
+CREATE INDEX "lead_conversion_mappings_created_at_id_idx" ON "crm"."lead_conversion_mappings" ("tenant_id", "created_at", "id");
+CREATE INDEX "lead_conversion_mappings_updated_at_id_idx" ON "crm"."lead_conversion_mappings" ("tenant_id", "updated_at", "id");
+ALTER TABLE "crm"."lead_conversion_mappings" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."lead_conversion_mappings"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."lead_conversion_mappings" TO "crm_app";
+
+CREATE TABLE "crm"."lead_assignment_rules" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "name" varchar(100) COLLATE "C" NOT NULL,
+    "description" varchar(32768) COLLATE "C",
+    "rank" bigint NOT NULL,
+    "is_active" boolean NOT NULL,
+    "criteria" jsonb,
+    "method" varchar(50) COLLATE "C" NOT NULL,
+    "user_id" uuid,
+    "team_id" uuid,
+    "search_vector" tsvector GENERATED ALWAYS AS (
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE coalesce("name", '') END), 'A')
+    ) STORED,
+    CONSTRAINT "lead_assignment_rules_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "lead_assignment_rules_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "lead_assignment_rules_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "lead_assignment_rules_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "lead_assignment_rules_rank_check" CHECK ("rank" BETWEEN -2147483648 AND 2147483647),
+    CONSTRAINT "lead_assignment_rules_method_check" CHECK ("method" IN ('user', 'round_robin', 'territory'))
+);
+CREATE UNIQUE INDEX "lead_assignment_rules_name_key" ON "crm"."lead_assignment_rules" ("tenant_id", "name") WHERE "deleted_at" IS NULL;
+CREATE INDEX "lead_assignment_rules_created_at_id_idx" ON "crm"."lead_assignment_rules" ("tenant_id", "created_at", "id");
+CREATE INDEX "lead_assignment_rules_updated_at_id_idx" ON "crm"."lead_assignment_rules" ("tenant_id", "updated_at", "id");
+CREATE INDEX "lead_assignment_rules_user_id_idx" ON "crm"."lead_assignment_rules" ("tenant_id", "user_id");
+CREATE INDEX "lead_assignment_rules_team_id_idx" ON "crm"."lead_assignment_rules" ("tenant_id", "team_id");
+CREATE INDEX "lead_assignment_rules_search_vector_idx" ON "crm"."lead_assignment_rules" USING gin ("search_vector");
+ALTER TABLE "crm"."lead_assignment_rules" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."lead_assignment_rules"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."lead_assignment_rules" TO "crm_app";
+CREATE POLICY "search" ON "crm"."lead_assignment_rules" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at", "search_vector") ON "crm"."lead_assignment_rules" TO "crm_search";
+
+CREATE TABLE "crm"."lead_assignees" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "rule_id" uuid NOT NULL,
+    "user_id" uuid NOT NULL,
+    CONSTRAINT "lead_assignees_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "lead_assignees_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "lead_assignees_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "lead_assignees_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous'))
+);
+CREATE UNIQUE INDEX "lead_assignees_rule_id_user_id_key" ON "crm"."lead_assignees" ("tenant_id", "rule_id", "user_id") WHERE "deleted_at" IS NULL;
+CREATE INDEX "lead_assignees_user_id_idx" ON "crm"."lead_assignees" ("tenant_id", "user_id");
+CREATE INDEX "lead_assignees_created_at_id_idx" ON "crm"."lead_assignees" ("tenant_id", "created_at", "id");
+CREATE INDEX "lead_assignees_updated_at_id_idx" ON "crm"."lead_assignees" ("tenant_id", "updated_at", "id");
+CREATE INDEX "lead_assignees_rule_id_idx" ON "crm"."lead_assignees" ("tenant_id", "rule_id");
+ALTER TABLE "crm"."lead_assignees" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."lead_assignees"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."lead_assignees" TO "crm_app";
+
+CREATE TABLE "crm"."lead_assignment_states" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "object" varchar(50) COLLATE "C" NOT NULL,
+    "assigned" bigint NOT NULL,
+    "last_user" uuid,
+    "last_at" timestamptz,
+    CONSTRAINT "lead_assignment_states_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "lead_assignment_states_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "lead_assignment_states_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "lead_assignment_states_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "lead_assignment_states_assigned_check" CHECK ("assigned" >= 0)
+);
+ALTER TABLE "crm"."lead_assignment_states" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."lead_assignment_states"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."lead_assignment_states" TO "crm_app";
+
+CREATE TABLE "crm"."campaign_members" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "campaign_id" uuid NOT NULL,
+    "lead_id" uuid,
+    "contact_id" uuid,
+    "status" varchar(50) COLLATE "C" NOT NULL,
+    "responded_at" timestamptz,
+    "is_first_touch" boolean NOT NULL,
+    CONSTRAINT "campaign_members_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "campaign_members_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "campaign_members_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "campaign_members_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "campaign_members_status_check" CHECK ("status" IN ('sent', 'responded', 'converted'))
+);
+CREATE UNIQUE INDEX "campaign_members_campaign_id_lead_id_key" ON "crm"."campaign_members" ("tenant_id", "campaign_id", "lead_id") WHERE "deleted_at" IS NULL;
+CREATE UNIQUE INDEX "campaign_members_campaign_id_contact_id_key" ON "crm"."campaign_members" ("tenant_id", "campaign_id", "contact_id") WHERE "deleted_at" IS NULL;
+CREATE INDEX "campaign_members_campaign_id_status_idx" ON "crm"."campaign_members" ("tenant_id", "campaign_id", "status");
+CREATE INDEX "campaign_members_created_at_id_idx" ON "crm"."campaign_members" ("tenant_id", "created_at", "id");
+CREATE INDEX "campaign_members_updated_at_id_idx" ON "crm"."campaign_members" ("tenant_id", "updated_at", "id");
+CREATE INDEX "campaign_members_lead_id_idx" ON "crm"."campaign_members" ("tenant_id", "lead_id");
+CREATE INDEX "campaign_members_contact_id_idx" ON "crm"."campaign_members" ("tenant_id", "contact_id");
+ALTER TABLE "crm"."campaign_members" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."campaign_members"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."campaign_members" TO "crm_app";
+
+CREATE TABLE "crm"."lead_scoring_rule_sets" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "name" varchar(100) COLLATE "C" NOT NULL,
+    "description" varchar(32768) COLLATE "C",
+    "status" varchar(50) COLLATE "C" NOT NULL,
+    "is_published" boolean NOT NULL,
+    "revision" bigint,
+    "published_at" timestamptz,
+    "retired_at" timestamptz,
+    "groups" jsonb NOT NULL,
+    "grades" jsonb NOT NULL,
+    "decay" jsonb,
+    "minimum" bigint,
+    "maximum" bigint,
+    "name_folded" text COLLATE "C" NOT NULL,
+    "search_vector" tsvector GENERATED ALWAYS AS (
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE coalesce("name", '') END), 'A')
+    ) STORED,
+    CONSTRAINT "lead_scoring_rule_sets_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "lead_scoring_rule_sets_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "lead_scoring_rule_sets_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "lead_scoring_rule_sets_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "lead_scoring_rule_sets_status_check" CHECK ("status" IN ('draft', 'published', 'retired')),
+    CONSTRAINT "lead_scoring_rule_sets_revision_check" CHECK ("revision" BETWEEN 1 AND 2147483647),
+    CONSTRAINT "lead_scoring_rule_sets_minimum_check" CHECK ("minimum" BETWEEN -2147483648 AND 2147483647),
+    CONSTRAINT "lead_scoring_rule_sets_maximum_check" CHECK ("maximum" BETWEEN -2147483648 AND 2147483647)
+);
+CREATE UNIQUE INDEX "lead_scoring_rule_sets_name_folded_key" ON "crm"."lead_scoring_rule_sets" ("tenant_id", "name_folded") WHERE "deleted_at" IS NULL;
+CREATE UNIQUE INDEX "lead_scoring_rule_sets_is_published_if_is_76f3f9bc41" ON "crm"."lead_scoring_rule_sets" ("tenant_id", "is_published") WHERE "deleted_at" IS NULL AND "is_published";
+CREATE INDEX "lead_scoring_rule_sets_created_at_id_idx" ON "crm"."lead_scoring_rule_sets" ("tenant_id", "created_at", "id");
+CREATE INDEX "lead_scoring_rule_sets_updated_at_id_idx" ON "crm"."lead_scoring_rule_sets" ("tenant_id", "updated_at", "id");
+CREATE INDEX "lead_scoring_rule_sets_search_vector_idx" ON "crm"."lead_scoring_rule_sets" USING gin ("search_vector");
+ALTER TABLE "crm"."lead_scoring_rule_sets" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."lead_scoring_rule_sets"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."lead_scoring_rule_sets" TO "crm_app";
+CREATE POLICY "search" ON "crm"."lead_scoring_rule_sets" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at", "search_vector") ON "crm"."lead_scoring_rule_sets" TO "crm_search";
+
+CREATE TABLE "crm"."lead_scoring_rules" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "rule_set_id" uuid NOT NULL,
+    "name" varchar(100) COLLATE "C" NOT NULL,
+    "rule_type" varchar(50) COLLATE "C" NOT NULL,
+    "condition_field" varchar(200) COLLATE "C" NOT NULL,
+    "condition_operator" varchar(50) COLLATE "C" NOT NULL,
+    "score_change" bigint NOT NULL,
+    "condition_value" jsonb,
+    "activities" jsonb,
+    "group_name" varchar(50) COLLATE "C",
+    "priority" bigint NOT NULL,
+    "is_active" boolean NOT NULL,
+    "description" varchar(32768) COLLATE "C",
+    "search_vector" tsvector GENERATED ALWAYS AS (
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE coalesce("name", '') END), 'A')
+    ) STORED,
+    CONSTRAINT "lead_scoring_rules_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "lead_scoring_rules_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "lead_scoring_rules_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "lead_scoring_rules_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "lead_scoring_rules_rule_type_check" CHECK ("rule_type" IN ('demographic', 'behavioral', 'engagement', 'firmographic')),
+    CONSTRAINT "lead_scoring_rules_condition_operator_check" CHECK ("condition_operator" IN ('equals', 'not_equals', 'contains', 'not_contains', 'greater_than', 'less_than', 'in', 'not_in', 'between', 'exists', 'not_exists', 'older_than', 'newer_than')),
+    CONSTRAINT "lead_scoring_rules_score_change_check" CHECK ("score_change" BETWEEN -100 AND 100),
+    CONSTRAINT "lead_scoring_rules_priority_check" CHECK ("priority" BETWEEN -2147483648 AND 2147483647)
+);
+CREATE UNIQUE INDEX "lead_scoring_rules_rule_set_id_name_key" ON "crm"."lead_scoring_rules" ("tenant_id", "rule_set_id", "name") WHERE "deleted_at" IS NULL;
+CREATE INDEX "lead_scoring_rules_created_at_id_idx" ON "crm"."lead_scoring_rules" ("tenant_id", "created_at", "id");
+CREATE INDEX "lead_scoring_rules_updated_at_id_idx" ON "crm"."lead_scoring_rules" ("tenant_id", "updated_at", "id");
+CREATE INDEX "lead_scoring_rules_rule_set_id_idx" ON "crm"."lead_scoring_rules" ("tenant_id", "rule_set_id");
+CREATE INDEX "lead_scoring_rules_search_vector_idx" ON "crm"."lead_scoring_rules" USING gin ("search_vector");
+ALTER TABLE "crm"."lead_scoring_rules" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."lead_scoring_rules"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."lead_scoring_rules" TO "crm_app";
+CREATE POLICY "search" ON "crm"."lead_scoring_rules" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at", "search_vector") ON "crm"."lead_scoring_rules" TO "crm_search";
+
+CREATE TABLE "crm"."lead_scoring_history" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "lead_id" uuid NOT NULL,
+    "cause" varchar(50) COLLATE "C" NOT NULL,
+    "score_change" bigint NOT NULL,
+    "previous_score" bigint NOT NULL,
+    "new_score" bigint NOT NULL,
+    "rule_set_id" uuid,
+    "rule_set_revision" bigint,
+    "points_given" jsonb,
+    "reason" varchar(32768) COLLATE "C",
+    CONSTRAINT "lead_scoring_history_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "lead_scoring_history_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "lead_scoring_history_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "lead_scoring_history_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "lead_scoring_history_cause_check" CHECK ("cause" IN ('rules', 'adjustment')),
+    CONSTRAINT "lead_scoring_history_score_change_check" CHECK ("score_change" BETWEEN -2147483648 AND 2147483647),
+    CONSTRAINT "lead_scoring_history_previous_score_check" CHECK ("previous_score" BETWEEN 0 AND 100),
+    CONSTRAINT "lead_scoring_history_new_score_check" CHECK ("new_score" BETWEEN 0 AND 100),
+    CONSTRAINT "lead_scoring_history_rule_set_revision_check" CHECK ("rule_set_revision" BETWEEN -2147483648 AND 2147483647)
+);
+CREATE INDEX "lead_scoring_history_created_at_id_idx" ON "crm"."lead_scoring_history" ("tenant_id", "created_at", "id");
+CREATE INDEX "lead_scoring_history_lead_id_idx" ON "crm"."lead_scoring_history" ("tenant_id", "lead_id");
+ALTER TABLE "crm"."lead_scoring_history" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."lead_scoring_history"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."lead_scoring_history" TO "crm_app";
 
 CREATE TABLE "crm"."consents" (
     "tenant_id" uuid NOT NULL,
@@ -1978,12 +3058,20 @@ ALTER TABLE "crm"."contact_affiliations" ADD CONSTRAINT "contact_affiliations_co
     FOREIGN KEY ("tenant_id", "contact_id") REFERENCES "crm"."contacts" ("tenant_id", "id");
 ALTER TABLE "crm"."contact_affiliations" ADD CONSTRAINT "contact_affiliations_account_id_fkey"
     FOREIGN KEY ("tenant_id", "account_id") REFERENCES "crm"."accounts" ("tenant_id", "id");
+ALTER TABLE "crm"."campaigns" ADD CONSTRAINT "campaigns_parent_campaign_id_fkey"
+    FOREIGN KEY ("tenant_id", "parent_campaign_id") REFERENCES "crm"."campaigns" ("tenant_id", "id");
+ALTER TABLE "crm"."campaigns" ADD CONSTRAINT "campaigns_owner_id_fkey"
+    FOREIGN KEY ("tenant_id", "owner_id") REFERENCES "crm"."users" ("tenant_id", "id");
 ALTER TABLE "crm"."pipeline_stages" ADD CONSTRAINT "pipeline_stages_pipeline_id_fkey"
     FOREIGN KEY ("tenant_id", "pipeline_id") REFERENCES "crm"."pipelines" ("tenant_id", "id");
+ALTER TABLE "crm"."product_prices" ADD CONSTRAINT "product_prices_product_id_fkey"
+    FOREIGN KEY ("tenant_id", "product_id") REFERENCES "crm"."products" ("tenant_id", "id");
 ALTER TABLE "crm"."deals" ADD CONSTRAINT "deals_pipeline_id_fkey"
     FOREIGN KEY ("tenant_id", "pipeline_id") REFERENCES "crm"."pipelines" ("tenant_id", "id");
 ALTER TABLE "crm"."deals" ADD CONSTRAINT "deals_stage_id_fkey"
     FOREIGN KEY ("tenant_id", "stage_id") REFERENCES "crm"."pipeline_stages" ("tenant_id", "id");
+ALTER TABLE "crm"."deals" ADD CONSTRAINT "deals_campaign_id_fkey"
+    FOREIGN KEY ("tenant_id", "campaign_id") REFERENCES "crm"."campaigns" ("tenant_id", "id");
 ALTER TABLE "crm"."deals" ADD CONSTRAINT "deals_account_id_fkey"
     FOREIGN KEY ("tenant_id", "account_id") REFERENCES "crm"."accounts" ("tenant_id", "id");
 ALTER TABLE "crm"."deals" ADD CONSTRAINT "deals_contact_id_fkey"
@@ -1994,6 +3082,54 @@ ALTER TABLE "crm"."deals" ADD CONSTRAINT "deals_team_id_fkey"
     FOREIGN KEY ("tenant_id", "team_id") REFERENCES "crm"."teams" ("tenant_id", "id");
 ALTER TABLE "crm"."deal_stage_history" ADD CONSTRAINT "deal_stage_history_deal_id_fkey"
     FOREIGN KEY ("tenant_id", "deal_id") REFERENCES "crm"."deals" ("tenant_id", "id");
+ALTER TABLE "crm"."deal_products" ADD CONSTRAINT "deal_products_deal_id_fkey"
+    FOREIGN KEY ("tenant_id", "deal_id") REFERENCES "crm"."deals" ("tenant_id", "id");
+ALTER TABLE "crm"."deal_products" ADD CONSTRAINT "deal_products_product_id_fkey"
+    FOREIGN KEY ("tenant_id", "product_id") REFERENCES "crm"."products" ("tenant_id", "id");
+ALTER TABLE "crm"."pipeline_analytics" ADD CONSTRAINT "pipeline_analytics_pipeline_id_fkey"
+    FOREIGN KEY ("tenant_id", "pipeline_id") REFERENCES "crm"."pipelines" ("tenant_id", "id");
+ALTER TABLE "crm"."deal_states" ADD CONSTRAINT "deal_states_deal_id_fkey"
+    FOREIGN KEY ("tenant_id", "deal_id") REFERENCES "crm"."deals" ("tenant_id", "id");
+ALTER TABLE "crm"."deal_forecasts" ADD CONSTRAINT "deal_forecasts_deal_id_fkey"
+    FOREIGN KEY ("tenant_id", "deal_id") REFERENCES "crm"."deals" ("tenant_id", "id");
+ALTER TABLE "crm"."forecast_adjustments" ADD CONSTRAINT "forecast_adjustments_user_id_fkey"
+    FOREIGN KEY ("tenant_id", "user_id") REFERENCES "crm"."users" ("tenant_id", "id");
+ALTER TABLE "crm"."forecast_adjustments" ADD CONSTRAINT "forecast_adjustments_team_id_fkey"
+    FOREIGN KEY ("tenant_id", "team_id") REFERENCES "crm"."teams" ("tenant_id", "id");
+ALTER TABLE "crm"."forecast_adjustments" ADD CONSTRAINT "forecast_adjustments_territory_id_fkey"
+    FOREIGN KEY ("tenant_id", "territory_id") REFERENCES "crm"."territories" ("tenant_id", "id");
+ALTER TABLE "crm"."quotas" ADD CONSTRAINT "quotas_user_id_fkey"
+    FOREIGN KEY ("tenant_id", "user_id") REFERENCES "crm"."users" ("tenant_id", "id");
+ALTER TABLE "crm"."quotas" ADD CONSTRAINT "quotas_team_id_fkey"
+    FOREIGN KEY ("tenant_id", "team_id") REFERENCES "crm"."teams" ("tenant_id", "id");
+ALTER TABLE "crm"."quotas" ADD CONSTRAINT "quotas_territory_id_fkey"
+    FOREIGN KEY ("tenant_id", "territory_id") REFERENCES "crm"."territories" ("tenant_id", "id");
+ALTER TABLE "crm"."stage_approvals" ADD CONSTRAINT "stage_approvals_deal_id_fkey"
+    FOREIGN KEY ("tenant_id", "deal_id") REFERENCES "crm"."deals" ("tenant_id", "id");
+ALTER TABLE "crm"."stage_approvals" ADD CONSTRAINT "stage_approvals_stage_id_fkey"
+    FOREIGN KEY ("tenant_id", "stage_id") REFERENCES "crm"."pipeline_stages" ("tenant_id", "id");
+ALTER TABLE "crm"."stage_approvals" ADD CONSTRAINT "stage_approvals_requested_by_id_fkey"
+    FOREIGN KEY ("tenant_id", "requested_by_id") REFERENCES "crm"."users" ("tenant_id", "id");
+ALTER TABLE "crm"."stage_approvals" ADD CONSTRAINT "stage_approvals_decided_by_id_fkey"
+    FOREIGN KEY ("tenant_id", "decided_by_id") REFERENCES "crm"."users" ("tenant_id", "id");
+ALTER TABLE "crm"."deal_contacts" ADD CONSTRAINT "deal_contacts_deal_id_fkey"
+    FOREIGN KEY ("tenant_id", "deal_id") REFERENCES "crm"."deals" ("tenant_id", "id");
+ALTER TABLE "crm"."deal_contacts" ADD CONSTRAINT "deal_contacts_contact_id_fkey"
+    FOREIGN KEY ("tenant_id", "contact_id") REFERENCES "crm"."contacts" ("tenant_id", "id");
+ALTER TABLE "crm"."deal_competitors" ADD CONSTRAINT "deal_competitors_deal_id_fkey"
+    FOREIGN KEY ("tenant_id", "deal_id") REFERENCES "crm"."deals" ("tenant_id", "id");
+ALTER TABLE "crm"."deal_competitors" ADD CONSTRAINT "deal_competitors_account_id_fkey"
+    FOREIGN KEY ("tenant_id", "account_id") REFERENCES "crm"."accounts" ("tenant_id", "id");
+ALTER TABLE "crm"."pipeline_automation_rules" ADD CONSTRAINT "pipeline_automation_rules_pipeline_id_fkey"
+    FOREIGN KEY ("tenant_id", "pipeline_id") REFERENCES "crm"."pipelines" ("tenant_id", "id");
+ALTER TABLE "crm"."pipeline_automation_rules" ADD CONSTRAINT "pipeline_automation_rules_stage_id_fkey"
+    FOREIGN KEY ("tenant_id", "stage_id") REFERENCES "crm"."pipeline_stages" ("tenant_id", "id");
+ALTER TABLE "crm"."automation_executions" ADD CONSTRAINT "automation_executions_rule_id_fkey"
+    FOREIGN KEY ("tenant_id", "rule_id") REFERENCES "crm"."pipeline_automation_rules" ("tenant_id", "id");
+ALTER TABLE "crm"."automation_executions" ADD CONSTRAINT "automation_executions_deal_id_fkey"
+    FOREIGN KEY ("tenant_id", "deal_id") REFERENCES "crm"."deals" ("tenant_id", "id");
+ALTER TABLE "crm"."leads" ADD CONSTRAINT "leads_campaign_id_fkey"
+    FOREIGN KEY ("tenant_id", "campaign_id") REFERENCES "crm"."campaigns" ("tenant_id", "id");
 ALTER TABLE "crm"."leads" ADD CONSTRAINT "leads_owner_id_fkey"
     FOREIGN KEY ("tenant_id", "owner_id") REFERENCES "crm"."users" ("tenant_id", "id");
 ALTER TABLE "crm"."leads" ADD CONSTRAINT "leads_converted_contact_id_fkey"
@@ -2002,6 +3138,26 @@ ALTER TABLE "crm"."leads" ADD CONSTRAINT "leads_converted_account_id_fkey"
     FOREIGN KEY ("tenant_id", "converted_account_id") REFERENCES "crm"."accounts" ("tenant_id", "id");
 ALTER TABLE "crm"."leads" ADD CONSTRAINT "leads_converted_deal_id_fkey"
     FOREIGN KEY ("tenant_id", "converted_deal_id") REFERENCES "crm"."deals" ("tenant_id", "id");
+ALTER TABLE "crm"."lead_conversions" ADD CONSTRAINT "lead_conversions_lead_id_fkey"
+    FOREIGN KEY ("tenant_id", "lead_id") REFERENCES "crm"."leads" ("tenant_id", "id");
+ALTER TABLE "crm"."lead_assignment_rules" ADD CONSTRAINT "lead_assignment_rules_user_id_fkey"
+    FOREIGN KEY ("tenant_id", "user_id") REFERENCES "crm"."users" ("tenant_id", "id");
+ALTER TABLE "crm"."lead_assignment_rules" ADD CONSTRAINT "lead_assignment_rules_team_id_fkey"
+    FOREIGN KEY ("tenant_id", "team_id") REFERENCES "crm"."teams" ("tenant_id", "id");
+ALTER TABLE "crm"."lead_assignees" ADD CONSTRAINT "lead_assignees_rule_id_fkey"
+    FOREIGN KEY ("tenant_id", "rule_id") REFERENCES "crm"."lead_assignment_rules" ("tenant_id", "id");
+ALTER TABLE "crm"."lead_assignees" ADD CONSTRAINT "lead_assignees_user_id_fkey"
+    FOREIGN KEY ("tenant_id", "user_id") REFERENCES "crm"."users" ("tenant_id", "id");
+ALTER TABLE "crm"."campaign_members" ADD CONSTRAINT "campaign_members_campaign_id_fkey"
+    FOREIGN KEY ("tenant_id", "campaign_id") REFERENCES "crm"."campaigns" ("tenant_id", "id");
+ALTER TABLE "crm"."campaign_members" ADD CONSTRAINT "campaign_members_lead_id_fkey"
+    FOREIGN KEY ("tenant_id", "lead_id") REFERENCES "crm"."leads" ("tenant_id", "id");
+ALTER TABLE "crm"."campaign_members" ADD CONSTRAINT "campaign_members_contact_id_fkey"
+    FOREIGN KEY ("tenant_id", "contact_id") REFERENCES "crm"."contacts" ("tenant_id", "id");
+ALTER TABLE "crm"."lead_scoring_rules" ADD CONSTRAINT "lead_scoring_rules_rule_set_id_fkey"
+    FOREIGN KEY ("tenant_id", "rule_set_id") REFERENCES "crm"."lead_scoring_rule_sets" ("tenant_id", "id");
+ALTER TABLE "crm"."lead_scoring_history" ADD CONSTRAINT "lead_scoring_history_lead_id_fkey"
+    FOREIGN KEY ("tenant_id", "lead_id") REFERENCES "crm"."leads" ("tenant_id", "id");
 ALTER TABLE "crm"."consents" ADD CONSTRAINT "consents_contact_id_fkey"
     FOREIGN KEY ("tenant_id", "contact_id") REFERENCES "crm"."contacts" ("tenant_id", "id");
 ALTER TABLE "crm"."consents" ADD CONSTRAINT "consents_lead_id_fkey"

@@ -266,7 +266,7 @@ fn forecasts_hold_after_any_sequence() {
             let office = Office::of(crm.clone(), clock.clone(), &subdomain).await;
             let forecasts = || office.session.forecasts();
             let mut made = Vec::new();
-            let mut looked: Vec<(DateTime<Utc>, Vec<(ForecastQuery, Forecast)>)> = Vec::new();
+            let mut looked: Vec<Look> = Vec::new();
             for step in steps.iter().chain([&Step::Look]) {
                 take(&office, step, &mut made).await;
                 if !matches!(step, Step::Look) {
