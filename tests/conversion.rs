@@ -129,7 +129,7 @@ async fn a_lead_becomes_a_contact_an_account_and_a_deal() {
     )
     .await;
     let rollout = ConversionDeal {
-        amount: Some(Decimal::new(12_000_50, 2)),
+        amount: Some(Decimal::new(1_200_050, 2)),
         currency: Some("CHF".parse().unwrap()),
         stage: Some(acme.stages[1]),
         ..ConversionDeal::new("Rollout")
@@ -170,7 +170,7 @@ async fn a_lead_becomes_a_contact_an_account_and_a_deal() {
     assert_eq!(contact.description, None, "the tenant leaves it alone");
     let deal = session.deals().get(done.deal.unwrap()).await.unwrap();
     assert_eq!(deal.name, "Rollout");
-    assert_eq!(deal.amount, Some(Decimal::new(12_000_50, 2)));
+    assert_eq!(deal.amount, Some(Decimal::new(1_200_050, 2)));
     assert_eq!(deal.currency.to_string(), "CHF");
     assert_eq!(deal.stage_id, Some(acme.stages[1]));
     assert_eq!(

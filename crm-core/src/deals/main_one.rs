@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::Deal;
 use crate::Id;
 use crate::engine::{StagedChange, UnitOfWork};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::query::{Filter, Where};
 use crate::record::Record;
 use crate::schema::Entity;
@@ -126,6 +126,15 @@ fn decide<I: Copy + PartialEq, K: Clone + PartialEq>(
     steps
 }
 
+async fn set_main<E: OfDeal>(work: &mut UnitOfWork, id: Id<E>, is_main: bool) -> Result<()> {
+    let updated = work.update(id, &|one: &mut E| one.set_main(is_main)).await;
+    match updated {
+        // It was there when this was decided: somebody was faster.
+        Err(Error::NotFound { object, id }) => Err(Error::Conflict { object, id }),
+        other => other.map(|_| ()),
+    }
+}
+
 /// The record before and after a change.
 fn states<E: Entity>(change: &StagedChange) -> [Option<Arc<Record<E>>>; 2] {
     [change.before(), change.after()].map(|row| Record::from_row(row?.clone()))
@@ -162,12 +171,8 @@ async fn take<E: OfDeal>(
     step: Step<Id<E>, E::Key>,
 ) -> Result<()> {
     match step {
-        Step::Demote(id) => {
-            work.update(id, &|one: &mut E| one.set_main(false)).await?;
-        }
-        Step::Promote(id) => {
-            work.update(id, &|one: &mut E| one.set_main(true)).await?;
-        }
+        Step::Demote(id) => set_main(work, id, false).await?,
+        Step::Promote(id) => set_main(work, id, true).await?,
         Step::Begin(key) => {
             work.create(E::begin(deal, &key)).await?;
         }
