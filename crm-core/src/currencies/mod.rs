@@ -173,6 +173,7 @@ impl Records<'_, ExchangeRate> {
 
     /// The rates that count on a day, for many questions without a round trip each. The newest of
     /// each pair is read, however many days have rates: at most four round trips.
+    /// A rate that another process set counts here at the latest five seconds later.
     ///
     /// ```
     /// # use crm_core::{Session, error::Result, value::{Currency, Totals}};
