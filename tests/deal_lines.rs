@@ -247,6 +247,31 @@ async fn a_line_copies_its_product() {
         ("Support".to_owned(), Some("Support-1".to_owned()), 5.into())
     );
     assert_eq!(shop.amount(deal).await, Some(11.into()));
+    // A patch empties what shall be copied anew.
+    let patch = json!({
+        "product_id": licence, "product_name": null, "product_code": null, "unit_price": "2",
+    });
+    let refused = shop
+        .session
+        .records::<DealLine>()
+        .merge(line.id, other.version, patch.as_object().unwrap())
+        .await
+        .unwrap_err();
+    assert_eq!(faults(&refused), fault("product_id", "inconsistent"));
+    products().unarchive(licence).await.unwrap();
+    let patched = shop
+        .session
+        .records::<DealLine>()
+        .merge(line.id, other.version, patch.as_object().unwrap())
+        .await
+        .unwrap();
+    let code = Some("Licence-1".to_owned());
+    assert_eq!(
+        copied(&patched),
+        ("Subscription".to_owned(), code, 2.into())
+    );
+    let back = |line: &mut DealLine| line.product_id = Some(support);
+    let other = deals().update_line(line.id, back).await.unwrap();
     // A deleted product leaves its lines as they are.
     products().delete(support).await.unwrap();
     let kept = shop

@@ -43,12 +43,13 @@ use crate::value::{Currency, Money};
 /// How much one unit of a currency is worth in another one, from a day on.
 ///
 /// ```
+/// use chrono::NaiveDate;
 /// use crm_core::currencies::ExchangeRate;
 /// use crm_core::value::Currency;
 /// use rust_decimal::Decimal;
 ///
 /// // From 2 January on, one euro is 1.0312 dollars.
-/// let day = "2026-01-02".parse().unwrap();
+/// let day = NaiveDate::from_ymd_opt(2026, 1, 2).unwrap();
 /// let rate = ExchangeRate {
 ///     source: Some("European Central Bank".into()),
 ///     ..ExchangeRate::new(Currency::EUR, Currency::USD, day, Decimal::new(10_312, 4))
@@ -172,6 +173,7 @@ impl Records<'_, ExchangeRate> {
 
     /// The rates that count on a day, for many questions without a round trip each. The newest of
     /// each pair is read, however many days have rates: at most four round trips.
+    /// A rate that another process set counts here at the latest five seconds later.
     ///
     /// ```
     /// # use crm_core::{Session, error::Result, value::{Currency, Totals}};

@@ -87,7 +87,7 @@ pub enum Via {
 pub struct Converted {
     /// What was converted.
     pub from: Money,
-    /// What it is worth, in whole minor units.
+    /// What it is worth, in whole minor units; an amount that stays in its currency is as it was.
     pub money: Money,
     /// The rate: `money` is `from` times this, rounded once.
     pub rate: Decimal,

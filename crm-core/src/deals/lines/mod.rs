@@ -2,6 +2,8 @@
 //!
 //! - A line copies name, code and price of its [`Product`] when it is made, unless it is given
 //!   others; it may also stand without a product. What was copied stays when the product changes.
+//!   A line that is given another product by a patch keeps what it has, unless the patch empties name,
+//!   code and price; [`update_line`](crate::engine::Records::update_line) sees to that by itself.
 //! - The price of a line is in the currency of its deal. A deal with lines keeps its currency, since
 //!   their prices would mean something else: take the lines off first.
 //! - One kind of discount is stated for a line, or both, in the stated order: first the percentage
