@@ -4,7 +4,9 @@
 //! The state of a deal as of a moment is the one row whose period holds it, so the whole pipeline of
 //! a past day is one aggregate over [`DealState::as_of`]. States are kept in the commit that
 //! changes the deal, whichever way it comes: the state that was is closed and a new one begins.
-//! Within one commit, and between commits at the same moment, only the last word counts.
+//! Within one commit, and between commits at the same moment, only the last word counts. (What a
+//! commit hook of the host changes in a deal comes after that: its state follows with the next change
+//! that states tell of, or with [`begin_states`](Records::begin_states).)
 //!
 //! | deal | its states |
 //! |---|---|
