@@ -78,7 +78,8 @@ impl Obstacle {
         }
     }
 
-    /// What a refused write tells of it.
+    /// What a refused write tells of it; with the parameter `until` when it may go on, or `next` which
+    /// stage is next.
     #[must_use]
     pub fn fault(&self) -> FieldError {
         let message = match self {
@@ -95,7 +96,12 @@ impl Obstacle {
             Self::NotInUse => "the stage is not in use",
             Self::OtherPipeline => "must be a stage of the deal's pipeline",
         };
-        FieldError::new(self.field(), self.code(), message)
+        let fault = FieldError::new(self.field(), self.code(), message);
+        match self {
+            Self::TooEarly { until } => fault.with("until", *until),
+            Self::OutOfOrder { next: Some(next) } => fault.with("next", next.uuid()),
+            _ => fault,
+        }
     }
 }
 
