@@ -190,7 +190,8 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
 /// 1. a contact's account and its primary affiliation come in step, which may change contacts, a
 ///    lead's campaign and its memberships, a deal with its people and competitors, and the amounts of
 ///    deals with their lines;
-/// 2. automation rules run for the deals that change, which may change deals and create activities;
+/// 2. automation rules run for the deals that change, which may change deals, whose people and
+///    competitors then come in step again, and create activities;
 /// 3. figures over deals on contacts and accounts follow the deals as they are then, and so do the
 ///    states of deals;
 /// 4. reminders follow their activities, and linked records learn of these, though nothing that
@@ -206,6 +207,7 @@ fn commit_hooks() -> Vec<std::sync::Arc<dyn engine::CommitHook>> {
         std::sync::Arc::new(deals::DealStep),
         std::sync::Arc::new(deals::LineHook),
         std::sync::Arc::new(automation::AutomationHook),
+        std::sync::Arc::new(deals::DealStep),
         std::sync::Arc::new(deals::DealStatisticsHook),
         std::sync::Arc::new(deals::DealStateHook),
         std::sync::Arc::new(activities::ActivityHook),

@@ -51,8 +51,8 @@ use crate::value::{Currency, Percent};
     index(pipeline_id, valid_until),
     index(pipeline_id, valid_from),
     index(valid_until),
-    index(expected_close_date, valid_from),
-    index(actual_close_date, valid_from),
+    index(status, expected_close_date, valid_from),
+    index(status, actual_close_date, valid_from),
     check = check_period
 )]
 pub struct DealState {
