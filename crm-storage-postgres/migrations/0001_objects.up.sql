@@ -1280,8 +1280,8 @@ CREATE INDEX "deal_states_deal_id_valid_from_id_idx" ON "crm"."deal_states" ("te
 CREATE INDEX "deal_states_pipeline_id_valid_until_id_idx" ON "crm"."deal_states" ("tenant_id", "pipeline_id", "valid_until", "id");
 CREATE INDEX "deal_states_pipeline_id_valid_from_id_idx" ON "crm"."deal_states" ("tenant_id", "pipeline_id", "valid_from", "id");
 CREATE INDEX "deal_states_valid_until_id_idx" ON "crm"."deal_states" ("tenant_id", "valid_until", "id");
-CREATE INDEX "deal_states_expected_close_date_valid_from_id_idx" ON "crm"."deal_states" ("tenant_id", "expected_close_date", "valid_from", "id");
-CREATE INDEX "deal_states_actual_close_date_valid_from_id_idx" ON "crm"."deal_states" ("tenant_id", "actual_close_date", "valid_from", "id");
+CREATE INDEX "deal_states_status_expected_close_date_va_6a0ef748ed" ON "crm"."deal_states" ("tenant_id", "status", "expected_close_date", "valid_from", "id");
+CREATE INDEX "deal_states_status_actual_close_date_vali_bde6c411c7" ON "crm"."deal_states" ("tenant_id", "status", "actual_close_date", "valid_from", "id");
 ALTER TABLE "crm"."deal_states" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY "tenant_isolation" ON "crm"."deal_states"
     USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
