@@ -197,30 +197,30 @@ async fn points_by_hand_stay_whatever_rules_say() {
     let adjusted = leads().adjust(lead, 80, "fair").await.unwrap();
     assert_eq!(score(&adjusted), (80, None));
     assert_eq!(
-        score(&*leads().adjust(lead, 40, "call").await.unwrap()),
+        score(&leads().adjust(lead, 40, "call").await.unwrap()),
         (100, None)
     );
     assert_eq!(
-        score(&*leads().adjust(lead, -30, "no").await.unwrap()),
+        score(&leads().adjust(lead, -30, "no").await.unwrap()),
         (90, None)
     );
     assert_eq!(
-        score(&*leads().adjust(lead, -100, "no").await.unwrap()),
+        score(&leads().adjust(lead, -100, "no").await.unwrap()),
         (0, None)
     );
     assert_eq!(
-        score(&*leads().adjust(lead, 20, "yes").await.unwrap()),
+        score(&leads().adjust(lead, 20, "yes").await.unwrap()),
         (10, None)
     );
     assert_eq!(assert_history_says_the_score(&session, lead).await, 5);
     let set = draft(&session, "S", &[("industry", Op::Exists, json!(null), 35)]).await;
     publish(&session, set).await;
     assert_eq!(
-        score(&*leads().rescore(lead).await.unwrap()),
+        score(&leads().rescore(lead).await.unwrap()),
         (45, Some("B"))
     );
     assert_eq!(
-        score(&*leads().adjust(lead, -20, "no").await.unwrap()),
+        score(&leads().adjust(lead, -20, "no").await.unwrap()),
         (25, Some("C"))
     );
     let told = leads().explain(lead).await.unwrap();
@@ -236,7 +236,7 @@ async fn points_by_hand_stay_whatever_rules_say() {
         .await
         .unwrap();
     work.commit().await.unwrap();
-    assert_eq!(score(&*leads().get(lead).await.unwrap()), (0, Some("C")));
+    assert_eq!(score(&leads().get(lead).await.unwrap()), (0, Some("C")));
     assert_history_says_the_score(&session, lead).await;
     let history = leads().score_history(lead).await.unwrap();
     assert_eq!(history[0].reason.as_deref(), Some("fair"));
@@ -330,7 +330,7 @@ async fn a_published_set_stays_as_it_is() {
         .await
         .unwrap();
     assert_eq!(
-        score(&*session.leads().rescore(lead).await.unwrap()),
+        score(&session.leads().rescore(lead).await.unwrap()),
         (40, Some("B"))
     );
     let published = sets().publish(second.id).await.unwrap();
@@ -346,7 +346,7 @@ async fn a_published_set_stays_as_it_is() {
     );
     assert!(retired.retired_at.is_some());
     assert_eq!(
-        score(&*session.leads().rescore(lead).await.unwrap()),
+        score(&session.leads().rescore(lead).await.unwrap()),
         (70, Some("A"))
     );
     // What was scored by the first set is still told by it.
@@ -601,7 +601,7 @@ async fn points_fade_with_time() {
     session
         .scoring_rules()
         .update(first.id, |rule| {
-            rule.rule_type = ScoringRuleType::Behavioral
+            rule.rule_type = ScoringRuleType::Behavioral;
         })
         .await
         .unwrap();

@@ -20,6 +20,8 @@ use std::hash::Hash;
 
 use aho_corasick::AhoCorasick;
 use rust_decimal::Decimal;
+// The keys are those that a tenant's rules name: nobody floods them.
+use rustc_hash::FxHashMap;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
@@ -31,7 +33,7 @@ use crate::schema::{AnyRecord, Value, ValueRef};
 /// Cells over values that are only equal or not.
 #[derive(Clone, Debug)]
 struct Lookup<K> {
-    named: HashMap<K, Cell>,
+    named: FxHashMap<K, Cell>,
     other: Cell,
 }
 
@@ -277,8 +279,8 @@ impl Table {
             let met = rules.iter().filter(|(shape, ..)| shape.is_met(probe));
             Cell::of(met.map(|(_, slot, points)| (*slot, *points)))
         };
-        let mut texts: HashMap<Box<str>, Cell> = HashMap::new();
-        let mut ids: HashMap<Uuid, Cell> = HashMap::new();
+        let mut texts: FxHashMap<Box<str>, Cell> = FxHashMap::default();
+        let mut ids: FxHashMap<Uuid, Cell> = FxHashMap::default();
         let mut named = rules.iter().flat_map(|(shape, ..)| match shape {
             Shape::Among { values, .. } => values.as_slice(),
             _ => &[],
@@ -418,7 +420,7 @@ struct Entries {
     /// What holds where no named entry is in the list.
     base: Cell,
     /// What each entry changes.
-    named: HashMap<Box<str>, Cell>,
+    named: FxHashMap<Box<str>, Cell>,
     empty: Cell,
     filled: Cell,
 }

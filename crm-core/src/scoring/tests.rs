@@ -555,6 +555,44 @@ proptest! {
     }
 }
 
+/// Few texts and many that are searched in one field, some within others.
+#[test]
+fn searched_texts_are_found_however_many() {
+    let texts = [
+        "a", "ab", "abc", "bc", "bcd", "cd", "x", "xy", "zz", "é", "ab c",
+    ];
+    for count in 1..=texts.len() {
+        let rules = texts.iter().take(count).zip(0_u32..);
+        let rules = rules.map(|(text, bit)| {
+            let operator = if bit % 3 == 0 {
+                Op::NotContains
+            } else {
+                Op::Contains
+            };
+            rule(
+                "company",
+                operator,
+                json!(text),
+                1 + i32::try_from(bit).unwrap(),
+            )
+        });
+        let compiled = compile(new_set(), rules.collect());
+        for company in ["ABCD", "abcabc", "xyz", "ÉZZ", "ab cd", "nothing"] {
+            let lead = Lead {
+                company: Some(company.into()),
+                ..Lead::default()
+            };
+            let lead = Record::new(meta(9, 10), lead);
+            let told = compiled.explain(&lead, &[], now()).points;
+            assert_eq!(
+                compiled.points(&lead, &[], now()),
+                told,
+                "{company} {count}"
+            );
+        }
+    }
+}
+
 /// The rules look at the fields that they name, and at that of the decay.
 #[test]
 fn the_fields_are_those_that_are_looked_at() {
