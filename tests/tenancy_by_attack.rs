@@ -407,6 +407,23 @@ async fn typed_operations_find_nothing_of_another_tenant() {
     );
 }
 
+/// What is told of a record of another tenant is what is told of one that never existed.
+macro_rules! same {
+    ($what:literal, $foreign:expr, |$id:ident| $call:expr) => {{
+        let foreign = {
+            let $id = $foreign;
+            told($call, $foreign.uuid())
+        };
+        let ghost = {
+            #[allow(unused_assignments, reason = "gives the ghost the type of the id")]
+            let mut $id = $foreign;
+            $id = Id::new(GHOST);
+            told($call, GHOST)
+        };
+        assert_eq!(foreign, ghost, $what);
+    }};
+}
+
 /// the operations that single objects have.
 #[tokio::test]
 async fn services_find_nothing_of_another_tenant() {
@@ -415,27 +432,25 @@ async fn services_find_nothing_of_another_tenant() {
         picture(&scene.victim.session).await,
         picture(&scene.attacker.session).await,
     );
+    Box::pin(attack_imports(&scene)).await;
+    Box::pin(attack_deals(&scene)).await;
+    Box::pin(attack_people_of_deals(&scene)).await;
+    Box::pin(attack_conversions(&scene)).await;
+    Box::pin(attack_leads_and_campaigns(&scene)).await;
+    Box::pin(attack_scores(&scene)).await;
+    Box::pin(attack_pipelines(&scene)).await;
+    Box::pin(attack_forecasts(&scene)).await;
+    Box::pin(attack_activities(&scene)).await;
+    let after = (
+        picture(&scene.victim.session).await,
+        picture(&scene.attacker.session).await,
+    );
+    assert!(before == after, "an attack left a trace");
+}
+
+async fn attack_imports(scene: &Scene) {
     let (victim, own) = (&scene.victim, &scene.attacker);
     let session = &own.session;
-    let own_stage = own.onboarded.stages[1];
-    let mut swapped = own.onboarded.stages.clone();
-
-    macro_rules! same {
-        ($what:literal, $foreign:expr, |$id:ident| $call:expr) => {{
-            let foreign = {
-                let $id = $foreign;
-                told($call, $foreign.uuid())
-            };
-            let ghost = {
-                #[allow(unused_assignments, reason = "gives the ghost the type of the id")]
-                let mut $id = $foreign;
-                $id = Id::new(GHOST);
-                told($call, GHOST)
-            };
-            assert_eq!(foreign, ghost, $what);
-        }};
-    }
-
     let job = rows_of(&victim.session, "import_job").await;
     let job: Id<ImportJob> = Id::new(job[0].id());
     let lease = ImportLease {
@@ -454,7 +469,12 @@ async fn services_find_nothing_of_another_tenant() {
         .records::<ImportJob>()
         .revert(id, &())
         .await);
+}
 
+async fn attack_deals(scene: &Scene) {
+    let (victim, own) = (&scene.victim, &scene.attacker);
+    let session = &own.session;
+    let own_stage = own.onboarded.stages[1];
     let (deal, stage) = (victim.deal, victim.onboarded.stages[0]);
     same!("move_to", deal, |id| session
         .deals()
@@ -577,7 +597,12 @@ async fn services_find_nothing_of_another_tenant() {
         .stage_approvals()
         .reject(id, None)
         .await);
+}
 
+async fn attack_people_of_deals(scene: &Scene) {
+    let (victim, own) = (&scene.victim, &scene.attacker);
+    let session = &own.session;
+    let deal = victim.deal;
     let (contact, champion) = (victim.contact, Some(BuyingRole::Champion));
     same!("win_because", deal, |id| session
         .deals()
@@ -647,7 +672,13 @@ async fn services_find_nothing_of_another_tenant() {
         .close_reasons()
         .reorder(CloseOutcome::Lost, &[id])
         .await);
+}
 
+async fn attack_conversions(scene: &Scene) {
+    let (victim, own) = (&scene.victim, &scene.attacker);
+    let session = &own.session;
+    let deal = victim.deal;
+    let contact = victim.contact;
     let lead = victim.lead;
     let plan = ConversionPlan::new();
     same!("convert", lead, |id| session
@@ -745,7 +776,11 @@ async fn services_find_nothing_of_another_tenant() {
             .set_parent(own.territory, Some(id))
             .await
     });
+}
 
+async fn attack_leads_and_campaigns(scene: &Scene) {
+    let (victim, own) = (&scene.victim, &scene.attacker);
+    let session = &own.session;
     same!("set_status of a lead", victim.lead, |id| session
         .leads()
         .set_status(id, LeadStatus::Contacted)
@@ -849,6 +884,11 @@ async fn services_find_nothing_of_another_tenant() {
     );
     let by_utm = session.leads().attribution_by_utm(Filter::all()).await;
     assert!(by_utm.unwrap().is_empty());
+}
+
+async fn attack_scores(scene: &Scene) {
+    let (victim, own) = (&scene.victim, &scene.attacker);
+    let session = &own.session;
     let lead = victim.lead;
     same!("rescore", lead, |id| session.leads().rescore(id).await);
     same!("adjust", lead, |id| session
@@ -882,7 +922,14 @@ async fn services_find_nothing_of_another_tenant() {
         .scoring_rule_sets()
         .simulate(id, Filter::all(), 10, &())
         .await);
+}
 
+async fn attack_pipelines(scene: &Scene) {
+    let (victim, own) = (&scene.victim, &scene.attacker);
+    let session = &own.session;
+    let own_stage = own.onboarded.stages[1];
+    let mut swapped = own.onboarded.stages.clone();
+    let stage = victim.onboarded.stages[0];
     let pipeline = victim.onboarded.pipeline;
     same!("set_default", pipeline, |id| session
         .pipelines()
@@ -979,7 +1026,13 @@ async fn services_find_nothing_of_another_tenant() {
         outcomes.push(told(order, id));
     }
     assert_eq!(outcomes[0], outcomes[1], "reorder_stages with a stage");
+}
 
+async fn attack_forecasts(scene: &Scene) {
+    let (victim, own) = (&scene.victim, &scene.attacker);
+    let session = &own.session;
+    let deal = victim.deal;
+    let stage = victim.onboarded.stages[0];
     let forecasts = || session.forecasts();
     let month = forecasts().named_period("2100-02").await.unwrap();
     let all = ForecastQuery::of(month);
@@ -1094,6 +1147,11 @@ async fn services_find_nothing_of_another_tenant() {
         .activities()
         .reopen(id)
         .await);
+}
+
+async fn attack_activities(scene: &Scene) {
+    let (victim, own) = (&scene.victim, &scene.attacker);
+    let session = &own.session;
     let follow_up = Activity::new(ActivityType::Task, "x", own.deal, own.user);
     same!("complete_with_follow_up", victim.activity, |id| session
         .activities()
@@ -1187,9 +1245,6 @@ async fn services_find_nothing_of_another_tenant() {
     for id in [event.commit_id, GHOST] {
         assert!(session.audit().of_commit(id).await.unwrap().is_empty());
     }
-
-    let after = (picture(&victim.session).await, picture(&own.session).await);
-    assert!(before == after, "an attack left a trace");
 }
 
 /// values that are unique in one tenant are free in another.
