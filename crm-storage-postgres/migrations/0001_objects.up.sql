@@ -1229,7 +1229,7 @@ CREATE TABLE "crm"."pipeline_analytics" (
     CONSTRAINT "pipeline_analytics_conversion_rate_check" CHECK ("conversion_rate" BETWEEN 0 AND 100),
     CONSTRAINT "pipeline_analytics_average_seconds_in_stage_check" CHECK ("average_seconds_in_stage" >= 0)
 );
-CREATE UNIQUE INDEX "pipeline_analytics_pipeline_id_stage_id_m_d72edf0462" ON "crm"."pipeline_analytics" ("tenant_id", "pipeline_id", "stage_id", "metric_date", "metric_type");
+CREATE UNIQUE INDEX "pipeline_analytics_pipeline_id_stage_id_m_d72edf0462" ON "crm"."pipeline_analytics" ("tenant_id", "pipeline_id", "stage_id", "metric_date", "metric_type") WHERE "deleted_at" IS NULL;
 CREATE INDEX "pipeline_analytics_metric_date_pipeline_id_idx" ON "crm"."pipeline_analytics" ("tenant_id", "metric_date", "pipeline_id");
 CREATE INDEX "pipeline_analytics_pipeline_id_idx" ON "crm"."pipeline_analytics" ("tenant_id", "pipeline_id");
 ALTER TABLE "crm"."pipeline_analytics" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;

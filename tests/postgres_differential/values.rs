@@ -340,6 +340,19 @@ pub(crate) fn typed_document(object: &ObjectRef, field: &str, random: &mut Rando
         "activity_series" if matches!(field, "excluded" | "added") => (0..random.below(4))
             .map(|_| json!(moment(random)))
             .collect(),
+        _ if field.contains("criteria") || field.contains("conditions") => json!({"and": []}),
+        "pipeline_automation_rule" => json!([{"do": "add_tags", "tags": [text(random, 9)]}]),
+        "pipeline_stage" if field == "allowed_next_stages" => (0..random.below(3))
+            .map(|_| json!(Uuid::from_u128(random.below(9) as u128)))
+            .collect(),
+        "pipeline_stage" if field == "approval" => json!({"team_role": "lead"}),
+        "lead_scoring_rule_set" if field == "groups" => {
+            json!([{"name": "fit", "maximum": random.below(99)}])
+        }
+        "lead_scoring_rule_set" if field == "grades" => json!([{"grade": "A", "from": 50}]),
+        "lead_scoring_rule_set" if field == "decay" => {
+            json!({"method": {"half_life": {"days": 1 + random.below(99)}}})
+        }
         "duplicate_rule" => json!({"when": {"field": "email", "method": "exact"}}),
         _ => json!({}),
     }

@@ -28,7 +28,7 @@ use crate::value::{Currency, Percent, TimeZone};
     object = "pipeline_metric",
     table = "pipeline_analytics",
     derived,
-    unique(pipeline_id, stage_id, metric_date, metric_type),
+    unique(pipeline_id, stage_id, metric_date, metric_type; live),
     index(metric_date, pipeline_id)
 )]
 pub struct PipelineMetric {
