@@ -392,6 +392,32 @@ async fn a_day_is_recorded_once_by_several_at_once() {
     assert_eq!((written, metrics(&world).await.len()), (36, 36));
 }
 
+/// C-023: a deal that came into view in a stage and comes back to it later has entered it then.
+#[tokio::test]
+async fn who_appeared_and_comes_back_has_entered() {
+    let world = World::new().await;
+    let deal = world.deal(0, 100).await;
+    let grace = second_user(&world).await;
+    world.set("2026-01-02T00:00:00Z");
+    let hand_over = |deal: &mut Deal| deal.owner_id = Some(grace);
+    world.session.deals().update(deal, hand_over).await.unwrap();
+    world.set("2026-01-03T00:00:00Z");
+    world.move_to(deal, 1).await;
+    world.set("2026-01-04T00:00:00Z");
+    world.move_to(deal, 0).await;
+    let hers = PipelineView {
+        owner: Some(grace),
+        ..PipelineView::of(world.onboarded.pipeline)
+    };
+    let pipelines = world.session.pipelines();
+    let report = pipelines.report(&hers, day(1, 1), day(2, 1)).await.unwrap();
+    let first = figures(&report, world.stage(0));
+    assert_eq!(
+        (first.appeared, first.entered.deals, first.deals),
+        (1, 1, 1)
+    );
+}
+
 fn cases() -> u32 {
     if std::env::var("CRM_TEST_STORAGE").is_ok_and(|name| name == "postgres") {
         8

@@ -322,7 +322,9 @@ impl Flow {
         for stay in &stays {
             let (at, stage) = (stay.first.valid_from, stay.first.stage_id);
             if self.window.holds(at) {
-                self.come(stay, entered.insert(stage), &mut is_counted)?;
+                // A deal that was in the stage already when it came into view has not entered it.
+                let is_first = stay.entered && entered.insert(stage);
+                self.come(stay, is_first, &mut is_counted)?;
             }
             if let Some((at, exit)) = stay.left.filter(|(at, _)| self.window.holds(*at)) {
                 self.leave(stay, at, exit)?;
