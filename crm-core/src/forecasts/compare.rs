@@ -245,9 +245,14 @@ impl Forecasts<'_> {
             .filter_by_name(self.states(query, at).await?)
             .group_by(DealState::COUNTING_CATEGORY)
             .group_by(DealState::CURRENCY)
+            .group_by(DealState::LOCKED_CURRENCY)
+            .group_by(DealState::LOCKED_RATE)
+            .group_by(DealState::LOCKED_RATE_DATE)
             .count()
             .sum(DealState::AMOUNT)
-            .weighted_sum(DealState::AMOUNT, DealState::WIN_PROBABILITY);
+            .weighted_sum(DealState::AMOUNT, DealState::WIN_PROBABILITY)
+            .sum(DealState::LOCKED_AMOUNT)
+            .weighted_sum(DealState::LOCKED_AMOUNT, DealState::WIN_PROBABILITY);
         let groups = aggregate(&self.workspace, &states).await?;
         let mut all = fold(&groups, 0, query.period, |_| Ok(()))?;
         Ok(all

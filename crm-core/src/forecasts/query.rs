@@ -126,12 +126,17 @@ pub(super) fn won_in(period: Option<Period>) -> Where<Deal> {
     }
 }
 
-/// The deals of each category and currency, as [`fold`](super::amounts::fold) reads them.
+/// The deals of each category, currency and rate, as [`fold`](super::amounts::fold) reads them.
 pub(super) fn measured(aggregate: Aggregate<Deal>) -> Aggregate<Deal> {
     aggregate
         .group_by(Deal::COUNTING_CATEGORY)
         .group_by(Deal::CURRENCY)
+        .group_by(Deal::LOCKED_CURRENCY)
+        .group_by(Deal::LOCKED_RATE)
+        .group_by(Deal::LOCKED_RATE_DATE)
         .count()
         .sum(Deal::AMOUNT)
         .weighted_sum(Deal::AMOUNT, Deal::WIN_PROBABILITY)
+        .sum(Deal::LOCKED_AMOUNT)
+        .weighted_sum(Deal::LOCKED_AMOUNT, Deal::WIN_PROBABILITY)
 }

@@ -22,7 +22,7 @@ use crate::pipelines::Pipeline;
 use crate::query::{Aggregate, AggregateQuery, Condition, Filter, Query, Where, WhereExt};
 use crate::record::Record;
 use crate::schema::{Entity, Value, ValueRef};
-use crate::tenancy::fiscal_year;
+use crate::tenancy::{fiscal_year, today};
 use crate::value::{Currency, Percent};
 
 /// How many deals are read at once, and for how many one commit is made.
@@ -162,7 +162,7 @@ async fn next_batch(
     query.after = after.map(|id| vec![Value::Uuid(id)]);
     let rows = work.select(&query).await?;
     let deals: Vec<Arc<Record<Deal>>> = rows.into_iter().filter_map(Record::from_row).collect();
-    let today = work.now().date_naive();
+    let today = today(work).await?;
     let known = kept(work, &deals, period.kind(), today).await?;
     // Two snapshots at the same time: the slower one finds what the other kept.
     work.contend("deal_forecast", &["deal_id", "period", "forecast_date"]);
@@ -278,7 +278,7 @@ impl Forecasts<'_> {
                 .into());
             };
             let period = fiscal_year(work).await?.period(kind, closes);
-            let today = work.now().date_naive();
+            let today = today(work).await?;
             let forecast = DealForecast {
                 confidence_level,
                 notes: notes.map(str::to_owned),
