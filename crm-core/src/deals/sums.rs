@@ -59,6 +59,15 @@ struct Sums {
     worth: Decimal,
 }
 
+/// Groups deals by their currency and the rate that they keep, as [`LockedRate::of`] reads it.
+pub(crate) fn by_rate(deals: Aggregate<Deal>) -> Aggregate<Deal> {
+    deals
+        .group_by(Deal::CURRENCY)
+        .group_by(Deal::LOCKED_CURRENCY)
+        .group_by(Deal::LOCKED_RATE)
+        .group_by(Deal::LOCKED_RATE_DATE)
+}
+
 impl LockedRate {
     /// The rate of a group of deals whose currency, locked currency, locked rate and its date are
     /// the keys at `place` and behind it; none where they keep none, or need none.
@@ -225,12 +234,7 @@ impl Records<'_, Deal> {
         to: Currency,
         on: NaiveDate,
     ) -> Result<ConvertedDeals> {
-        let parts = Aggregate::new()
-            .filter_by_name(filter.into())
-            .group_by(Deal::CURRENCY)
-            .group_by(Deal::LOCKED_CURRENCY)
-            .group_by(Deal::LOCKED_RATE)
-            .group_by(Deal::LOCKED_RATE_DATE)
+        let parts = by_rate(Aggregate::new().filter_by_name(filter.into()))
             .count()
             .sum(Deal::AMOUNT)
             .sum(Deal::LOCKED_AMOUNT);

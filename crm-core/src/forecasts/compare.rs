@@ -270,12 +270,8 @@ impl Forecasts<'_> {
         let pipeline = query.pipeline.map(|id| DealState::PIPELINE_ID.eq(id));
         filters.extend(owner.into_iter().chain(pipeline).map(Where::into_filter));
         if let Some(team) = query.team {
-            let teams = self.team_parents(Some(team)).await?;
-            let teams: Vec<Uuid> = teams.into_keys().collect();
-            let some = teams.chunks(Filter::MAX_VALUES).map(|some| {
-                let some = some.iter().map(|id| Id::new(*id));
-                DealState::TEAM_ID.one_of(some).into_filter()
-            });
+            let teams = self.teams_within(team).await?.into_iter();
+            let some = teams.map(|some| DealState::TEAM_ID.one_of(some).into_filter());
             filters.push(Filter::Or(some.collect()));
         }
         let as_now = ForecastQuery {

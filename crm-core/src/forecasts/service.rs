@@ -21,7 +21,7 @@ use crate::engine::{Progress, Session, Workspace, in_work};
 use crate::error::{Error, FieldError, Result, codes};
 use crate::identity::{Team, User};
 use crate::pipelines::{Pipeline, PipelineStage};
-use crate::query::{Aggregate, CalendarUnit, Group, WhereExt};
+use crate::query::{Aggregate, CalendarUnit, Filter, Group, WhereExt};
 use crate::record::Record;
 use crate::schema::{Entity, ValueRef};
 use crate::tenancy::{fiscal_year, today};
@@ -250,6 +250,14 @@ impl<'a> Forecasts<'a> {
         let teams: Vec<Arc<Record<Team>>> = self.workspace.find_all(wanted).await?;
         let parent = |team: &Arc<Record<Team>>| (team.id.uuid(), team.parent_team_id.map(Id::uuid));
         Ok(teams.iter().map(parent).collect())
+    }
+
+    /// A team and those below it, as many at once as a filter takes.
+    pub(super) async fn teams_within(&self, top: Id<Team>) -> Result<Vec<Vec<Id<Team>>>> {
+        let teams = self.team_parents(Some(top)).await?;
+        let teams: Vec<Id<Team>> = teams.into_keys().map(Id::new).collect();
+        let some = teams.chunks(Filter::MAX_VALUES);
+        Ok(some.map(<[Id<Team>]>::to_vec).collect())
     }
 
     /// The forecasts of the pipelines that have deals.

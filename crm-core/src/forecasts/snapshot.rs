@@ -290,8 +290,8 @@ impl Forecasts<'_> {
     }
 
     /// What was forecast for a period on each day of which there are snapshots, the first day
-    /// first. Owners and pipelines are those of the day of the snapshot; teams, territories and the
-    /// filter are looked up in the deals as they are now.
+    /// first. Owners, teams and pipelines are those of the day of the snapshot; the tree of teams,
+    /// the territories of accounts and what the filter looks at are as they are now.
     ///
     /// # Errors
     /// [`Error::Query`](crate::Error::Query) for a filter that does not fit deals.
@@ -302,6 +302,7 @@ impl Forecasts<'_> {
     ) -> Result<Vec<DatedForecast>> {
         let now = ForecastQuery {
             owner: None,
+            team: None,
             pipeline: None,
             period: None,
             ..query.clone()
@@ -313,6 +314,11 @@ impl Forecasts<'_> {
         let owner = query.owner.map(|owner| DealForecast::OWNER_ID.eq(owner));
         let pipeline = query.pipeline.map(|id| DealForecast::PIPELINE_ID.eq(id));
         filters.extend(owner.into_iter().chain(pipeline).map(Where::into_filter));
+        if let Some(team) = query.team {
+            let teams = self.teams_within(team).await?.into_iter();
+            let some = teams.map(|some| DealForecast::TEAM_ID.one_of(some).into_filter());
+            filters.push(Filter::Or(some.collect()));
+        }
         let of_deals = now.scope();
         if !of_deals.is_empty() {
             filters.push(Filter::Has {
