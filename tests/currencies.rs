@@ -450,8 +450,8 @@ async fn deals_are_summed_by_currency_or_with_rates_named() {
     let won = deals().total_in(won, EUR, on).await.unwrap();
     assert_eq!(
         won.converted.total,
-        money("85 EUR"),
-        "170 locked dollars, halved"
+        money("130 EUR"),
+        "what is in euros is told as it is"
     );
     let error = deals().total_in(all(), JPY, on).await.unwrap_err();
     assert_eq!(error.code(), "missing_rate");

@@ -85,6 +85,9 @@ async fn a_month_is_told_as_it_was() {
     assert_eq!((first.funnel, first.flow), (fates, fates));
     assert_eq!(first.conversion().unwrap().value(), decimal("33.33"));
     assert_eq!(first.passed_on().unwrap().value(), decimal("66.67"));
+    let to = |stage| first.conversion_to(world.stage(stage)).unwrap().value();
+    let parts = ["0", "16.67", "16.67", "0", "0", "16.67"].map(decimal);
+    assert_eq!([0, 1, 2, 3, 4, 5].map(to), parts, "from the first stage");
     assert_eq!(first.time, durations(&[2 * DAY, 2 * DAY, 2 * DAY]));
     assert_eq!(first.exited.amounts.to_string(), "2000.00 USD");
     assert_eq!(first.lost.amounts.to_string(), "500.00 USD");
@@ -392,6 +395,65 @@ async fn a_day_is_recorded_once_by_several_at_once() {
     assert_eq!((written, metrics(&world).await.len()), (36, 36));
 }
 
+/// C-023: a day of which only some pipelines were recorded is made up for, and no day is told of
+/// before a pipeline had deals.
+#[tokio::test]
+async fn days_are_missing_for_each_pipeline() {
+    let world = World::new().await;
+    let session = &world.session;
+    world.deal(0, 100).await;
+    let pipeline = session.pipelines().create(Pipeline::new("Renewals")).await;
+    let pipeline = pipeline.unwrap().id;
+    let stage = PipelineStage::new(pipeline, "Due", 1_u32);
+    session.pipelines().add_stage(stage).await.unwrap();
+    world.set("2026-01-03T00:00:00Z");
+    let renewal = Deal::new("Renewal", pipeline);
+    session.deals().create(renewal).await.unwrap();
+    world.set("2026-01-05T00:00:00Z");
+    let mut pipelines = session.pipelines();
+    let stop = |_: u64, _: Option<u64>| ControlFlow::Break(());
+    let done = pipelines.record_day(day(1, 3), &stop).await.unwrap();
+    assert!(done.stopped, "after the first of two pipelines");
+    let done = pipelines.record_until(day(1, 4), &()).await.unwrap();
+    assert_eq!((done.days, done.stopped), (4, false));
+    let done = pipelines.record_until(day(1, 4), &()).await.unwrap();
+    assert_eq!(done.days, 0);
+    let rows = metrics(&world).await;
+    let days = |pipeline| -> std::collections::BTreeSet<NaiveDate> {
+        let rows = rows.iter().filter(|row| row.pipeline_id == pipeline);
+        rows.map(|row| row.metric_date).collect()
+    };
+    let january = |days: std::ops::RangeInclusive<u32>| days.map(|of| day(1, of)).collect();
+    assert_eq!(days(world.onboarded.pipeline), january(1..=4));
+    assert_eq!(days(pipeline), january(3..=4));
+}
+
+/// C-023: a deal that came into view in a stage and comes back to it later has entered it then.
+#[tokio::test]
+async fn who_appeared_and_comes_back_has_entered() {
+    let world = World::new().await;
+    let deal = world.deal(0, 100).await;
+    let grace = second_user(&world).await;
+    world.set("2026-01-02T00:00:00Z");
+    let hand_over = |deal: &mut Deal| deal.owner_id = Some(grace);
+    world.session.deals().update(deal, hand_over).await.unwrap();
+    world.set("2026-01-03T00:00:00Z");
+    world.move_to(deal, 1).await;
+    world.set("2026-01-04T00:00:00Z");
+    world.move_to(deal, 0).await;
+    let hers = PipelineView {
+        owner: Some(grace),
+        ..PipelineView::of(world.onboarded.pipeline)
+    };
+    let pipelines = world.session.pipelines();
+    let report = pipelines.report(&hers, day(1, 1), day(2, 1)).await.unwrap();
+    let first = figures(&report, world.stage(0));
+    assert_eq!(
+        (first.appeared, first.entered.deals, first.deals),
+        (1, 1, 1)
+    );
+}
+
 fn cases() -> u32 {
     if std::env::var("CRM_TEST_STORAGE").is_ok_and(|name| name == "postgres") {
         8
@@ -476,6 +538,8 @@ fn figures_are_those_of_what_happened() {
                     prop_assert_eq!(came, figures.flow.left() + figures.flow.still);
                     let funnel = figures.funnel;
                     prop_assert_eq!(figures.entered.deals, funnel.left() + funnel.still);
+                    let next: u64 = figures.next.values().sum();
+                    prop_assert_eq!(next, funnel.left() - funnel.elsewhere);
                     prop_assert!(figures.deals <= figures.entered.deals);
                 }
                 let mut found = pipelines.stage_summary(&view).await.unwrap();

@@ -157,6 +157,13 @@ impl Past {
                     .find(|step| stage(&step.2) != deal.stage_id)
                     .map(|step| went(world, step.1.as_ref().unwrap(), step.2.as_deref()));
                 count(&mut figures.funnel, fate);
+                let next = steps[place + 1..]
+                    .iter()
+                    .find(|step| stage(&step.2) != deal.stage_id)
+                    .and_then(|step| stage(&step.2));
+                if let Some(next) = next {
+                    *figures.next.entry(next).or_default() += 1;
+                }
             } else {
                 figures.appeared += 1;
             }

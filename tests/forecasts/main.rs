@@ -277,6 +277,7 @@ fn told(forecast: &Forecast) -> BTreeMap<&'static str, String> {
             deals,
             amount,
             weighted,
+            ..
         } = one;
         format!("{deals}: {amount} / {weighted}")
     };

@@ -1,5 +1,8 @@
 //! Forecasts worked out by hand, by the periods of a fiscal year from April. C-014, R-085.
 
+use crm_engine::tenancy::Tenant;
+use crm_engine::value::{TextValue, TimeZone};
+
 use super::*;
 
 /// C-014: worked out by hand, over two currencies, two teams in a tree and a tree of territories.
@@ -267,4 +270,139 @@ async fn a_filter_narrows_a_forecast() {
     assert_eq!(amount(&staged), "15.00 EUR");
     let by_owner = work.forecasts().by_owner(&enterprise).await.unwrap();
     assert_eq!(amount(of(&by_owner, Some(office.ada))), "15.00 EUR");
+}
+
+/// what is won counts by the rate that it keeps, whatever rates come later; what is in a
+/// currency already needs none.
+#[tokio::test]
+async fn what_is_won_keeps_its_rate() {
+    let office = Office::new().await;
+    let session = &office.session;
+    let quarter = office.period("FY2027-Q1").await;
+    let set = async |on, rate: &str| {
+        let mut rates = session.exchange_rates();
+        let (from, to) = (Currency::EUR, Currency::USD);
+        let rate = rate.parse().unwrap();
+        rates.set(from, to, day(on), rate, None).await.unwrap();
+    };
+    set("2026-04-01", "1.25").await;
+    let of_ada = |amount: i64, currency| Deal {
+        amount: Some(amount.into()),
+        currency,
+        expected_close_date: Some(day("2026-06-01")),
+        ..office.of_ada("Rollout")
+    };
+    let won = office.create(of_ada(100, Currency::EUR)).await;
+    session.deals().win(won).await.unwrap();
+    let dollars = office.create(of_ada(7, Currency::USD)).await;
+    session.deals().win(dollars).await.unwrap();
+    office.create(of_ada(40, Currency::EUR)).await;
+    office.clock.set(at("2026-05-10T09:00:00Z"));
+    set("2026-05-01", "2").await;
+    let later = office.create(of_ada(10, Currency::EUR)).await;
+    session.deals().win(later).await.unwrap();
+
+    let on = day("2026-05-10");
+    let rates = session.exchange_rates().on(on).await.unwrap();
+    let query = ForecastQuery::of(quarter);
+    let forecast = office.forecast(&query).await;
+    let told = forecast.converted(&rates, Currency::USD, on).unwrap();
+    let closed = &told.categories[&Closed];
+    // 100 at 1.25, 10 at 2, and 7.
+    assert_eq!(closed.amount.total.to_string(), "152.00 USD");
+    assert_eq!(closed.weighted.total.to_string(), "152.00 USD");
+    let parts: Vec<_> = closed.amount.parts.iter().collect();
+    let named: Vec<_> = parts
+        .iter()
+        .map(|part| (part.from.to_string(), part.rate.to_string()))
+        .collect();
+    let line = |from: &str, rate: &str| (from.to_owned(), rate.to_owned());
+    assert_eq!(
+        named,
+        [
+            line("100.00 EUR", "1.25"),
+            line("10.00 EUR", "2"),
+            line("7.00 USD", "1")
+        ]
+    );
+    let open = &told.categories[&InPipeline].amount.total;
+    assert_eq!(open.to_string(), "80.00 USD", "by the rate of the day");
+    let euros = forecast.converted(&rates, Currency::EUR, on).unwrap();
+    let closed = &euros.categories[&Closed].amount.total;
+    assert_eq!(closed.to_string(), "113.50 EUR");
+
+    // The same sum as that of the deals, in every part of the forecast and as of a past moment.
+    let in_all = Deal::STATUS.eq(DealStatus::Won);
+    let total = session.deals().total_in(in_all, Currency::USD, on).await;
+    let total = total.unwrap().converted.total;
+    let closed_in = |forecast: &Forecast| {
+        let closed = forecast.of(Closed);
+        closed
+            .amount_in(&rates, Currency::USD, on)
+            .unwrap()
+            .total
+            .to_string()
+    };
+    assert_eq!(closed_in(&forecast), total.to_string());
+    let forecasts = || session.forecasts();
+    let by_team = forecasts().by_team(&query).await.unwrap();
+    assert_eq!(closed_in(of(&by_team, Some(office.sales))), "152.00 USD");
+    let (kind, on_day) = (PeriodKind::Quarter, quarter.start());
+    let periods = forecasts().by_period(&query, kind, on_day, on_day).await;
+    assert_eq!(closed_in(&periods.unwrap()[0]), "152.00 USD");
+    let now = office.clock.now();
+    let past = forecasts().as_of(&query, now).await.unwrap();
+    assert_eq!(past, forecast);
+    let before = at("2026-05-01T00:00:00Z");
+    let past = forecasts().as_of(&query, before).await.unwrap();
+    assert_eq!(closed_in(&past), "132.00 USD");
+    let json = serde_json::to_value(&forecast).unwrap();
+    let locked = &json["categories"]["closed"]["locked"];
+    assert_eq!(locked.as_array().map(Vec::len), Some(2));
+
+    let ada = ForecastSubject::user(office.ada);
+    let quota = Quota::of(ada, &quarter, "304 USD".parse().unwrap());
+    forecasts().set_quota(quota).await.unwrap();
+    let found = forecasts().attainment(ada, &quarter, Some(&rates)).await;
+    let found = found.unwrap();
+    assert_eq!(found[0].closed.to_string(), "152.00 USD");
+    assert_eq!(found[0].attained.to_string(), "0.5");
+}
+
+/// A deal that is won on the last evening of a quarter, by the clocks of the tenant, is one of that
+/// quarter, though it is the next day in London.
+#[tokio::test]
+async fn days_are_those_of_the_tenant() {
+    let office = Office::new().await;
+    let session = &office.session;
+    let tenant = session.tenant().unwrap();
+    let zone = TimeZone::parse("America/New_York").unwrap();
+    let in_new_york = |tenant: &mut Tenant| tenant.timezone = zone;
+    let mut tenants = session.records::<Tenant>();
+    tenants.update(tenant, in_new_york).await.unwrap();
+    office.clock.set(at("2026-07-01T02:00:00Z"));
+    let deal = office.create(Deal {
+        amount: Some(100.into()),
+        expected_close_date: Some(day("2026-06-30")),
+        ..office.of_ada("Rollout")
+    });
+    let deal = deal.await;
+    let mut forecasts = session.forecasts();
+    let quarter = forecasts.current_period(PeriodKind::Quarter).await.unwrap();
+    assert_eq!(quarter.to_string(), "FY2027-Q1");
+    let kept = forecasts.record(deal, PeriodKind::Quarter, 80, None).await;
+    assert_eq!(kept.unwrap().forecast_date, day("2026-06-30"));
+    let taken = forecasts.snapshot(&quarter, &()).await.unwrap();
+    assert_eq!((taken.deals, taken.taken), (1, 0), "it is the same day");
+    let won = session.deals().win(deal).await.unwrap();
+    assert_eq!(won.actual_close_date, Some(day("2026-06-30")));
+    let forecast = office.forecast(&ForecastQuery::of(quarter)).await;
+    assert_eq!(forecast.closed().to_string(), "100.00 EUR");
+    // Two hours after midnight there it is July.
+    office.clock.set(at("2026-07-01T06:00:00Z"));
+    let quarter = session
+        .forecasts()
+        .current_period(PeriodKind::Quarter)
+        .await;
+    assert_eq!(quarter.unwrap().to_string(), "FY2027-Q2");
 }

@@ -105,6 +105,16 @@ async fn snapshots_keep_each_deal_once_a_day() {
         let now = office.forecast(&narrowed).await;
         assert_eq!(open(&trend[1].forecast), open(&now));
     }
+    // A deal that passes to another team stays in what was forecast of the old one.
+    let of_team = |team| ForecastQuery {
+        team: Some(team),
+        ..query.clone()
+    };
+    let north = forecasts().trend(&quarter, &of_team(office.north)).await;
+    let pass_on = |deal: &mut Deal| deal.team_id = Some(office.south);
+    session.deals().update(commit, pass_on).await.unwrap();
+    let again = forecasts().trend(&quarter, &of_team(office.north)).await;
+    assert_eq!(again.unwrap(), north.unwrap());
     let won = Deal {
         stage_id: Some(office.won),
         ..office.of_ada("Won")

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::compile::{ActiveRule, ActiveRules};
@@ -17,6 +17,7 @@ use crate::error::Result;
 use crate::query::{Condition, Query, Where, WhereExt};
 use crate::record::Record;
 use crate::schema::{Entity, Value};
+use crate::tenancy::today;
 
 /// How many deals are read at once, and for how many a rule runs in one commit.
 const AT_ONCE: usize = 200;
@@ -145,7 +146,7 @@ async fn due_deals(
     rule: &ActiveRule,
     after: Option<Uuid>,
 ) -> Result<Vec<Arc<Record<Deal>>>> {
-    let Some(due) = due(&rule.record, work.now()) else {
+    let Some(due) = due(&rule.record, work.now(), today(work).await?) else {
         return Ok(Vec::new());
     };
     let registry = work.session().engine().registry();
@@ -182,11 +183,10 @@ async fn known_occasions(
 }
 
 /// Which deals are due for a rule; none where the days lead out of the calendar.
-fn due(rule: &AutomationRule, now: DateTime<Utc>) -> Option<Where<Deal>> {
+fn due(rule: &AutomationRule, now: DateTime<Utc>, today: NaiveDate) -> Option<Where<Deal>> {
     let basis = rule.time_basis?;
     let days = TimeDelta::try_days(i64::from(rule.after_days?))?;
     let since = now.checked_sub_signed(days)?;
-    let today = now.date_naive();
     let is_due = match basis {
         TimeBasis::InStage => Deal::STAGE_ENTERED_AT.le(since),
         TimeBasis::WithoutActivity => {

@@ -13,6 +13,7 @@ use crate::engine::{Records, UnitOfWork, Write, WriteRule, in_work};
 use crate::error::{Result, RuleViolation};
 use crate::record::Record;
 use crate::schema::{Entity, ValueRef};
+use crate::tenancy::today;
 
 /// What becomes of the rate that a deal keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +123,14 @@ async fn rate_of(work: &UnitOfWork, deal: &Deal, day: NaiveDate) -> Result<Optio
     Ok(rates_on(work, day).await?.rate(from, to, day).ok())
 }
 
+/// The day on which a closed deal was closed.
+async fn closing_day(work: &UnitOfWork, deal: &Deal) -> Result<NaiveDate> {
+    match deal.actual_close_date {
+        Some(day) => Ok(day),
+        None => today(work).await,
+    }
+}
+
 /// The rate of the day on which a deal closes is kept with it. Where there is none the deal closes
 /// all the same, without one, which its empty [`Deal::locked_rate`] tells.
 #[derive(Debug)]
@@ -148,8 +157,7 @@ impl WriteRule for ClosingRateRule {
                 keep(deal, rate);
             }),
             Step::Lock => {
-                let today = work.now().date_naive();
-                let day = after.actual_close_date.unwrap_or(today);
+                let day = closing_day(work, after).await?;
                 let rate = rate_of(work, after, day).await?;
                 if rate.is_none() {
                     tracing::info!(deal = %after.id, "closed without an exchange rate");
@@ -184,8 +192,7 @@ impl Records<'_, Deal> {
                 let message = "the rate of a deal is locked when it closes";
                 return Err(RuleViolation::new("not_closed", "R-085", message).into());
             }
-            let today = work.now().date_naive();
-            let day = current.actual_close_date.unwrap_or(today);
+            let day = closing_day(work, &current).await?;
             let base = remembered_base(work).await?;
             let rate = match rate_of(work, &current, day).await? {
                 Some(rate) => rate,

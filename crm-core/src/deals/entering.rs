@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::gates::{Entry, Left};
-use super::rules::entered;
+use super::rules::{Moment, entered};
 use super::{ApprovalStatus, Deal, Obstacle, StageApproval, history_of};
 use crate::Id;
 use crate::engine::{Records, UnitOfWork, Workspace, Write, WriteRule};
@@ -274,6 +274,7 @@ async fn options(
         Vec::new()
     };
     let mode = way.pipeline.probability_calculation;
+    let moment = Moment::of(work).await?;
     let judged = steps.iter().map(|to| {
         let stage = &to.stage;
         if stage.pipeline_id != deal.pipeline_id {
@@ -284,7 +285,7 @@ async fn options(
         }
         let own = approvals.iter().filter(|it| it.stage_id == stage.id);
         let own: Vec<_> = own.map(|approval| &approval.data).collect();
-        let after = entered(deal, stage, mode, work.now());
+        let after = entered(deal, stage, mode, moment);
         let entry = Entry {
             deal: &after,
             to,

@@ -79,7 +79,8 @@ pub(crate) use states::DealStateHook;
 pub(crate) use statistics::DealStatisticsHook;
 pub use statistics::{DealStats, StatisticsRecomputed};
 pub(crate) use step::DealStep;
-pub use sums::{ConvertedDeals, DealTotals};
+pub use sums::{ConvertedDeals, DealTotals, LockedTotals};
+pub(crate) use sums::{LockedRate, by_rate};
 pub use times::{StageTimes, StageTotal, Stay};
 
 use crate::Id;

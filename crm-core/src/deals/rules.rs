@@ -8,6 +8,7 @@ use crate::engine::{UnitOfWork, Write, WriteRule};
 use crate::error::{Faults, FieldError, Result, codes};
 use crate::pipelines::{PipelineStage, ProbabilityCalculation, StageType, Ways};
 use crate::record::Record;
+use crate::tenancy::today;
 use crate::value::Percent;
 
 /// What a stage makes of a deal that enters it.
@@ -156,10 +157,10 @@ impl WriteRule for DealRules {
                 .add("stage_id", codes::INCONSISTENT, "the stage is not in use");
         }
         let mode = way.pipeline.probability_calculation;
-        let now = work.now();
+        let moment = Moment::of(work).await?;
         let known = before.as_ref().map(|before| &before.data);
         if enters {
-            enter(&mut after.data, known, stage, now);
+            enter(&mut after.data, known, stage, moment);
         }
         after.data.win_probability = win_probability(mode, stage, after.probability);
         let faulty = !write.faults().is_empty();
@@ -177,17 +178,34 @@ pub(super) fn entered(
     deal: &Record<Deal>,
     stage: &Record<PipelineStage>,
     mode: ProbabilityCalculation,
-    now: DateTime<Utc>,
+    moment: Moment,
 ) -> Record<Deal> {
     let mut after = deal.clone();
     after.data.stage_id = Some(stage.id);
-    enter(&mut after.data, Some(&deal.data), stage, now);
+    enter(&mut after.data, Some(&deal.data), stage, moment);
     after.data.win_probability = win_probability(mode, stage, after.probability);
     after
 }
 
+/// When a deal enters a stage.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    now: DateTime<Utc>,
+    /// Which day that is where the tenant is: a deal that is won in New York on the evening of the
+    /// last day of a quarter is one of that quarter.
+    today: NaiveDate,
+}
+
+impl Moment {
+    /// Now.
+    pub(super) async fn of(work: &UnitOfWork) -> Result<Self> {
+        let (now, today) = (work.now(), today(work).await?);
+        Ok(Self { now, today })
+    }
+}
+
 /// Gives a deal what the stage that it enters makes of it.
-fn enter(deal: &mut Deal, before: Option<&Deal>, stage: &PipelineStage, now: DateTime<Utc>) {
+fn enter(deal: &mut Deal, before: Option<&Deal>, stage: &PipelineStage, moment: Moment) {
     let was_closed = before.is_some_and(Deal::is_closed);
     // A date from an earlier closing is not one for this closing.
     let given = deal
@@ -197,7 +215,7 @@ fn enter(deal: &mut Deal, before: Option<&Deal>, stage: &PipelineStage, now: Dat
         (true, true) => deal.actual_close_date,
         _ => given,
     };
-    let outcome = Outcome::of(stage.stage_type, now.date_naive(), given);
+    let outcome = Outcome::of(stage.stage_type, moment.today, given);
     deal.status = outcome.status;
     deal.actual_close_date = outcome.actual_close_date;
     if outcome.probability.is_some() {
@@ -207,7 +225,7 @@ fn enter(deal: &mut Deal, before: Option<&Deal>, stage: &PipelineStage, now: Dat
         deal.probability = None;
         deal.close_reason = None;
     }
-    deal.stage_entered_at = Some(now);
+    deal.stage_entered_at = Some(moment.now);
 }
 
 ///

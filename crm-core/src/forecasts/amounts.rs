@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{ForecastCategory, Period};
 use crate::currencies::{ConversionError, ConvertedTotals, ExchangeRates};
+use crate::deals::{LockedRate, LockedTotals};
 use crate::error::{Error, Result};
 use crate::query::Group;
 use crate::storage::StorageError;
@@ -23,13 +24,51 @@ pub struct CategoryForecast {
     pub amount: Totals,
     /// What they are worth, each amount times the probability that counts; not rounded.
     pub weighted: Totals,
+    /// What those of them were worth when they closed that keep an exchange rate: a part of
+    /// `amount`.
+    #[serde(skip_serializing_if = "LockedTotals::is_empty")]
+    pub locked: LockedTotals,
+    /// The same part of `weighted`.
+    #[serde(skip_serializing_if = "LockedTotals::is_empty")]
+    pub locked_weighted: LockedTotals,
 }
 
 impl CategoryForecast {
     fn merge(&mut self, other: &Self) -> Result<(), ValueError> {
         self.deals = self.deals.saturating_add(other.deals);
         self.amount.merge(&other.amount)?;
-        self.weighted.merge(&other.weighted)
+        self.weighted.merge(&other.weighted)?;
+        self.locked.merge(&other.locked)?;
+        self.locked_weighted.merge(&other.locked_weighted)
+    }
+
+    /// The amount in one currency: won deals by the rates that they keep since they closed, as
+    /// [`total_in`](crate::engine::Records::total_in) tells them, all else by the rates that count
+    /// on a day.
+    ///
+    /// # Errors
+    /// [`ConversionError`], for the first currency at fault.
+    pub fn amount_in(
+        &self,
+        rates: &ExchangeRates,
+        to: Currency,
+        on: NaiveDate,
+    ) -> Result<ConvertedTotals, ConversionError> {
+        self.locked.converted(&self.amount, rates, to, on)
+    }
+
+    /// The weighted amount in one currency, by the same rates.
+    ///
+    /// # Errors
+    /// [`ConversionError`], for the first currency at fault.
+    pub fn weighted_in(
+        &self,
+        rates: &ExchangeRates,
+        to: Currency,
+        on: NaiveDate,
+    ) -> Result<ConvertedTotals, ConversionError> {
+        let locked = &self.locked_weighted;
+        locked.converted(&self.weighted, rates, to, on)
     }
 }
 
@@ -104,7 +143,9 @@ impl Forecast {
         Ok(expected)
     }
 
-    /// The forecast in one currency, by the rates that count on a day; each part names its rate
+    /// The forecast in one currency. Deals that were won count by the exchange rate that each
+    /// [keeps](crate::deals::Deal::locked_rate) since it was closed, so that what is won does not
+    /// change with later rates; all else counts by the rates of a day. Each part names its rate
     /// (R-085).
     ///
     /// ```
@@ -134,8 +175,8 @@ impl Forecast {
         let convert = |(category, one): (&ForecastCategory, &CategoryForecast)| {
             let converted = ConvertedCategory {
                 deals: one.deals,
-                amount: one.amount.converted(rates, to, on)?,
-                weighted: one.weighted.converted(rates, to, on)?,
+                amount: one.amount_in(rates, to, on)?,
+                weighted: one.weighted_in(rates, to, on)?,
             };
             Ok::<_, ConversionError>((*category, converted))
         };
@@ -189,7 +230,9 @@ pub struct ConvertedCategory {
 }
 
 /// Puts groups together that have the same `key`. In each group the category and the currency are
-/// the keys at `place` and behind it; the measures are count, sum and weighted sum.
+/// the keys at `place` and behind it; the measures are count, sum and weighted sum. Where behind the
+/// currency there are the keys of a [`LockedRate`], two more measures are the sum and the weighted
+/// sum by that rate.
 pub(super) fn fold<K: Ord>(
     groups: &[Group],
     place: usize,
@@ -214,6 +257,11 @@ fn add(forecast: &mut Forecast, group: &Group, place: usize) -> Result<()> {
     let money = |index| Money::new(group.number(index).unwrap_or_default(), currency);
     one.amount.add(&money(1))?;
     one.weighted.add(&money(2))?;
+    if let Some(rate) = LockedRate::of(group, place + 1) {
+        let sum = |index| group.number(index).unwrap_or_default();
+        one.locked.add(rate, sum(1), sum(3))?;
+        one.locked_weighted.add(rate, sum(2), sum(4))?;
+    }
     Ok(())
 }
 
@@ -268,6 +316,7 @@ mod tests {
             deals,
             amount: totals(amount),
             weighted: totals(amount / Decimal::TWO),
+            ..CategoryForecast::default()
         };
         Forecast {
             period: None,

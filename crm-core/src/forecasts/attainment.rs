@@ -8,7 +8,10 @@ use uuid::Uuid;
 use super::amounts::{fold, roll_up};
 use super::query::{measured, won_in};
 use super::service::{aggregate, id_of};
-use super::{Attainment, Forecast, ForecastQuery, ForecastSubject, Forecasts, Period, Quota};
+use super::{
+    Attainment, CategoryForecast, Forecast, ForecastCategory, ForecastQuery, ForecastSubject,
+    Forecasts, Period, Quota,
+};
 use crate::Id;
 use crate::currencies::ExchangeRates;
 use crate::deals::Deal;
@@ -17,7 +20,6 @@ use crate::error::Result;
 use crate::query::WhereExt;
 use crate::record::Record;
 use crate::territories::Territory;
-use crate::value::Totals;
 
 /// What was won in a period, by whom.
 #[derive(Default)]
@@ -28,7 +30,7 @@ struct Won {
 }
 
 impl Won {
-    fn of(&self, subject: &ForecastSubject) -> Totals {
+    fn of(&self, subject: &ForecastSubject) -> CategoryForecast {
         let user = subject.user_id.and_then(|id| self.users.get(&id.uuid()));
         let team = || subject.team_id.and_then(|id| self.teams.get(&id.uuid()));
         let territory = || {
@@ -36,7 +38,8 @@ impl Won {
             self.territories.get(&id.uuid())
         };
         let won = user.or_else(team).or_else(territory);
-        won.map(Forecast::closed).unwrap_or_default()
+        won.map(|won| won.of(ForecastCategory::Closed))
+            .unwrap_or_default()
     }
 }
 
@@ -91,8 +94,9 @@ impl Forecasts<'_> {
     }
 
     /// How much of the quotas of a user, a team or a territory is done, one for each currency that
-    /// has a quota. What was won in other currencies counts only with `rates`, by the rates of
-    /// today or of the last day of the period, whichever comes first.
+    /// has a quota. What was won in other currencies counts only with `rates`: by the rate into the
+    /// currency of the quota that a deal keeps since it was closed, else by the rates of today or of
+    /// the last day of the period, whichever comes first.
     ///
     /// # Errors
     /// [`Error::Rule`](crate::Error::Rule) `missing_rate`, naming pair and day.
@@ -139,17 +143,17 @@ impl Forecasts<'_> {
             return Ok(Vec::new());
         }
         let won = self.won(&quotas, subject, period).await?;
-        let today = self.today();
+        let today = self.today().await?;
         let on = today.min(period.end());
         let mut attainments = Vec::with_capacity(quotas.len());
         for quota in quotas {
             let closed = won.of(&quota.subject);
             let converted = rates
-                .map(|rates| closed.converted(rates, quota.currency, on))
+                .map(|rates| closed.amount_in(rates, quota.currency, on))
                 .transpose()?;
             let counts = match &converted {
                 Some(converted) => converted.total,
-                None => closed.get(quota.currency),
+                None => closed.amount.get(quota.currency),
             };
             attainments.push(Attainment::new(
                 quota.id, &quota, *period, counts, converted, today,

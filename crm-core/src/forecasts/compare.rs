@@ -245,9 +245,14 @@ impl Forecasts<'_> {
             .filter_by_name(self.states(query, at).await?)
             .group_by(DealState::COUNTING_CATEGORY)
             .group_by(DealState::CURRENCY)
+            .group_by(DealState::LOCKED_CURRENCY)
+            .group_by(DealState::LOCKED_RATE)
+            .group_by(DealState::LOCKED_RATE_DATE)
             .count()
             .sum(DealState::AMOUNT)
-            .weighted_sum(DealState::AMOUNT, DealState::WIN_PROBABILITY);
+            .weighted_sum(DealState::AMOUNT, DealState::WIN_PROBABILITY)
+            .sum(DealState::LOCKED_AMOUNT)
+            .weighted_sum(DealState::LOCKED_AMOUNT, DealState::WIN_PROBABILITY);
         let groups = aggregate(&self.workspace, &states).await?;
         let mut all = fold(&groups, 0, query.period, |_| Ok(()))?;
         Ok(all
@@ -265,12 +270,8 @@ impl Forecasts<'_> {
         let pipeline = query.pipeline.map(|id| DealState::PIPELINE_ID.eq(id));
         filters.extend(owner.into_iter().chain(pipeline).map(Where::into_filter));
         if let Some(team) = query.team {
-            let teams = self.team_parents(Some(team)).await?;
-            let teams: Vec<Uuid> = teams.into_keys().collect();
-            let some = teams.chunks(Filter::MAX_VALUES).map(|some| {
-                let some = some.iter().map(|id| Id::new(*id));
-                DealState::TEAM_ID.one_of(some).into_filter()
-            });
+            let teams = self.teams_within(team).await?.into_iter();
+            let some = teams.map(|some| DealState::TEAM_ID.one_of(some).into_filter());
             filters.push(Filter::Or(some.collect()));
         }
         let as_now = ForecastQuery {

@@ -3,7 +3,7 @@
 use super::{ForecastSubject, Period};
 use crate::Id;
 use crate::accounts::Account;
-use crate::deals::{Deal, DealStatus};
+use crate::deals::{Deal, DealStatus, by_rate};
 use crate::identity::{Team, User};
 use crate::pipelines::Pipeline;
 use crate::query::{Aggregate, Criteria, Filter, Where, WhereExt};
@@ -126,12 +126,12 @@ pub(super) fn won_in(period: Option<Period>) -> Where<Deal> {
     }
 }
 
-/// The deals of each category and currency, as [`fold`](super::amounts::fold) reads them.
+/// The deals of each category, currency and rate, as [`fold`](super::amounts::fold) reads them.
 pub(super) fn measured(aggregate: Aggregate<Deal>) -> Aggregate<Deal> {
-    aggregate
-        .group_by(Deal::COUNTING_CATEGORY)
-        .group_by(Deal::CURRENCY)
+    by_rate(aggregate.group_by(Deal::COUNTING_CATEGORY))
         .count()
         .sum(Deal::AMOUNT)
         .weighted_sum(Deal::AMOUNT, Deal::WIN_PROBABILITY)
+        .sum(Deal::LOCKED_AMOUNT)
+        .weighted_sum(Deal::LOCKED_AMOUNT, Deal::WIN_PROBABILITY)
 }

@@ -21,10 +21,10 @@ use crate::engine::{Progress, Session, Workspace, in_work};
 use crate::error::{Error, FieldError, Result, codes};
 use crate::identity::{Team, User};
 use crate::pipelines::{Pipeline, PipelineStage};
-use crate::query::{Aggregate, CalendarUnit, Group, WhereExt};
+use crate::query::{Aggregate, CalendarUnit, Filter, Group, WhereExt};
 use crate::record::Record;
 use crate::schema::{Entity, ValueRef};
-use crate::tenancy::fiscal_year;
+use crate::tenancy::{fiscal_year, today};
 use crate::territories::Territory;
 use crate::value::TimeZone;
 
@@ -130,12 +130,12 @@ impl<'a> Forecasts<'a> {
         Ok(self.fiscal_year().await?.period(kind, day))
     }
 
-    /// The period of the tenant that today is in, in UTC.
+    /// The period of the tenant that today is in, by the clocks of the tenant.
     ///
     /// # Errors
     /// Those of the storage.
     pub async fn current_period(&self, kind: PeriodKind) -> Result<Period> {
-        self.period(kind, self.today()).await
+        self.period(kind, self.today().await?).await
     }
 
     /// The period of the tenant with a name: `FY2027`, `FY2027-Q1`, `2026-04`.
@@ -149,11 +149,9 @@ impl<'a> Forecasts<'a> {
         })
     }
 
-    pub(super) fn today(&self) -> NaiveDate {
-        match &self.workspace {
-            Workspace::Session(session) => session.engine().clock().now().date_naive(),
-            Workspace::Unit(work) => work.now().date_naive(),
-        }
+    /// Which day it is where the tenant is.
+    pub(super) async fn today(&self) -> Result<NaiveDate> {
+        today(self.workspace.reading(&mut None)).await
     }
 
     /// What sales are forecast, by category: counted, added up per currency and weighted, in one
@@ -252,6 +250,14 @@ impl<'a> Forecasts<'a> {
         let teams: Vec<Arc<Record<Team>>> = self.workspace.find_all(wanted).await?;
         let parent = |team: &Arc<Record<Team>>| (team.id.uuid(), team.parent_team_id.map(Id::uuid));
         Ok(teams.iter().map(parent).collect())
+    }
+
+    /// A team and those below it, as many at once as a filter takes.
+    pub(super) async fn teams_within(&self, top: Id<Team>) -> Result<Vec<Vec<Id<Team>>>> {
+        let teams = self.team_parents(Some(top)).await?;
+        let teams: Vec<Id<Team>> = teams.into_keys().map(Id::new).collect();
+        let some = teams.chunks(Filter::MAX_VALUES);
+        Ok(some.map(<[Id<Team>]>::to_vec).collect())
     }
 
     /// The forecasts of the pipelines that have deals.

@@ -22,7 +22,7 @@ use crate::pipelines::Pipeline;
 use crate::query::{Aggregate, AggregateQuery, Condition, Filter, Query, Where, WhereExt};
 use crate::record::Record;
 use crate::schema::{Entity, Value, ValueRef};
-use crate::tenancy::fiscal_year;
+use crate::tenancy::{fiscal_year, today};
 use crate::value::{Currency, Percent};
 
 /// How many deals are read at once, and for how many one commit is made.
@@ -162,7 +162,7 @@ async fn next_batch(
     query.after = after.map(|id| vec![Value::Uuid(id)]);
     let rows = work.select(&query).await?;
     let deals: Vec<Arc<Record<Deal>>> = rows.into_iter().filter_map(Record::from_row).collect();
-    let today = work.now().date_naive();
+    let today = today(work).await?;
     let known = kept(work, &deals, period.kind(), today).await?;
     // Two snapshots at the same time: the slower one finds what the other kept.
     work.contend("deal_forecast", &["deal_id", "period", "forecast_date"]);
@@ -278,7 +278,7 @@ impl Forecasts<'_> {
                 .into());
             };
             let period = fiscal_year(work).await?.period(kind, closes);
-            let today = work.now().date_naive();
+            let today = today(work).await?;
             let forecast = DealForecast {
                 confidence_level,
                 notes: notes.map(str::to_owned),
@@ -290,8 +290,8 @@ impl Forecasts<'_> {
     }
 
     /// What was forecast for a period on each day of which there are snapshots, the first day
-    /// first. Owners and pipelines are those of the day of the snapshot; teams, territories and the
-    /// filter are looked up in the deals as they are now.
+    /// first. Owners, teams and pipelines are those of the day of the snapshot; the tree of teams,
+    /// the territories of accounts and what the filter looks at are as they are now.
     ///
     /// # Errors
     /// [`Error::Query`](crate::Error::Query) for a filter that does not fit deals.
@@ -302,6 +302,7 @@ impl Forecasts<'_> {
     ) -> Result<Vec<DatedForecast>> {
         let now = ForecastQuery {
             owner: None,
+            team: None,
             pipeline: None,
             period: None,
             ..query.clone()
@@ -313,6 +314,11 @@ impl Forecasts<'_> {
         let owner = query.owner.map(|owner| DealForecast::OWNER_ID.eq(owner));
         let pipeline = query.pipeline.map(|id| DealForecast::PIPELINE_ID.eq(id));
         filters.extend(owner.into_iter().chain(pipeline).map(Where::into_filter));
+        if let Some(team) = query.team {
+            let teams = self.teams_within(team).await?.into_iter();
+            let some = teams.map(|some| DealForecast::TEAM_ID.one_of(some).into_filter());
+            filters.push(Filter::Or(some.collect()));
+        }
         let of_deals = now.scope();
         if !of_deals.is_empty() {
             filters.push(Filter::Has {

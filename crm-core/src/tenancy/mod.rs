@@ -5,6 +5,7 @@
 //! [`Session`](crate::Session) of it.
 
 mod configuration;
+mod days;
 mod onboarding;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ pub use configuration::{
     TenantConfiguration,
 };
 pub(crate) use configuration::{base_currency, fiscal_year};
+pub(crate) use days::{today, zone};
 pub use onboarding::{Onboarded, Onboarding};
 
 use crate::Id;

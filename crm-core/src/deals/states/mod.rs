@@ -98,6 +98,16 @@ pub struct DealState {
     pub team_id: Option<Id<Team>>,
     /// The account.
     pub account_id: Option<Id<Account>>,
+    /// The currency into which a rate was kept when it was decided.
+    pub locked_currency: Option<Currency>,
+    /// That rate.
+    #[field(precision = 28, scale = 14, min = 0)]
+    pub locked_rate: Option<Decimal>,
+    /// Since when that rate held.
+    pub locked_rate_date: Option<NaiveDate>,
+    /// What it was worth by that rate.
+    #[field(currency = "locked_currency", min = 0)]
+    pub locked_amount: Option<Decimal>,
 }
 
 /// A period lasts.
@@ -337,6 +347,10 @@ mod tests {
                 "owner_id",
                 "team_id",
                 "account_id",
+                "locked_currency",
+                "locked_rate",
+                "locked_rate_date",
+                "locked_amount",
             ]
         );
     }

@@ -54,6 +54,8 @@ struct Stay<'a> {
     /// What it was in the stage before, if it came from there.
     from: Option<&'a DealState>,
     left: Option<(DateTime<Utc>, Exit)>,
+    /// The stage that it went to, if it left for one.
+    to: Option<Id<PipelineStage>>,
 }
 
 /// What became of some deals in a stage. Together they are all of these.
@@ -244,6 +246,9 @@ pub struct StageFigures {
     pub lost: Tally,
     /// What became of those that entered it in the period, as far as is known: `entered` is the sum.
     pub funnel: Fates,
+    /// Into which stages those that entered it in the period went next, as far as is known: those of
+    /// `funnel` that are neither still there nor elsewhere.
+    pub next: BTreeMap<Id<PipelineStage>, u64>,
     /// How long those that moved on, or back, in the period had been in it.
     pub time: Durations,
     /// What was won and lost from it, by currency.
@@ -256,6 +261,25 @@ impl StageFigures {
     #[must_use]
     pub fn conversion(&self) -> Option<Percent> {
         share(self.funnel.went_on().into(), self.entered.deals.into())
+    }
+
+    /// Of those that entered in the period, how many went next into another stage, as far as is
+    /// known; none if none entered.
+    ///
+    /// ```
+    /// # use crm_core::{Id, pipelines::PipelineStage};
+    /// use crm_core::pipelines::analytics::StageFigures;
+    ///
+    /// # let proposal: Id<PipelineStage> = Id::new(uuid::Uuid::from_u128(1));
+    /// let mut figures = StageFigures::default();
+    /// figures.entered.deals = 4;
+    /// figures.next.insert(proposal, 3);
+    /// assert_eq!(figures.conversion_to(proposal).unwrap().to_string(), "75%");
+    /// ```
+    #[must_use]
+    pub fn conversion_to(&self, stage: Id<PipelineStage>) -> Option<Percent> {
+        let went = self.next.get(&stage).copied().unwrap_or_default();
+        share(went.into(), self.entered.deals.into())
     }
 
     /// Of those that moved away in the period, wherever they came from, how many went on; none if
@@ -322,7 +346,9 @@ impl Flow {
         for stay in &stays {
             let (at, stage) = (stay.first.valid_from, stay.first.stage_id);
             if self.window.holds(at) {
-                self.come(stay, entered.insert(stage), &mut is_counted)?;
+                // A deal that was in the stage already when it came into view has not entered it.
+                let is_first = stay.entered && entered.insert(stage);
+                self.come(stay, is_first, &mut is_counted)?;
             }
             if let Some((at, exit)) = stay.left.filter(|(at, _)| self.window.holds(*at)) {
                 self.leave(stay, at, exit)?;
@@ -340,6 +366,9 @@ impl Flow {
             figures.entered.add(state)?;
             figures.deals += u64::from(is_first);
             figures.funnel.count(stay.left.map(|(_, exit)| exit));
+            if let Some(next) = stay.to {
+                *figures.next.entry(next).or_default() += 1;
+            }
         } else {
             figures.appeared += 1;
         }
@@ -403,6 +432,7 @@ impl Flow {
                     continue;
                 }
                 stay.left = Some((state.valid_from, self.exit(stay.last, state)));
+                stay.to = Some(state.stage_id);
                 from = Some(stay.last);
             }
             stays.push(Stay {
@@ -414,6 +444,7 @@ impl Flow {
                         .is_none_or(|entered| entered >= state.valid_from),
                 from,
                 left: self.left(state),
+                to: None,
             });
         }
         stays

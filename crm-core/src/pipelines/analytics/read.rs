@@ -14,7 +14,7 @@ use crate::pipelines::{Pipeline, PipelineStage};
 use crate::query::{Aggregate, Condition, Filter, Group, Query, SortKey, WhereExt};
 use crate::record::Record;
 use crate::schema::{Entity, FieldValue, Value};
-use crate::tenancy::Tenant;
+use crate::tenancy;
 use crate::value::{Currency, TimeZone};
 
 /// How many states are read at once.
@@ -47,12 +47,7 @@ impl Records<'_, Pipeline> {
 
     /// Where the tenant's days begin.
     pub(super) async fn tenant_zone(&self) -> Result<TimeZone> {
-        let Some(tenant) = self.workspace.session().tenant() else {
-            return Ok(TimeZone::UTC);
-        };
-        let row = self.workspace.row(Tenant::schema(), tenant.uuid()).await?;
-        let tenant = row.and_then(Record::<Tenant>::from_row);
-        Ok(tenant.map_or(TimeZone::UTC, |tenant| tenant.timezone))
+        tenancy::zone(self.workspace.reading(&mut None)).await
     }
 
     /// The stages of a pipeline in their order, deleted ones too, behind those that are in their

@@ -1,6 +1,6 @@
 //! [`PipelineMetric`]: the figures of a day, written down once for each stage.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Days, NaiveDate, Utc};
@@ -162,13 +162,16 @@ impl Records<'_, Pipeline> {
     ) -> Result<DaysRecorded> {
         let zone = self.tenant_zone().await?;
         let mut done = DaysRecorded::default();
-        self.record(day, zone, progress, &mut done).await?;
+        let pipelines = self.live_pipelines().await?;
+        self.record(day, zone, &pipelines, progress, &mut done)
+            .await?;
         Ok(done)
     }
 
-    /// Records every day up to and with `last` that is not recorded yet, from the first one of which
-    /// anything is known; for a job that runs once a day, and may miss some. It may be stopped
-    /// between two days, and does the rest when it is run again.
+    /// Records every day up to and with `last` that is not recorded yet, of each pipeline from the
+    /// first one of which anything is known; for a job that runs once a day, and may miss some. It
+    /// may be stopped between two days, and does the rest when it is run again, that of a day of
+    /// which only some pipelines were recorded too.
     ///
     /// ```
     /// # use crm_core::{Session, error::Result};
@@ -190,17 +193,27 @@ impl Records<'_, Pipeline> {
         let mut done = DaysRecorded::default();
         let zone = self.tenant_zone().await?;
         self.ensure_over(last, zone)?;
-        let Some(first) = self.first_day(zone).await? else {
+        let firsts = self.first_days(zone).await?;
+        let Some(first) = firsts.values().min().copied() else {
             return Ok(done);
         };
         let recorded = self.recorded_days(first, last).await?;
+        let pipelines = self.live_pipelines().await?;
+        let missing = |day: NaiveDate| -> Vec<Arc<Record<Pipeline>>> {
+            let begun = |pipeline: &Id<Pipeline>| firsts.get(pipeline).is_some_and(|at| *at <= day);
+            let missing = pipelines
+                .iter()
+                .filter(|pipeline| begun(&pipeline.id) && !recorded.contains(&(day, pipeline.id)));
+            missing.cloned().collect()
+        };
         let days = first.iter_days().take_while(|day| *day <= last);
-        let missing: Vec<NaiveDate> = days.filter(|day| !recorded.contains(day)).collect();
-        for day in &missing {
-            self.record(*day, zone, &(), &mut done).await?;
-            let total = Some(missing.len() as u64);
+        let days: Vec<NaiveDate> = days.filter(|day| !missing(*day).is_empty()).collect();
+        let total = Some(days.len() as u64);
+        for day in days {
+            self.record(day, zone, &missing(day), &(), &mut done)
+                .await?;
             if progress.report(done.days, total).is_break() {
-                done.stopped = true;
+                done.stopped = Some(done.days) != total;
                 break;
             }
         }
@@ -211,14 +224,11 @@ impl Records<'_, Pipeline> {
         &mut self,
         day: NaiveDate,
         zone: TimeZone,
+        pipelines: &[Arc<Record<Pipeline>>],
         progress: &dyn Progress,
         done: &mut DaysRecorded,
     ) -> Result<()> {
         let window = self.ensure_over(day, zone)?;
-        let live = Query::new(Pipeline::schema(), Condition::not_deleted());
-        let pipelines = self.workspace.select(&live).await?.into_iter();
-        let pipelines: Vec<Arc<Record<Pipeline>>> =
-            pipelines.filter_map(Record::from_row).collect();
         let total = pipelines.len() as u64;
         for (number, pipeline) in (1..).zip(pipelines) {
             let stages = self.all_stages(pipeline.id).await?;
@@ -226,7 +236,7 @@ impl Records<'_, Pipeline> {
             let flow = self.flow(&view, window, &stages).await?;
             let wanted: Vec<PipelineMetric> = arrange(flow.stages, &stages)
                 .iter()
-                .flat_map(|report| metrics(&pipeline, day, report))
+                .flat_map(|report| metrics(pipeline, day, report))
                 .collect();
             let written: Result<usize> = in_work!(self.workspace, |work| {
                 keep(work, pipeline.id, day, &wanted).await
@@ -261,32 +271,45 @@ impl Records<'_, Pipeline> {
         })
     }
 
-    /// The first day of which a state of a deal is known.
-    async fn first_day(&self, zone: TimeZone) -> Result<Option<NaiveDate>> {
-        let registry = self.workspace.session().engine().registry();
-        let first = Aggregate::<DealState>::new().min(DealState::VALID_FROM);
-        let query = first.bind(DealState::schema(), registry)?;
-        let groups = self.workspace.aggregate(&query).await?;
-        let first = groups.first().and_then(|group| group.measures.first());
-        let first = first.cloned().map(Option::<DateTime<Utc>>::from_value);
-        let first = first.and_then(std::result::Result::ok).flatten();
-        Ok(first.map(|at| local_date(at, zone)))
+    /// The pipelines that are not deleted.
+    async fn live_pipelines(&self) -> Result<Vec<Arc<Record<Pipeline>>>> {
+        let live = Query::new(Pipeline::schema(), Condition::not_deleted());
+        let pipelines = self.workspace.select(&live).await?.into_iter();
+        Ok(pipelines.filter_map(Record::from_row).collect())
     }
 
-    /// The days of which figures are recorded.
+    /// The first day of which a state of a deal is known, for each pipeline.
+    async fn first_days(&self, zone: TimeZone) -> Result<BTreeMap<Id<Pipeline>, NaiveDate>> {
+        let registry = self.workspace.session().engine().registry();
+        let first = Aggregate::<DealState>::new()
+            .group_by(DealState::PIPELINE_ID)
+            .min(DealState::VALID_FROM);
+        let query = first.bind(DealState::schema(), registry)?;
+        let groups = self.workspace.aggregate(&query).await?;
+        let firsts = groups.iter().filter_map(|group| {
+            let first = group.measures.first().cloned()?;
+            let first = Option::<DateTime<Utc>>::from_value(first).ok()??;
+            Some((key(group, 0)?, local_date(first, zone)))
+        });
+        Ok(firsts.collect())
+    }
+
+    /// The days of which figures are recorded, each with the pipeline.
     async fn recorded_days(
         &self,
         first: NaiveDate,
         last: NaiveDate,
-    ) -> Result<BTreeSet<NaiveDate>> {
+    ) -> Result<HashSet<(NaiveDate, Id<Pipeline>)>> {
         let registry = self.workspace.session().engine().registry();
         let days = Aggregate::<PipelineMetric>::new()
             .filter(PipelineMetric::METRIC_DATE.between(first, last))
             .group_by(PipelineMetric::METRIC_DATE)
+            .group_by(PipelineMetric::PIPELINE_ID)
             .count();
         let query = days.bind(PipelineMetric::schema(), registry)?;
         let groups = self.workspace.aggregate(&query).await?;
-        Ok(groups.iter().filter_map(|group| key(group, 0)).collect())
+        let recorded = |group| Some((key(group, 0)?, key(group, 1)?));
+        Ok(groups.iter().filter_map(recorded).collect())
     }
 }
 
