@@ -48,10 +48,8 @@ pub(crate) async fn fill(world: &World, deal: Id<Deal>) -> Result<(), BoxError> 
 
     for line in session.deals().lines(deal).await? {
         let name = line.product_name.as_deref().unwrap_or("?");
-        println!(
-            "  {:>3} x {name:<10} {:>10}",
-            line.quantity, line.line_total
-        );
+        let total = Money::new(line.line_total, line.currency).to_string();
+        println!("  {:>3} x {name:<10} {total:>13}", line.quantity);
     }
     let people = session.deals().contacts_of(deal).await?.len();
     let deal = session.deals().get(deal).await?;
@@ -145,23 +143,17 @@ pub(crate) async fn add_others(world: &World) -> Result<Id<Deal>, BoxError> {
 pub(crate) async fn close(world: &World, won: Id<Deal>, lost: Id<Deal>) -> Result<(), BoxError> {
     let session = &world.session;
     println!("\nOUTCOMES");
+    let (usd, bank) = (Currency::USD, Some("bank"));
     let rates = || session.exchange_rates();
-    let (eur, usd) = (Currency::EUR, Currency::USD);
     rates()
-        .set(eur, usd, world.day(0), "1.10".parse()?, Some("bank"))
+        .set(Currency::EUR, usd, world.day(0), "1.10".parse()?, bank)
         .await?;
     let deal = session.deals().win(won).await?;
-    rates()
-        .set(eur, usd, world.day(1), "1.25".parse()?, Some("bank"))
-        .await?;
     if let (Some(worth), Some(rate), Some(base)) =
         (deal.money(), deal.locked_rate, deal.locked_amount)
     {
-        let rate = rate.normalize();
-        println!(
-            "  {}: {worth} is {base} {usd} at {rate}, whatever comes",
-            deal.name
-        );
+        let (base, rate) = (Money::new(base, usd), rate.normalize());
+        println!("  {}: {worth}, kept as {base} at {rate}", deal.name);
     }
 
     let reason = CloseReason::new(CloseOutcome::Lost, "Too expensive");

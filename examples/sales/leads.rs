@@ -1,5 +1,7 @@
 //! Leads: they come, are scored, given away, explained and converted.
 
+use std::collections::BTreeSet;
+
 use crm_engine::leads::assignment::AssignmentMethod;
 use crm_engine::leads::{ConversionDeal, LeadSource};
 use crm_engine::prelude::*;
@@ -125,7 +127,12 @@ pub(crate) async fn convert(world: &World, lead: Id<Lead>) -> Result<Id<Deal>, B
     let mut plan = ConversionPlan::with_deal(rollout);
     let candidates = session.leads().candidates(lead).await?;
     if let Some(found) = candidates.contacts.matches.first() {
-        println!("  a contact is like it: {}", found.explanation);
+        let alike = found.explanation.comparisons.iter();
+        let alike: BTreeSet<_> = alike
+            .filter(|one| one.passed)
+            .map(|one| &*one.field)
+            .collect();
+        println!("  a known contact is like it by {alike:?}");
         plan = plan.into_contact(found.record.id.into());
     }
     let converted = session.leads().convert(lead, plan).await?;
