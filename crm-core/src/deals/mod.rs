@@ -96,7 +96,7 @@ pub use history::DealStageChange;
 pub(crate) use lines::{AmountRule, LineHook, LineRules};
 pub use lines::{DealLine, Discount, DiscountKind, TotalFault, line_total, sum_of_lines};
 pub use people::{DealContact, DealPart, DealPerson};
-pub use probability::{MINIMUM_SAMPLE, Tally, win_probability};
+pub use probability::{MINIMUM_SAMPLE, WinTally, win_probability};
 pub use rotting::rots_from;
 pub(crate) use rules::DealRules;
 pub use rules::Outcome;
