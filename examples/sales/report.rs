@@ -57,7 +57,7 @@ async fn pipeline(world: &World, quarter: Period, before: DateTime<Utc>) -> Resu
         print!("  {name:<14} {} entered", figures.entered.deals);
         match figures.conversion() {
             Some(share) if stage.stage_type == Some(StageType::Open) => {
-                println!(", {share} went on")
+                println!(", {share} went on");
             }
             _ => println!(),
         }
