@@ -22,9 +22,19 @@
 //! # }
 //! ```
 //!
-//! - [`Crm`] is where everything begins; [`Session`] is the way to the records of one tenant.
-//! - [`schema`] tells how to add an object of your own: one struct.
-//! - [`storage`] tells how to write a backend.
+//! - [`Crm`] is where everything begins; [`Session`] is the way to the records of one tenant,
+//!   [`UnitOfWork`] to several changes in one commit; [`query`] finds records and counts them.
+//! - Who works with the CRM: [`tenancy`], [`identity`]; whom they deal with: [`accounts`],
+//!   [`contacts`], [`territories`], [`privacy`].
+//! - Sales: [`campaigns`], [`leads`] and their [`scoring`], [`pipelines`] with
+//!   [`automation`] and [`analytics`](pipelines::analytics), [`deals`], [`products`], [`currencies`],
+//!   [`forecasts`].
+//! - What is done: [`activities`]; on records of any object: [`collaboration`], [`hierarchy`],
+//!   [`duplicates`], [`merging`].
+//! - Data in and out: [`imports`], [`exports`] and, with the feature `exchange`, what runs them.
+//! - [`audit`] has what happened to every record, [`custom_objects`] what tenants define.
+//! - [`schema`] tells how to add an object of your own: one struct; [`value`] has the types of fields.
+//! - [`storage`] tells how to write a backend, [`engine`] how rules and hooks take part in writing.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -55,19 +65,22 @@ pub mod prelude {
         ActivityStatus, ActivityTemplate, ActivityType, AttendanceStatus, Invitee, ReminderStatus,
         ReminderType, ResponseStatus,
     };
+    pub use crm_core::automation::AutomationRule;
     pub use crm_core::campaigns::{Campaign, CampaignMember};
     pub use crm_core::collaboration::{Comment, CommentKind, Follower, Mention};
     pub use crm_core::contacts::{Contact, ContactStatus};
+    pub use crm_core::currencies::ExchangeRate;
     pub use crm_core::deals::{
-        Deal, DealLine, DealStageChange, DealState, DealStatus, DealType, DiscountKind, Obstacle,
-        Priority, StageApproval,
+        CloseReason, Deal, DealCompetitor, DealContact, DealLine, DealStageChange, DealState,
+        DealStatus, DealType, DiscountKind, Obstacle, Priority, StageApproval,
     };
     pub use crm_core::duplicates::{DuplicateMode, DuplicateRule};
     pub use crm_core::forecasts::{
-        ForecastCategory, ForecastQuery, ForecastSubject, PeriodKind, Quota,
+        ForecastAdjustment, ForecastCategory, ForecastQuery, ForecastSubject, PeriodKind, Quota,
     };
     pub use crm_core::identity::{Team, TeamMember, TeamRole, User};
-    pub use crm_core::leads::{ConversionPlan, Lead, LeadStatus};
+    pub use crm_core::leads::assignment::LeadAssignmentRule;
+    pub use crm_core::leads::{ConversionPlan, Lead, LeadStatus, Qualification};
     pub use crm_core::pipelines::{Pipeline, PipelineStage, StageType};
     pub use crm_core::products::Product;
     pub use crm_core::query::{Aggregate, CalendarUnit, Filter, Find, Page, WhereExt};

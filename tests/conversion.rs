@@ -26,7 +26,7 @@ use crm_engine::exchange::import::{Import, ImportExt, Mapping, Source};
 use crm_engine::imports::ImportMode;
 use crm_engine::leads::{
     ConversionDeal, ConversionInUse, ConversionPlan, ConversionTarget, LeadConversion,
-    LeadConversionMapping, ObstacleReason,
+    LeadConversionMapping, UndoObstacleReason,
 };
 use crm_engine::merging::{Choices, Merge};
 use crm_engine::prelude::*;
@@ -947,20 +947,20 @@ async fn what_stands_in_the_way_of_undoing_is_told() {
     let wanted = [
         (
             EntityRef::from(account),
-            ObstacleReason::Merged {
+            UndoObstacleReason::Merged {
                 merge: merge.uuid(),
             },
         ),
         (
             EntityRef::from(done.contact),
-            ObstacleReason::ReferredTo {
+            UndoObstacleReason::ReferredTo {
                 by: call.id.into(),
                 field: "contact_id".into(),
             },
         ),
         (
             EntityRef::from(deal),
-            ObstacleReason::Changed {
+            UndoObstacleReason::Changed {
                 fields: vec!["amount".into()],
             },
         ),

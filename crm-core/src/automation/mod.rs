@@ -43,6 +43,30 @@
 //!   engine, as a tenant that moves in whole is. Imports of deals do set them off.
 //!
 //! Users are notified by a comment that mentions them ([`Action::AddComment`]).
+//!
+//! ```
+//! # use crm_core::{Id, Session, error::Result, pipelines::PipelineStage};
+//! use crm_core::activities::ActivityType;
+//! use crm_core::automation::{Action, Actions, AutomationRule, NewActivity, RuleType, TriggerEvent};
+//! use crm_core::deals::Deal;
+//! # async fn example(session: &Session, proposal: Id<PipelineStage>) -> Result<()> {
+//! let rule = AutomationRule {
+//!     stage_id: Some(proposal),
+//!     ..AutomationRule::new(
+//!         "Call about large proposals",
+//!         RuleType::StageEntry,
+//!         TriggerEvent::StageChanged,
+//!         Deal::AMOUNT.ge(50_000),
+//!         Actions(vec![Action::CreateActivity(NewActivity::new(ActivityType::Call, "Call"))]),
+//!     )
+//! };
+//! let rule = session.automation_rules().create(rule).await?;
+//! // From now on whoever moves a large deal there finds the call in the same commit.
+//! let counts = session.automation().counts(&[rule.id]).await?;
+//! assert_eq!(counts[&rule.id].executed, 0);
+//! # Ok(())
+//! # }
+//! ```
 
 mod action;
 mod compile;

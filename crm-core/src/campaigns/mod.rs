@@ -15,6 +15,23 @@
 //!   what was won, per currency. The storage counts; no record is read.
 //! - Campaigns form trees; their dates, budget and expected revenue are facts for reports, which the
 //!   engine checks and does not add up.
+//!
+//! ```
+//! # use crm_core::{Id, Session, contacts::Contact, error::Result};
+//! use crm_core::campaigns::Campaign;
+//! use crm_core::leads::{Lead, LeadSource};
+//! # async fn example(session: &Session, ada: Id<Contact>) -> Result<()> {
+//! let fair = session.campaigns().create(Campaign::new("Spring fair")).await?;
+//! // A lead that the campaign brought is a member of it; others are addressed.
+//! let source = LeadSource { campaign_id: Some(fair.id), ..LeadSource::default() };
+//! let lead = Lead { company: Some("Globex".into()), source, ..Lead::default() };
+//! session.leads().create(lead).await?;
+//! session.campaigns().add_member(fair.id, ada).await?;
+//! let brought = session.campaigns().attribution(fair.id).await?;
+//! assert_eq!((brought.members, brought.leads), (2, 1));
+//! # Ok(())
+//! # }
+//! ```
 
 mod attribution;
 mod members;

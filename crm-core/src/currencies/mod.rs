@@ -18,6 +18,25 @@
 //!
 //! [`ExchangeRates`] is the pure part: rates, and what can be asked of them. A converted amount is
 //! rounded once, to the minor units of its currency, halves to the even neighbour.
+//!
+//! ```
+//! # use crm_core::{Session, error::Result};
+//! use crm_core::deals::{Deal, DealStatus};
+//! use crm_core::value::Currency;
+//! # async fn example(session: &Session) -> Result<()> {
+//! let day = session.engine().clock().now().date_naive();
+//! let (eur, usd) = (Currency::EUR, Currency::USD);
+//! session.exchange_rates().set(eur, usd, day, "1.0312".parse().unwrap(), Some("bank")).await?;
+//! let dollars = session.exchange_rates().convert("100 EUR".parse()?, usd, day).await?;
+//! assert_eq!(dollars.money.to_string(), "103.12 USD");
+//! // Of many deals in several currencies, each part names its rate.
+//! let open = Deal::STATUS.eq(DealStatus::Open);
+//! for part in session.deals().total_in(open, usd, day).await?.converted.parts {
+//!     println!("{} = {} at {}", part.from, part.money, part.rate);
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 mod load;
 mod rates;

@@ -9,6 +9,32 @@
 //! exchange rate of that day is kept with it, so that what it was worth in the tenant's base
 //! currency does not change with later rates; see [`Deal::locked_rate`].
 //!
+//! ```
+//! # use crm_core::{Id, Session, contacts::Contact, error::Result, products::Product};
+//! use crm_core::contacts::BuyingRole;
+//! use crm_core::deals::{Deal, DealLine};
+//! use crm_core::pipelines::{Pipeline, PipelineStage};
+//! # async fn example(
+//! #     session: &Session,
+//! #     pipeline: Id<Pipeline>,
+//! #     next: Id<PipelineStage>,
+//! #     licence: Id<Product>,
+//! #     ada: Id<Contact>,
+//! # ) -> Result<()> {
+//! let deal = session.deals().create(Deal::new("Rollout", pipeline)).await?.id;
+//! session.deals().add_line(DealLine::of_product(deal, licence)).await?;
+//! session.deals().add_contact(deal, ada, Some(BuyingRole::DecisionMaker)).await?;
+//! if let Err(refused) = session.deals().move_to(deal, next).await {
+//!     for reason in refused.field_errors() {
+//!         println!("{}: {}", reason.path, reason.message);
+//!     }
+//! }
+//! let won = session.deals().win(deal).await?;
+//! println!("{:?}, {:?} in the base currency", won.money(), won.locked_amount);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # The gates of stages
 //!
 //! A stage may ask something of the deals that enter it (R-044): filled fields, criteria, an
@@ -70,7 +96,7 @@ pub use history::DealStageChange;
 pub(crate) use lines::{AmountRule, LineHook, LineRules};
 pub use lines::{DealLine, Discount, DiscountKind, TotalFault, line_total, sum_of_lines};
 pub use people::{DealContact, DealPart, DealPerson};
-pub use probability::{MINIMUM_SAMPLE, Tally, win_probability};
+pub use probability::{MINIMUM_SAMPLE, WinTally, win_probability};
 pub use rotting::rots_from;
 pub(crate) use rules::DealRules;
 pub use rules::Outcome;

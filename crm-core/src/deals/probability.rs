@@ -63,10 +63,10 @@ pub fn win_probability(
 /// Counts decided deals by the stages that they ever entered.
 ///
 /// ```
-/// use crm_core::{Id, deals::{MINIMUM_SAMPLE, Tally}, pipelines::PipelineStage};
+/// use crm_core::{Id, deals::{MINIMUM_SAMPLE, WinTally}, pipelines::PipelineStage};
 ///
 /// let proposal: Id<PipelineStage> = Id::new(uuid::Uuid::from_u128(1));
-/// let mut tally = Tally::default();
+/// let mut tally = WinTally::default();
 /// for number in 0..MINIMUM_SAMPLE {
 ///     // Entered twice is entered; every second deal was won.
 ///     tally.add(number % 2 == 0, [proposal, proposal]);
@@ -74,7 +74,7 @@ pub fn win_probability(
 /// assert_eq!(tally.share(proposal).unwrap().to_string(), "50%");
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct WinTally {
     deals: u64,
     stages: HashMap<Id<PipelineStage>, Count>,
 }
@@ -85,7 +85,7 @@ struct Count {
     decided: u64,
 }
 
-impl Tally {
+impl WinTally {
     /// Adds a decided deal that entered these stages, some of them perhaps several times.
     pub fn add(&mut self, is_won: bool, entered: impl IntoIterator<Item = Id<PipelineStage>>) {
         self.deals += 1;
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn too_few_deals_say_nothing() {
-        let mut tally = Tally::default();
+        let mut tally = WinTally::default();
         for _ in 1..MINIMUM_SAMPLE {
             tally.add(true, [stage(1)]);
         }
@@ -188,7 +188,7 @@ mod tests {
         fn the_share_is_won_over_decided(
             deals in prop::collection::vec((any::<bool>(), prop::collection::vec(0..4_u128, 0..6)), 0..80),
         ) {
-            let mut tally = Tally::default();
+            let mut tally = WinTally::default();
             for (is_won, entered) in deals.iter().rev() {
                 tally.add(*is_won, entered.iter().map(|number| stage(*number)));
             }

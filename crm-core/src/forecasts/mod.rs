@@ -30,6 +30,24 @@
 //!   came.
 //!
 //! Sums are per currency (R-085); [`Forecast::converted`] tells them in one, with the rates.
+//!
+//! ```
+//! # use crm_core::{Id, Session, error::Result, identity::User};
+//! use crm_core::forecasts::{ForecastCategory, ForecastQuery, ForecastSubject, PeriodKind, Quota};
+//! # async fn example(session: &Session, ada: Id<User>) -> Result<()> {
+//! let quarter = session.forecasts().current_period(PeriodKind::Quarter).await?;
+//! let forecast = session.forecasts().forecast(&ForecastQuery::of(quarter)).await?;
+//! let committed = forecast.at_least(ForecastCategory::Commit)?;
+//! println!("{} won, {} with what is committed", forecast.closed(), committed.amount);
+//!
+//! let quota = Quota::of(ForecastSubject::user(ada), &quarter, "250000 EUR".parse()?);
+//! session.forecasts().set_quota(quota).await?;
+//! for one in session.forecasts().attainments(&quarter, None).await? {
+//!     println!("{} of {}, {} missing", one.closed, one.quota, one.gap);
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 mod adjustment;
 mod amounts;

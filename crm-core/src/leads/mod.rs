@@ -10,6 +10,24 @@
 //! - Which [campaigns](crate::campaigns) and which links brought leads is counted by
 //!   [`attribution`](crate::engine::Records::attribution) and
 //!   [`attribution_by_utm`](crate::engine::Records::attribution_by_utm).
+//!
+//! ```
+//! # use crm_core::{Id, Session, error::Result, identity::User, value::PersonName};
+//! use crm_core::leads::{ConversionPlan, Lead, Qualification};
+//! # async fn example(session: &Session) -> Result<()> {
+//! let lead = Lead {
+//!     name: Some(PersonName::new("Hank", "Scorpio")),
+//!     company: Some("Globex".into()),
+//!     ..Lead::default()
+//! };
+//! let lead = session.leads().create(lead).await?;
+//! session.leads().assign(lead.id).await?;
+//! session.leads().qualify(lead.id, Qualification::SalesQualified).await?;
+//! let sale = session.leads().convert(lead.id, ConversionPlan::with_deal("Rollout")).await?;
+//! assert!(sale.deal.is_some());
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod assignment;
 mod conversion;
@@ -22,7 +40,7 @@ mod utm;
 pub use conversion::{
     AlreadyConverted, CarriedOver, ConversionCandidates, ConversionDeal, ConversionDeed,
     ConversionInUse, ConversionPlan, ConversionTarget, Converted, FieldMapping, LeadConversion,
-    LeadConversionMapping, Obstacle, ObstacleReason,
+    LeadConversionMapping, UndoObstacle, UndoObstacleReason,
 };
 pub(crate) use conversion::{ConvertedLeadRule, MappingRules};
 pub(crate) use rules::LeadRules;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Pipeline, PipelineStage, ProbabilityCalculation, stages_of};
 use crate::Id;
-use crate::deals::{Deal, DealStageChange, DealStatus, Tally, win_probability};
+use crate::deals::{Deal, DealStageChange, DealStatus, WinTally, win_probability};
 use crate::engine::{Progress, Purpose, Records, Settle, UnitOfWork, Workspace, in_work};
 use crate::error::{Error, Result, RuleViolation};
 use crate::query::{Cursor, Find, Where, WhereExt};
@@ -326,10 +326,10 @@ impl Records<'_, Pipeline> {
         pipeline: Id<Pipeline>,
         run: &mut RefreshedProbabilities,
         progress: &dyn Progress,
-    ) -> Result<Option<Tally>> {
+    ) -> Result<Option<WinTally>> {
         let work = self.workspace.session().begin();
         work.get(pipeline).await?;
-        let mut tally = Tally::default();
+        let mut tally = WinTally::default();
         for stage in stages_of(&work, pipeline).await? {
             if !stage.is_closed() {
                 continue;
@@ -413,7 +413,7 @@ async fn change_for<E: crate::schema::Entity>(
 /// Adds decided deals to the tally, by the stages that their history tells.
 async fn count(
     work: &UnitOfWork,
-    tally: &mut Tally,
+    tally: &mut WinTally,
     is_won: bool,
     deals: &[Arc<Record<Deal>>],
 ) -> Result<()> {

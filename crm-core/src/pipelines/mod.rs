@@ -6,6 +6,32 @@
 //! A stage says what it asks of the deals that enter it (R-044); how that is judged, and that no way
 //! of writing goes around it, is told at [`deals`](crate::deals). A pipeline says where the
 //! probabilities of its deals come from (R-045), see [`win_probability`](crate::deals::win_probability).
+//!
+//! What happened in a pipeline, and how it stood at any past moment, is told by its [`analytics`]; what
+//! is done by itself when its deals change, by [`automation`](crate::automation).
+//!
+//! ```
+//! # use crm_core::{Session, error::Result};
+//! use crm_core::pipelines::{Pipeline, PipelineStage, StageType};
+//! use crm_core::value::Percent;
+//! # async fn example(session: &Session) -> Result<()> {
+//! let sales = Pipeline { stage_order_enforced: true, ..Pipeline::new("Partners") };
+//! let sales = session.pipelines().create(sales).await?;
+//! let proposal = PipelineStage {
+//!     default_probability: Percent::from_whole(50)?,
+//!     required_fields: vec!["amount".into(), "custom_fields.budget".into()],
+//!     rotting_after_days: Some(14),
+//!     ..PipelineStage::new(sales.id, "Proposal", 1_u32)
+//! };
+//! session.pipelines().add_stage(proposal).await?;
+//! let won = PipelineStage {
+//!     stage_type: StageType::ClosedWon,
+//!     ..PipelineStage::new(sales.id, "Won", 2_u32)
+//! };
+//! session.pipelines().add_stage(won).await?;
+//! # Ok(())
+//! # }
+//! ```
 
 mod follow;
 mod gates;

@@ -4,6 +4,26 @@
 //! The lines of deals copy name, code and price when they are made, so that a product that changes,
 //! goes out of use or is deleted leaves them as they are. One that is not active, or archived, is
 //! not put on new lines.
+//!
+//! ```
+//! # use crm_core::{Id, Session, deals::Deal, error::Result};
+//! use crm_core::deals::DealLine;
+//! use crm_core::products::Product;
+//! use crm_core::value::Currency;
+//! # async fn example(session: &Session, deal: Id<Deal>) -> Result<()> {
+//! let licence = Product {
+//!     unit_price: Some(1_200.into()),
+//!     currency: Currency::EUR,
+//!     ..Product::new("Licence")
+//! };
+//! let licence = session.products().create(licence).await?;
+//! session.products().set_price(licence.id, "1300 USD".parse()?).await?;
+//! // The line has the price in the currency of the deal.
+//! let line = DealLine { quantity: 10.into(), ..DealLine::of_product(deal, licence.id) };
+//! session.deals().add_line(line).await?;
+//! # Ok(())
+//! # }
+//! ```
 
 use std::sync::Arc;
 

@@ -11,6 +11,37 @@
 //!                               lead_score, grade, and an entry in the history, in the same commit
 //! ```
 //!
+//! ```
+//! # use crm_core::{Id, Session, error::Result, leads::Lead};
+//! use crm_core::query::Filter;
+//! use crm_core::scoring::{LeadScoringRule, ScoringOperator, ScoringRuleType};
+//! # async fn example(session: &Session, lead: Id<Lead>) -> Result<()> {
+//! // A draft with three rules, and a fourth one about a field of the tenant's own.
+//! let draft = session.scoring_rule_sets().create_standard("2026").await?;
+//! let large = LeadScoringRule {
+//!     condition_value: Some("enterprise".into()),
+//!     ..LeadScoringRule::new(
+//!         draft.id,
+//!         "Large",
+//!         ScoringRuleType::Firmographic,
+//!         "custom_fields.segment",
+//!         ScoringOperator::Equals,
+//!         40,
+//!     )
+//! };
+//! session.scoring_rules().create(large).await?;
+//! let told = session.scoring_rule_sets().simulate(draft.id, Filter::all(), 20, &()).await?;
+//! println!("{} leads would have another score", told.changed);
+//!
+//! session.scoring_rule_sets().publish(draft.id).await?;
+//! session.leads().rescore_all(&()).await?;
+//! for rule in session.leads().explain(lead).await?.rules {
+//!     println!("{:+} {}", rule.points, rule.name);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! - **The score** is the sum of the lead's history, clamped to 0 to 100 (R-029): the sum is clamped
 //!   once at the end, not at each step. The lead holds it (`score_total`) beside the part that was
 //!   given by hand (`score_adjustment`), so a commit that changes a score says so by the version of

@@ -303,24 +303,24 @@ pub struct ConversionInUse {
     /// The lead.
     pub lead: Id<Lead>,
     /// All that stands in the way.
-    pub obstacles: Vec<Obstacle>,
+    pub obstacles: Vec<UndoObstacle>,
 }
 
 /// What stands in the way of undoing a conversion.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[non_exhaustive]
-pub struct Obstacle {
+pub struct UndoObstacle {
     /// The record that the conversion made.
     pub record: EntityRef,
     /// Why it can't be removed.
-    pub why: ObstacleReason,
+    pub why: UndoObstacleReason,
 }
 
 /// Why a record that a conversion made can't be removed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(tag = "reason", rename_all = "snake_case")]
 #[non_exhaustive]
-pub enum ObstacleReason {
+pub enum UndoObstacleReason {
     /// Somebody changed it since.
     Changed {
         /// The fields.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value as Json};
 use uuid::Uuid;
 
-use super::{ConversionDeed, ConversionInUse, LeadConversion, Obstacle, ObstacleReason};
+use super::{ConversionDeed, ConversionInUse, LeadConversion, UndoObstacle, UndoObstacleReason};
 use crate::engine::UnitOfWork;
 use crate::error::{Error, Result, RuleViolation};
 use crate::leads::Lead;
@@ -106,11 +106,11 @@ async fn obstacles(
     work: &mut UnitOfWork,
     entries: &[Arc<Record<LeadConversion>>],
     created: &[Row],
-) -> Result<BTreeSet<Obstacle>> {
+) -> Result<BTreeSet<UndoObstacle>> {
     let mut found = BTreeSet::new();
     let mut add = |object: &str, id: Uuid, why| {
         let record = EntityRef::new(object, id);
-        found.insert(Obstacle { record, why });
+        found.insert(UndoObstacle { record, why });
     };
     let mut made: BTreeMap<&str, Vec<Uuid>> = BTreeMap::new();
     for entry in entries
@@ -123,7 +123,11 @@ async fn obstacles(
             Some(row) => {
                 let fields = changed_since(row, &entry.after);
                 if !fields.is_empty() {
-                    add(&entry.object, row.id(), ObstacleReason::Changed { fields });
+                    add(
+                        &entry.object,
+                        row.id(),
+                        UndoObstacleReason::Changed { fields },
+                    );
                 }
             }
             None => {
@@ -132,7 +136,7 @@ async fn obstacles(
                     add(
                         &entry.object,
                         entry.record_id,
-                        ObstacleReason::Merged { merge },
+                        UndoObstacleReason::Merged { merge },
                     );
                 }
             }
@@ -142,7 +146,7 @@ async fn obstacles(
         for merge in merged_into(work, name, ids).await? {
             let into = merge.get("survivor_id").as_uuid().unwrap_or_default();
             let merge = merge.id();
-            add(name, into, ObstacleReason::Merged { merge });
+            add(name, into, UndoObstacleReason::Merged { merge });
         }
     }
     // What the conversion itself made lead there.
@@ -170,7 +174,7 @@ async fn obstacles(
                 if !by_conversion {
                     let by = EntityRef::new(link.object.name(), row.id());
                     let field = field.clone();
-                    add(name, target, ObstacleReason::ReferredTo { by, field });
+                    add(name, target, UndoObstacleReason::ReferredTo { by, field });
                 }
             }
         }
