@@ -7,6 +7,7 @@ use serde_json::{Map, Value as Json};
 use uuid::Uuid;
 
 use super::{ConversionDeed, ConversionInUse, LeadConversion, Obstacle, ObstacleReason};
+use crate::campaigns::{CampaignMember, give_member_back};
 use crate::engine::UnitOfWork;
 use crate::error::{Error, Result, RuleViolation};
 use crate::leads::Lead;
@@ -228,7 +229,11 @@ async fn give_back(work: &mut UnitOfWork, entry: &LeadConversion) -> Result<()> 
         let unit = units.get(index).copied().unwrap_or(index);
         let slot = by_unit.entry(unit).or_insert_with(|| Some(Vec::new()));
         let left = after.get(name).unwrap_or(&Json::Null);
-        let back = given_back(was, left, &row.value(index).to_json());
+        // A converted lead is read-only: what differs is what became of the records it leads to.
+        let back = match entry.deed {
+            ConversionDeed::Converted => Some(was.clone()),
+            _ => given_back(was, left, &row.value(index).to_json()),
+        };
         let back = back.map(|json| former_value(&object, index, &json));
         let back = match back {
             Some(value) if leads_nowhere(work, &object, index, &value).await? => None,
@@ -257,6 +262,14 @@ async fn give_back(work: &mut UnitOfWork, entry: &LeadConversion) -> Result<()> 
             Error::from,
         )
     })?;
+    let back = match Record::<CampaignMember>::from_row(back.clone()) {
+        Some(member) => {
+            let mut member = (*member).clone();
+            give_member_back(&mut member.data);
+            Arc::new(member)
+        }
+        None => back,
+    };
     let id = row.id();
     work.set_note(id, Some(BY_MERGE));
     let staged = work.stage_exactly(row, back).await;
