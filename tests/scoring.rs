@@ -645,6 +645,45 @@ async fn points_fade_with_time() {
     assert_eq!((given.decay, given.points), (-40, 60));
 }
 
+/// Points fade since a moment that a custom field holds, and come back when it is set anew.
+#[tokio::test]
+async fn points_fade_since_a_custom_moment() {
+    let (crm, clock) = at_a_set_time();
+    let (_, session) = tenant(&crm, "acme").await;
+    let set = draft(&session, "S", &[("company", Op::Exists, json!(null), 80)]).await;
+    let decay = Decay {
+        since: "custom_fields.visited_at".into(),
+        ..Decay::half_life(10)
+    };
+    session
+        .scoring_rule_sets()
+        .update(set, |set| set.decay = Some(decay.clone()))
+        .await
+        .unwrap();
+    publish(&session, set).await;
+    let now = clock.now();
+    let visited = |at: chrono::DateTime<chrono::Utc>| json!({"visited_at": at.to_rfc3339()});
+    let came = Lead {
+        custom_fields: visited(now - TimeDelta::days(10)),
+        ..company("x", 1)
+    };
+    let lead = session.leads().create(came).await.unwrap();
+    assert_eq!(lead.lead_score.value(), 40);
+    let again = visited(now);
+    session
+        .leads()
+        .update(lead.id, |lead| lead.custom_fields = again.clone())
+        .await
+        .unwrap();
+    let stored = session.leads().get(lead.id).await.unwrap();
+    assert_eq!(stored.lead_score.value(), 80);
+    clock.advance(TimeDelta::days(20));
+    session.leads().rescore_all(&()).await.unwrap();
+    let stored = session.leads().get(lead.id).await.unwrap();
+    assert_eq!(stored.lead_score.value(), 20);
+    assert_history_says_the_score(&session, lead.id).await;
+}
+
 /// Leads that are done keep their scores; those that come back are scored again.
 #[tokio::test]
 async fn leads_that_are_done_are_not_scored() {

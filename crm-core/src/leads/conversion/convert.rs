@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
 
-use super::carry::{Targets, carry};
+use super::carry::{Targets, carry, staged_or};
 use super::mapping::filling;
 use super::{
     AccountChoice, AlreadyConverted, CarriedOver, ConversionCandidates, ConversionDeal,
@@ -400,7 +400,9 @@ impl Converting<'_> {
         CampaignStep.before_commit(work).await?;
         for before in carry(work, self.lead.id.uuid(), targets).await? {
             let object = before.object().clone();
-            let mut after = work.live_row(&object, before.id()).await?;
+            let Some(mut after) = staged_or(work, &before) else {
+                continue;
+            };
             let count = counts.entry(object.name().to_owned()).or_default();
             if after.differing(&*before).is_empty() {
                 count.1 += 1;

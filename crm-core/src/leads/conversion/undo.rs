@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value as Json};
 use uuid::Uuid;
 
+use super::carry::staged_or;
 use super::{ConversionDeed, ConversionInUse, LeadConversion, Obstacle, ObstacleReason};
 use crate::campaigns::{CampaignMember, give_member_back};
 use crate::engine::UnitOfWork;
@@ -47,9 +48,12 @@ async fn stage(work: &mut UnitOfWork, id: Id<Lead>) -> Result<Arc<Record<Lead>>>
     }
     // First the lead, which then leads to nothing that is deleted; last what is deleted, once nothing
     // leads to it.
+    let changed = changed(work, &entries).await?;
     for entry in entries.iter().rev() {
-        if entry.deed != ConversionDeed::Created {
-            give_back(work, entry).await?;
+        if let Some(row) = changed.get(&entry.record_id)
+            && entry.deed != ConversionDeed::Created
+        {
+            give_back(work, entry, row).await?;
         }
     }
     for row in created.iter().rev() {
@@ -88,18 +92,42 @@ fn object_of(work: &UnitOfWork, name: &str) -> Option<ObjectRef> {
 
 /// The records that the conversion made and that are still there.
 async fn created(work: &UnitOfWork, entries: &[Arc<Record<LeadConversion>>]) -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
-    for entry in entries
-        .iter()
-        .filter(|entry| entry.deed == ConversionDeed::Created)
-    {
-        let Some(object) = object_of(work, &entry.object) else {
-            continue;
-        };
-        let row = work.row(&object, entry.record_id).await?;
-        rows.extend(row.filter(|row| !row.is_deleted()));
+    let mut found = rows_of(work, entries, true).await?;
+    let made = entries.iter();
+    Ok(made
+        .filter_map(|entry| found.remove(&entry.record_id))
+        .filter(|row| !row.is_deleted())
+        .collect())
+}
+
+/// The records that the conversion changed, by id.
+async fn changed(
+    work: &UnitOfWork,
+    entries: &[Arc<Record<LeadConversion>>],
+) -> Result<HashMap<Uuid, Row>> {
+    rows_of(work, entries, false).await
+}
+
+/// The records of entries, by id: one look-up for each object, however much was carried over.
+async fn rows_of(
+    work: &UnitOfWork,
+    entries: &[Arc<Record<LeadConversion>>],
+    is_created: bool,
+) -> Result<HashMap<Uuid, Row>> {
+    let mut ids: BTreeMap<&str, Vec<Uuid>> = BTreeMap::new();
+    for entry in entries {
+        if (entry.deed == ConversionDeed::Created) == is_created {
+            ids.entry(&entry.object).or_default().push(entry.record_id);
+        }
     }
-    Ok(rows)
+    let mut found = HashMap::new();
+    for (name, ids) in ids {
+        if let Some(object) = object_of(work, name) {
+            let rows = work.rows(&object, &ids).await?;
+            found.extend(rows.into_iter().map(|row| (row.id(), row)));
+        }
+    }
+    Ok(found)
 }
 
 /// All that depends on what the conversion made.
@@ -208,14 +236,12 @@ fn changed_since(row: &Row, left: &Json) -> Vec<String> {
 }
 
 /// Gives a record back what the conversion changed, as far as nobody touched it since.
-async fn give_back(work: &mut UnitOfWork, entry: &LeadConversion) -> Result<()> {
-    let Some(object) = object_of(work, &entry.object) else {
+async fn give_back(work: &mut UnitOfWork, entry: &LeadConversion, row: &Row) -> Result<()> {
+    // It may have been given back with another one.
+    let Some(row) = staged_or(work, row).filter(|row| !row.is_deleted()) else {
         return Ok(());
     };
-    let row = work.row(&object, entry.record_id).await?;
-    let Some(row) = row.filter(|row| !row.is_deleted()) else {
-        return Ok(());
-    };
+    let object = row.object().clone();
     let empty = Map::new();
     let before = entry.before.as_object().unwrap_or(&empty);
     let after = entry.after.as_object().unwrap_or(&empty);
