@@ -223,6 +223,11 @@ async fn merged_into(work: &UnitOfWork, object: &str, ids: &[Uuid]) -> Result<Ve
 
 /// The fields that users write and that are not as the conversion left them.
 fn changed_since(row: &Row, left: &Json) -> Vec<String> {
+    // Nobody wrote it since the commit that made it; what hooks of that commit added, such as rules of
+    // automation, belongs to the conversion.
+    if row.version() == 1 {
+        return Vec::new();
+    }
     let object = row.object();
     let fields = object.own_fields().iter().filter(|field| !field.read_only);
     let is_changed = |name: &str| {
