@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use common::{backend, crm, rows_of, tenant, writable_objects};
 use crm_engine::activities::{ActivityLinks, ActivitySeries, LocalDateTime, Recurrence};
+use crm_engine::campaigns::{Campaign, CampaignMember, MemberStatus};
 use crm_engine::contacts::{BuyingRole, ContactAffiliation};
 use crm_engine::deals::DealContact;
 use crm_engine::engine::{Write, WriteRule};
@@ -1093,6 +1094,10 @@ struct World {
     consents: (bool, bool),
     status: usize,
     other_affiliation: bool,
+    /// Whether a campaign brought the lead, whether it is a member of another one and has responded
+    /// to it, and whether the contact is a member of that, too.
+    campaigns: (bool, Option<bool>, bool),
+    is_scored: bool,
 }
 
 fn worlds() -> impl Strategy<Value = World> {
@@ -1116,12 +1121,15 @@ fn worlds() -> impl Strategy<Value = World> {
             flags(),
             0..3_usize,
             any::<bool>(),
+            any::<(bool, Option<bool>, bool)>(),
+            any::<bool>(),
         ),
     )
         .prop_map(
             |((named, has_contact, contact_has_account, contact_has), middle, last)| {
                 let (account, has_deal, activities) = middle;
-                let (has_series, comments, follows, consents, status, other_affiliation) = last;
+                let (has_series, comments, follows, consents, status, other_affiliation, ..) = last;
+                let (.., campaigns, is_scored) = last;
                 World {
                     named,
                     has_contact,
@@ -1136,6 +1144,8 @@ fn worlds() -> impl Strategy<Value = World> {
                     consents,
                     status,
                     other_affiliation,
+                    campaigns,
+                    is_scored,
                 }
             },
         )
@@ -1154,6 +1164,18 @@ impl World {
             .create(pair)
             .await
             .unwrap();
+        if self.is_scored {
+            let sets = || session.scoring_rule_sets();
+            let set = sets().create_standard("Standard").await.unwrap();
+            sets().publish(set.id).await.unwrap();
+        }
+        let mut campaigns = Vec::new();
+        for name in ["Fair", "Letter"] {
+            let made = session.campaigns().create(Campaign::new(name)).await;
+            campaigns.push(made.unwrap().id);
+        }
+        let mut source = bill().source;
+        source.campaign_id = self.campaigns.0.then_some(campaigns[0]);
         let full = bill();
         let [company, mail, title, tagged, custom] = self.named;
         let person = Lead {
@@ -1171,6 +1193,7 @@ impl World {
                 LeadStatus::Contacted,
                 LeadStatus::Qualified,
             ][self.status],
+            source,
             ..bill()
         };
         let id = lead(&session, person).await;
@@ -1243,6 +1266,21 @@ impl World {
         if self.consents.1 {
             consent(&session, known).await;
         }
+        let (_, member, contact_is_member) = self.campaigns;
+        if let Some(responds) = member {
+            session
+                .campaigns()
+                .add_member(campaigns[1], id)
+                .await
+                .unwrap();
+            if responds {
+                session.campaigns().respond(campaigns[1], id).await.unwrap();
+            }
+        }
+        if contact_is_member {
+            let mut all = session.campaigns();
+            all.add_member(campaigns[1], known).await.unwrap();
+        }
         let before = state(&session).await;
 
         let mut plan = ConversionPlan::new();
@@ -1270,6 +1308,20 @@ impl World {
         let of_lead = session.activities().find(of_lead).await.unwrap();
         for activity in of_lead.items {
             assert!(activity.links.contact_id.is_some());
+        }
+        let of_lead = CampaignMember::LEAD_ID.eq(id);
+        let of_lead = session.campaign_members().find(of_lead).await.unwrap();
+        for member in of_lead.items {
+            assert_eq!(member.status, MemberStatus::Converted);
+            let of_contact = CampaignMember::CAMPAIGN_ID
+                .eq(member.campaign_id)
+                .and(CampaignMember::CONTACT_ID.eq(done.contact));
+            let of_contact = session.campaign_members().count(of_contact).await.unwrap();
+            assert_eq!(of_contact, 1, "the contact is a member once");
+        }
+        if let Some(deal) = done.deal {
+            let deal = session.deals().get(deal).await.unwrap();
+            assert_eq!(deal.campaign_id, stored.source.campaign_id);
         }
         assert_primary(&session).await;
         session.leads().undo_conversion(id).await.unwrap();

@@ -351,6 +351,65 @@ async fn a_unit_of_work_sees_its_own_changes() {
     assert!(session.deals().get(third).await.is_err());
 }
 
+/// What a unit of work counts is what is there after its commit, related records and groups included.
+#[tokio::test]
+async fn a_unit_of_work_counts_what_will_be_there() {
+    let (session, onboarded) = world().await;
+    let account = |name: &str, industry: &str| Account {
+        industry: Some(industry.into()),
+        ..Account::new(name)
+    };
+    let mut accounts = Vec::new();
+    for (name, industry) in [("A", "retail"), ("B", "retail"), ("C", "banking")] {
+        let made = session.accounts().create(account(name, industry)).await;
+        accounts.push(made.unwrap().id);
+    }
+    let deal = |account: usize| Deal {
+        account_id: Some(accounts[account]),
+        ..Deal::new("Rollout", onboarded.pipeline)
+    };
+    let mut deals = Vec::new();
+    for account in [0, 0, 1, 2] {
+        deals.push(session.deals().create(deal(account)).await.unwrap().id);
+    }
+    let mut work = session.begin();
+    work.accounts()
+        .update(accounts[1], |account| {
+            account.industry = Some("banking".into())
+        })
+        .await
+        .unwrap();
+    let by_industry = || {
+        Aggregate::<Deal>::new()
+            .filter(Deal::ACCOUNT_ID.has(Account::INDUSTRY.eq("banking")))
+            .group_by(Deal::ACCOUNT_ID)
+            .count()
+    };
+    let counts = |groups: &[crm_engine::query::Group]| -> Vec<u64> {
+        let mut counts: Vec<u64> = groups.iter().map(|group| group.count(0)).collect();
+        counts.sort_unstable();
+        counts
+    };
+    // Only what a deal leads to is changed so far.
+    let groups = work.deals().aggregate(by_industry()).await.unwrap();
+    assert_eq!(counts(&groups), [1, 1]);
+    work.deals().create(deal(1)).await.unwrap();
+    work.deals().create(deal(1)).await.unwrap();
+    work.deals().delete(deals[3]).await.unwrap();
+    work.deals()
+        .update(deals[0], |deal| deal.account_id = Some(accounts[2]))
+        .await
+        .unwrap();
+    let expected = work.deals().aggregate(by_industry()).await.unwrap();
+    assert_eq!(counts(&expected), [1, 3]);
+    let all = Aggregate::<Deal>::new().count();
+    let all = work.deals().aggregate(all).await.unwrap();
+    assert_eq!(counts(&all), [5]);
+    work.commit().await.unwrap();
+    let stored = session.deals().aggregate(by_industry()).await.unwrap();
+    assert_eq!(stored, expected);
+}
+
 #[tokio::test]
 async fn members_of_custom_fields_are_found() {
     let (session, _) = world().await;

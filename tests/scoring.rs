@@ -21,6 +21,7 @@ use chrono::TimeDelta;
 use common::{crm, rows_of, tenant};
 use crm_engine::engine::{Clock, ManualClock, SystemClock};
 use crm_engine::error::codes;
+use crm_engine::leads::ConversionPlan;
 use crm_engine::merging::{Choices, Merge};
 use crm_engine::prelude::*;
 use crm_engine::scoring::{
@@ -644,6 +645,45 @@ async fn points_fade_with_time() {
     assert_eq!((given.decay, given.points), (-40, 60));
 }
 
+/// Points fade since a moment that a custom field holds, and come back when it is set anew.
+#[tokio::test]
+async fn points_fade_since_a_custom_moment() {
+    let (crm, clock) = at_a_set_time();
+    let (_, session) = tenant(&crm, "acme").await;
+    let set = draft(&session, "S", &[("company", Op::Exists, json!(null), 80)]).await;
+    let decay = Decay {
+        since: "custom_fields.visited_at".into(),
+        ..Decay::half_life(10)
+    };
+    session
+        .scoring_rule_sets()
+        .update(set, |set| set.decay = Some(decay.clone()))
+        .await
+        .unwrap();
+    publish(&session, set).await;
+    let now = clock.now();
+    let visited = |at: chrono::DateTime<chrono::Utc>| json!({"visited_at": at.to_rfc3339()});
+    let came = Lead {
+        custom_fields: visited(now - TimeDelta::days(10)),
+        ..company("x", 1)
+    };
+    let lead = session.leads().create(came).await.unwrap();
+    assert_eq!(lead.lead_score.value(), 40);
+    let again = visited(now);
+    session
+        .leads()
+        .update(lead.id, |lead| lead.custom_fields = again.clone())
+        .await
+        .unwrap();
+    let stored = session.leads().get(lead.id).await.unwrap();
+    assert_eq!(stored.lead_score.value(), 80);
+    clock.advance(TimeDelta::days(20));
+    session.leads().rescore_all(&()).await.unwrap();
+    let stored = session.leads().get(lead.id).await.unwrap();
+    assert_eq!(stored.lead_score.value(), 20);
+    assert_history_says_the_score(&session, lead.id).await;
+}
+
 /// Leads that are done keep their scores; those that come back are scored again.
 #[tokio::test]
 async fn leads_that_are_done_are_not_scored() {
@@ -687,6 +727,40 @@ async fn leads_that_are_done_are_not_scored() {
     for lead in made {
         assert_history_says_the_score(&session, lead).await;
     }
+}
+
+/// a converted lead keeps its score, by hand too, until it is a lead again.
+#[tokio::test]
+async fn a_converted_lead_keeps_its_score() {
+    let (onboarded, session) = tenant(&crm(), "acme").await;
+    let rules = [
+        ("company", Op::Exists, json!(null), 40),
+        (ACTIVITY_COUNT, Op::GreaterThan, json!(0), 15),
+    ];
+    let set = draft(&session, "S", &rules).await;
+    publish(&session, set).await;
+    let person = Lead {
+        name: Some(PersonName::new("Ada", "Lovelace")),
+        ..company("x", 1)
+    };
+    let lead = session.leads().create(person).await.unwrap().id;
+    session.leads().adjust(lead, 5, "fair").await.unwrap();
+    let plan = ConversionPlan::new();
+    let done = session.leads().convert(lead, plan).await.unwrap();
+    assert_eq!(done.lead.lead_score.value(), 45);
+    let error = session.leads().adjust(lead, 5, "late").await.unwrap_err();
+    assert_eq!(error.code(), "converted");
+    let call = held(onboarded.admin, lead, ActivityType::Call);
+    session.activities().create(call).await.unwrap();
+    session.leads().rescore_all(&()).await.unwrap();
+    let kept = session.leads().rescore(lead).await.unwrap();
+    assert_eq!(kept.lead_score.value(), 45);
+    assert_eq!(assert_history_says_the_score(&session, lead).await, 2);
+    // What happened meanwhile counts once it is a lead again.
+    let back = session.leads().undo_conversion(lead).await.unwrap();
+    let back = session.leads().get(back.id).await.unwrap();
+    assert_eq!(score(&back), (60, Some("A")));
+    assert_history_says_the_score(&session, lead).await;
 }
 
 /// A merge scores the survivor by what it has then; undoing it does not unwrite history.
@@ -933,6 +1007,11 @@ enum Step {
     Archive(usize),
     Unarchive(usize),
     Together(Vec<(usize, i32)>),
+    Forget,
+    Merge(usize, usize),
+    Unmerge,
+    Convert(usize),
+    Undo(usize),
 }
 
 const INDUSTRIES: [&str; 3] = ["software", "retail", "banking"];
@@ -953,6 +1032,11 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => lead().prop_map(Step::Archive),
         1 => lead().prop_map(Step::Unarchive),
         2 => prop::collection::vec((lead(), -50..50_i32), 1..4).prop_map(Step::Together),
+        1 => Just(Step::Forget),
+        2 => (lead(), lead()).prop_map(|(one, other)| Step::Merge(one, other)),
+        2 => Just(Step::Unmerge),
+        2 => lead().prop_map(Step::Convert),
+        2 => lead().prop_map(Step::Undo),
     ]
 }
 
@@ -979,7 +1063,11 @@ fn the_score_is_the_clamped_sum_of_its_history_under_any_interleaving() {
             let (onboarded, session) = tenant(&crm, &subdomain).await;
             let mut leads = Vec::new();
             for _ in 0..3 {
-                leads.push(session.leads().create(company("x", 1)).await.unwrap().id);
+                let person = Lead {
+                    name: Some(PersonName::new("Ada", "Lovelace")),
+                    ..company("x", 1)
+                };
+                leads.push(session.leads().create(person).await.unwrap().id);
             }
             let mut published = 0;
             for step in steps {
@@ -993,7 +1081,9 @@ fn the_score_is_the_clamped_sum_of_its_history_under_any_interleaving() {
                 )
                 .await;
                 for lead in &leads {
-                    assert_history_says_the_score(&session, *lead).await;
+                    if session.leads().get(*lead).await.is_ok() {
+                        assert_history_says_the_score(&session, *lead).await;
+                    }
                 }
             }
             // What a simulation tells is what comes.
@@ -1011,7 +1101,7 @@ fn the_score_is_the_clamped_sum_of_its_history_under_any_interleaving() {
                 (told.checked, told.changed, told.regraded),
                 (done.checked, done.changed, done.regraded)
             );
-            for row in before {
+            for row in before.into_iter().filter(|row| !row.is_deleted()) {
                 let lead = session.leads().get(Id::new(row.id())).await.unwrap();
                 let expected = told.leads.iter().find(|one| one.lead == lead.id);
                 let expected = expected.map(|one| (one.to, one.to_grade.clone()));
@@ -1073,7 +1163,63 @@ async fn play(
     let change = async |lead: usize, change: &(dyn Fn(&mut Lead) + Send + Sync)| {
         session.leads().update(leads[lead], change).await.unwrap();
     };
+    // Those that were merged away or converted are not changed.
+    let is_open = async |lead: usize| {
+        let lead = session.leads().get(leads[lead]).await;
+        lead.is_ok_and(|lead| lead.conversion.is_none())
+    };
+    let touched: Vec<usize> = match &step {
+        Step::Adjust(lead, _)
+        | Step::Industry(lead, _)
+        | Step::Staff(lead, _)
+        | Step::Tags(lead, _)
+        | Step::Talk(lead)
+        | Step::Rescore(lead)
+        | Step::Archive(lead)
+        | Step::Unarchive(lead)
+        | Step::Convert(lead) => vec![*lead],
+        Step::Together(changes) => changes.iter().map(|(lead, _)| *lead).collect(),
+        Step::Merge(one, other) => vec![*one, *other],
+        _ => Vec::new(),
+    };
+    for lead in touched {
+        if !is_open(lead).await {
+            return;
+        }
+    }
     match step {
+        Step::Forget => {
+            let all = session.activities().find(Find::new()).await.unwrap();
+            if let Some(last) = all.items.last() {
+                session.activities().delete(last.id).await.unwrap();
+            }
+        }
+        Step::Merge(one, other) => {
+            if one != other {
+                let mut records = session.leads();
+                let merged = records
+                    .merge_into(leads[one], &[leads[other]], &Choices::new(), None)
+                    .await;
+                merged.unwrap();
+            }
+        }
+        Step::Unmerge => {
+            let merges = session.merges().find(Merge::UNDONE_AT.is_null()).await;
+            if let Some(last) = merges.unwrap().items.last() {
+                // Refused where the survivor was converted since.
+                drop(session.merges().undo(last.id).await);
+            }
+        }
+        Step::Convert(lead) => {
+            // Refused where it is archived.
+            drop(
+                session
+                    .leads()
+                    .convert(leads[lead], ConversionPlan::new())
+                    .await,
+            );
+        }
+        Step::Undo(lead) => drop(session.leads().undo_conversion(leads[lead]).await),
         Step::Adjust(lead, points) => {
             let adjusted = session.leads().adjust(leads[lead], points, "by hand").await;
             assert_eq!(adjusted.is_ok(), points != 0);

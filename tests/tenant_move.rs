@@ -19,11 +19,13 @@ use async_trait::async_trait;
 use chrono::TimeDelta;
 use common::{Picture, Property, assert_trail_tells_every_record, picture, populate, tenant};
 use crm_engine::MemoryStorage;
+use crm_engine::campaigns::CampaignMember;
 use crm_engine::duplicates::{DuplicateMode, DuplicateRule};
 use crm_engine::exchange::tenant::{
     AfterImport, Manifest, TenantExport, TenantImport, TransferError, moved_id, verify,
 };
 use crm_engine::exports::ExportStatus;
+use crm_engine::leads::{ConversionPlan, LeadStatus};
 use crm_engine::prelude::*;
 use crm_engine::query::{AggregateQuery, Group, Query};
 use crm_engine::schema::{Entity, ObjectRef, Row};
@@ -208,6 +210,62 @@ async fn a_tenant_moves_between_backends_and_back() {
     let job = jobs.items.last().unwrap();
     assert_eq!(job.status, ExportStatus::Completed);
     assert_eq!(job.rows, i64::try_from(manifest.records()).unwrap());
+}
+
+/// Leads move with their scores and what these come of, and with what their conversion did: they are
+/// scored and become leads again in the new tenant.
+#[tokio::test]
+async fn leads_move_with_scores_and_conversions() {
+    let here = common::crm();
+    let acme = populate(&here, "acme").await;
+    let session = &acme.session;
+    let sets = || session.scoring_rule_sets();
+    let set = sets().create_standard("Ours").await.unwrap();
+    sets().publish(set.id).await.unwrap();
+    let mut made = Vec::new();
+    for name in ["Ada", "Grace"] {
+        let mut lead = Lead {
+            name: Some(PersonName::new(name, "Lovelace")),
+            company: Some("Globex".into()),
+            ..Lead::default()
+        };
+        lead.source.campaign_id = Some(acme.campaign);
+        let lead = session.leads().create(lead).await.unwrap().id;
+        session.leads().adjust(lead, 7, "fair").await.unwrap();
+        session.comments().write(lead, "Nice").await.unwrap();
+        made.push(lead);
+    }
+    session.leads().rescore_all(&()).await.unwrap();
+    let plan = ConversionPlan::with_deal("Rollout");
+    session.leads().convert(made[0], plan).await.unwrap();
+    let before = session.leads().get(made[0]).await.unwrap();
+    assert_eq!(before.lead_score.value(), 27);
+
+    let there = in_memory();
+    let (file, _) = export(session).await;
+    let import = TenantImport::new("acme", "acme");
+    let report = import.run(&there, Cursor::new(&file), &()).await.unwrap();
+    let session = there.session(report.tenant, Actor::System);
+    let new = |id: Id<Lead>| Id::<Lead>::new(moved_id(report.tenant, id.uuid()));
+    for lead in &made {
+        let stored = session.leads().get(new(*lead)).await.unwrap();
+        let totals = (stored.lead_score.value(), stored.score_total);
+        assert_eq!(totals, (27, 27));
+        let history = session.leads().score_history(stored.id).await.unwrap();
+        let sum: i32 = history.iter().map(|entry| entry.score_change).sum();
+        assert_eq!((history.len(), sum), (2, 27));
+    }
+    let scored = session.leads().rescore_all(&()).await.unwrap();
+    assert_eq!(scored.changed, 0);
+    let back = session.leads().undo_conversion(new(made[0])).await.unwrap();
+    assert_eq!(back.status, LeadStatus::New);
+    let members = CampaignMember::LEAD_ID.eq(back.id);
+    let members = session.campaign_members().find(members).await.unwrap();
+    assert_eq!(members.items.len(), 1);
+    assert_eq!(members.items[0].contact_id, None);
+    let comments = common::rows_of(&session, "comment").await;
+    let of_lead = |row: &&Row| row.get("record_id").as_uuid() == Some(back.id.uuid());
+    assert_eq!(comments.iter().filter(of_lead).count(), 1);
 }
 
 /// C-087: an import that breaks off in the middle goes on where it stopped; nothing is doubled, and

@@ -3,13 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
-use async_trait::async_trait;
 use crm_engine::campaigns::{
     Campaign, CampaignMember, CampaignStatus, MemberStatus, next_statuses,
 };
-use crm_engine::engine::{Write, WriteRule};
 use crm_engine::error::codes;
-use crm_engine::leads::{Conversion, LeadStatus};
+use crm_engine::leads::{ConversionPlan, LeadStatus};
 use crm_engine::merging::Choices;
 use crm_engine::prelude::*;
 use proptest::prelude::*;
@@ -30,6 +28,14 @@ fn by(campaign: Id<Campaign>, name: &str) -> Lead {
     let mut lead = company(name);
     lead.source.campaign_id = Some(campaign);
     lead
+}
+
+/// The same with a name, so that it can become a contact.
+fn person_by(campaign: Id<Campaign>) -> Lead {
+    Lead {
+        name: Some(PersonName::new("Ada", "Lovelace")),
+        ..by(campaign, "Globex")
+    }
 }
 
 async fn contact(session: &Session, name: &str) -> Id<Contact> {
@@ -401,59 +407,18 @@ async fn merges_take_memberships_along() {
     assert_eq!(contacts, BTreeSet::from([None, Some(ada)]));
 }
 
-/// Converts a lead that is tagged so to the contact of that name, and undoes it: what a conversion
-/// does to the lead itself.
-#[derive(Debug)]
-struct ConvertByTag;
-
-#[async_trait]
-impl WriteRule for ConvertByTag {
-    fn object(&self) -> &'static str {
-        "lead"
-    }
-
-    async fn before_write(&self, work: &mut UnitOfWork, write: &mut Write) -> Result<()> {
-        let Some(after) = write.after::<Lead>() else {
-            return Ok(());
-        };
-        let tag = after.tags.first().cloned().unwrap_or_default();
-        if after.deleted_at.is_some() || write.before::<Lead>().is_none() {
-            return Ok(());
-        }
-        let now = work.now();
-        let contact = tag.parse().ok().map(Id::new);
-        write.edit::<Lead>(|lead| {
-            let is_converted = lead.conversion.is_some();
-            if contact.is_some() && !is_converted {
-                lead.status = LeadStatus::Converted;
-                let mut conversion = Conversion::new(now);
-                conversion.contact_id = contact;
-                lead.conversion = Some(conversion);
-            }
-            if tag == "undo" && is_converted {
-                lead.status = LeadStatus::Qualified;
-                lead.conversion = None;
-            }
-        });
-        Ok(())
-    }
-}
-
-fn crm() -> Crm {
-    Crm::builder(common::backend::storage(&[]))
-        .rule(ConvertByTag)
-        .build()
-}
-
-async fn tag(session: &Session, lead: Id<Lead>, tag: &str) {
-    let change = |lead: &mut Lead| lead.tags = vec![tag.into()];
-    session.leads().update(lead, change).await.unwrap();
+/// Converts a lead to an existing contact, and to nothing else.
+async fn convert(session: &Session, lead: Id<Lead>, contact: Id<Contact>) -> Result<()> {
+    let plan = ConversionPlan::new()
+        .into_contact(contact)
+        .without_account();
+    session.leads().convert(lead, plan).await.map(drop)
 }
 
 /// C-006, C-208: memberships of a converted lead are its contact's too, and come back.
 #[tokio::test]
 async fn a_conversion_takes_memberships_along_and_back() {
-    let (_, session) = common::tenant(&crm(), "acme").await;
+    let session = session().await;
     let [fair, letter, call] = [
         campaign(&session, "Fair").await,
         campaign(&session, "Letter").await,
@@ -474,7 +439,7 @@ async fn a_conversion_takes_memberships_along_and_back() {
         members(&session, letter).await,
         members(&session, call).await,
     ];
-    tag(&session, globex, &ada.to_string()).await;
+    convert(&session, globex, ada).await.unwrap();
     let converted = MemberStatus::Converted;
     assert_eq!(
         members(&session, fair).await,
@@ -499,13 +464,149 @@ async fn a_conversion_takes_memberships_along_and_back() {
     // Lead and contact are one member.
     let member = session.campaigns().add_member(letter, ada).await.unwrap();
     assert_eq!(member.lead_id, Some(globex));
-    tag(&session, globex, "undo").await;
+    session.leads().undo_conversion(globex).await.unwrap();
     let after = [
         members(&session, fair).await,
         members(&session, letter).await,
         members(&session, call).await,
     ];
     assert_eq!(after, before);
+}
+
+/// C-006, C-208: a new contact is the member, too, and none is left when it goes; who responded
+/// meanwhile has done so; the deal is put down to the campaign that brought the lead.
+#[tokio::test]
+async fn a_new_contact_takes_over_memberships_and_the_deal_its_campaign() {
+    let session = session().await;
+    let [fair, letter] = [
+        campaign(&session, "Fair").await,
+        campaign(&session, "Letter").await,
+    ];
+    let globex = lead(&session, person_by(fair)).await.id;
+    session
+        .campaigns()
+        .add_member(letter, globex)
+        .await
+        .unwrap();
+    let plan = ConversionPlan::with_deal("Rollout");
+    let done = session.leads().convert(globex, plan).await.unwrap();
+    let carried: Vec<_> = done
+        .carried
+        .iter()
+        .map(|one| (&*one.object, one.carried))
+        .collect();
+    assert_eq!(carried, [("campaign_member", 2)]);
+    let converted = MemberStatus::Converted;
+    assert_eq!(
+        members(&session, letter).await,
+        [(Some(globex), Some(done.contact), converted, false)]
+    );
+    let deal = session.deals().get(done.deal.unwrap()).await.unwrap();
+    assert_eq!(deal.campaign_id, Some(fair));
+    let brought = session.campaigns().attribution(fair).await.unwrap();
+    assert_eq!((brought.converted_leads, brought.deals), (1, 1));
+    let responded = session.campaigns().respond(letter, globex).await.unwrap();
+    assert_eq!(responded.status, converted);
+    session.leads().undo_conversion(globex).await.unwrap();
+    let came = MemberStatus::Responded;
+    assert_eq!(
+        members(&session, fair).await,
+        [(Some(globex), None, came, true)]
+    );
+    assert_eq!(
+        members(&session, letter).await,
+        [(Some(globex), None, came, false)]
+    );
+    let brought = session.campaigns().attribution(fair).await.unwrap();
+    assert_eq!((brought.converted_leads, brought.deals), (0, 0));
+    common::assert_trail_tells_every_record(&session).await;
+}
+
+/// C-006, C-208: a lead that comes and is converted in one commit has its membership carried over.
+#[tokio::test]
+async fn a_lead_is_converted_in_the_commit_that_makes_it() {
+    let session = session().await;
+    let fair = campaign(&session, "Fair").await;
+    let mut work = session.begin();
+    let globex = work.leads().create(person_by(fair)).await.unwrap().id;
+    let plan = ConversionPlan::new();
+    let done = work.leads().convert(globex, plan).await.unwrap();
+    work.commit().await.unwrap();
+    assert_eq!(
+        members(&session, fair).await,
+        [(
+            Some(globex),
+            Some(done.contact),
+            MemberStatus::Converted,
+            true
+        )]
+    );
+    session.leads().undo_conversion(globex).await.unwrap();
+    assert_eq!(
+        members(&session, fair).await,
+        [(Some(globex), None, MemberStatus::Responded, true)]
+    );
+}
+
+/// C-208: the contact of a converted lead is deleted and restored; the lead stays a member, once.
+#[tokio::test]
+async fn the_contact_of_a_converted_lead_goes_and_comes_back() {
+    let session = session().await;
+    let fair = campaign(&session, "Fair").await;
+    let globex = lead(&session, by(fair, "Globex")).await.id;
+    let ada = contact(&session, "Ada").await;
+    convert(&session, globex, ada).await.unwrap();
+    session.contacts().delete(ada).await.unwrap();
+    let leads: Vec<_> = members(&session, fair)
+        .await
+        .iter()
+        .map(|one| one.0)
+        .collect();
+    assert_eq!(leads, [Some(globex)]);
+    session.contacts().restore(ada).await.unwrap();
+    let leads: Vec<_> = members(&session, fair)
+        .await
+        .iter()
+        .map(|one| one.0)
+        .collect();
+    assert_eq!(leads, [Some(globex)]);
+    // It is a lead again while the contact is away, too.
+    session.contacts().delete(ada).await.unwrap();
+    let lead = session.leads().undo_conversion(globex).await.unwrap();
+    assert_eq!(
+        (lead.status, lead.conversion.is_some()),
+        (LeadStatus::New, false)
+    );
+    assert_eq!(
+        members(&session, fair).await,
+        [(Some(globex), None, MemberStatus::Responded, true)]
+    );
+}
+
+/// the contact of a converted lead is merged into another one; the lead becomes one again.
+#[tokio::test]
+async fn a_conversion_is_undone_after_its_contact_was_merged() {
+    let session = session().await;
+    let fair = campaign(&session, "Fair").await;
+    let globex = lead(&session, by(fair, "Globex")).await.id;
+    let (ada, twin) = (
+        contact(&session, "Ada").await,
+        contact(&session, "Ada").await,
+    );
+    convert(&session, globex, twin).await.unwrap();
+    session
+        .contacts()
+        .merge_into(ada, &[twin], &Choices::new(), None)
+        .await
+        .unwrap();
+    let stored = session.leads().get(globex).await.unwrap();
+    let of = stored.conversion.as_ref().and_then(|one| one.contact_id);
+    assert_eq!(of, Some(ada));
+    let lead = session.leads().undo_conversion(globex).await.unwrap();
+    assert_eq!(
+        (lead.status, lead.conversion.is_some()),
+        (LeadStatus::New, false)
+    );
 }
 
 /// What happens to campaigns in a random history.
@@ -623,17 +724,22 @@ async fn check(session: &Session, campaigns: &[Id<Campaign>]) -> Result<(), Test
 #[test]
 fn attribution_is_what_a_look_at_each_record_says() {
     let steps = prop::collection::vec(step(), 1..40);
-    cases(16, crm, steps, |onboarded, session, steps| async move {
-        let mut campaigns = Vec::new();
-        for name in ["Fair", "Letter", "Call"] {
-            campaigns.push(campaign(&session, name).await);
-        }
-        for step in steps {
-            take(&session, &onboarded, &campaigns, step).await;
-            check(&session, &campaigns).await?;
-        }
-        Ok(())
-    });
+    cases(
+        16,
+        common::crm,
+        steps,
+        |onboarded, session, steps| async move {
+            let mut campaigns = Vec::new();
+            for name in ["Fair", "Letter", "Call"] {
+                campaigns.push(campaign(&session, name).await);
+            }
+            for step in steps {
+                take(&session, &onboarded, &campaigns, step).await;
+                check(&session, &campaigns).await?;
+            }
+            Ok(())
+        },
+    );
 }
 
 /// Takes one step; what rules refuse is refused.
@@ -675,7 +781,13 @@ async fn take(
             if let Some(id) = leads.get(which) {
                 let to = place(at);
                 let change = |lead: &mut Lead| lead.source.campaign_id = to;
-                session.leads().update(*id, change).await.unwrap();
+                let moved = session.leads().update(*id, change).await;
+                // A converted lead stays as it is.
+                let is_converted = |lead: Lead| lead.conversion.is_some();
+                assert!(
+                    moved.is_ok()
+                        || is_converted(session.leads().get(*id).await.unwrap().data.clone())
+                );
             }
         }
         Step::Add(at, which, is_lead) => {
@@ -714,12 +826,13 @@ async fn take(
         }
         Step::Convert(which, to) => {
             if let (Some(lead), Some(contact)) = (leads.get(which), contacts.get(to)) {
-                tag(session, *lead, &contact.to_string()).await;
+                // Refused where it was converted before.
+                drop(convert(session, *lead, *contact).await);
             }
         }
         Step::Undo(which) => {
             if let Some(lead) = leads.get(which) {
-                tag(session, *lead, "undo").await;
+                drop(session.leads().undo_conversion(*lead).await);
             }
         }
         Step::Delete(which) => {

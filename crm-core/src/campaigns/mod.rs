@@ -9,8 +9,8 @@
 //!
 //! - A lead with a campaign is a member of it, and has responded: that is how it came. The engine
 //!   keeps the two in step, whichever way leads and members are written.
-//! - A lead that is converted takes its memberships along: they are the contact's too, and
-//!   converted. Undoing the conversion gives them back.
+//! - A lead that is converted takes its memberships along: they are the contact's too, unless it is a
+//!   member itself, and converted. Undoing the conversion gives them back.
 //! - [`attribution`](crate::engine::Records::attribution) counts members, responses, leads, deals and
 //!   what was won, per currency. The storage counts; no record is read.
 //! - Campaigns form trees; their dates, budget and expected revenue are facts for reports, which the
@@ -43,7 +43,7 @@ pub use attribution::CampaignAttribution;
 pub(crate) use members::MemberRules;
 pub use members::{CampaignMember, MemberStatus, Person};
 pub use service::{CampaignPerson, MembersAdded};
-pub(crate) use step::CampaignStep;
+pub(crate) use step::{CampaignStep, convert_member, give_member_back};
 pub use transitions::next_statuses;
 
 use async_trait::async_trait;

@@ -3,6 +3,9 @@
 //! [`wanted`] says what a change of a lead means for its memberships, over values; [`CampaignStep`]
 //! gathers the changes of a commit, reads the memberships of the leads concerned at once, and stages
 //! what follows. A commit that concerns none costs nothing; a new lead is not read for.
+//!
+//! A conversion carries memberships over like everything else that leads to the lead, writes that
+//! down, and gives them back by it; only what that means for a member's status is told here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,11 +15,9 @@ use async_trait::async_trait;
 use super::members::IN_STEP;
 use super::{Campaign, CampaignMember, MemberStatus, Person};
 use crate::Id;
-use crate::contacts::Contact;
 use crate::engine::{CommitHook, StagedChange, UnitOfWork};
 use crate::error::Result;
 use crate::leads::Lead;
-use crate::query::WhereExt;
 use crate::record::Record;
 use crate::schema::Entity;
 
@@ -28,15 +29,6 @@ struct Wanted {
     joins: Option<Id<Campaign>>,
     /// The campaign that brought it no more.
     leaves: Option<Id<Campaign>>,
-    /// What a conversion, or its undoing, made of the contact.
-    turns: Option<Turn>,
-}
-
-/// A conversion or its undoing, with the contact that the lead became.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Turn {
-    Converted(Option<Id<Contact>>),
-    Undone(Option<Id<Contact>>),
 }
 
 /// What a change of a lead means for its memberships; nothing for one that is deleted.
@@ -47,20 +39,10 @@ fn wanted(before: Option<&Record<Lead>>, after: &Record<Lead>) -> Option<Wanted>
     let was_there = before.filter(|before| before.deleted_at.is_none());
     let was = before.and_then(|before| before.source.campaign_id);
     let is = after.source.campaign_id;
-    let contact = |lead: &Record<Lead>| {
-        let conversion = lead.conversion.as_ref();
-        conversion.map(|conversion| conversion.contact_id)
-    };
-    let turns = match (before.and_then(contact), contact(after)) {
-        (None, Some(contact)) => Some(Turn::Converted(contact)),
-        (Some(contact), None) => Some(Turn::Undone(contact)),
-        _ => None,
-    };
     let wanted = Wanted {
         is_new: before.is_none(),
         joins: is.filter(|_| was_there.is_none() || was != is),
         leaves: was.filter(|_| was != is),
-        turns,
     };
     let nothing = Wanted {
         is_new: wanted.is_new,
@@ -69,11 +51,24 @@ fn wanted(before: Option<&Record<Lead>>, after: &Record<Lead>) -> Option<Wanted>
     (wanted != nothing).then_some(wanted)
 }
 
-/// The leads that a commit concerns: those that change their campaign or are converted, and those
-/// that lose a membership.
-fn concerned(staged: &[StagedChange]) -> (BTreeMap<Id<Lead>, Wanted>, BTreeSet<Id<Lead>>) {
-    let mut changed = BTreeMap::new();
-    let mut removed = BTreeSet::new();
+/// What a commit concerns.
+#[derive(Default)]
+struct Concerned {
+    /// The leads that change their campaign.
+    changed: BTreeMap<Id<Lead>, Wanted>,
+    /// The leads that lose a membership.
+    removed: BTreeSet<Id<Lead>>,
+    /// The memberships of leads that are restored, as with their contact.
+    restored: BTreeSet<Id<CampaignMember>>,
+}
+
+fn concerned(staged: &[StagedChange]) -> Concerned {
+    let mut concerned = Concerned::default();
+    let Concerned {
+        changed,
+        removed,
+        restored,
+    } = &mut concerned;
     for change in staged {
         if change.object() == Lead::schema() {
             let before = change.before().cloned().and_then(Record::<Lead>::from_row);
@@ -82,12 +77,23 @@ fn concerned(staged: &[StagedChange]) -> (BTreeMap<Id<Lead>, Wanted>, BTreeSet<I
                 let wanted = wanted(before.as_deref(), &after)?;
                 Some((after.id, wanted))
             });
-            changed.extend(wanted);
+            if let Some((lead, wanted)) = wanted {
+                changed.insert(lead, wanted);
+            }
         } else if change.object() == CampaignMember::schema() {
             let is_gone = change.after().is_none_or(|after| after.is_deleted());
             let member = |row| Record::<CampaignMember>::from_row(row);
             let before = change.before().cloned().and_then(member);
             let after = change.after().cloned().and_then(member);
+            let returns = before
+                .as_ref()
+                .is_some_and(|before| before.deleted_at.is_some());
+            if let Some(after) = after.as_ref().filter(|_| returns && !is_gone)
+                && let Some(lead) = after.lead_id
+            {
+                restored.insert(after.id);
+                changed.entry(lead).or_insert_with(Wanted::default);
+            }
             let was = before
                 .filter(|before| before.deleted_at.is_none())
                 .and_then(|before| before.lead_id);
@@ -95,17 +101,21 @@ fn concerned(staged: &[StagedChange]) -> (BTreeMap<Id<Lead>, Wanted>, BTreeSet<I
             removed.extend(was.filter(|_| was != is || is_gone));
         }
     }
-    (changed, removed)
+    concerned
 }
 
-/// C-208: a lead with a campaign is a member of it; a converted lead and its contact are one member.
+/// C-208: a lead with a campaign is a member of it.
 #[derive(Debug)]
 pub(crate) struct CampaignStep;
 
 #[async_trait]
 impl CommitHook for CampaignStep {
     async fn before_commit(&self, work: &mut UnitOfWork) -> Result<()> {
-        let (mut changed, removed) = concerned(work.staged());
+        let Concerned {
+            mut changed,
+            removed,
+            restored,
+        } = concerned(work.staged());
         // Whoever lost a membership must not have lost that of the first touch.
         let left: Vec<_> = removed
             .into_iter()
@@ -119,11 +129,8 @@ impl CommitHook for CampaignStep {
                     && lead.source.campaign_id.is_some()
                 {
                     work.rely_on(&*lead);
-                    // Of a converted lead it is a converted membership again.
-                    let conversion = lead.conversion.as_ref();
                     let wanted = Wanted {
                         joins: lead.source.campaign_id,
-                        turns: conversion.map(|one| Turn::Converted(one.contact_id)),
                         ..Wanted::default()
                     };
                     changed.insert(lead.id, wanted);
@@ -138,7 +145,7 @@ impl CommitHook for CampaignStep {
         let mut known = members_of(work, &changed).await?;
         for (lead, wanted) in changed {
             let members = known.remove(&lead).unwrap_or_default();
-            bring_in_step(work, lead, wanted, members).await?;
+            bring_in_step(work, lead, wanted, members, &restored).await?;
         }
         Ok(())
     }
@@ -181,7 +188,22 @@ async fn bring_in_step(
     lead: Id<Lead>,
     wanted: Wanted,
     mut members: Members,
+    restored: &BTreeSet<Id<CampaignMember>>,
 ) -> Result<()> {
+    // One that was made in the place of a restored one gives way.
+    let (back, others): (Members, Members) = members
+        .into_iter()
+        .partition(|member| restored.contains(&member.id));
+    members = back;
+    for member in others {
+        let mut back = members.iter();
+        let is_twin = back.any(|one| one.campaign_id == member.campaign_id);
+        if is_twin && member.contact_id.is_none() {
+            work.delete_row(member).await?;
+        } else {
+            members.push(member);
+        }
+    }
     let leaves = |member: &Arc<Record<CampaignMember>>| {
         Some(member.campaign_id) == wanted.leaves && member.is_first_touch
     };
@@ -201,82 +223,34 @@ async fn bring_in_step(
             is_first_touch: true,
             ..Person::Lead(lead).member_of(campaign)
         };
-        // Before its conversion is followed, so that this one is converted too.
-        members.push(work.create(member).await?);
-    }
-    match wanted.turns {
-        Some(Turn::Converted(contact)) => convert(work, members, contact).await,
-        Some(Turn::Undone(contact)) => undo(work, members, contact).await,
-        None => Ok(()),
-    }
-}
-
-/// The memberships of a lead become those of its contact, too, where the contact is not a member of
-/// the same campaign already.
-async fn convert(
-    work: &mut UnitOfWork,
-    members: Members,
-    contact: Option<Id<Contact>>,
-) -> Result<()> {
-    let mut taken = BTreeSet::new();
-    if let Some(contact) = contact
-        && !members.is_empty()
-    {
-        let campaigns = members.iter().map(|member| member.campaign_id);
-        let held = CampaignMember::CONTACT_ID
-            .eq(contact)
-            .and(CampaignMember::CAMPAIGN_ID.one_of(campaigns));
-        let held = work.find_all(held, Vec::new()).await?;
-        taken.extend(held.iter().map(|member| member.campaign_id));
-    }
-    for member in members {
-        let contact = contact.filter(|_| !taken.contains(&member.campaign_id));
-        set(work, member, |member| {
-            member.status = MemberStatus::Converted;
-            member.contact_id = member.contact_id.or(contact);
-        })
-        .await?;
+        work.create(member).await?;
     }
     Ok(())
 }
 
-/// The memberships of a lead are its own again, as they were before its conversion.
-async fn undo(work: &mut UnitOfWork, members: Members, contact: Option<Id<Contact>>) -> Result<()> {
-    for member in members {
-        if member.status != MemberStatus::Converted {
-            continue;
-        }
-        set(work, member, |member| {
-            member.status = match member.responded_at {
-                Some(_) => MemberStatus::Responded,
-                None => MemberStatus::Sent,
-            };
-            if member.contact_id == contact {
-                member.contact_id = None;
-            }
-        })
-        .await?;
-    }
-    Ok(())
+/// A membership of a lead that is being converted: whoever became a contact is converted. Gives the
+/// member as it is now.
+pub(crate) async fn convert_member(
+    work: &mut UnitOfWork,
+    member: Id<CampaignMember>,
+) -> Result<Arc<Record<CampaignMember>>> {
+    work.set_note(member.uuid(), Some(IN_STEP));
+    let convert = |member: &mut CampaignMember| member.status = MemberStatus::Converted;
+    let written = work.update(member, &convert).await;
+    work.set_note(member.uuid(), None);
+    written
 }
 
-/// Writes a member for the engine.
-async fn set(
-    work: &mut UnitOfWork,
-    member: Arc<Record<CampaignMember>>,
-    change: impl Fn(&mut CampaignMember) + Send + Sync,
-) -> Result<()> {
-    let id = member.id;
-    work.set_note(id.uuid(), Some(IN_STEP));
-    let written = work.update(id, &change).await;
-    work.set_note(id.uuid(), None);
-    written.map(|_| ())
+/// A membership that a conversion gives back: who responded since has done so.
+pub(crate) fn give_member_back(member: &mut CampaignMember) {
+    if member.status == MemberStatus::Sent && member.responded_at.is_some() {
+        member.status = MemberStatus::Responded;
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::leads::Conversion;
     use crate::record::{Actor, Stamp};
     use crate::schema::Meta;
     use uuid::Uuid;
@@ -315,10 +289,5 @@ mod tests {
         assert_eq!(says(Some(&one), &two), Some((id(2), id(1))));
         assert_eq!(says(Some(&one), &none), Some((None, id(1))));
         assert_eq!(says(Some(&gone), &one), Some((id(1), None)));
-        let mut converted = lead(Some(1), false);
-        converted.data.conversion = Some(Conversion::new(chrono::DateTime::UNIX_EPOCH));
-        let turns = |before, after| wanted(Some(before), after).and_then(|wanted| wanted.turns);
-        assert_eq!(turns(&one, &converted), Some(Turn::Converted(None)));
-        assert_eq!(turns(&converted, &one), Some(Turn::Undone(None)));
     }
 }

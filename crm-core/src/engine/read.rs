@@ -7,7 +7,9 @@ use uuid::Uuid;
 
 use super::{Session, UnitOfWork};
 use crate::error::Result;
-use crate::query::{AggregateQuery, Condition, FieldAt, Group, Query, Tree, TreePart};
+use crate::query::{
+    AggregateQuery, Aggregator, Condition, FieldAt, Group, Measure, Query, Tree, TreePart,
+};
 use crate::schema::{ObjectRef, Row, Value, system};
 use crate::storage::{scan, scan_aggregate};
 
@@ -126,6 +128,42 @@ impl UnitOfWork {
         }
         if self.staged.is_empty() {
             return self.session.aggregate(query).await;
+        }
+        let changed = self.staged.iter();
+        let changed = changed.filter(|change| *change.object() == query.object);
+        let ids: Vec<Value> = changed
+            .clone()
+            .map(|change| Value::Uuid(change.id()))
+            .collect();
+        if ids.is_empty() || query.measures.iter().all(|one| *one == Measure::Count) {
+            // The storage counts what is not changed here, however much that is.
+            let mut stored = query.clone();
+            stored.condition = self.rewrite(&query.condition).await?;
+            if ids.is_empty() {
+                return self.session.aggregate(&stored).await;
+            }
+            let field = FieldAt::new(system::ID);
+            let unchanged = Condition::Not(Box::new(Condition::In { field, values: ids }));
+            stored.condition = stored.condition.and(unchanged);
+            let own: Vec<Row> = changed
+                .filter_map(|change| change.after().cloned())
+                .collect();
+            let related = self.related(&query.condition, &own).await?;
+            let find = |object: &ObjectRef, id: Uuid| -> Option<Row> {
+                related
+                    .get(&(object.name().to_owned(), id))
+                    .cloned()
+                    .flatten()
+            };
+            let mut all = Aggregator::new(query);
+            for group in self.session.aggregate(&stored).await? {
+                all.add_counted(group);
+            }
+            let fulfils = |row: &&Row| query.condition.matches(&***row, &find);
+            for row in own.iter().filter(fulfils) {
+                all.add(&**row);
+            }
+            return Ok(all.finish()?);
         }
         let rows = self
             .select(&Query::new(&query.object, query.condition.clone()))

@@ -682,6 +682,21 @@ impl<'a> Aggregator<'a> {
         }
     }
 
+    /// Adds rows that were counted elsewhere: a group of the same query, which asks for nothing but
+    /// counts.
+    pub(crate) fn add_counted(&mut self, group: Group) {
+        let counts: Vec<i64> = (0..self.query.measures.len())
+            .map(|place| i64::try_from(group.count(place)).unwrap_or(i64::MAX))
+            .collect();
+        let sums = self
+            .groups
+            .entry(Key(group.keys))
+            .or_insert_with(|| vec![Sum::default(); counts.len()]);
+        for (sum, count) in sums.iter_mut().zip(counts) {
+            sum.count = sum.count.saturating_add(count);
+        }
+    }
+
     /// The groups, in the order of their keys.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::borrow::Borrow;
 use chrono::{DateTime, Utc};
 
 use super::cells::{Line, Slot, Sums, Weighted};
-use super::condition::{Circumstances, Range, Test, age, bind, bind_decay, moment_in, moment_of};
+use super::condition::{Circumstances, Range, Test, age, bind, bind_decay, moment_at};
 use super::entity::{LeadScoringRule, LeadScoringRuleSet, ScoringRuleType};
 use super::explanation::{
     DecayEffect, GroupEffect, PointsGiven, RuleEffect, RulePoints, ScoreExplanation, Scored,
@@ -17,7 +17,7 @@ use crate::error::{Faults, FieldError, Result, codes};
 use crate::leads::Lead;
 use crate::query::{Condition, FieldAt};
 use crate::record::Record;
-use crate::schema::{AnyRecord, FieldSet, Registry, ValueRef};
+use crate::schema::{FieldSet, Registry};
 
 /// Two for each group, and two for the rules without one.
 pub(super) const SLOTS: usize = 2 * (MAX_GROUPS + 1);
@@ -69,7 +69,7 @@ pub struct CompiledRuleSet {
     /// The limits of each group; first those of the rules without one.
     limits: Vec<Limits>,
     /// The place of the moment from which on points fade.
-    fades_since: Option<usize>,
+    fades_since: Option<FieldAt>,
     tables: Vec<(usize, FieldTable)>,
     ages: Vec<(FieldAt, Line<i64>)>,
     counts: Vec<(usize, Line<i64>)>,
@@ -162,9 +162,9 @@ impl CompiledRuleSet {
         let mut fades_since = None;
         if let Some(decay) = &set.decay {
             match bind_decay(decay, registry) {
-                Ok(index) => {
-                    fields.insert(index);
-                    fades_since = Some(index);
+                Ok(at) => {
+                    fields.insert(at.index);
+                    fades_since = Some(at);
                 }
                 Err(fault) => faults.push(fault),
             }
@@ -315,11 +315,7 @@ impl CompiledRuleSet {
         let mut sums: Sums = [0; SLOTS];
         add_fields(&self.tables, lead, &mut sums);
         for (field, line) in &self.ages {
-            let moment = match (lead.value(field.index), &field.member) {
-                (ValueRef::Json(json), Some(member)) => json.get(&**member).and_then(moment_in),
-                (value, _) => moment_of(&value),
-            };
-            if let Some(moment) = moment {
+            if let Some(moment) = moment_at(lead, field) {
                 line.add(age(moment, now), &mut sums);
             }
         }
@@ -354,9 +350,8 @@ impl CompiledRuleSet {
 
     /// For how many full days points have been fading.
     fn days(&self, lead: &Record<Lead>, now: DateTime<Utc>) -> i64 {
-        let since = self
-            .fades_since
-            .and_then(|index| moment_of(&lead.value(index)));
+        let since = self.fades_since.as_ref();
+        let since = since.and_then(|field| moment_at(lead, field));
         (now - since.unwrap_or(lead.created.at)).num_days().max(0)
     }
 

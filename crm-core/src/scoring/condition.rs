@@ -74,11 +74,7 @@ impl Test {
             Self::Field(condition) => condition.matches(lead, &|_, _| None),
             Self::Entries { index, has } => has_entries(&lead.value(*index)) == *has,
             Self::Age { field, range } => {
-                let moment = match (lead.value(field.index), &field.member) {
-                    (ValueRef::Json(json), Some(member)) => json.get(&**member).and_then(moment_in),
-                    (value, _) => moment_of(&value),
-                };
-                moment.is_some_and(|moment| range.contains(age(moment, around.now)))
+                moment_at(lead, field).is_some_and(|moment| range.contains(age(moment, around.now)))
             }
             Self::Count { counted, range } => {
                 let place = around.counted.iter().position(|other| other == counted);
@@ -100,8 +96,16 @@ pub(super) fn age(moment: DateTime<Utc>, now: DateTime<Utc>) -> i64 {
     age.num_microseconds().unwrap_or(i64::MAX)
 }
 
+/// The moment that a field of a lead names, or a member of a JSON field.
+pub(super) fn moment_at(lead: &dyn AnyRecord, field: &FieldAt) -> Option<DateTime<Utc>> {
+    match (lead.value(field.index), &field.member) {
+        (ValueRef::Json(json), Some(member)) => json.get(&**member).and_then(moment_in),
+        (value, _) => moment_of(&value),
+    }
+}
+
 /// The moment that a value names; a day begins at its midnight in UTC.
-pub(super) fn moment_of(value: &ValueRef<'_>) -> Option<DateTime<Utc>> {
+fn moment_of(value: &ValueRef<'_>) -> Option<DateTime<Utc>> {
     match value {
         ValueRef::Timestamp(at) => Some(*at),
         ValueRef::Date(day) => Some(day.and_time(NaiveTime::MIN).and_utc()),
@@ -110,7 +114,7 @@ pub(super) fn moment_of(value: &ValueRef<'_>) -> Option<DateTime<Utc>> {
 }
 
 /// The moment that a member of a JSON field names: RFC 3339, or a day.
-pub(super) fn moment_in(json: &Json) -> Option<DateTime<Utc>> {
+fn moment_in(json: &Json) -> Option<DateTime<Utc>> {
     let text = json.as_str()?;
     let at = DateTime::parse_from_rfc3339(text).map(|at| at.to_utc());
     at.ok().or_else(|| {
@@ -353,12 +357,12 @@ fn days(value: &Json) -> Result<i64, FieldError> {
 }
 
 /// The place of the moment from which on points fade.
-pub(super) fn bind_decay(decay: &Decay, registry: &Registry) -> Result<usize, FieldError> {
+pub(super) fn bind_decay(decay: &Decay, registry: &Registry) -> Result<FieldAt, FieldError> {
     let object = Lead::schema();
     let refused = |code: &'static str, message: String| FieldError::new("decay", code, message);
     let (at, schema) =
         locate(object, &decay.since).map_err(|error| refused(error.code(), error.to_string()))?;
-    if at.member.is_some() || schema.storage_kind() != StorageKind::Timestamp {
+    if at.member.is_none() && schema.storage_kind() != StorageKind::Timestamp {
         return Err(refused(
             codes::WRONG_TYPE,
             "`since` must name a field of leads that holds a moment".to_owned(),
@@ -371,7 +375,7 @@ pub(super) fn bind_decay(decay: &Decay, registry: &Registry) -> Result<usize, Fi
     looks
         .bind(object, registry, &[])
         .map_err(|refusal| refused(refusal.code, refusal.message))?;
-    Ok(at.index)
+    Ok(at)
 }
 
 /// Adds what is wrong with the condition of a rule.

@@ -100,6 +100,8 @@ impl WriteRule for ScoringRuleRules {
                 faults.push(fault);
             }
         }
+        // That another set is not there is told as that.
+        let moves = moves && work.lookup(after.rule_set_id).await?.is_some();
         if moves {
             let message = "a rule stays in its set: make one like it in the other set";
             faults.add("rule_set_id", codes::READ_ONLY, message);

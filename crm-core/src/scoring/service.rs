@@ -66,7 +66,8 @@ impl Records<'_, Lead> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Validation`] for no or too many points, and for no reason.
+    /// [`Error::NotFound`]; [`Error::Validation`] for no or too many points, and for no reason;
+    /// [`Error::Rule`] `converted` for a lead that was converted, which is read-only (R-083).
     pub async fn adjust(
         &mut self,
         lead: Id<Lead>,
@@ -87,6 +88,11 @@ impl Records<'_, Lead> {
                 return Err(
                     FieldError::new("reason", codes::REQUIRED, "a value is required").into(),
                 );
+            }
+            if record.conversion.is_some() {
+                let message =
+                    "the lead is converted and keeps its score; undo the conversion first";
+                return Err(RuleViolation::new("converted", "R-083", message).into());
             }
             let total = sum(record.score_total, score_change)?;
             let adjustment = sum(record.score_adjustment, score_change)?;

@@ -103,6 +103,14 @@ pub(super) async fn carry(
     Ok(found.into_iter().map(|(row, _)| row).collect())
 }
 
+/// A row that was read in this unit of work, as it is now.
+pub(super) fn staged_or(work: &UnitOfWork, row: &Row) -> Option<Row> {
+    match work.place(row.object(), row.id()) {
+        Some(change) => change.after().cloned(),
+        None => Some(row.clone()),
+    }
+}
+
 async fn carry_one(
     work: &mut UnitOfWork,
     row: &Row,
@@ -110,7 +118,7 @@ async fn carry_one(
     targets: &Targets,
 ) -> Result<()> {
     // It may have changed with another one, as an occurrence does with its series.
-    let Some(row) = work.row(row.object(), row.id()).await? else {
+    let Some(row) = staged_or(work, row) else {
         return Ok(());
     };
     for changes in ways(&*row, index, targets) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
 
-use super::carry::{Targets, carry};
+use super::carry::{Targets, carry, staged_or};
 use super::mapping::filling;
 use super::{
     AccountChoice, AlreadyConverted, CarriedOver, ConversionCandidates, ConversionDeal,
@@ -14,9 +14,10 @@ use super::{
 };
 use crate::Id;
 use crate::accounts::Account;
+use crate::campaigns::{CampaignMember, CampaignStep, convert_member};
 use crate::contacts::{BuyingRole, Contact, ContactAffiliation};
 use crate::deals::{Deal, DealContact};
-use crate::engine::UnitOfWork;
+use crate::engine::{CommitHook, UnitOfWork};
 use crate::error::{Error, Faults, FieldError, Result, RuleViolation, codes};
 use crate::leads::{Conversion, Lead, LeadStatus};
 use crate::pipelines::Pipeline;
@@ -395,14 +396,23 @@ impl Converting<'_> {
         targets: &Targets,
     ) -> Result<Vec<CarriedOver>> {
         let mut counts: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+        // A lead of this commit is a member of the campaign that brought it, too.
+        CampaignStep.before_commit(work).await?;
         for before in carry(work, self.lead.id.uuid(), targets).await? {
             let object = before.object().clone();
-            let after = work.live_row(&object, before.id()).await?;
+            let Some(mut after) = staged_or(work, &before) else {
+                continue;
+            };
             let count = counts.entry(object.name().to_owned()).or_default();
             if after.differing(&*before).is_empty() {
                 count.1 += 1;
             } else {
                 count.0 += 1;
+            }
+            if object == *CampaignMember::schema() {
+                after = convert_member(work, Id::new(after.id())).await?;
+            }
+            if !after.differing(&*before).is_empty() {
                 self.note_changes(ConversionDeed::Carried, &before, &after);
             }
         }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use serde_json::{Map, Value as Json};
 use uuid::Uuid;
 
+use super::carry::staged_or;
 use super::{ConversionDeed, ConversionInUse, LeadConversion, UndoObstacle, UndoObstacleReason};
+use crate::campaigns::{CampaignMember, give_member_back};
 use crate::engine::UnitOfWork;
 use crate::error::{Error, Result, RuleViolation};
 use crate::leads::Lead;
@@ -46,9 +48,12 @@ async fn stage(work: &mut UnitOfWork, id: Id<Lead>) -> Result<Arc<Record<Lead>>>
     }
     // First the lead, which then leads to nothing that is deleted; last what is deleted, once nothing
     // leads to it.
+    let changed = changed(work, &entries).await?;
     for entry in entries.iter().rev() {
-        if entry.deed != ConversionDeed::Created {
-            give_back(work, entry).await?;
+        if let Some(row) = changed.get(&entry.record_id)
+            && entry.deed != ConversionDeed::Created
+        {
+            give_back(work, entry, row).await?;
         }
     }
     for row in created.iter().rev() {
@@ -87,18 +92,42 @@ fn object_of(work: &UnitOfWork, name: &str) -> Option<ObjectRef> {
 
 /// The records that the conversion made and that are still there.
 async fn created(work: &UnitOfWork, entries: &[Arc<Record<LeadConversion>>]) -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
-    for entry in entries
-        .iter()
-        .filter(|entry| entry.deed == ConversionDeed::Created)
-    {
-        let Some(object) = object_of(work, &entry.object) else {
-            continue;
-        };
-        let row = work.row(&object, entry.record_id).await?;
-        rows.extend(row.filter(|row| !row.is_deleted()));
+    let mut found = rows_of(work, entries, true).await?;
+    let made = entries.iter();
+    Ok(made
+        .filter_map(|entry| found.remove(&entry.record_id))
+        .filter(|row| !row.is_deleted())
+        .collect())
+}
+
+/// The records that the conversion changed, by id.
+async fn changed(
+    work: &UnitOfWork,
+    entries: &[Arc<Record<LeadConversion>>],
+) -> Result<HashMap<Uuid, Row>> {
+    rows_of(work, entries, false).await
+}
+
+/// The records of entries, by id: one look-up for each object, however much was carried over.
+async fn rows_of(
+    work: &UnitOfWork,
+    entries: &[Arc<Record<LeadConversion>>],
+    is_created: bool,
+) -> Result<HashMap<Uuid, Row>> {
+    let mut ids: BTreeMap<&str, Vec<Uuid>> = BTreeMap::new();
+    for entry in entries {
+        if (entry.deed == ConversionDeed::Created) == is_created {
+            ids.entry(&entry.object).or_default().push(entry.record_id);
+        }
     }
-    Ok(rows)
+    let mut found = HashMap::new();
+    for (name, ids) in ids {
+        if let Some(object) = object_of(work, name) {
+            let rows = work.rows(&object, &ids).await?;
+            found.extend(rows.into_iter().map(|row| (row.id(), row)));
+        }
+    }
+    Ok(found)
 }
 
 /// All that depends on what the conversion made.
@@ -198,6 +227,11 @@ async fn merged_into(work: &UnitOfWork, object: &str, ids: &[Uuid]) -> Result<Ve
 
 /// The fields that users write and that are not as the conversion left them.
 fn changed_since(row: &Row, left: &Json) -> Vec<String> {
+    // Nobody wrote it since the commit that made it; what hooks of that commit added, such as rules of
+    // automation, belongs to the conversion.
+    if row.version() == 1 {
+        return Vec::new();
+    }
     let object = row.object();
     let fields = object.own_fields().iter().filter(|field| !field.read_only);
     let is_changed = |name: &str| {
@@ -211,14 +245,12 @@ fn changed_since(row: &Row, left: &Json) -> Vec<String> {
 }
 
 /// Gives a record back what the conversion changed, as far as nobody touched it since.
-async fn give_back(work: &mut UnitOfWork, entry: &LeadConversion) -> Result<()> {
-    let Some(object) = object_of(work, &entry.object) else {
+async fn give_back(work: &mut UnitOfWork, entry: &LeadConversion, row: &Row) -> Result<()> {
+    // It may have been given back with another one.
+    let Some(row) = staged_or(work, row).filter(|row| !row.is_deleted()) else {
         return Ok(());
     };
-    let row = work.row(&object, entry.record_id).await?;
-    let Some(row) = row.filter(|row| !row.is_deleted()) else {
-        return Ok(());
-    };
+    let object = row.object().clone();
     let empty = Map::new();
     let before = entry.before.as_object().unwrap_or(&empty);
     let after = entry.after.as_object().unwrap_or(&empty);
@@ -232,7 +264,11 @@ async fn give_back(work: &mut UnitOfWork, entry: &LeadConversion) -> Result<()> 
         let unit = units.get(index).copied().unwrap_or(index);
         let slot = by_unit.entry(unit).or_insert_with(|| Some(Vec::new()));
         let left = after.get(name).unwrap_or(&Json::Null);
-        let back = given_back(was, left, &row.value(index).to_json());
+        // A converted lead is read-only: what differs is what became of the records it leads to.
+        let back = match entry.deed {
+            ConversionDeed::Converted => Some(was.clone()),
+            _ => given_back(was, left, &row.value(index).to_json()),
+        };
         let back = back.map(|json| former_value(&object, index, &json));
         let back = match back {
             Some(value) if leads_nowhere(work, &object, index, &value).await? => None,
@@ -261,6 +297,14 @@ async fn give_back(work: &mut UnitOfWork, entry: &LeadConversion) -> Result<()> 
             Error::from,
         )
     })?;
+    let back = match Record::<CampaignMember>::from_row(back.clone()) {
+        Some(member) => {
+            let mut member = (*member).clone();
+            give_member_back(&mut member.data);
+            Arc::new(member)
+        }
+        None => back,
+    };
     let id = row.id();
     work.set_note(id, Some(BY_MERGE));
     let staged = work.stage_exactly(row, back).await;
