@@ -64,6 +64,9 @@ async fn run(arguments: &Arguments) -> Result<i64, Failure> {
         counts.skipped_rows,
         counts.failed_rows
     );
+    if counts.failed_rows > 0 {
+        eprintln!("lead_scoring: the example import_csv tells why rows are refused");
+    }
 
     let draft = create(&session, &arguments.rules).await?;
     let published = session.scoring_rule_sets().publish(draft.id).await?;
@@ -143,7 +146,8 @@ async fn import(arguments: &Arguments, session: &Session) -> Result<ImportCounts
     }
     let email = Lead::EMAIL.name();
     let by_email = mapping.columns.iter().any(|column| column.field == email);
-    let import = if by_email {
+    // In memory there is nothing to find again.
+    let import = if by_email && arguments.postgres.is_some() {
         Import {
             mode: ImportMode::Upsert,
             keys: vec![email.into_owned()],
