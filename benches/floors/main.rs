@@ -17,7 +17,9 @@ mod office;
 mod plain;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod rescore;
 mod scoring;
+mod summary;
 
 use measure::Options;
 
@@ -33,6 +35,8 @@ fn main() {
     options.run("duplicate_pairs", duplicates::duplicate_pairs);
     options.run("score_50", scoring::score_50);
     options.run("score_500", scoring::score_500);
+    options.run("mem_rescore", rescore::mem_rescore);
+    options.run("mem_summary", summary::mem_summary);
     #[cfg(feature = "postgres")]
     if let Some(postgres) = postgres {
         postgres.run(&options);

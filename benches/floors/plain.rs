@@ -1,7 +1,7 @@
 //! What a program without an engine would send to PostgreSQL: statements written by hand, values
 //! bound by hand, rows read into structs of plain fields.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use rust_decimal::Decimal;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Value as Json, json};
@@ -459,6 +459,38 @@ pub(crate) async fn deals_by_stage(pool: &PgPool, tenant: Uuid, currency: &str) 
             count: row.get(1),
             amount: row.get(2),
             weighted: row.get(3),
+        })
+        .collect()
+}
+
+/// Stage, owner and month; the currency; how many; what they are worth, and weighted.
+pub(crate) type PipelineSum = (
+    (Uuid, Option<Uuid>, NaiveDate),
+    String,
+    i64,
+    (Decimal, Decimal),
+);
+
+pub(crate) async fn stage_summary(pool: &PgPool, tenant: Uuid, pipeline: Uuid) -> Vec<PipelineSum> {
+    let rows = query(concat!(
+        scope!(),
+        " SELECT r.* FROM scope CROSS JOIN LATERAL (SELECT stage_id, owner_id, \
+         date_trunc('month', created_at AT TIME ZONE 'UTC')::date AS month, currency, count(*), \
+         sum(amount), sum(amount * win_probability) * 0.01 FROM crm.deals WHERE scope.is_set \
+         AND tenant_id = $1 AND pipeline_id = $2 AND deleted_at IS NULL AND archived_at IS NULL \
+         GROUP BY stage_id, owner_id, month, currency \
+         ORDER BY stage_id, owner_id, month, currency OFFSET 0) AS r"
+    ))
+    .bind(tenant)
+    .bind(pipeline)
+    .fetch_all(pool)
+    .await;
+    let sum = |row: &PgRow, at: usize| row.get::<Decimal, _>(at).normalize();
+    rows.unwrap()
+        .iter()
+        .map(|row| {
+            let group = (row.get(0), row.get(1), row.get(2));
+            (group, row.get(3), row.get(4), (sum(row, 5), sum(row, 6)))
         })
         .collect()
 }

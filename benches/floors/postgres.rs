@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crm_engine::PostgresStorage;
 use crm_engine::exchange::import::{Import, ImportExt, ReadOptions, Source};
 use crm_engine::imports::ImportMode;
+use crm_engine::pipelines::analytics::PipelineView;
 use crm_engine::prelude::*;
 use crm_engine::query::{Cursor, Filter};
 use crm_engine::schema::Value;
@@ -19,8 +20,9 @@ use uuid::Uuid;
 use crate::measure::{Medians, Options, Places};
 use crate::office::Office;
 use crate::plain::{self, Edit, PlainContact};
+use crate::summary::{by_stage, deals};
 
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 16] = [
     "pg_create",
     "pg_create_vs_insert",
     "pg_create_employee",
@@ -31,6 +33,8 @@ const NAMES: [&str; 14] = [
     "pg_page_1000",
     "pg_custom_filter",
     "pg_summary",
+    "pg_stage_summary",
+    "pg_rescore",
     "pg_bulk",
     "pg_bulk_1000",
     "pg_import",
@@ -142,7 +146,16 @@ impl Benches {
             options.run("pg_page_1000", |options| self.page_1000(options, &paged));
         }
         options.run("pg_custom_filter", |options| self.custom_filter(options));
-        options.run("pg_summary", |options| self.summary(options));
+        if options.wants("pg_summary") || options.wants("pg_stage_summary") {
+            let (office, pipeline) = self.runtime.block_on(self.deals(options));
+            options.run("pg_summary", |options| self.summary(options, &office));
+            options.run("pg_stage_summary", |options| {
+                self.stage_summary(options, &office, pipeline)
+            });
+        }
+        options.run("pg_rescore", |options| {
+            crate::rescore::pg_rescore(&self, options)
+        });
         options.run("pg_bulk_1000", |options| self.bulk(options, 1_000));
         options.run("pg_bulk", |options| self.bulk(options, options.records()));
         options.run("pg_import", |options| {
@@ -565,32 +578,64 @@ impl Benches {
         )
     }
 
-    fn summary(&self, options: &Options) -> Medians {
-        let count = if options.quick { 20_000 } else { 100_000 };
-        let euro: Currency = "EUR".parse().unwrap();
-        let office = self.runtime.block_on(async {
-            let (office, made) = Office::enter(&self.crm, "summary").await;
-            let deal = Deal {
-                amount: Some(1_000.into()),
-                currency: euro,
-                owner_id: Some(office.owner),
-                ..Deal::new("Rollout", made.pipeline)
-            };
-            office.session.deals().create(deal).await.unwrap();
-            let stages: Vec<Uuid> = made.stages.iter().map(|stage| stage.uuid()).collect();
-            let mut owner = self.database.owner().await.unwrap();
-            plain::multiply_deal(&mut owner, office.tenant(), &stages, count).await;
-            plain::vacuum(&mut owner).await;
-            office
-        });
-        let by_stage = || {
-            Aggregate::<Deal>::new()
-                .filter(Deal::CURRENCY.eq(euro))
-                .group_by(Deal::STAGE_ID)
-                .count()
-                .sum(Deal::AMOUNT)
-                .weighted_sum(Deal::AMOUNT, Deal::WIN_PROBABILITY)
+    /// A tenant with deals in the stages of its pipeline.
+    async fn deals(&self, options: &Options) -> (Office, Id<Pipeline>) {
+        let (office, made) = Office::enter(&self.crm, "summary").await;
+        let deal = Deal {
+            amount: Some(1_000.into()),
+            currency: "EUR".parse().unwrap(),
+            owner_id: Some(office.owner),
+            ..Deal::new("Rollout", made.pipeline)
         };
+        office.session.deals().create(deal).await.unwrap();
+        let stages: Vec<Uuid> = made.stages.iter().map(|stage| stage.uuid()).collect();
+        let mut owner = self.database.owner().await.unwrap();
+        let count = i64::try_from(deals(options)).unwrap();
+        plain::multiply_deal(&mut owner, office.tenant(), &stages, count).await;
+        plain::vacuum(&mut owner).await;
+        (office, made.pipeline)
+    }
+
+    /// The summary of a pipeline: by stage, owner, month and currency.
+    fn stage_summary(&self, options: &Options, office: &Office, pipeline: Id<Pipeline>) -> Medians {
+        let view = PipelineView::of(pipeline);
+        let groups = self.runtime.block_on(async {
+            let ours = office.session.pipelines().stage_summary(&view).await;
+            let theirs = plain::stage_summary(&self.pool, office.tenant(), pipeline.uuid()).await;
+            let told = ours.unwrap().into_iter().map(|one| {
+                let group = (one.stage.uuid(), one.owner.map(|id| id.uuid()), one.month);
+                let sums = (one.amount.normalize(), one.weighted.normalize());
+                let deals = i64::try_from(one.deals).unwrap();
+                (group, one.currency.to_string(), deals, sums)
+            });
+            assert_eq!(told.collect::<Vec<_>>(), theirs);
+            theirs.len()
+        });
+        options.measure_calls(
+            2,
+            |count| {
+                self.timed(async {
+                    for _ in 0..count {
+                        let told = office.session.pipelines().stage_summary(&view).await;
+                        assert_eq!(black_box(told.unwrap()).len(), groups);
+                    }
+                })
+            },
+            |count| {
+                self.timed(async {
+                    for _ in 0..count {
+                        let (tenant, pipeline) = (office.tenant(), pipeline.uuid());
+                        let told = plain::stage_summary(&self.pool, tenant, pipeline).await;
+                        assert_eq!(black_box(told).len(), groups);
+                    }
+                })
+            },
+        )
+    }
+
+    fn summary(&self, options: &Options, office: &Office) -> Medians {
+        let euro: Currency = "EUR".parse().unwrap();
+        let by_stage = || by_stage(euro);
         self.runtime.block_on(async {
             let ours = office.session.deals().aggregate(by_stage()).await.unwrap();
             let theirs = plain::deals_by_stage(&self.pool, office.tenant(), "EUR").await;

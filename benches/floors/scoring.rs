@@ -65,49 +65,52 @@ fn meta(number: usize, days_ago: i64) -> Meta {
     Meta::first(Uuid::from_u128(number as u128 + 1), Stamp { at, by })
 }
 
+/// A lead with a value in each of the fields that the rules look at.
+pub(crate) fn random_lead(places: &mut Places) -> Lead {
+    let mut one = |of: &[&str]| Some(of[places.next(of.len())].to_owned());
+    let mut lead = Lead {
+        company: one(&COMPANIES),
+        job_title: one(&TITLES),
+        industry: one(&INDUSTRIES),
+        ..Lead::default()
+    };
+    lead.source.lead_source = one(&SOURCES);
+    lead.custom_fields = json!({ "segment": one(&SEGMENTS) });
+    let country = one(&COUNTRIES).and_then(|code| TextValue::parse(&code).ok());
+    lead.mailing_address = Some(Address {
+        country,
+        ..Address::default()
+    });
+    lead.tags = places
+        .some(&TAGS, 2)
+        .iter()
+        .map(|tag| (*tag).to_owned())
+        .collect();
+    lead.tags.dedup();
+    lead.employee_count = Some(i32::try_from(places.next(2_000)).unwrap());
+    lead.annual_revenue = Some(Decimal::from(places.next(9_000_000)));
+    lead.decision_maker = places.next(2) == 0;
+    lead.interest_level = InterestLevel::ALL[places.next(InterestLevel::ALL.len())];
+    lead.qualification_status = Qualification::ALL[places.next(Qualification::ALL.len())];
+    lead.rating = Rating::ALL.get(places.next(4)).copied();
+    let days = i64::try_from(places.next(200)).unwrap();
+    lead.last_activity_at = Some(now() - TimeDelta::days(days));
+    if places.next(2) == 0 {
+        lead.email = EmailAddress::parse("ada@globex.example").ok();
+    }
+    lead
+}
+
 fn leads() -> Vec<Record<Lead>> {
     let mut places = Places(0x5EED);
-    let lead = |number| {
-        let mut one = |of: &[&str]| Some(of[places.next(of.len())].to_owned());
-        let mut lead = Lead {
-            company: one(&COMPANIES),
-            job_title: one(&TITLES),
-            industry: one(&INDUSTRIES),
-            ..Lead::default()
-        };
-        lead.source.lead_source = one(&SOURCES);
-        lead.custom_fields = json!({ "segment": one(&SEGMENTS) });
-        let country = one(&COUNTRIES).and_then(|code| TextValue::parse(&code).ok());
-        lead.mailing_address = Some(Address {
-            country,
-            ..Address::default()
-        });
-        lead.tags = places
-            .some(&TAGS, 2)
-            .iter()
-            .map(|tag| (*tag).to_owned())
-            .collect();
-        lead.tags.dedup();
-        lead.employee_count = Some(i32::try_from(places.next(2_000)).unwrap());
-        lead.annual_revenue = Some(Decimal::from(places.next(9_000_000)));
-        lead.decision_maker = places.next(2) == 0;
-        lead.interest_level = InterestLevel::ALL[places.next(InterestLevel::ALL.len())];
-        lead.qualification_status = Qualification::ALL[places.next(Qualification::ALL.len())];
-        lead.rating = Rating::ALL.get(places.next(4)).copied();
-        let days = i64::try_from(places.next(200)).unwrap();
-        lead.last_activity_at = Some(now() - TimeDelta::days(days));
-        if places.next(2) == 0 {
-            lead.email = EmailAddress::parse("ada@globex.example").ok();
-        }
-        Record::new(meta(number, 300), lead)
-    };
+    let lead = |number| Record::new(meta(number, 300), random_lead(&mut places));
     (0..LEADS).map(lead).collect()
 }
 
-type Plain = (&'static str, Op, Json, i32);
+pub(crate) type Plain = (&'static str, Op, Json, i32);
 
 /// Fifty rules of all kinds.
-fn fifty() -> Vec<Plain> {
+pub(crate) fn fifty() -> Vec<Plain> {
     let mut rules: Vec<Plain> = Vec::new();
     for (place, industry) in INDUSTRIES.iter().enumerate() {
         rules.push(("industry", Op::Equals, json!(industry), place as i32 - 2));
@@ -165,7 +168,7 @@ fn fifty() -> Vec<Plain> {
 }
 
 /// The same fifty conditions by hand.
-fn by_hand(lead: &Record<Lead>, now: DateTime<Utc>) -> i64 {
+pub(crate) fn by_hand(lead: &Record<Lead>, now: DateTime<Utc>) -> i64 {
     let mut points = 0;
     let mut add = |is_met: bool, more: i64| {
         if is_met {
@@ -279,20 +282,25 @@ fn five_hundred() -> Vec<Plain> {
     rules
 }
 
+pub(crate) fn rule(
+    set: Id<LeadScoringRuleSet>,
+    number: usize,
+    (field, operator, value, points): Plain,
+) -> LeadScoringRule {
+    let kind = ScoringRuleType::Firmographic;
+    let name = format!("Rule {number}");
+    LeadScoringRule {
+        condition_value: Some(value).filter(|value| !value.is_null()),
+        ..LeadScoringRule::new(set, name, kind, field, operator, points)
+    }
+}
+
 fn compile(rules: Vec<Plain>) -> CompiledRuleSet {
     let set = Record::new(meta(0, 1), LeadScoringRuleSet::new("Bench"));
     let rules: Vec<Record<LeadScoringRule>> = rules
         .into_iter()
         .enumerate()
-        .map(|(number, (field, operator, value, points))| {
-            let kind = ScoringRuleType::Firmographic;
-            let name = format!("Rule {number}");
-            let rule = LeadScoringRule {
-                condition_value: Some(value).filter(|value| !value.is_null()),
-                ..LeadScoringRule::new(set.id, name, kind, field, operator, points)
-            };
-            Record::new(meta(number, 1), rule)
-        })
+        .map(|(number, plain)| Record::new(meta(number, 1), rule(set.id, number, plain)))
         .collect();
     CompiledRuleSet::new(&set, &rules, &Registry::default()).unwrap()
 }

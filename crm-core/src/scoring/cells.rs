@@ -9,9 +9,12 @@ pub(super) type Slot = usize;
 /// What a rule asks for, with the slot of its points and the points.
 pub(super) type Weighted<T> = (T, Slot, i64);
 
-/// The points of one cell, by slot.
+/// The points of one cell, by slot. Most cells have one slot, which is held in place.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Cell(Box<[(Slot, i64)]>);
+pub(super) struct Cell {
+    first: (Slot, i64),
+    others: Box<[(Slot, i64)]>,
+}
 
 /// The sums of points, by slot.
 pub(super) type Sums = [i64; SLOTS];
@@ -26,12 +29,17 @@ impl Cell {
             }
         }
         cell.retain(|(_, sum)| *sum != 0);
-        Self(cell.into())
+        let mut cell = cell.into_iter();
+        Self {
+            // No points in the first slot are none.
+            first: cell.next().unwrap_or_default(),
+            others: cell.collect(),
+        }
     }
 
     #[inline]
     pub(super) fn add_to(&self, sums: &mut Sums) {
-        for (slot, points) in &self.0 {
+        for (slot, points) in std::iter::once(&self.first).chain(&self.others) {
             if let Some(sum) = sums.get_mut(*slot) {
                 *sum += points;
             }

@@ -47,17 +47,45 @@ struct Search {
 
 impl Search {
     fn add(&self, text: &str, sums: &mut Sums) {
-        let folded = fold_case(text);
-        let mut seen: Vec<usize> = Vec::new();
-        for one in self.patterns.find_overlapping_iter(&folded) {
+        // The patterns are folded and found in any ASCII case, so an ASCII text is searched as it is.
+        let folded: Cow<'_, str> = if text.is_ascii() {
+            Cow::Borrowed(text)
+        } else {
+            Cow::Owned(fold_case(text))
+        };
+        let mut seen = Seen::default();
+        for one in self.patterns.find_overlapping_iter(&*folded) {
             let place = one.pattern().as_usize();
-            if !seen.contains(&place) {
-                seen.push(place);
-                if let Some(cell) = self.found.get(place) {
-                    cell.add_to(sums);
-                }
+            if seen.is_new(place)
+                && let Some(cell) = self.found.get(place)
+            {
+                cell.add_to(sums);
             }
         }
+    }
+}
+
+/// The places of patterns that were found: bits for the first 64, as most fields have fewer.
+#[derive(Default)]
+struct Seen {
+    first: u64,
+    others: Vec<usize>,
+}
+
+impl Seen {
+    #[inline]
+    fn is_new(&mut self, place: usize) -> bool {
+        let place_of_bit = u32::try_from(place).ok();
+        if let Some(bit) = place_of_bit.and_then(|place| 1_u64.checked_shl(place)) {
+            let is_new = self.first & bit == 0;
+            self.first |= bit;
+            return is_new;
+        }
+        let is_new = !self.others.contains(&place);
+        if is_new {
+            self.others.push(place);
+        }
+        is_new
     }
 }
 
@@ -410,7 +438,10 @@ fn search(rules: &[Weighted<Shape>]) -> Option<Search> {
     Some(Search {
         found: found.collect(),
         // Texts of rules are short: far below the size at which building fails.
-        patterns: AhoCorasick::new(&patterns).ok()?,
+        patterns: AhoCorasick::builder()
+            .ascii_case_insensitive(true)
+            .build(&patterns)
+            .ok()?,
     })
 }
 

@@ -593,6 +593,33 @@ fn searched_texts_are_found_however_many() {
     }
 }
 
+/// More texts than a word has bits, found again and again, in any case.
+#[test]
+fn hundreds_of_searched_texts_count_once_each() {
+    let rules = (0..200).map(|number| {
+        let text = format!("{number:03}K");
+        rule("company", Op::Contains, json!(text), 1)
+    });
+    let compiled = compile(new_set(), rules.collect());
+    let all: String = (0..200).map(|number| format!("{number:03}k")).collect();
+    for (company, found) in [
+        (all[..100].repeat(2), 25),
+        (all[400..500].repeat(2), 25),
+        (format!("É {}", &all[700..].repeat(2)), 25),
+        // The Kelvin sign is another k.
+        ("199\u{212A}199k".to_owned(), 1),
+    ] {
+        let company = Some(company);
+        let lead = Lead {
+            company,
+            ..Lead::default()
+        };
+        let lead = Record::new(meta(9, 10), lead);
+        assert_eq!(compiled.points(&lead, &[], now()), found);
+        assert_eq!(compiled.explain(&lead, &[], now()).points, found);
+    }
+}
+
 /// The rules look at the fields that they name, and at that of the decay.
 #[test]
 fn the_fields_are_those_that_are_looked_at() {
