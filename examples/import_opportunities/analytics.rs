@@ -28,6 +28,8 @@ pub(crate) struct Analytics {
     /// Each team with those below it: a region has what its managers have.
     pub(crate) forecast_by_team: BTreeMap<String, ForecastFigures>,
     pub(crate) open_pipeline: OpenPipeline,
+    /// What the accounts themselves keep of their deals.
+    pub(crate) account_statistics: BTreeMap<String, AccountStatistics>,
     #[serde(serialize_with = "plain_number_or_none")]
     pub(crate) median_won_value: Option<Decimal>,
     pub(crate) min_max_won_value: Option<[Amount; 2]>,
@@ -100,6 +102,14 @@ impl ForecastFigures {
     }
 }
 
+/// The figures that an account keeps of its deals.
+#[derive(Debug, Serialize)]
+pub(crate) struct AccountStatistics {
+    pub(crate) deals: u32,
+    pub(crate) won: u32,
+    pub(crate) won_value_sum: Amount,
+}
+
 /// What lies in the open stages at the end of a day.
 #[derive(Debug, Serialize)]
 pub(crate) struct OpenPipeline {
@@ -156,6 +166,7 @@ impl Analytics {
             forecast_by_month: by_name(&by(PeriodKind::Month).await?)?,
             forecast_by_team: forecast_by_team(session).await?,
             open_pipeline: OpenPipeline::of(imported, &view, last).await?,
+            account_statistics: account_statistics(session).await?,
             median_won_value: values.median(),
             min_max_won_value: values.ends().map(|ends| ends.map(Amount)),
             median_cycle_days_won: cycles.median().map(days),
@@ -218,6 +229,20 @@ async fn forecast_by_team(session: &Session) -> Result<BTreeMap<String, Forecast
         }
     }
     Ok(named)
+}
+
+async fn account_statistics(session: &Session) -> Result<BTreeMap<String, AccountStatistics>> {
+    let accounts = all(session, Find::<Account>::new()).await?;
+    let kept = accounts.iter().map(|account| {
+        let stats = &account.deal_stats;
+        let figures = AccountStatistics {
+            deals: stats.deal_count,
+            won: stats.won_deal_count,
+            won_value_sum: Amount(stats.won_deal_value.get(Currency::USD).amount()),
+        };
+        (account.name.clone(), figures)
+    });
+    Ok(kept.collect())
 }
 
 impl OpenPipeline {

@@ -17,15 +17,17 @@
 //! A deal sells one unit of its product: a line at the list price, by which the deal gets its amount,
 //! and at the price that was agreed once it is won.
 //!
-//! The days do not wait for each other: first all deals enter, a few days at once, then all move on,
-//! then all are closed. Over a network that is several times as fast as one day after the other.
+//! First all deals enter, then all move on, then all are closed. A deal that enters or is closed
+//! changes the figures that its account keeps of its deals, so the days of these steps wait for each
+//! other: at once they would only be conflicts. Moving on changes no figure of an account: a few days
+//! do so at once, which over a network is several times as fast as one after the other.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use chrono::{NaiveDate, NaiveTime};
-use crm_engine::engine::ManualClock;
+use crm_engine::engine::{ManualClock, Savepoint};
 use crm_engine::prelude::*;
 use futures::{StreamExt, TryStreamExt, stream};
 use indicatif::ProgressBar;
@@ -37,9 +39,6 @@ use super::staff::Staff;
 
 /// Where a deal keeps what the source calls it.
 pub(crate) const OPPORTUNITY_ID: &str = "custom_fields.opportunity_id";
-
-/// How many units of work are under way at once: fewer than the storage opens connections.
-const AT_ONCE: usize = 8;
 
 const ENTER: NaiveTime = NaiveTime::from_hms_milli_opt(12, 0, 0, 0).unwrap();
 const ENGAGE: NaiveTime = NaiveTime::from_hms_milli_opt(12, 0, 0, 1).unwrap();
@@ -61,6 +60,14 @@ impl Step {
             Self::Enter => ENTER,
             Self::Engage => ENGAGE,
             Self::Close => CLOSE,
+        }
+    }
+
+    /// How many units of work are under way at once: fewer than the storage opens connections.
+    const fn at_once(self) -> usize {
+        match self {
+            Self::Engage => 8,
+            Self::Enter | Self::Close => 1,
         }
     }
 }
@@ -155,7 +162,7 @@ impl Deals {
                 clock.set(day.and_time(step.time()).and_utc());
                 units.push(self.take(step, self.session.begin(), opportunities, bar));
             }
-            let units = stream::iter(units).buffered(AT_ONCE);
+            let units = stream::iter(units).buffered(step.at_once());
             for done in units.try_collect::<Vec<Done>>().await? {
                 self.known.extend(done.deals);
                 self.log.append(done.log);
@@ -195,7 +202,11 @@ impl Deals {
             let (outcome, consequence) = match (step, known) {
                 (Step::Enter, None) => {
                     let entered = match self.deal(opportunity) {
-                        Ok((deal, product)) => enter(&mut work, deal, product).await,
+                        Ok((deal, product)) => {
+                            let before = work.savepoint();
+                            let entered = enter(&mut work, deal, product).await;
+                            whole(&mut work, before, entered)
+                        }
                         Err(reason) => {
                             done.log.rejected.push(opportunity.line.reject(reason));
                             continue;
@@ -209,7 +220,9 @@ impl Deals {
                 }
                 (Step::Close, Some(deal)) if !deal.is_closed() => {
                     let line = lines.get(&deal.id).copied();
+                    let before = work.savepoint();
                     let closed = self.close(&mut work, deal.id, line, opportunity).await;
+                    let closed = whole(&mut work, before, closed);
                     (closed, "the deal stays in Engaging")
                 }
                 (_, Some(_)) => {
@@ -307,6 +320,15 @@ impl Deals {
         };
         work.deals().update(deal, win).await
     }
+}
+
+/// Takes back what was done of a step that failed; the other deals of the day go on.
+fn whole<T>(work: &mut UnitOfWork, before: Savepoint, outcome: Result<T>) -> Result<T> {
+    match outcome {
+        Ok(_) => work.release(before),
+        Err(_) => work.roll_back(before),
+    }
+    outcome
 }
 
 /// A new deal for one unit of a product, worth the list price until a better figure is known.
