@@ -13,8 +13,8 @@ use crm_engine::value::Totals;
 use rust_decimal::Decimal;
 use serde::Serialize;
 
+use super::figures::{SECONDS_A_DAY, plain_number};
 use super::import::{Imported, all};
-use super::report::{SECONDS_A_DAY, plain_number};
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Analytics {

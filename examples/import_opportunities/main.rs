@@ -15,6 +15,7 @@
 //!  deals     each deal moves through the stages at the time at which it did, because the import
 //!            sets the clock
 //!  report    the engine's aggregates: win rate, value and cycle by agent, manager, region, product..
+//!  figures   the rates and averages that follow from counts and sums
 //!  analytics what the engine itself makes of it: funnel, sales cycle, forecast, open pipeline
 //!  print     the report as text
 //! ```
@@ -29,6 +30,7 @@
 mod analytics;
 mod clean;
 mod deals;
+mod figures;
 mod import;
 mod print;
 mod read;

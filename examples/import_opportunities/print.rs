@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use super::analytics::ForecastFigures;
+use super::figures::{Closed, Figures};
 use super::import::ROTTING_AFTER_DAYS;
-use super::report::{Closed, Figures, Report};
+use super::report::Report;
 
 impl Report {
     pub(crate) fn print(&self, out: &mut impl Write) -> io::Result<()> {
