@@ -17,6 +17,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use chrono::NaiveDate;
 use crm_engine::value::{Country, EmailAddress, TextValue};
@@ -31,11 +32,16 @@ const COUNTRY_CODES: [(&str, &str); 3] = [
     ("Korea", "KR"),
 ];
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Product {
-    pub(crate) name: String,
-    pub(crate) series: String,
+    pub(crate) line: Line<ProductRow>,
     pub(crate) list_price: Decimal,
+}
+
+impl Product {
+    pub(crate) fn name(&self) -> &str {
+        &self.line.row.product
+    }
 }
 
 #[derive(Debug)]
@@ -57,7 +63,7 @@ pub(crate) struct Agent {
 #[derive(Debug)]
 pub(crate) struct Opportunity {
     pub(crate) line: Line<OpportunityRow>,
-    pub(crate) product: Product,
+    pub(crate) product: Arc<Product>,
     pub(crate) journey: Journey,
 }
 
@@ -108,7 +114,7 @@ impl Journey {
 #[derive(Debug, Default)]
 pub(crate) struct Cleaned {
     pub(crate) companies: Vec<Company>,
-    pub(crate) products: Vec<Product>,
+    pub(crate) products: Vec<Arc<Product>>,
     pub(crate) agents: Vec<Agent>,
     pub(crate) opportunities: Vec<Opportunity>,
     pub(crate) rejected: Vec<Rejected>,
@@ -136,16 +142,7 @@ impl Cleaned {
             let list_price = cells.required("sales_price", price);
             match (list_price, cells.fault()) {
                 (Some(list_price), None) => {
-                    let ProductRow {
-                        product: name,
-                        series,
-                        ..
-                    } = line.row;
-                    self.products.push(Product {
-                        name,
-                        series,
-                        list_price,
-                    });
+                    self.products.push(Arc::new(Product { line, list_price }));
                 }
                 (_, fault) => self.rejected.push(line.reject(fault.unwrap_or_default())),
             }
@@ -198,10 +195,10 @@ impl Cleaned {
     }
 
     fn take_opportunities(&mut self, lines: Vec<Line<OpportunityRow>>) {
-        let products: HashMap<String, Product> = self
+        let products: HashMap<String, Arc<Product>> = self
             .products
             .iter()
-            .map(|product| (product.name.clone(), product.clone()))
+            .map(|product| (product.name().to_owned(), product.clone()))
             .collect();
         let companies: HashSet<String> = self
             .companies

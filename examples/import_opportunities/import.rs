@@ -1,49 +1,50 @@
-//! Writes what was cleaned into the CRM: tenant, pipeline, staff and accounts here, the deals at
-//! [`deals`](super::deals). Tenant, pipeline, staff and accounts are one commit each.
+//! Writes what was cleaned into the CRM: tenant, pipeline, products and accounts here, users and teams
+//! at [`staff`](super::staff), the deals at [`deals`](super::deals). Tenant, pipeline, staff, products
+//! and accounts are one commit each.
 //!
 //! What is there already is found by what the source calls it, and stays as it is:
 //!
 //! | record                           | is found again by                               |
 //! |----------------------------------|-------------------------------------------------|
 //! | tenant                           | its subdomain                                   |
-//! | pipeline, stage, team, account   | its name                                        |
+//! | pipeline, stage, team            | its name                                        |
+//! | product, account                 | its name                                        |
 //! | user                             | the e-mail address                              |
 //! | member of a team                 | team and user                                   |
-//! | deal                             | the opportunity's id, in a custom field         |
+//! | deal, with its line              | the opportunity's id, in a custom field         |
 //! | step of a deal                   | the stage in which the deal is                  |
 //!
 //! So a second import of the same files writes nothing, and one of newer files, or after an import
 //! that was stopped, does the rest.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use chrono::{Days, NaiveDate, NaiveTime};
 use crm_engine::prelude::*;
 use crm_engine::query::MAX_LIMIT;
 use crm_engine::schema::Value;
 use indicatif::ProgressBar;
 
-use super::clean::{Agent, Cleaned, Company};
+use super::clean::{Cleaned, Company, Product as Sold};
 use super::deals::{Deals, Diary};
-use super::read::{AgentRow, CsvRow, Line, Rejected};
+use super::read::{CsvRow, Line, Rejected};
+use super::staff::create_staff;
 use super::{Failure, Target};
 
 const SUBDOMAIN: &str = "hardware-sales";
 const PIPELINE: &str = "Opportunities";
-const STAGES: [(&str, u8, StageType); 4] = [
-    ("Prospecting", 10, StageType::Open),
-    ("Engaging", 50, StageType::Open),
-    ("Won", 100, StageType::ClosedWon),
-    ("Lost", 0, StageType::ClosedLost),
-];
+/// After so many days in Engaging without an activity a deal is no more worked on.
+pub(crate) const ROTTING_AFTER_DAYS: i32 = 90;
 
 /// The tenant as the import left it.
 #[derive(Debug)]
 pub(crate) struct Imported {
     pub(crate) session: Session,
     pub(crate) stages: Stages,
-    /// The names of the products, with which deals are tagged.
-    pub(crate) products: Vec<String>,
+    /// The first and the last day of the source.
+    pub(crate) days: RangeInclusive<NaiveDate>,
     pub(crate) log: Log,
 }
 
@@ -74,19 +75,26 @@ pub(crate) async fn import(
         ..Log::default()
     };
     let diary = Diary::of(&opportunities);
-    target.clock.set(diary.eve());
+    let days = diary.days();
+    let midnight = |day: Option<NaiveDate>| Some(day?.and_time(NaiveTime::MIN).and_utc());
+    let eve = midnight(days.start().checked_sub_days(Days::new(1)));
+    let end = midnight(days.end().checked_add_days(Days::new(1)));
+    let (eve, end) = eve.zip(end).ok_or("the calendar ends")?;
+    target.clock.set(eve);
     let session = open_tenant(&target.crm, &mut log).await?;
     let stages = create_pipeline(&session, &mut log).await?;
     let staff = create_staff(&session, agents, &mut log).await?;
+    let products = create_products(&session, &products, &mut log).await?;
     let accounts = create_accounts(&session, companies, &mut log).await?;
 
-    let deals = Deals::new(session.clone(), stages, staff, accounts, log);
+    let deals = Deals::new(session.clone(), stages, staff, products, accounts, log);
     let log = deals.import(&diary, &target.clock, bar).await?;
-    let products = products.into_iter().map(|product| product.name).collect();
+    // The report looks back at the end of the last day.
+    target.clock.set(end);
     Ok(Imported {
         session,
         stages,
-        products,
+        days,
         log,
     })
 }
@@ -216,18 +224,12 @@ async fn create_pipeline(session: &Session, log: &mut Log) -> Result<Stages, Fai
     };
     let known = work.pipelines().stages(pipeline).await?;
     let mut stages = Vec::new();
-    for (name, probability, stage_type) in STAGES {
-        if let Some(stage) = known.iter().find(|stage| stage.name == name) {
+    for stage in wanted_stages(pipeline)? {
+        if let Some(stage) = known.iter().find(|known| known.name == stage.name) {
             log.found::<PipelineStage>();
             stages.push(stage.id);
             continue;
         }
-        let stage = PipelineStage {
-            default_probability: Percent::from_whole(probability)?,
-            stage_type,
-            // `add_stage` puts each stage behind the others.
-            ..PipelineStage::new(pipeline, name, 1_u32)
-        };
         log.created::<PipelineStage>();
         stages.push(work.pipelines().add_stage(stage).await?.id);
     }
@@ -244,131 +246,62 @@ async fn create_pipeline(session: &Session, log: &mut Log) -> Result<Stages, Fai
     })
 }
 
-/// Who sells where, by the sales agent's name.
-pub(crate) type Staff = HashMap<String, (Id<User>, Id<Team>)>;
-
-/// The agents, the managers whom they report to, and a team for each region.
-async fn create_staff(
-    session: &Session,
-    agents: Vec<Agent>,
-    log: &mut Log,
-) -> Result<Staff, Failure> {
-    let mut office = Office::open(session, &agents, log).await?;
-    let mut staff = Staff::new();
-    for Agent {
-        line,
-        email,
-        manager_email,
-    } in agents
-    {
-        let AgentRow {
-            sales_agent,
-            manager,
-            regional_office,
-        } = &line.row;
-        let leader = office.user(manager, manager_email, "Sales manager").await?;
-        let agent = office.user(sales_agent, email, "Sales agent").await?;
-        let team = office.team(regional_office).await?;
-        let mut users = office.work.users();
-        // Whoever has a manager keeps that one.
-        let reports = users
-            .update(agent, |user| {
-                user.manager_id.get_or_insert(leader);
-            })
-            .await;
-        office
-            .log
-            .keep(reports, &line, "the agent has no manager")?;
-        office.join(team, leader, TeamRole::Lead).await?;
-        office.join(team, agent, TeamRole::Member).await?;
-        staff.insert(sales_agent.clone(), (agent, team));
-    }
-    office.work.commit().await?;
-    Ok(staff)
-}
-
-/// Creates each user, team and membership once.
-#[derive(Debug)]
-struct Office<'a> {
-    work: UnitOfWork,
-    log: &'a mut Log,
-    users: HashMap<String, Id<User>>,
-    teams: HashMap<String, Id<Team>>,
-    members: HashSet<(Id<Team>, Id<User>)>,
-    joined: HashSet<(Id<Team>, Id<User>)>,
-}
-
-impl<'a> Office<'a> {
-    async fn open(session: &Session, agents: &[Agent], log: &'a mut Log) -> Result<Self> {
-        let emails = agents
-            .iter()
-            .flat_map(|agent| [agent.email.as_str(), agent.manager_email.as_str()]);
-        let regions = agents
-            .iter()
-            .map(|agent| agent.line.row.regional_office.as_str());
-        let users = find_by::<User>(session, "email", emails).await?;
-        let teams = find_by::<Team>(session, "name", regions).await?;
-        let members = all::<TeamMember>(session, Find::new().with_archived()).await?;
-        users.iter().for_each(|_| log.found::<User>());
-        teams.iter().for_each(|_| log.found::<Team>());
-        Ok(Self {
-            work: session.begin(),
-            log,
-            users: users
-                .iter()
-                .map(|user| (user.email.as_str().to_owned(), user.id))
-                .collect(),
-            teams: teams
-                .iter()
-                .map(|team| (team.name.clone(), team.id))
-                .collect(),
-            members: members
-                .iter()
-                .map(|member| (member.team_id, member.user_id))
-                .collect(),
-            joined: HashSet::new(),
+/// The stages of the source. A deal that is engaged may come; one that is not yet is pipeline.
+fn wanted_stages(pipeline: Id<Pipeline>) -> Result<[PipelineStage; 4], Failure> {
+    let stage = |name: &str, probability, stage_type| {
+        Ok::<_, Failure>(PipelineStage {
+            default_probability: Percent::from_whole(probability)?,
+            stage_type,
+            // `add_stage` puts each stage behind the others.
+            ..PipelineStage::new(pipeline, name, 1_u32)
         })
-    }
+    };
+    let engaging = PipelineStage {
+        forecast_category: Some(ForecastCategory::BestCase),
+        rotting_after_days: Some(ROTTING_AFTER_DAYS),
+        ..stage("Engaging", 50, StageType::Open)?
+    };
+    Ok([
+        stage("Prospecting", 10, StageType::Open)?,
+        engaging,
+        stage("Won", 100, StageType::ClosedWon)?,
+        stage("Lost", 0, StageType::ClosedLost)?,
+    ])
+}
 
-    async fn user(&mut self, name: &str, email: EmailAddress, job: &str) -> Result<Id<User>> {
-        if let Some(user) = self.users.get(email.as_str()) {
-            return Ok(*user);
+/// The catalogue: the products by name, each with its list price and its series.
+async fn create_products(
+    session: &Session,
+    products: &[Arc<Sold>],
+    log: &mut Log,
+) -> Result<HashMap<String, Id<Product>>, Failure> {
+    let names = products.iter().map(|product| product.name());
+    let known = find_by::<Product>(session, "name", names).await?;
+    let mut catalogue: HashMap<String, Id<Product>> = known
+        .iter()
+        .map(|product| (product.name.clone(), product.id))
+        .collect();
+    let mut work = session.begin();
+    for sold in products {
+        if catalogue.contains_key(sold.name()) {
+            log.found::<Product>();
+            continue;
         }
-        let address = email.as_str().to_owned();
-        let user = User {
-            name: PersonName::split(name),
-            display_name: Some(name.to_owned()),
-            job_title: Some(job.to_owned()),
-            ..User::new(email)
+        let series = &sold.line.row.series;
+        let product = Product {
+            category: Some(series.clone()).filter(|series| !series.is_empty()),
+            unit_price: Some(sold.list_price),
+            currency: Currency::USD,
+            ..Product::new(sold.name())
         };
-        let user = self.work.users().create(user).await?.id;
-        self.log.created::<User>();
-        self.users.insert(address, user);
-        Ok(user)
-    }
-
-    async fn team(&mut self, region: &str) -> Result<Id<Team>> {
-        if let Some(team) = self.teams.get(region) {
-            return Ok(*team);
+        let created = work.products().create(product).await;
+        if let Some(product) = log.keep(created, &sold.line, "not taken over")? {
+            log.created::<Product>();
+            catalogue.insert(sold.name().to_owned(), product.id);
         }
-        let team = self.work.teams().create(Team::new(region)).await?.id;
-        self.log.created::<Team>();
-        self.teams.insert(region.to_owned(), team);
-        Ok(team)
     }
-
-    async fn join(&mut self, team: Id<Team>, user: Id<User>, role: TeamRole) -> Result<()> {
-        if !self.joined.insert((team, user)) {
-            return Ok(());
-        }
-        if self.members.contains(&(team, user)) {
-            self.log.found::<TeamMember>();
-            return Ok(());
-        }
-        self.work.teams().add_member(team, user, role).await?;
-        self.log.created::<TeamMember>();
-        Ok(())
-    }
+    work.commit().await?;
+    Ok(catalogue)
 }
 
 /// The accounts by name; first all of them, then who belongs to whom.

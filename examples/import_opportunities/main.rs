@@ -10,10 +10,13 @@
 //! ```text
 //!  read      text, as it is written
 //!  clean     values; the table at its top says what is corrected and what is refused
-//!  import    tenant, pipeline, users, teams, accounts
+//!  import    tenant, pipeline, products, accounts
+//!  staff     users, the teams of managers, and the regions above them
 //!  deals     each deal moves through the stages at the time at which it did, because the import
 //!            sets the clock
-//!  report    the engine's aggregates: funnel, win rate, value by quarter, agent and account
+//!  report    the engine's aggregates: win rate, value and cycle by agent, manager, region, product..
+//!  figures   the rates and averages that follow from counts and sums
+//!  analytics what the engine itself makes of it: funnel, sales cycle, forecast, open pipeline
 //!  print     the report as text
 //! ```
 //!
@@ -24,12 +27,15 @@
 //! With `--json` standard output holds one object and nothing else. Progress goes to standard error,
 //! and only to a terminal.
 
+mod analytics;
 mod clean;
 mod deals;
+mod figures;
 mod import;
 mod print;
 mod read;
 mod report;
+mod staff;
 
 use std::ffi::OsString;
 use std::io::{self, Write};

@@ -1,7 +1,8 @@
-//! What came of the deals. Every figure is asked of the engine: it groups, counts and adds, and
-//! this file only turns its answers into rates and names.
+//! What came of the deals, by who sold, what, where and to whom. Every figure is asked of the engine:
+//! it groups, counts and adds, and this file only turns its answers into rates and names.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use chrono::Datelike;
 use crm_engine::prelude::*;
@@ -9,13 +10,13 @@ use crm_engine::query::{Group, Where};
 use crm_engine::schema::{FieldOf, ValueRef};
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use uuid::Uuid;
 
+use super::analytics::Analytics;
+use super::figures::{Closed, Figures, InStages, SECONDS_A_DAY, Tally, plain_number, ratio};
 use super::import::{Imported, Log, Stages, all};
 use super::read::Rejected;
-
-const SECONDS_A_DAY: u64 = 86_400;
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
@@ -27,14 +28,25 @@ pub(crate) struct Report {
     #[serde(serialize_with = "plain_number")]
     pub(crate) won_value: Decimal,
     pub(crate) total: Figures,
+    #[serde(flatten)]
+    pub(crate) analytics: Analytics,
+    /// What a won deal brought of its list price, on average.
+    pub(crate) avg_won_value_over_list_price: Option<String>,
     pub(crate) by_close_quarter: BTreeMap<String, Closed>,
+    pub(crate) by_close_month: BTreeMap<String, Closed>,
     pub(crate) engaged_by_quarter: BTreeMap<String, u64>,
     pub(crate) by_agent: BTreeMap<String, Figures>,
     /// The deals without an account stand under the empty name.
     pub(crate) by_account: BTreeMap<String, Figures>,
+    /// The deals without an account, or with one without a sector, stand under the empty name.
+    pub(crate) by_sector: BTreeMap<String, Figures>,
+    /// By who leads the team.
+    pub(crate) by_manager: BTreeMap<String, Figures>,
+    /// By the team at the top, with all below it.
     pub(crate) by_region: BTreeMap<String, Figures>,
     /// By the name in the catalogue, however the source wrote it.
     pub(crate) by_product_fixed: BTreeMap<String, Figures>,
+    pub(crate) by_series: BTreeMap<String, Figures>,
     /// How many records of each object this import created.
     pub(crate) created: BTreeMap<&'static str, u64>,
     /// How many it found, from an import before.
@@ -42,118 +54,13 @@ pub(crate) struct Report {
     pub(crate) rejected: Vec<Rejected>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub(crate) struct InStages {
-    pub(crate) prospecting: u64,
-    pub(crate) engaging: u64,
-    pub(crate) won: u64,
-    pub(crate) lost: u64,
-}
-
-impl InStages {
-    /// Adds a group to the stage of this id.
-    fn add(&mut self, stages: &Stages, stage: Option<Uuid>, count: u64) {
-        let place = match stage.map(Id::new) {
-            Some(id) if id == stages.prospecting => &mut self.prospecting,
-            Some(id) if id == stages.engaging => &mut self.engaging,
-            Some(id) if id == stages.won => &mut self.won,
-            Some(id) if id == stages.lost => &mut self.lost,
-            _ => return,
-        };
-        *place += count;
-    }
-}
-
-/// The deals that were decided in a period.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub(crate) struct Closed {
-    pub(crate) won: u64,
-    pub(crate) lost: u64,
-    #[serde(serialize_with = "plain_number")]
-    pub(crate) won_value: Decimal,
-}
-
-/// The figures of some of the deals. A rate or an average over nothing is nothing.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct Figures {
-    pub(crate) deals: u64,
-    #[serde(flatten)]
-    pub(crate) stages: InStages,
-    pub(crate) closed: u64,
-    pub(crate) win_rate_won_over_closed: Option<String>,
-    pub(crate) win_rate_won_over_all: Option<String>,
-    #[serde(serialize_with = "plain_number")]
-    pub(crate) won_value_sum: Decimal,
-    pub(crate) won_value_avg: Option<String>,
-    /// A cycle is the time from Engaging to the decision.
-    pub(crate) cycle_days_sum_won: u64,
-    pub(crate) cycle_days_avg_won: Option<String>,
-    pub(crate) cycle_days_sum_lost: u64,
-    pub(crate) cycle_days_avg_lost: Option<String>,
-    pub(crate) cycle_days_sum_closed: u64,
-    pub(crate) cycle_days_avg_closed: Option<String>,
-}
-
-/// What the engine adds up; [`Figures`] follow from it.
-#[derive(Clone, Copy, Debug, Default)]
-struct Tally {
-    stages: InStages,
-    won_value: Decimal,
-    cycle_days_won: u64,
-    cycle_days_lost: u64,
-}
-
-impl From<Tally> for Figures {
-    fn from(tally: Tally) -> Self {
-        let Tally {
-            stages,
-            won_value,
-            cycle_days_won,
-            cycle_days_lost,
-        } = tally;
-        let InStages { won, lost, .. } = stages;
-        let closed = won + lost;
-        let deals = stages.prospecting + stages.engaging + closed;
-        let cycle_days = cycle_days_won + cycle_days_lost;
-        Self {
-            deals,
-            stages,
-            closed,
-            win_rate_won_over_closed: ratio(won.into(), closed, 6),
-            win_rate_won_over_all: ratio(won.into(), deals, 6),
-            won_value_sum: won_value,
-            won_value_avg: ratio(won_value, won, 4),
-            cycle_days_sum_won: cycle_days_won,
-            cycle_days_avg_won: ratio(cycle_days_won.into(), won, 4),
-            cycle_days_sum_lost: cycle_days_lost,
-            cycle_days_avg_lost: ratio(cycle_days_lost.into(), lost, 4),
-            cycle_days_sum_closed: cycle_days,
-            cycle_days_avg_closed: ratio(cycle_days.into(), closed, 4),
-        }
-    }
-}
-
-/// A quotient with so many decimals, halves to the even neighbour.
-fn ratio(sum: Decimal, count: u64, decimals: u32) -> Option<String> {
-    let mut quotient = sum.checked_div(Decimal::from(count))?.round_dp(decimals);
-    quotient.rescale(decimals);
-    Some(quotient.to_string())
-}
-
-/// An amount as a JSON number where it is whole, as text with all its decimals where it is not.
-fn plain_number<S: Serializer>(amount: &Decimal, serializer: S) -> Result<S::Ok, S::Error> {
-    match amount.is_integer().then(|| amount.to_i64()).flatten() {
-        Some(whole) => serializer.serialize_i64(whole),
-        None => serializer.collect_str(&amount.normalize()),
-    }
-}
-
 pub(crate) async fn report(imported: Imported) -> Result<Report> {
+    let analytics = Analytics::of(&imported).await?;
     let Imported {
         session,
         stages,
-        products,
         log,
+        ..
     } = imported;
     let Log {
         created,
@@ -164,26 +71,57 @@ pub(crate) async fn report(imported: Imported) -> Result<Report> {
         session: &session,
         stages,
     };
-    let total = Figures::from(questions.total().await?);
+    let total = Figures::from(questions.tally(None).await?);
     let agents = names(&session, |user: &User| user.display_name.clone()).await?;
     let accounts = names(&session, |account: &Account| Some(account.name.clone())).await?;
-    let regions = names(&session, |team: &Team| Some(team.name.clone())).await?;
+    let products = questions.products().await?;
     Ok(Report {
         stages: total.stages,
         entered: questions.entered().await?,
         win_rate: total.win_rate_won_over_closed.clone(),
         won_value: total.won_value_sum,
-        by_close_quarter: questions.by_close_quarter().await?,
+        analytics,
+        avg_won_value_over_list_price: won_over_list_price(&products),
+        by_close_quarter: questions.by_close(CalendarUnit::Quarter).await?,
+        by_close_month: questions.by_close(CalendarUnit::Month).await?,
         engaged_by_quarter: questions.engaged_by_quarter().await?,
         by_agent: questions.by(Deal::OWNER_ID, &agents).await?,
         by_account: questions.by(Deal::ACCOUNT_ID, &accounts).await?,
-        by_region: questions.by(Deal::TEAM_ID, &regions).await?,
-        by_product_fixed: questions.by_tag(&products).await?,
+        by_sector: questions.by_sector().await?,
+        by_manager: questions.by_manager(&agents).await?,
+        by_region: questions.by_region().await?,
+        by_product_fixed: gather(&products, |product| product.name.clone()),
+        by_series: gather(&products, |product| {
+            product.category.clone().unwrap_or_default()
+        }),
         total,
         created,
         already_there,
         rejected,
     })
+}
+
+/// What was sold of each product.
+type Products = Vec<(Arc<Record<Product>>, Tally)>;
+
+/// The figures of the products that have something in common.
+fn gather(products: &Products, name: fn(&Product) -> String) -> BTreeMap<String, Figures> {
+    let mut tallies: BTreeMap<String, Tally> = BTreeMap::new();
+    for (product, tally) in products {
+        *tallies.entry(name(product)).or_default() += *tally;
+    }
+    let figures = tallies.into_iter();
+    figures.map(|(name, tally)| (name, tally.into())).collect()
+}
+
+/// The average over won deals of what they brought in parts of the list price.
+fn won_over_list_price(products: &Products) -> Option<String> {
+    let (mut parts, mut won) = (Decimal::ZERO, 0);
+    for (product, tally) in products {
+        parts += tally.won_value.checked_div(product.unit_price?)?;
+        won += tally.stages.won;
+    }
+    ratio(parts, won, 6)
 }
 
 /// What each record is called.
@@ -210,17 +148,113 @@ impl Questions<'_> {
         Aggregate::new().filter(Deal::CURRENCY.eq(Currency::USD))
     }
 
-    async fn total(&self) -> Result<Tally> {
-        let query = Self::deals()
+    /// The figures of some deals, or of all.
+    async fn tally(&self, these: Option<Where<Deal>>) -> Result<Tally> {
+        let mut query = Self::deals()
             .group_by(Deal::STAGE_ID)
             .count()
             .sum(Deal::AMOUNT);
+        if let Some(these) = these.clone() {
+            query = query.filter(these);
+        }
         let mut tally = Tally::default();
         for group in self.session.deals().aggregate(query).await? {
             self.add_stage(&mut tally, &group, 0);
         }
-        self.add_cycles(&mut tally, None).await?;
+        self.add_cycles(&mut tally, these).await?;
         Ok(tally)
+    }
+
+    /// The figures of each of these parts that has a deal.
+    async fn by_parts(
+        &self,
+        parts: impl IntoIterator<Item = (String, Where<Deal>)> + Send,
+    ) -> Result<BTreeMap<String, Figures>> {
+        let mut figures = BTreeMap::new();
+        for (name, these) in parts.into_iter().collect::<Vec<_>>() {
+            let part = Figures::from(self.tally(Some(these)).await?);
+            if part.deals > 0 {
+                figures.insert(name, part);
+            }
+        }
+        Ok(figures)
+    }
+
+    /// The teams at the top, with all below them.
+    async fn by_region(&self) -> Result<BTreeMap<String, Figures>> {
+        let top = Find::from(Team::PARENT_TEAM_ID.is_null());
+        let regions = all(self.session, top).await?;
+        let within = |team: &Arc<Record<Team>>| (team.name.clone(), Deal::TEAM_ID.within(team.id));
+        self.by_parts(regions.iter().map(within).collect::<Vec<_>>())
+            .await
+    }
+
+    /// The teams that somebody leads.
+    async fn by_manager(&self, users: &HashMap<Uuid, String>) -> Result<BTreeMap<String, Figures>> {
+        let teams = all(self.session, Find::<Team>::new()).await?;
+        let leaders: BTreeSet<Id<User>> = teams.iter().filter_map(|team| team.manager_id).collect();
+        let led_by = |leader: Id<User>| {
+            let name = users.get(&leader.uuid()).cloned().unwrap_or_default();
+            (name, Deal::TEAM_ID.has(Team::MANAGER_ID.eq(leader)))
+        };
+        self.by_parts(leaders.into_iter().map(led_by).collect::<Vec<_>>())
+            .await
+    }
+
+    async fn by_sector(&self) -> Result<BTreeMap<String, Figures>> {
+        let query = Aggregate::new().group_by(Account::INDUSTRY).count();
+        let groups = self.session.accounts().aggregate(query).await?;
+        let sectors = groups.iter().filter_map(|group| group.key(0).as_text());
+        let mut parts: Vec<(String, Where<Deal>)> = sectors
+            .map(|sector| {
+                let here = Account::INDUSTRY.eq(sector);
+                (sector.to_owned(), Deal::ACCOUNT_ID.has(here))
+            })
+            .collect();
+        let nowhere = Deal::ACCOUNT_ID.has(Account::INDUSTRY.is_null());
+        parts.push((String::new(), Deal::ACCOUNT_ID.is_null().or(nowhere)));
+        self.by_parts(parts).await
+    }
+
+    /// What was sold of each product, by the lines of the deals.
+    async fn products(&self) -> Result<Products> {
+        let Stages {
+            prospecting,
+            engaging,
+            won,
+            lost,
+            ..
+        } = self.stages;
+        let mut tallies: HashMap<Uuid, Tally> = HashMap::new();
+        for stage in [prospecting, engaging, won, lost] {
+            let query = Aggregate::new()
+                .filter(DealLine::CURRENCY.eq(Currency::USD))
+                .filter(DealLine::DEAL_ID.has(Deal::STAGE_ID.eq(stage)))
+                .group_by(DealLine::PRODUCT_ID)
+                .count()
+                .sum(DealLine::LINE_TOTAL);
+            let lines = self.session.records::<DealLine>();
+            for group in lines.aggregate(query).await? {
+                let tally = tallies.entry(group.key(0).as_uuid().unwrap_or_default());
+                let tally = tally.or_default();
+                tally
+                    .stages
+                    .add(&self.stages, Some(stage.uuid()), group.count(0));
+                if stage == won {
+                    tally.won_value = group.number(1).unwrap_or_default();
+                }
+            }
+        }
+        let mut products = Products::new();
+        for product in all(self.session, Find::<Product>::new()).await? {
+            if let Some(mut tally) = tallies.remove(&product.id.uuid()) {
+                // A step of the history knows its deal, whose tag is the product.
+                let these = Deal::TAGS.any_of([product.name.as_str()]);
+                self.add_cycles(&mut tally, Some(these)).await?;
+                products.push((product, tally));
+            }
+        }
+        Ok(products)
     }
 
     /// The figures for each value of a reference.
@@ -247,23 +281,6 @@ impl Questions<'_> {
                 .and_then(|id| names.get(&id).cloned())
                 .unwrap_or_default();
             figures.insert(name, tally.into());
-        }
-        Ok(figures)
-    }
-
-    /// The figures for each of these tags that deals have.
-    async fn by_tag(&self, tags: &[String]) -> Result<BTreeMap<String, Figures>> {
-        let mut figures = BTreeMap::new();
-        for tag in tags {
-            let these = Deal::TAGS.any_of([tag]);
-            let query = Self::deals().filter(these.clone());
-            let query = query.group_by(Deal::STAGE_ID).count().sum(Deal::AMOUNT);
-            let mut tally = Tally::default();
-            for group in self.session.deals().aggregate(query).await? {
-                self.add_stage(&mut tally, &group, 0);
-            }
-            self.add_cycles(&mut tally, Some(these)).await?;
-            figures.insert(tag.clone(), tally.into());
         }
         Ok(figures)
     }
@@ -319,28 +336,25 @@ impl Questions<'_> {
         Ok(entered)
     }
 
-    async fn by_close_quarter(&self) -> Result<BTreeMap<String, Closed>> {
+    /// What was decided in each quarter or month.
+    async fn by_close(&self, unit: CalendarUnit) -> Result<BTreeMap<String, Closed>> {
         let query = Self::deals()
             .filter(Deal::STATUS.one_of([DealStatus::Won, DealStatus::Lost]))
-            .group_by_calendar(
-                Deal::ACTUAL_CLOSE_DATE,
-                CalendarUnit::Quarter,
-                TimeZone::UTC,
-            )
+            .group_by_calendar(Deal::ACTUAL_CLOSE_DATE, unit, TimeZone::UTC)
             .group_by(Deal::STAGE_ID)
             .count()
             .sum(Deal::AMOUNT);
-        let mut quarters: BTreeMap<String, Closed> = BTreeMap::new();
+        let mut periods: BTreeMap<String, Closed> = BTreeMap::new();
         for group in self.session.deals().aggregate(query).await? {
-            let quarter = quarters.entry(quarter_name(group.key(0))).or_default();
+            let period = periods.entry(period_name(group.key(0), unit)).or_default();
             if group.key(1).as_uuid().map(Id::new) == Some(self.stages.won) {
-                quarter.won = group.count(0);
-                quarter.won_value = group.number(1).unwrap_or_default();
+                period.won = group.count(0);
+                period.won_value = group.number(1).unwrap_or_default();
             } else {
-                quarter.lost = group.count(0);
+                period.lost = group.count(0);
             }
         }
-        Ok(quarters)
+        Ok(periods)
     }
 
     /// How many deals entered Engaging in each quarter, which only the history knows.
@@ -360,15 +374,21 @@ impl Questions<'_> {
             .await?;
         Ok(groups
             .iter()
-            .map(|group| (quarter_name(group.key(0)), group.count(0)))
+            .map(|group| {
+                let quarter = period_name(group.key(0), CalendarUnit::Quarter);
+                (quarter, group.count(0))
+            })
             .collect())
     }
 }
 
-/// `2017-Q1`, from the first day of the quarter.
-fn quarter_name(key: ValueRef<'_>) -> String {
-    match key {
-        ValueRef::Date(first) => format!("{}-Q{}", first.year(), first.month0() / 3 + 1),
+/// `2017-Q1` or `2017-03`, from the first day.
+fn period_name(key: ValueRef<'_>, unit: CalendarUnit) -> String {
+    match (key, unit) {
+        (ValueRef::Date(first), CalendarUnit::Quarter) => {
+            format!("{}-Q{}", first.year(), first.month0() / 3 + 1)
+        }
+        (ValueRef::Date(first), _) => first.format("%Y-%m").to_string(),
         _ => String::new(),
     }
 }
