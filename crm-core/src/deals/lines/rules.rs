@@ -12,9 +12,6 @@ use crate::products::{Product, price_of};
 use crate::record::Record;
 use crate::schema::Entity;
 
-/// What is noted about a deal whose amount is made to follow its lines.
-pub(super) const FOLLOWS: &str = "amount follows the lines";
-
 /// C-013, R-041, C-209: a line is priced in the currency of its deal, has what it copies of its
 /// product, and its total.
 #[derive(Debug)]
@@ -183,14 +180,8 @@ impl WriteRule for AmountRule {
         };
         let is_other_amount = before.amount != amount;
         let is_other_currency = before.currency != after.currency;
-        if write.deletes() || !(is_other_amount || is_other_currency) {
+        if write.deletes() || write.follows_lines() || !(is_other_amount || is_other_currency) {
             return Ok(());
-        }
-        if let Some(note) = work.take_note(id.uuid()) {
-            if note == FOLLOWS {
-                return Ok(());
-            }
-            work.set_note(id.uuid(), Some(&note));
         }
         let lines = lines_of(work, &[id]).await?;
         if is_other_currency && !lines.is_empty() {
