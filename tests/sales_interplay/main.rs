@@ -95,7 +95,7 @@ fn what_hangs_together_agrees_after_every_commit() {
     };
     let number = AtomicUsize::new(0);
     let written = AtomicUsize::new(0);
-    let cases = if std::env::var_os("CRM_TEST_STORAGE").is_some() { 12 } else { 48 };
+    let cases = if std::env::var_os("CRM_TEST_STORAGE").is_some() { 12 } else { 150 };
     let config = Config {
         cases,
         max_shrink_iters: 256,

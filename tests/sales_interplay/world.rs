@@ -391,7 +391,11 @@ impl World {
                     is_main,
                     ..DealCompetitor::new(self.deal(deal)?, RIVALS[name])
                 };
-                work.deals().add_competitor(competitor).await?;
+                // Twice the same would only be refused.
+                let known = work.deals().competitors_of(competitor.deal_id).await?;
+                if known.iter().all(|one| !one.name.eq_ignore_ascii_case(&competitor.name)) {
+                    work.deals().add_competitor(competitor).await?;
+                }
             }
             Edit::DropCompetitor(deal) => {
                 let competitors = work.deals().competitors_of(self.deal(deal)?).await?;

@@ -56,7 +56,11 @@ impl WriteRule for StageGates {
         if let Some(left) = left {
             work.rely_on(left.stage);
         }
-        let approvals = approvals_for(work, &after, to).await?;
+        // Nobody can have approved of a deal that is not there yet.
+        let approvals = match before {
+            Some(_) => approvals_for(work, &after, to).await?,
+            None => Vec::new(),
+        };
         let approvals: Vec<_> = approvals
             .into_iter()
             .filter(|approval| match approval.status {

@@ -8,7 +8,7 @@ use super::{DealLine, lines_of};
 use crate::deals::Deal;
 use crate::engine::{UnitOfWork, Write, WriteRule};
 use crate::error::{Faults, FieldError, Result, codes};
-use crate::products::{Product, price_of};
+use crate::products::{Product, copied_price};
 use crate::record::Record;
 use crate::schema::Entity;
 
@@ -109,8 +109,8 @@ async fn copy_product(
         return Ok(());
     };
     if is_chosen {
-        // Whether it is in use must still be so when this is written.
-        work.rely_on(&*product);
+        // Whether it is in use must still be so when this is written. It is read once for all lines.
+        work.rely_on_row(product.clone());
         if !product.is_active || product.archived_at.is_some() {
             let message = "must be a product that is in use";
             let field = DealLine::PRODUCT_ID.name();
@@ -124,7 +124,7 @@ async fn copy_product(
         }
     }
     if line.unit_price.is_none() {
-        let price = price_of(work, &product, line.currency).await?;
+        let price = copied_price(work, &product, line.currency).await?;
         line.unit_price = price.map(|price| price.amount());
         if line.unit_price.is_none() {
             let message = "the product has no price in the currency of the deal; give one";
