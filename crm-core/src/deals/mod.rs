@@ -22,7 +22,9 @@
 //! - A new deal passes those of its stage. Where the order is kept it begins in the first open stage, an
 //!   imported one too; where an approval is needed it cannot begin.
 //! - What let a deal in must hold when it is committed: a unit of work that fills a field, moves the
-//!   deal and empties the field again is refused. Later, fields may be emptied: gates guard the way in.
+//!   deal and empties the field again is refused, and so is one whose lines come to less in the end, or
+//!   that takes the contact off who was required. A rule of automation that would empty such a field
+//!   fails. Later, fields may be emptied: gates guard the way in.
 //! - The engine's own upkeep passes no gates, and callers cannot write under its name: deals of a stage
 //!   that is deleted move to the target, as their history tells, and the undoing of a merge gives a deal
 //!   the stage back that it had.

@@ -80,7 +80,9 @@ pub(super) struct Own {
 impl std::fmt::Debug for Own {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut shown = f.debug_struct("Own");
-        shown.field("changes", &self.changes).finish_non_exhaustive()
+        shown
+            .field("changes", &self.changes)
+            .finish_non_exhaustive()
     }
 }
 

@@ -64,9 +64,9 @@ pub struct UnitOfWork {
     depth: usize,
     contended: Vec<(&'static str, &'static [&'static str])>,
     /// Settings that are changed here.
-    pub(super) own: Own,
+    pub(super) own: Box<Own>,
     /// Rows as a hook left them that runs more than once.
-    in_step: HashMap<Uuid, Option<Row>>,
+    in_step: Box<HashMap<Uuid, Option<Row>>>,
 }
 
 /// The id and time of a commit.
@@ -141,8 +141,8 @@ impl UnitOfWork {
             journal: Vec::new(),
             depth: 0,
             contended: Vec::new(),
-            own: Own::default(),
-            in_step: HashMap::new(),
+            own: Box::default(),
+            in_step: Box::default(),
         }
     }
 
