@@ -189,9 +189,9 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
 /// Each hook sees what the ones before it staged, so the order is that of what follows from what:
 /// 1. a contact's account and its primary affiliation come in step, which may change contacts, a
 ///    lead's campaign and its memberships, a deal with its people and competitors, and the amounts of
-///    deals with their lines;
+///    deals with their lines, which nothing that follows may write;
 /// 2. automation rules run for the deals that change, which may change deals, whose people and
-///    competitors then come in step again, and create activities;
+///    competitors then come in step again by what the rules changed, and create activities;
 /// 3. figures over deals on contacts and accounts follow the deals as they are then, and so do the
 ///    states of deals;
 /// 4. reminders follow their activities, and linked records learn of these, though nothing that

@@ -294,7 +294,8 @@ impl Records<'_, Activity> {
                 )
                 .into());
             }
-            work.rely_on(&*template);
+            // Rules apply it to many deals in one commit: it is read once.
+            work.rely_on_row(template.clone());
             let owner = actor.user().or(template.owner_id);
             let owner = owner.ok_or_else(|| FieldError::missing_record("owner_id"))?;
             let owner = work.get(owner).await?;

@@ -190,7 +190,7 @@ impl Run {
 }
 
 /// What is refused because of what the rule does, not because of the storage or of others who write.
-const fn is_refusal(error: &Error) -> bool {
+pub(super) const fn is_refusal(error: &Error) -> bool {
     !matches!(error, Error::Conflict { .. } | Error::Storage(_))
 }
 
@@ -233,17 +233,24 @@ pub(super) async fn execute(
     if !is_refusal(&error) || record.on_failure == OnFailure::Refuse {
         return Err(error);
     }
-    let failed = AutomationExecution {
+    let refused = AutomationExecution {
         failed_action: Some(done),
-        error_code: Some(error.code().to_owned()),
-        error: Some(error.to_string()),
         ..entry(work, record, deal, ExecutionOutcome::Failed, cause)
     };
-    work.append_entry(failed)?;
+    work.append_entry(failed(refused, &error))?;
     Ok(ExecutionOutcome::Failed)
 }
 
-fn entry(
+/// An entry that says why.
+pub(super) fn failed(entry: AutomationExecution, error: &Error) -> AutomationExecution {
+    AutomationExecution {
+        error_code: Some(error.code().to_owned()),
+        error: Some(error.to_string()),
+        ..entry
+    }
+}
+
+pub(super) fn entry(
     work: &UnitOfWork,
     rule: &Record<AutomationRule>,
     deal: Id<Deal>,

@@ -8,12 +8,12 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::compile::{ActiveRule, ActiveRules};
-use super::run::{Cause, execute};
+use super::run::{Cause, entry, execute, failed, is_refusal};
 use super::{Automation, AutomationExecution, AutomationRule, ExecutionOutcome, TimeBasis};
 use crate::Id;
 use crate::deals::{Deal, DealStatus};
 use crate::engine::{Progress, Settle, UnitOfWork, Workspace, in_work};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::query::{Condition, Query, Where, WhereExt};
 use crate::record::Record;
 use crate::schema::{Entity, Value};
@@ -54,7 +54,9 @@ impl Automation<'_> {
     /// executions, so of two workers one finds that the other was faster.
     ///
     /// Some hundred deals are one commit, so a run that is stopped or fails has done its work up to
-    /// there; run again it does the rest. Deals that are archived are left alone. What the actions
+    /// there; run again it does the rest. Where what is done for one deal is refused as a whole, as by
+    /// a rule that says so ([`OnFailure::Refuse`](super::OnFailure::Refuse)), that is written down as
+    /// a failure for this deal, and the others go on. Deals that are archived are left alone. What the actions
     /// change sets other rules off as any change does. Each run reads the deals that are due, of which
     /// it needs the memory of some hundred. A tenant that was moved without its logs begins anew.
     ///
@@ -68,8 +70,7 @@ impl Automation<'_> {
     /// ```
     ///
     /// # Errors
-    /// Those of the storage; what is refused by a rule that says so
-    /// ([`OnFailure::Refuse`](super::OnFailure::Refuse)).
+    /// Those of the storage.
     pub async fn run_time_based(&self, progress: &dyn Progress) -> Result<TimedRun> {
         let rules = self.session.begin().remembered::<ActiveRules>().await?;
         let mut workspace = Workspace::Session(self.session);
@@ -77,10 +78,27 @@ impl Automation<'_> {
         for rule in &rules.timed {
             let id = rule.id();
             let mut after = None;
+            // How many deals are still tried one by one, as all at once were refused.
+            let mut singly = 0_usize;
             loop {
-                let batch: Result<Batch> =
-                    in_work!(workspace, |work| { run_batch(work, id, after).await });
-                let batch = batch?;
+                let limit = if singly > 0 { 1 } else { AT_ONCE };
+                let batch: Result<Batch> = in_work!(workspace, |work| {
+                    run_batch(work, id, after, limit).await
+                });
+                let batch = match batch {
+                    Err(error) if is_refusal(&error) && limit > 1 => {
+                        singly = AT_ONCE;
+                        continue;
+                    }
+                    Err(error) if is_refusal(&error) => {
+                        let failed: Result<Batch> = in_work!(workspace, |work| {
+                            Box::pin(write_down(work, id, after, &error)).await
+                        });
+                        failed?
+                    }
+                    other => other?,
+                };
+                singly = singly.saturating_sub(1);
                 done.due += batch.due;
                 done.executed += batch.executed;
                 done.failed += batch.failed;
@@ -88,7 +106,7 @@ impl Automation<'_> {
                     done.is_stopped = true;
                     return Ok(done);
                 }
-                if batch.due < AT_ONCE as u64 {
+                if batch.due < limit as u64 {
                     break;
                 }
                 after = batch.last;
@@ -103,6 +121,7 @@ async fn run_batch(
     work: &mut UnitOfWork,
     id: Id<AutomationRule>,
     after: Option<Uuid>,
+    limit: usize,
 ) -> Result<Batch> {
     let mut batch = Batch::default();
     // After a conflict the rule may be another one, or none.
@@ -110,7 +129,7 @@ async fn run_batch(
     let Some(rule) = rules.timed.iter().find(|rule| rule.id() == id) else {
         return Ok(batch);
     };
-    let due = due_deals(work, rule, after).await?;
+    let due = due_deals(work, rule, after, limit).await?;
     batch.due = due.len() as u64;
     batch.last = due.last().map(|deal| deal.id.uuid());
     let due: Vec<(Arc<Record<Deal>>, String)> = due
@@ -140,11 +159,49 @@ async fn run_batch(
     Ok(batch)
 }
 
+/// Writes down that what a rule does was refused for the next deal behind an id that is due, so that
+/// it does not keep the rule from others.
+async fn write_down(
+    work: &mut UnitOfWork,
+    id: Id<AutomationRule>,
+    after: Option<Uuid>,
+    error: &Error,
+) -> Result<Batch> {
+    let mut batch = Batch::default();
+    let rules = work.remembered::<ActiveRules>().await?;
+    let Some(rule) = rules.timed.iter().find(|rule| rule.id() == id) else {
+        return Ok(batch);
+    };
+    let due = due_deals(work, rule, after, 1).await?;
+    let Some(deal) = due.into_iter().next() else {
+        return Ok(batch);
+    };
+    batch.due = 1;
+    batch.last = Some(deal.id.uuid());
+    let deal_id = deal.id;
+    if let Some(occasion) = occasion(&rule.record, &deal) {
+        let due = [(deal, occasion)];
+        if known_occasions(work, id, &due).await?.is_empty() {
+            let [(_, occasion)] = due;
+            work.contend("automation_execution", &["rule_id", "deal_id", "occasion"]);
+            let cause = Cause {
+                step: 0,
+                occasion: Some(occasion),
+            };
+            let refused = entry(work, &rule.record, deal_id, ExecutionOutcome::Failed, cause);
+            work.append_entry(failed(refused, error))?;
+            batch.failed = 1;
+        }
+    }
+    Ok(batch)
+}
+
 /// The next deals behind an id that are due for a rule, by id.
 async fn due_deals(
     work: &UnitOfWork,
     rule: &ActiveRule,
     after: Option<Uuid>,
+    limit: usize,
 ) -> Result<Vec<Arc<Record<Deal>>>> {
     let Some(due) = due(&rule.record, work.now(), today(work).await?) else {
         return Ok(Vec::new());
@@ -155,7 +212,7 @@ async fn due_deals(
         .and(Condition::not_archived())
         .and(due)
         .and(rule.conditions.clone());
-    let mut query = Query::new(Deal::schema(), condition).limit(AT_ONCE);
+    let mut query = Query::new(Deal::schema(), condition).limit(limit);
     query.after = after.map(|id| vec![Value::Uuid(id)]);
     let rows = work.select(&query).await?;
     Ok(rows.into_iter().filter_map(Record::from_row).collect())

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use chrono::NaiveDate;
+use chrono::{Datelike, Months, NaiveDate};
 
 use super::{ExchangeRate, ExchangeRates};
 use crate::engine::{Remembered, UnitOfWork};
@@ -26,16 +26,16 @@ impl Remembered for Base {
     }
 }
 
-/// How many days' rates are remembered of a tenant at once.
-const DAYS: usize = 366;
+/// How many months' rates are remembered of a tenant at once.
+const MONTHS: usize = 36;
 
-/// The rates of the days that were asked for lately: today's, and those of an import of deals that
-/// were closed long ago.
+/// The rates of the months that were asked for lately, by their first days: of this one, and those of
+/// an import of deals that were closed long ago.
 #[derive(Default)]
 struct Lately(Mutex<HashMap<NaiveDate, Arc<ExchangeRates>>>);
 
 impl Lately {
-    fn days(&self) -> MutexGuard<'_, HashMap<NaiveDate, Arc<ExchangeRates>>> {
+    fn months(&self) -> MutexGuard<'_, HashMap<NaiveDate, Arc<ExchangeRates>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -44,7 +44,7 @@ impl Lately {
 impl Remembered for Lately {
     const OBJECTS: &'static [&'static str] = &["exchange_rate", "tenant_configuration", "tenant"];
 
-    /// Begins empty: a day is read when it is asked for.
+    /// Begins empty: a month is read when it is asked for.
     async fn load(_: &UnitOfWork) -> Result<Self> {
         Ok(Self::default())
     }
@@ -58,15 +58,18 @@ pub(crate) async fn remembered_base(work: &UnitOfWork) -> Result<Currency> {
 /// The rates that count on a day. They may be five seconds old where another process set one.
 pub(crate) async fn rates_on(work: &UnitOfWork, day: NaiveDate) -> Result<Arc<ExchangeRates>> {
     let lately = work.remembered::<Lately>().await?;
-    if let Some(known) = lately.days().get(&day) {
+    let first = day.with_day(1).unwrap_or(day);
+    let next = first.checked_add_months(Months::new(1));
+    let last = next.and_then(|next| next.pred_opt()).unwrap_or(day);
+    if let Some(known) = lately.months().get(&first) {
         return Ok(known.clone());
     }
-    let rates = Arc::new(rates_between(work, day, day).await?);
-    let mut days = lately.days();
-    if days.len() >= DAYS {
-        days.clear();
+    let rates = Arc::new(rates_between(work, first, last).await?);
+    let mut months = lately.months();
+    if months.len() >= MONTHS {
+        months.clear();
     }
-    days.insert(day, rates.clone());
+    months.insert(first, rates.clone());
     Ok(rates)
 }
 

@@ -1,5 +1,6 @@
 //! [`DealCompetitor`]: who else wants to make a deal.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -8,11 +9,11 @@ use super::main_one::OfDeal;
 use super::{Deal, DealStatus};
 use crate::Id;
 use crate::accounts::Account;
-use crate::engine::{Records, UnitOfWork, Write, WriteRule, in_work};
+use crate::engine::{Records, StagedChange, UnitOfWork, Write, WriteRule, in_work};
 use crate::error::{FieldError, Result};
-use crate::query::{Where, fold_case};
+use crate::query::{Filter, Where, fold_case};
 use crate::record::Record;
-use crate::schema::{Entity, Picklist};
+use crate::schema::{Entity, Picklist, Row};
 
 /// A competitor in a deal; each name at most once. The records are what is known of the competitors of
 /// a deal; [`Deal::competitor`] is the name of the main one, and the two are kept in step when a commit
@@ -193,36 +194,51 @@ impl WriteRule for CompetitorRules {
     }
 }
 
-/// The competitors of deals that are closed or reopened learn of it.
+/// The competitors of deals that are closed or reopened learn of it. Those of new deals are all staged.
 pub(super) async fn settle_outcomes(work: &mut UnitOfWork) -> Result<()> {
-    let mut closed = Vec::new();
-    for change in work
-        .staged()
-        .iter()
-        .filter(|change| change.object() == Deal::schema())
-    {
-        let state = |row: Option<&crate::schema::Row>| Record::<Deal>::from_row(row?.clone());
-        let (Some(before), Some(after)) = (state(change.before()), state(change.after())) else {
+    let mut turned = HashMap::new();
+    let mut stored = Vec::new();
+    let is_deal = |change: &&StagedChange| change.object() == Deal::schema();
+    for change in work.staged().iter().filter(is_deal) {
+        let state = |row: Option<&Row>| Record::<Deal>::from_row(row?.clone());
+        let Some(after) = state(change.after()).filter(|after| after.deleted_at.is_none()) else {
             continue;
         };
-        if before.status != after.status && after.deleted_at.is_none() {
-            closed.push((after.id, won_against(after.status)));
+        // Competitors that were added to a deal while it was open do not know of its end.
+        let before = state(work.since_step(change)).map(|before| before.status);
+        if before.unwrap_or_default() != after.status {
+            turned.insert(after.id, won_against(after.status));
+            if change.before().is_some() {
+                stored.push(after.id);
+            }
         }
     }
-    for some in closed.chunks(crate::query::Filter::MAX_VALUES) {
-        let deals = some.iter().map(|(deal, _)| *deal).collect();
-        for competitor in work
-            .find_all(DealCompetitor::of_deals(deals), Vec::new())
-            .await?
+    if turned.is_empty() {
+        return Ok(());
+    }
+    let mut competitors = Vec::new();
+    for change in work.staged() {
+        if change.object() == DealCompetitor::schema()
+            && let Some(row) = change.after().filter(|row| !row.is_deleted())
         {
-            let outcome = some.iter().find(|(deal, _)| *deal == competitor.deal_id);
-            if let Some((_, outcome)) = outcome
-                && competitor.won_against != *outcome
-            {
-                let outcome = *outcome;
-                let settle = |one: &mut DealCompetitor| one.won_against = outcome;
-                work.update(competitor.id, &settle).await?;
-            }
+            competitors.extend(Record::<DealCompetitor>::from_row(row.clone()));
+        }
+    }
+    for some in stored.chunks(Filter::MAX_VALUES) {
+        let of_deals = DealCompetitor::of_deals(some.to_vec());
+        let found = work.find_all(of_deals, Vec::new()).await?;
+        let unstaged = |one: &Arc<Record<DealCompetitor>>| {
+            work.place(DealCompetitor::schema(), one.id.uuid())
+                .is_none()
+        };
+        competitors.extend(found.into_iter().filter(unstaged));
+    }
+    for competitor in competitors {
+        if let Some(outcome) = turned.get(&competitor.deal_id).copied()
+            && competitor.won_against != outcome
+        {
+            let settle = |one: &mut DealCompetitor| one.won_against = outcome;
+            work.update_record(competitor, &settle).await?;
         }
     }
     Ok(())

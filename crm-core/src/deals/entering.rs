@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::pipelines::{PipelineStage, Step, Way, Ways};
 use crate::query::WhereExt;
 use crate::record::Record;
-use crate::schema::Entity;
+use crate::schema::{AnyRecord, Entity};
 
 /// no deal enters a stage whose gates it does not meet. It judges the deal as it will be
 /// written, so it is the last of the rules of deals.
@@ -36,7 +36,9 @@ impl WriteRule for StageGates {
         }
         let before = write.before::<Deal>();
         let enters = before.is_none_or(|before| before.stage_id != after.stage_id);
-        if !enters && !entered_here(work, after) {
+        // The engine's own hooks work out what nobody else writes.
+        let is_worked_out = || work.is_in_hooks() && !changes_what_users_write(before, after);
+        if !enters && (!entered_here(work, after) || is_worked_out()) {
             return Ok(());
         }
         let (after, before) = (after.clone(), before.cloned());
@@ -54,7 +56,11 @@ impl WriteRule for StageGates {
         if let Some(left) = left {
             work.rely_on(left.stage);
         }
-        let approvals = approvals_for(work, &after, to).await?;
+        // Nobody can have approved of a deal that is not there yet.
+        let approvals = match before {
+            Some(_) => approvals_for(work, &after, to).await?,
+            None => Vec::new(),
+        };
         let approvals: Vec<_> = approvals
             .into_iter()
             .filter(|approval| match approval.status {
@@ -76,11 +82,20 @@ impl WriteRule for StageGates {
             approvals: &at_hand,
             now: work.now(),
         };
-        let found = if enters {
+        let mut found = if enters {
             entry.obstacles()
         } else {
             entry.state()
         };
+        if let Some(before) = before.as_ref().filter(|_| !enters) {
+            // What the deal lacked when upkeep brought it here, it may go on lacking.
+            let known = Entry {
+                deal: before,
+                ..entry
+            };
+            let known = known.state();
+            found.retain(|obstacle| !known.contains(obstacle));
+        }
         if !found.is_empty() {
             for obstacle in found {
                 write.faults().push(obstacle.fault());
@@ -105,15 +120,22 @@ impl WriteRule for StageGates {
 /// Whether the deal came into its stage in this very unit of work: then it is not to lose, before the
 /// commit, what let it in. A unit of work gives nothing that its commit does not show.
 fn entered_here(work: &UnitOfWork, after: &Record<Deal>) -> bool {
-    if work.is_in_hooks() {
-        return false;
-    }
     let Some(change) = work.place(Deal::schema(), after.id.uuid()) else {
         return false;
     };
     let stored = change.before().cloned().and_then(Record::<Deal>::from_row);
     let place = |deal: &Deal| (deal.stage_id, deal.stage_entered_at);
     stored.is_none_or(|stored| place(&stored) != place(after))
+}
+
+/// Whether a write changes a field that users write too.
+fn changes_what_users_write(before: Option<&Record<Deal>>, after: &Record<Deal>) -> bool {
+    let fields = Deal::schema().fields();
+    let by_users = |index: usize| {
+        let field = fields.get(index);
+        field.is_some_and(|field| !field.system && !field.read_only)
+    };
+    before.is_none_or(|before| AnyRecord::differing(after, before).iter().any(by_users))
 }
 
 /// The stage that a deal leaves.

@@ -5,7 +5,7 @@
 //! what else the deals have, and stages what was decided. A commit that changes neither costs nothing,
 //! a new deal is not read for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::Deal;
@@ -21,7 +21,7 @@ pub(super) trait OfDeal: Entity {
     /// What the field names it by.
     type Key: Clone + PartialEq + Send + Sync;
 
-    /// Its unique keys.
+    /// Its unique keys: each once in a deal, and one main one.
     const KEYS: [&'static [&'static str]; 2];
 
     /// Those of these deals.
@@ -126,7 +126,16 @@ fn decide<I: Copy + PartialEq, K: Clone + PartialEq>(
     steps
 }
 
-async fn set_main<E: OfDeal>(work: &mut UnitOfWork, id: Id<E>, is_main: bool) -> Result<()> {
+async fn set_main<E: OfDeal>(
+    work: &mut UnitOfWork,
+    stored: &mut Stored<E>,
+    id: Id<E>,
+    is_main: bool,
+) -> Result<()> {
+    if let Some(one) = stored.remove(&id) {
+        let set = |one: &mut E| one.set_main(is_main);
+        return work.update_record(one, &set).await.map(|_| ());
+    }
     let updated = work.update(id, &|one: &mut E| one.set_main(is_main)).await;
     match updated {
         // It was there when this was decided: somebody was faster.
@@ -135,9 +144,10 @@ async fn set_main<E: OfDeal>(work: &mut UnitOfWork, id: Id<E>, is_main: bool) ->
     }
 }
 
-/// The record before and after a change.
-fn states<E: Entity>(change: &StagedChange) -> [Option<Arc<Record<E>>>; 2] {
-    [change.before(), change.after()].map(|row| Record::from_row(row?.clone()))
+/// The record before and after a change: since the commit began or, where both were brought in step
+/// in it already, since then.
+fn states<E: Entity>(work: &UnitOfWork, change: &StagedChange) -> [Option<Arc<Record<E>>>; 2] {
+    [work.since_step(change), change.after()].map(|row| Record::from_row(row?.clone()))
 }
 
 /// Whether a change is of the object of `E`.
@@ -147,19 +157,18 @@ fn is_of<E: Entity>(change: &StagedChange) -> bool {
 
 /// Brings the deals that a commit touches in step with their records of one kind.
 pub(super) async fn keep_in_step<E: OfDeal>(work: &mut UnitOfWork) -> Result<()> {
-    let touched = touched::<E>(work.staged());
+    let touched = touched::<E>(work);
     if touched.is_empty() {
         return Ok(());
     }
     // Two who do the same at the same time: the slower one looks again.
-    for key in E::KEYS {
-        work.contend(E::schema().name(), key);
-    }
+    let [_, one_main] = E::KEYS;
+    work.contend(E::schema().name(), one_main);
     let links = links::<E>(work, &touched).await?;
-    let mut sides = sides::<E>(work, &links).await?;
+    let (mut sides, mut stored) = sides::<E>(work, &links).await?;
     for (deal, link) in links {
         for step in decide(&link, &sides.remove(&deal).unwrap_or_default()) {
-            take::<E>(work, deal, step).await?;
+            take::<E>(work, &mut stored, deal, step).await?;
         }
     }
     Ok(())
@@ -167,13 +176,17 @@ pub(super) async fn keep_in_step<E: OfDeal>(work: &mut UnitOfWork) -> Result<()>
 
 async fn take<E: OfDeal>(
     work: &mut UnitOfWork,
+    stored: &mut Stored<E>,
     deal: Id<Deal>,
     step: Step<Id<E>, E::Key>,
 ) -> Result<()> {
     match step {
-        Step::Demote(id) => set_main(work, id, false).await?,
-        Step::Promote(id) => set_main(work, id, true).await?,
+        Step::Demote(id) => set_main(work, stored, id, false).await?,
+        Step::Promote(id) => set_main(work, stored, id, true).await?,
         Step::Begin(key) => {
+            // Here it is the engine that would write it twice, elsewhere whoever does so is told.
+            let [once, _] = E::KEYS;
+            work.contend(E::schema().name(), once);
             work.create(E::begin(deal, &key)).await?;
         }
         Step::Name(key) => {
@@ -185,11 +198,11 @@ async fn take<E: OfDeal>(
 }
 
 /// The deals in which a commit changes what is named, or which is the main one.
-fn touched<E: OfDeal>(staged: &[StagedChange]) -> BTreeSet<Id<Deal>> {
+fn touched<E: OfDeal>(work: &UnitOfWork) -> BTreeSet<Id<Deal>> {
     let mut touched = BTreeSet::new();
-    for change in staged {
+    for change in work.staged() {
         if is_of::<Deal>(change) {
-            let [before, after] = states::<Deal>(change);
+            let [before, after] = states::<Deal>(work, change);
             let Some(after) = after.filter(|after| after.deleted_at.is_none()) else {
                 continue;
             };
@@ -205,7 +218,7 @@ fn touched<E: OfDeal>(staged: &[StagedChange]) -> BTreeSet<Id<Deal>> {
                 let counts = record.deleted_at.is_none() && record.is_main();
                 counts.then(|| (record.deal(), record.key()))
             };
-            let [before, after] = states::<E>(change).map(|one| one.as_ref().and_then(main));
+            let [before, after] = states::<E>(work, change).map(|one| one.as_ref().and_then(main));
             if before != after {
                 touched.extend(before.into_iter().chain(after).map(|(deal, _)| deal));
             }
@@ -226,10 +239,10 @@ async fn links<E: OfDeal>(
         if !unread.remove(&id) {
             continue;
         }
-        let [before, after] = states::<Deal>(change);
+        let [before, after] = states::<Deal>(work, change);
         if let Some(after) = after.filter(|after| after.deleted_at.is_none()) {
             let link = Link {
-                is_new: before.is_none(),
+                is_new: change.before().is_none(),
                 before: before.and_then(|before| E::named_by(&before)),
                 after: E::named_by(&after),
             };
@@ -238,13 +251,13 @@ async fn links<E: OfDeal>(
     }
     let unread: Vec<_> = unread.iter().map(|id| id.uuid()).collect();
     for row in work.rows(Deal::schema(), &unread).await? {
-        let Some(deal) = Record::<Deal>::from_row(row) else {
+        let Some(deal) = Record::<Deal>::from_row(row.clone()) else {
             continue;
         };
         if deal.deleted_at.is_some() {
             continue;
         }
-        work.rely_on(&*deal);
+        work.rely_on_row(row);
         let named = E::named_by(&deal);
         let link = Link {
             is_new: false,
@@ -258,16 +271,20 @@ async fn links<E: OfDeal>(
 
 type Sides<E> = BTreeMap<Id<Deal>, Vec<Side<Id<E>, <E as OfDeal>::Key>>>;
 
+/// Records as they are stored, which are not read again to change them.
+type Stored<E> = HashMap<Id<E>, Arc<Record<E>>>;
+
 /// The records of the deals: those stored, and those changed here.
 async fn sides<E: OfDeal>(
     work: &mut UnitOfWork,
     links: &BTreeMap<Id<Deal>, Link<E::Key>>,
-) -> Result<Sides<E>> {
+) -> Result<(Sides<E>, Stored<E>)> {
     let mut sides: Sides<E> = BTreeMap::new();
+    let mut stored = Stored::new();
     let mut staged = BTreeSet::new();
     let mut changed = Vec::new();
     for change in work.staged().iter().filter(|change| is_of::<E>(change)) {
-        let [before, after] = states::<E>(change);
+        let [before, after] = states::<E>(work, change);
         staged.insert(change.id());
         let was_deleted = before
             .as_ref()
@@ -318,12 +335,13 @@ async fn sides<E: OfDeal>(
                 after: Some((record.key(), record.is_main())),
             };
             sides.entry(record.deal()).or_default().push(side);
+            stored.insert(record.id, record);
         }
     }
     for (deal, side) in changed {
         sides.entry(deal).or_default().push(side);
     }
-    Ok(sides)
+    Ok((sides, stored))
 }
 
 #[cfg(test)]

@@ -48,7 +48,9 @@
 //! - A new deal passes those of its stage. Where the order is kept it begins in the first open stage, an
 //!   imported one too; where an approval is needed it cannot begin.
 //! - What let a deal in must hold when it is committed: a unit of work that fills a field, moves the
-//!   deal and empties the field again is refused. Later, fields may be emptied: gates guard the way in.
+//!   deal and empties the field again is refused, and so is one whose lines come to less in the end, or
+//!   that takes the contact off who was required. A rule of automation that would empty such a field
+//!   fails. Later, fields may be emptied: gates guard the way in.
 //! - The engine's own upkeep passes no gates, and callers cannot write under its name: deals of a stage
 //!   that is deleted move to the target, as their history tells, and the undoing of a merge gives a deal
 //!   the stage back that it had.
@@ -117,7 +119,7 @@ use crate::engine::{Records, UnitOfWork, in_work};
 use crate::error::{Result, RuleViolation};
 use crate::forecasts::ForecastCategory;
 use crate::identity::{Team, User};
-use crate::pipelines::{Pipeline, PipelineStage, StageType, stages_of};
+use crate::pipelines::{Pipeline, PipelineStage, StageType, Ways, stages_of};
 use crate::record::Record;
 use crate::schema::{Entity, Picklist};
 use crate::value::{Currency, Money, Percent};
@@ -366,7 +368,7 @@ impl Records<'_, Deal> {
     ) -> Result<Arc<Record<Deal>>> {
         in_work!(self.workspace, |work| {
             let current = work.get(deal).await?;
-            work.rely_on(&*current);
+            work.rely_on_row(current.clone());
             if !current.is_closed() {
                 return Err(RuleViolation::new("not_closed", "R-038", "the deal is open").into());
             }
@@ -416,11 +418,19 @@ async fn close(
     reason: Option<&str>,
 ) -> Result<Arc<Record<Deal>>> {
     let current = work.get(deal).await?;
-    work.rely_on(&*current);
-    let stages = stages_of(work, current.pipeline_id).await?;
-    let stage = stages
-        .iter()
-        .find(|stage| stage.stage_type == outcome && stage.is_active);
+    work.rely_on_row(current.clone());
+    let ends = |stage: &&Arc<Record<PipelineStage>>| stage.stage_type == outcome && stage.is_active;
+    let ways = Ways::with(work, current.pipeline_id, None).await?;
+    let way = ways.way(current.pipeline_id);
+    let known = way.and_then(|way| way.stages.iter().map(|step| &step.stage).find(ends));
+    let stage = match known {
+        Some(stage) => Some(stage.clone()),
+        // Another process may have made one a moment ago.
+        None => {
+            let stages = stages_of(work, current.pipeline_id).await?;
+            stages.iter().find(ends).cloned()
+        }
+    };
     let Some(stage) = stage else {
         return Err(RuleViolation::new(
             "no_such_stage",

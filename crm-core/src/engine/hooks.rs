@@ -41,6 +41,8 @@ pub(crate) enum Purpose {
     /// merge. Rules that only guard a way, such as the gates of stages, do not apply. It belongs to
     /// the single write, so nothing that a caller does in the same unit of work comes under it.
     Upkeep,
+    /// The amount of a deal follows its lines, which are known to come to it.
+    Lines,
 }
 
 /// A write on its way into a unit of work.
@@ -85,6 +87,11 @@ impl Write {
     /// Whether the engine puts things in order with this write.
     pub(crate) fn is_upkeep(&self) -> bool {
         self.purpose == Purpose::Upkeep
+    }
+
+    /// Whether the amount of a deal follows its lines with this write.
+    pub(crate) fn follows_lines(&self) -> bool {
+        self.purpose == Purpose::Lines
     }
 
     /// Whether this write deletes the record.

@@ -3,7 +3,7 @@
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -68,6 +68,46 @@ impl Memory {
     }
 }
 
+/// What one unit of work knows of settings that it changes itself: loaded anew only after it staged
+/// another change of them, however many records it writes meanwhile.
+#[derive(Default)]
+pub(super) struct Own {
+    /// How often rows of an object were staged or taken back.
+    changes: HashMap<String, u64>,
+    known: Mutex<HashMap<TypeId, (u64, Arc<dyn Any + Send + Sync>)>>,
+}
+
+impl std::fmt::Debug for Own {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = f.debug_struct("Own");
+        shown
+            .field("changes", &self.changes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Own {
+    /// Says that a row of an object is staged or taken back.
+    pub(super) fn changes(&mut self, object: &str) {
+        match self.changes.get_mut(object) {
+            Some(count) => *count += 1,
+            None => {
+                self.changes.insert(object.to_owned(), 1);
+            }
+        }
+    }
+
+    /// How often rows of these objects were staged or taken back.
+    fn count(&self, objects: &[&str]) -> u64 {
+        let counts = objects.iter().filter_map(|name| self.changes.get(*name));
+        counts.sum()
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<TypeId, (u64, Arc<dyn Any + Send + Sync>)>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Session {
     /// Forgets what the engine remembers of the tenant's settings, such as its duplicate rules: for
     /// whoever wrote rows past the engine, straight into the storage. Other processes of the host
@@ -81,13 +121,17 @@ impl Session {
 impl UnitOfWork {
     /// The tenant's `T`, with the changes staged here.
     pub(crate) async fn remembered<T: Remembered>(&self) -> Result<Arc<T>> {
-        let touched = |name: &str| T::OBJECTS.contains(&name);
-        if self
-            .staged()
-            .iter()
-            .any(|change| touched(change.object().name()))
-        {
-            return Ok(Arc::new(T::load(self).await?));
+        let changes = self.own.count(T::OBJECTS);
+        if changes > 0 {
+            let known = self.own.known().get(&TypeId::of::<T>()).cloned();
+            let fresh = known.filter(|(count, _)| *count == changes);
+            if let Some(known) = fresh.and_then(|(_, known)| known.downcast::<T>().ok()) {
+                return Ok(known);
+            }
+            let value = Arc::new(T::load(self).await?);
+            let known = (changes, value.clone() as Arc<dyn Any + Send + Sync>);
+            self.own.known().insert(TypeId::of::<T>(), known);
+            return Ok(value);
         }
         let session = self.session();
         let memory = &session.engine().shared.remembered;

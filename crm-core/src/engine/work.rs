@@ -13,6 +13,7 @@ pub use savepoint::Savepoint;
 use savepoint::Undo;
 
 use super::delete::kept_references;
+use super::remembered::Own;
 use super::{Purpose, Records, Session, Workspace, Write};
 use crate::error::{Error, Faults, FieldError, Result, codes};
 use crate::record::{Record, Stamp};
@@ -62,6 +63,10 @@ pub struct UnitOfWork {
     /// How many operations are going on, one inside the other.
     depth: usize,
     contended: Vec<(&'static str, &'static [&'static str])>,
+    /// Settings that are changed here.
+    pub(super) own: Box<Own>,
+    /// Rows as a hook left them that runs more than once.
+    in_step: Box<HashMap<Uuid, Option<Row>>>,
 }
 
 /// The id and time of a commit.
@@ -136,6 +141,8 @@ impl UnitOfWork {
             journal: Vec::new(),
             depth: 0,
             contended: Vec::new(),
+            own: Box::default(),
+            in_step: Box::default(),
         }
     }
 
@@ -234,6 +241,23 @@ impl UnitOfWork {
         self.notes.remove(&id)
     }
 
+    /// Says that the staged rows of these objects are in step with each other as they are now.
+    pub(crate) fn mark_in_step(&mut self, objects: &[&ObjectRef]) {
+        let rows = self.staged.iter();
+        let rows = rows.filter(|change| objects.contains(&&change.object));
+        let rows = rows.map(|change| (change.id, change.after.clone()));
+        self.in_step.extend(rows);
+    }
+
+    /// What a staged change began with: the row as it last was in step with others, where
+    /// [`mark_in_step`](Self::mark_in_step) was called for its object, else the stored one.
+    pub(crate) fn since_step<'a>(&'a self, change: &'a StagedChange) -> Option<&'a Row> {
+        match self.in_step.get(&change.id) {
+            Some(row) => row.as_ref(),
+            None => change.before.as_ref(),
+        }
+    }
+
     /// Says that a rule of this unit of work keeps the unique key of `object` over these fields,
     /// such as "at most one default": a duplicate then means that somebody else was faster, and the
     /// call runs again.
@@ -270,6 +294,7 @@ impl UnitOfWork {
     }
 
     fn put(&mut self, object: &ObjectRef, id: Uuid, before: Option<Row>, after: Option<Row>) {
+        self.own.changes(object.name());
         let place = self.index_of(object, id);
         if let Some(place) = place
             && let Some(change) = self.staged.get_mut(place)

@@ -25,13 +25,15 @@
 //! # }
 //! ```
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use async_trait::async_trait;
 use rust_decimal::Decimal;
 use serde_json::{Value as Json, json};
 
 use crate::Id;
-use crate::engine::{Records, UnitOfWork, in_work};
+use crate::engine::{Records, Remembered, UnitOfWork, in_work};
 use crate::error::Result;
 use crate::query::WhereExt;
 use crate::record::Record;
@@ -202,6 +204,62 @@ pub(crate) async fn price_of(
     }
     let entry = price_entry(work, product.id, currency).await?;
     Ok(entry.map(|entry| Money::new(entry.unit_price, currency)))
+}
+
+/// How many prices are remembered of a tenant at once.
+const REMEMBERED: usize = 1_000;
+
+/// Prices that lines copied lately.
+#[derive(Default)]
+struct Lately(Mutex<HashMap<(Id<Product>, Currency), Arc<Record<ProductPrice>>>>);
+
+#[async_trait]
+impl Remembered for Lately {
+    const OBJECTS: &'static [&'static str] = &["product", "product_price"];
+
+    /// Begins empty: a price is read when it is asked for.
+    async fn load(_: &UnitOfWork) -> Result<Self> {
+        Ok(Self::default())
+    }
+}
+
+impl Lately {
+    fn prices(
+        &self,
+    ) -> MutexGuard<'_, HashMap<(Id<Product>, Currency), Arc<Record<ProductPrice>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a product costs in a currency, to be copied: who changes the price meanwhile is before or
+/// after that. One price is read once, however many lines have it.
+pub(crate) async fn copied_price(
+    work: &mut UnitOfWork,
+    product: &Record<Product>,
+    currency: Currency,
+) -> Result<Option<Money>> {
+    if product.currency == currency && product.unit_price.is_some() {
+        return Ok(product.price());
+    }
+    let lately = work.remembered::<Lately>().await?;
+    let key = (product.id, currency);
+    let known = lately.prices().get(&key).cloned();
+    let entry = match known {
+        Some(entry) => entry,
+        None => {
+            let Some(entry) = price_entry(work, product.id, currency).await? else {
+                return Ok(None);
+            };
+            let mut prices = lately.prices();
+            if prices.len() >= REMEMBERED {
+                prices.clear();
+            }
+            prices.insert(key, entry.clone());
+            entry
+        }
+    };
+    work.rely_on(&*entry);
+    Ok(Some(Money::new(entry.unit_price, currency)))
 }
 
 async fn price_entry(

@@ -6,15 +6,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rust_decimal::Decimal;
 
-use super::rules::FOLLOWS;
 use super::totals::sum_of_lines;
 use super::{DealLine, lines_of};
 use crate::Id;
 use crate::deals::Deal;
-use crate::engine::{CommitHook, StagedChange, UnitOfWork};
+use crate::engine::{CommitHook, Purpose, StagedChange, UnitOfWork};
 use crate::error::{FieldError, Result, codes};
 use crate::record::Record;
-use crate::schema::{Entity, Row};
+use crate::schema::{Access, Entity, Row};
 
 /// Gives lines their places, and deals the amounts that their lines come to.
 ///
@@ -94,9 +93,8 @@ async fn follow(work: &mut UnitOfWork, lines: &[Arc<Record<DealLine>>]) -> Resul
     if sum <= Decimal::ZERO {
         return Ok(());
     }
-    work.set_note(deal.uuid(), Some(FOLLOWS));
     let set = |deal: &mut Deal| deal.amount = Some(sum);
-    let followed = work.update(deal, &set).await;
-    work.set_note(deal.uuid(), None);
-    followed.map(|_| ())
+    work.change_for(Purpose::Lines, Access::Engine, deal, None, &set)
+        .await
+        .map(|_| ())
 }

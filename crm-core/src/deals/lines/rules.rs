@@ -8,12 +8,9 @@ use super::{DealLine, lines_of};
 use crate::deals::Deal;
 use crate::engine::{UnitOfWork, Write, WriteRule};
 use crate::error::{Faults, FieldError, Result, codes};
-use crate::products::{Product, price_of};
+use crate::products::{Product, copied_price};
 use crate::record::Record;
 use crate::schema::Entity;
-
-/// What is noted about a deal whose amount is made to follow its lines.
-pub(super) const FOLLOWS: &str = "amount follows the lines";
 
 /// C-013, R-041, C-209: a line is priced in the currency of its deal, has what it copies of its
 /// product, and its total.
@@ -112,8 +109,8 @@ async fn copy_product(
         return Ok(());
     };
     if is_chosen {
-        // Whether it is in use must still be so when this is written.
-        work.rely_on(&*product);
+        // Whether it is in use must still be so when this is written. It is read once for all lines.
+        work.rely_on_row(product.clone());
         if !product.is_active || product.archived_at.is_some() {
             let message = "must be a product that is in use";
             let field = DealLine::PRODUCT_ID.name();
@@ -127,7 +124,7 @@ async fn copy_product(
         }
     }
     if line.unit_price.is_none() {
-        let price = price_of(work, &product, line.currency).await?;
+        let price = copied_price(work, &product, line.currency).await?;
         line.unit_price = price.map(|price| price.amount());
         if line.unit_price.is_none() {
             let message = "the product has no price in the currency of the deal; give one";
@@ -183,14 +180,8 @@ impl WriteRule for AmountRule {
         };
         let is_other_amount = before.amount != amount;
         let is_other_currency = before.currency != after.currency;
-        if write.deletes() || !(is_other_amount || is_other_currency) {
+        if write.deletes() || write.follows_lines() || !(is_other_amount || is_other_currency) {
             return Ok(());
-        }
-        if let Some(note) = work.take_note(id.uuid()) {
-            if note == FOLLOWS {
-                return Ok(());
-            }
-            work.set_note(id.uuid(), Some(&note));
         }
         let lines = lines_of(work, &[id]).await?;
         if is_other_currency && !lines.is_empty() {

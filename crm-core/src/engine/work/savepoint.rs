@@ -83,6 +83,7 @@ impl UnitOfWork {
         match undo {
             Undo::Changed(place, before) => {
                 if let Some(change) = self.staged.get_mut(place) {
+                    self.own.changes(change.object.name());
                     change.after = before;
                 }
             }
@@ -90,6 +91,7 @@ impl UnitOfWork {
                 let Some(change) = self.staged.pop() else {
                     return;
                 };
+                self.own.changes(change.object.name());
                 if self.staged.len() <= SEARCHED {
                     self.places.clear();
                 } else if let Some(places) = self.places.get_mut(&change.id) {
