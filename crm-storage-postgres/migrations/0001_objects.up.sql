@@ -1268,13 +1268,19 @@ CREATE TABLE "crm"."deal_states" (
     "owner_id" uuid,
     "team_id" uuid,
     "account_id" uuid,
+    "locked_currency" varchar(3) COLLATE "C",
+    "locked_rate" numeric(28,14),
+    "locked_rate_date" date,
+    "locked_amount" numeric(19,4),
     CONSTRAINT "deal_states_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "deal_states_version_check" CHECK ("version" >= 1),
     CONSTRAINT "deal_states_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
     CONSTRAINT "deal_states_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
     CONSTRAINT "deal_states_status_check" CHECK ("status" IN ('open', 'won', 'lost')),
     CONSTRAINT "deal_states_win_probability_check" CHECK ("win_probability" BETWEEN 0 AND 100),
-    CONSTRAINT "deal_states_counting_category_check" CHECK ("counting_category" IN ('pipeline', 'best_case', 'commit', 'worst_case', 'closed', 'omitted'))
+    CONSTRAINT "deal_states_counting_category_check" CHECK ("counting_category" IN ('pipeline', 'best_case', 'commit', 'worst_case', 'closed', 'omitted')),
+    CONSTRAINT "deal_states_locked_rate_check" CHECK ("locked_rate" >= 0),
+    CONSTRAINT "deal_states_locked_amount_check" CHECK ("locked_amount" >= 0)
 );
 CREATE INDEX "deal_states_deal_id_valid_from_id_idx" ON "crm"."deal_states" ("tenant_id", "deal_id", "valid_from", "id");
 CREATE INDEX "deal_states_pipeline_id_valid_until_id_idx" ON "crm"."deal_states" ("tenant_id", "pipeline_id", "valid_until", "id");

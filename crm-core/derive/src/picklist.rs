@@ -56,7 +56,7 @@ pub(crate) fn picklist(input: &DeriveInput, root: &Tokens) -> Result<Tokens> {
 
         impl ::core::fmt::Display for #name {
             fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-                f.write_str(self.as_str())
+                f.pad(self.as_str())
             }
         }
 

@@ -1,18 +1,17 @@
 //! [`UnitOfWork`]: several writes that become one commit.
 
+mod commit;
 mod savepoint;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use tracing::Instrument;
 use uuid::Uuid;
 
 pub use savepoint::Savepoint;
 use savepoint::Undo;
 
-use super::delete::kept_references;
 use super::remembered::Own;
 use super::{Purpose, Records, Session, Workspace, Write};
 use crate::error::{Error, Faults, FieldError, Result, codes};
@@ -21,7 +20,7 @@ use crate::schema::{
     Access, AnyRecord, Entity, FieldSet, Lifecycle, Meta, ObjectRef, ObjectScope, Row,
     SYSTEM_FIELDS, StorageKind, Value,
 };
-use crate::storage::{Change, ChangeSet, Expectation, StorageError, check_references};
+use crate::storage::{Change, ChangeSet, Expectation, check_references};
 
 /// Up to how many staged changes are searched one by one.
 const SEARCHED: usize = 8;
@@ -683,136 +682,6 @@ impl UnitOfWork {
         }
         Ok(missing)
     }
-
-    /// Runs the hooks and writes everything, or nothing.
-    ///
-    /// # Errors
-    /// [`Error::Conflict`] if a record changed since it was read here: begin again. What hooks
-    /// refuse; what the storage finds against uniqueness and references.
-    pub async fn commit(mut self) -> Result<Commit> {
-        self.finish().await
-    }
-
-    /// Runs the hooks and gives what [`commit`](Self::commit) would write, for hosts that write it
-    /// in a transaction of their own: a backend may offer to join one, as
-    /// `PostgresStorage::commit_in` does. Nothing is written yet.
-    ///
-    /// ```
-    /// # use crm_core::engine::ManualClock;
-    /// use crm_core::accounts::Account;
-    /// # pollster::block_on(async {
-    /// # let engine = crm_core::Engine::builder(crm_core::storage::conformance::NaiveStorage::default()).build();
-    /// # let tenant = crm_core::Id::new(uuid::Uuid::from_u128(1));
-    /// let session = engine.session(tenant, crm_core::Actor::System);
-    /// let mut work = session.begin();
-    /// work.records::<Account>().create(Account::new("Globex")).await?;
-    /// let changes = work.prepare().await?;
-    /// assert_eq!(changes.changes.len(), 1);
-    /// # Ok::<(), crm_core::Error>(())
-    /// # }).unwrap();
-    /// ```
-    ///
-    /// # Errors
-    /// What hooks refuse.
-    pub async fn prepare(mut self) -> Result<ChangeSet> {
-        let changes = self.change_set().await?;
-        self.forget_written(&changes);
-        Ok(changes)
-    }
-
-    async fn change_set(&mut self) -> Result<ChangeSet> {
-        let engine = self.session.engine().clone();
-        self.in_hooks = true;
-        for hook in &engine.shared.hooks {
-            hook.before_commit(self).await?;
-        }
-        let staged = self.staged.clone();
-        let changes: Vec<Change> = staged
-            .into_iter()
-            .filter_map(StagedChange::into_change)
-            .collect();
-        Ok(ChangeSet::new(
-            self.commit.id,
-            self.commit.at,
-            changes,
-            std::mem::take(&mut self.expects),
-        )
-        .with_unreferenced(self.unreferenced()))
-    }
-
-    pub(super) async fn finish(&mut self) -> Result<Commit> {
-        if self.staged.is_empty() {
-            return Ok(self.commit);
-        }
-        let changes = self.change_set().await?;
-        let engine = self.session.engine().clone();
-        // Ids and counts only: nothing here tells of a person.
-        let span = tracing::debug_span!(
-            "crm.commit",
-            commit = %self.commit.id,
-            tenant = ?self.session.tenant(),
-            changes = changes.changes.len(),
-        );
-        let committed = engine.storage().commit(self.session.scope(), &changes);
-        let committed = committed.instrument(span).await;
-        match committed {
-            Ok(committed) => {
-                self.forget_written(&changes);
-                tracing::debug!(commit = %self.commit.id, rows = committed.rows, "committed");
-                Ok(self.commit)
-            }
-            Err(error) => {
-                if matches!(error, StorageError::Conflict { .. }) {
-                    let memory = &engine.shared.remembered;
-                    memory.forget(self.session.scope(), |_| true);
-                }
-                Err(self.explain(error, &changes).await)
-            }
-        }
-    }
-
-    /// What was remembered of the objects that are written is not true any more.
-    fn forget_written(&self, changes: &ChangeSet) {
-        let memory = &self.session.engine().shared.remembered;
-        memory.forget(self.session.scope(), |object| {
-            let mut written = changes.changes.iter().map(|change| change.object().name());
-            written.any(|name| name == object)
-        });
-    }
-
-    /// Turns what the storage refused into what the caller can do about it.
-    async fn explain(&mut self, error: StorageError, changes: &ChangeSet) -> Error {
-        match error {
-            StorageError::Reference { .. } => {
-                // All of them, not only the first that the storage found.
-                let missing = self.missing_references(changes).await;
-                missing_records(missing.unwrap_or_default()).unwrap_or_else(|| error.into())
-            }
-            StorageError::Conflict { .. } => {
-                missing_records(kept_references(changes)).unwrap_or_else(|| error.into())
-            }
-            StorageError::Duplicate { object, fields }
-                if self
-                    .contended
-                    .iter()
-                    .any(|key| key.0 == object && fields == key.1) =>
-            {
-                tracing::debug!(%object, ?fields, "somebody else was faster");
-                Error::Conflict {
-                    object,
-                    id: self.commit.id,
-                }
-            }
-            other => other.into(),
-        }
-    }
-}
-
-/// The references that lead nowhere as one error, if there are any.
-fn missing_records(missing: Vec<FieldError>) -> Option<Error> {
-    let mut faults = Faults::default();
-    missing.into_iter().for_each(|fault| faults.push(fault));
-    faults.into_result().err().map(Error::from)
 }
 
 /// Checks the fields of a write: all of a new record, the changed ones of another.
