@@ -73,7 +73,6 @@ impl Automation<'_> {
     /// Those of the storage.
     pub async fn run_time_based(&self, progress: &dyn Progress) -> Result<TimedRun> {
         let rules = self.session.begin().remembered::<ActiveRules>().await?;
-        let mut workspace = Workspace::Session(self.session);
         let mut done = TimedRun::default();
         for rule in &rules.timed {
             let id = rule.id();
@@ -82,19 +81,13 @@ impl Automation<'_> {
             let mut singly = 0_usize;
             loop {
                 let limit = if singly > 0 { 1 } else { AT_ONCE };
-                let batch: Result<Batch> = in_work!(workspace, |work| {
-                    run_batch(work, id, after, limit).await
-                });
-                let batch = match batch {
+                let batch = match self.commit_batch(id, after, limit).await {
                     Err(error) if is_refusal(&error) && limit > 1 => {
                         singly = AT_ONCE;
                         continue;
                     }
                     Err(error) if is_refusal(&error) => {
-                        let failed: Result<Batch> = in_work!(workspace, |work| {
-                            Box::pin(write_down(work, id, after, &error)).await
-                        });
-                        failed?
+                        Box::pin(self.commit_failure(id, after, &error)).await?
                     }
                     other => other?,
                 };
@@ -113,6 +106,30 @@ impl Automation<'_> {
             }
         }
         Ok(done)
+    }
+
+    async fn commit_batch(
+        &self,
+        id: Id<AutomationRule>,
+        after: Option<Uuid>,
+        limit: usize,
+    ) -> Result<Batch> {
+        let mut workspace = Workspace::Session(self.session);
+        in_work!(workspace, |work| {
+            run_batch(work, id, after, limit).await
+        })
+    }
+
+    async fn commit_failure(
+        &self,
+        id: Id<AutomationRule>,
+        after: Option<Uuid>,
+        error: &Error,
+    ) -> Result<Batch> {
+        let mut workspace = Workspace::Session(self.session);
+        in_work!(workspace, |work| {
+            write_down(work, id, after, error).await
+        })
     }
 }
 

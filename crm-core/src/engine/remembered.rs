@@ -68,13 +68,16 @@ impl Memory {
     }
 }
 
+/// Settings by their type, each with the number of changes that it was loaded after.
+type OwnKnown = HashMap<TypeId, (u64, Arc<dyn Any + Send + Sync>)>;
+
 /// What one unit of work knows of settings that it changes itself: loaded anew only after it staged
 /// another change of them, however many records it writes meanwhile.
 #[derive(Default)]
 pub(super) struct Own {
     /// How often rows of an object were staged or taken back.
     changes: HashMap<String, u64>,
-    known: Mutex<HashMap<TypeId, (u64, Arc<dyn Any + Send + Sync>)>>,
+    known: Mutex<OwnKnown>,
 }
 
 impl std::fmt::Debug for Own {
@@ -103,7 +106,7 @@ impl Own {
         counts.sum()
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<TypeId, (u64, Arc<dyn Any + Send + Sync>)>> {
+    fn known(&self) -> MutexGuard<'_, OwnKnown> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -65,7 +65,7 @@ pub struct UnitOfWork {
     /// Settings that are changed here.
     pub(super) own: Box<Own>,
     /// Rows as a hook left them that runs more than once.
-    in_step: Box<HashMap<Uuid, Option<Row>>>,
+    in_step: HashMap<Uuid, Option<Row>>,
 }
 
 /// The id and time of a commit.
@@ -141,7 +141,7 @@ impl UnitOfWork {
             depth: 0,
             contended: Vec::new(),
             own: Box::default(),
-            in_step: Box::default(),
+            in_step: HashMap::new(),
         }
     }
 

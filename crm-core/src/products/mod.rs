@@ -209,9 +209,12 @@ pub(crate) async fn price_of(
 /// How many prices are remembered of a tenant at once.
 const REMEMBERED: usize = 1_000;
 
+/// Prices by product and currency.
+type Prices = HashMap<(Id<Product>, Currency), Arc<Record<ProductPrice>>>;
+
 /// Prices that lines copied lately.
 #[derive(Default)]
-struct Lately(Mutex<HashMap<(Id<Product>, Currency), Arc<Record<ProductPrice>>>>);
+struct Lately(Mutex<Prices>);
 
 #[async_trait]
 impl Remembered for Lately {
@@ -224,9 +227,7 @@ impl Remembered for Lately {
 }
 
 impl Lately {
-    fn prices(
-        &self,
-    ) -> MutexGuard<'_, HashMap<(Id<Product>, Currency), Arc<Record<ProductPrice>>>> {
+    fn prices(&self) -> MutexGuard<'_, Prices> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
