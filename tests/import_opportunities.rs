@@ -290,6 +290,7 @@ fn funnel_and_cycle_equal(report: &Json, reference: &Json) {
         })
     );
     assert_eq!(funnel[2]["entered"], total["won"]);
+    assert_eq!(funnel[2]["conversion"], Json::Null);
     assert_eq!(funnel[3]["entered"], total["lost"]);
 
     let cycle = &report["cycle"];
@@ -700,6 +701,10 @@ async fn what_the_engine_refuses_is_rejected_and_the_rest_goes_on() {
     assert_eq!(
         report["stages"],
         json!({"prospecting": 0, "engaging": 1, "won": 1, "lost": 0})
+    );
+    assert_eq!(
+        report["open_pipeline"]["engaging_list_value_sum"], 55,
+        "it keeps the list price"
     );
     assert_eq!(report["won_value"], 5);
 }

@@ -179,6 +179,9 @@ fn funnel(report: &PipelineReport) -> Vec<FunnelStage> {
     let stages = report.stages.iter();
     let stage = stages.map(|stage| {
         let (figures, fates) = (&stage.figures, stage.figures.funnel);
+        // Behind a closed stage there is none to go on to.
+        let is_open = stage.stage_type == Some(StageType::Open);
+        let conversion = figures.conversion().filter(|_| is_open);
         FunnelStage {
             stage: stage.name.clone().unwrap_or_default(),
             entered: figures.entered.deals,
@@ -186,7 +189,7 @@ fn funnel(report: &PipelineReport) -> Vec<FunnelStage> {
             won: fates.won,
             lost: fates.lost,
             still: fates.still,
-            conversion: figures.conversion().map(|percent| percent.to_string()),
+            conversion: conversion.map(|percent| percent.to_string()),
         }
     });
     stage.collect()
