@@ -375,7 +375,7 @@ async fn a_unit_of_work_counts_what_will_be_there() {
     let mut work = session.begin();
     work.accounts()
         .update(accounts[1], |account| {
-            account.industry = Some("banking".into())
+            account.industry = Some("banking".into());
         })
         .await
         .unwrap();
