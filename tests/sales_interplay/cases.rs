@@ -134,7 +134,7 @@ async fn people_and_rules_do_not_take_away_what_let_a_deal_in() {
 async fn deals_that_upkeep_moved_may_change_in_the_same_commit() {
     let w = world().await;
     w.gated(1, |stage| {
-        stage.required_fields = vec!["next_step".into(), "contact_id".into()]
+        stage.required_fields = vec!["next_step".into(), "contact_id".into()];
     })
     .await;
     let extra = PipelineStage::new(w.pipeline, "Extra", 0_u32);

@@ -1,41 +1,22 @@
 //! The forecast category that counts for a deal, kept right whichever way deals and stages are
 //! written.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use uuid::Uuid;
 
 use super::ForecastCategory;
 use crate::Id;
 use crate::deals::{Deal, DealStatus};
-use crate::engine::{Remembered, UnitOfWork, Write, WriteRule};
+use crate::engine::{UnitOfWork, Write, WriteRule};
 use crate::error::{FieldError, Result, RuleViolation, codes};
-use crate::pipelines::{PipelineStage, StageType};
+use crate::pipelines::{PipelineStage, StageType, Ways};
 use crate::query::{Condition, Query, Where, WhereExt};
 use crate::record::Record;
 use crate::schema::Entity;
 
 /// How many deals follow the category of their stage in the commit that changes it.
 pub(super) const AT_ONCE: usize = 500;
-
-/// The stages of a tenant by id: they are asked for at every move of a deal.
-#[derive(Debug)]
-struct Stages(HashMap<Uuid, Arc<Record<PipelineStage>>>);
-
-#[async_trait]
-impl Remembered for Stages {
-    const OBJECTS: &'static [&'static str] = &["pipeline_stage"];
-
-    async fn load(work: &UnitOfWork) -> Result<Self> {
-        let stages: Vec<Arc<Record<PipelineStage>>> = work
-            .find_all(PipelineStage::PIPELINE_ID.is_not_null(), Vec::new())
-            .await?;
-        let by_id = stages.into_iter().map(|stage| (stage.id.uuid(), stage));
-        Ok(Self(by_id.collect()))
-    }
-}
 
 impl PipelineStage {
     /// The forecast category of the deals in this stage that have none of their own.
@@ -97,9 +78,9 @@ async fn category_of_stage(
     work: &mut UnitOfWork,
     stage: Id<PipelineStage>,
 ) -> Result<ForecastCategory> {
-    let stages = work.remembered::<Stages>().await?;
-    let stage = match stages.0.get(&stage.uuid()) {
-        Some(stage) => Some(stage.clone()),
+    let ways = work.remembered::<Ways>().await?;
+    let stage = match ways.step(stage) {
+        Some(step) => Some(step.stage.clone()),
         // Made by somebody else a moment ago; whether there is such a stage is found out elsewhere.
         None => work.lookup(stage).await?,
     };
