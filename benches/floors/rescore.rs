@@ -50,7 +50,7 @@ impl Desk {
 
     /// What every lead gets in this round.
     pub(crate) const fn extra(round: usize) -> i32 {
-        if round % 2 == 0 { 20 } else { 35 }
+        if round.is_multiple_of(2) { 20 } else { 35 }
     }
 
     /// Scores all leads by the next set, which is published before the clock starts.

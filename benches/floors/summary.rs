@@ -77,7 +77,11 @@ pub(crate) fn mem_summary(options: &Options) -> Medians {
             let mut deal = model.data.clone();
             deal.stage_id = Some(made.stages[number % made.stages.len()]);
             deal.amount = Some(Decimal::from(100 + number % 9_901));
-            deal.currency = if number % 5 == 0 { dollar } else { euro };
+            deal.currency = if number.is_multiple_of(5) {
+                dollar
+            } else {
+                euro
+            };
             deal.win_probability = Percent::new(Decimal::from(10 + number % 80)).unwrap();
             let by = Actor::User(office.owner);
             let at = now - TimeDelta::seconds(i64::try_from(*number).unwrap());
