@@ -709,11 +709,11 @@ pub(crate) async fn multiply_deal(
         "INSERT INTO crm.deals (tenant_id, id, version, created_at, created_by, created_by_id, \
          updated_at, updated_by, updated_by_id, name, pipeline_id, stage_id, amount, currency, \
          status, win_probability, deal_type, owner_id, priority, stage_entered_at, custom_fields, \
-         tags) SELECT t.tenant_id, n.id, 1, n.at, t.created_by, t.created_by_id, n.at, \
+         tags, counting_category) SELECT t.tenant_id, n.id, 1, n.at, t.created_by, t.created_by_id, n.at, \
          t.updated_by, t.updated_by_id, t.name, t.pipeline_id, \
          ($3::uuid[])[1 + n % cardinality($3::uuid[])], 100 + n % 9901, \
          CASE WHEN n % 5 = 0 THEN 'USD' ELSE 'EUR' END, t.status, 10 + n % 80, t.deal_type, \
-         t.owner_id, t.priority, n.at, t.custom_fields, t.tags \
+         t.owner_id, t.priority, n.at, t.custom_fields, t.tags, t.counting_category \
          FROM (SELECT * FROM crm.deals WHERE tenant_id = $1 LIMIT 1) AS t CROSS JOIN LATERAL ( \
            SELECT n, at, \
            (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7' \

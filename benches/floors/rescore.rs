@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use crm_engine::prelude::*;
+use crm_engine::schema::AnyRecord as _;
 use crm_engine::scoring::ScoringOperator;
 use serde_json::Value as Json;
 use uuid::Uuid;
@@ -49,7 +50,7 @@ impl Desk {
 
     /// What every lead gets in this round.
     pub(crate) const fn extra(round: usize) -> i32 {
-        if round % 2 == 0 { 20 } else { 35 }
+        if round.is_multiple_of(2) { 20 } else { 35 }
     }
 
     /// Scores all leads by the next set, which is published before the clock starts.
@@ -100,7 +101,7 @@ fn rescore_by_hand(shelf: &Mutex<Shelf>, extra: i32, now: DateTime<Utc>) -> usiz
             continue;
         }
         changed += 1;
-        let mut next = Record::clone(&lead);
+        let mut next = lead.data.clone();
         next.lead_score = after;
         next.score_total = i32::try_from(total).unwrap();
         let entry = PlainEntry {
@@ -111,7 +112,8 @@ fn rescore_by_hand(shelf: &Mutex<Shelf>, extra: i32, now: DateTime<Utc>) -> usiz
             after,
         };
         let mut shelf = shelf.lock().unwrap();
-        shelf.leads.insert(entry.lead, Arc::new(next));
+        let next = Arc::new(Record::new(lead.meta(), next));
+        shelf.leads.insert(entry.lead, next);
         shelf.history.push(entry);
     }
     changed
@@ -185,11 +187,9 @@ mod over_postgres {
         AND deleted_at IS NULL AND archived_at IS NULL \
         AND status NOT IN ('converted', 'archived') ORDER BY id LIMIT 500) AS r";
 
-    const WRITE: &str = "WITH scope AS MATERIALIZED \
-        (SELECT set_config('crm.tenant_id', $1::text, true) IS NOT NULL AS is_set), \
-        changed AS (SELECT c.* FROM scope CROSS JOIN unnest($2::uuid[], $3::bigint[], $4::bigint[], \
-        $5::bigint[], $6::bigint[], $7::bigint[], $8::uuid[], $9::uuid[]) AS c (id, version, \
-        score, total, old_score, old_total, entry, event) WHERE scope.is_set), \
+    const WRITE: &str = "WITH changed AS (SELECT c.* FROM unnest($2::uuid[], $3::bigint[], \
+        $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::uuid[], $9::uuid[]) AS c (id, \
+        version, score, total, old_score, old_total, entry, event)), \
         leads AS (UPDATE crm.leads AS l SET version = l.version + 1, updated_at = $10, \
         updated_by = 'user', updated_by_id = $11, lead_score = c.score, score_total = c.total \
         FROM changed AS c WHERE l.tenant_id = $1 AND l.id = c.id AND l.version = c.version \
@@ -274,6 +274,9 @@ mod over_postgres {
                 events.push(id());
             }
             if !ids.is_empty() {
+                let mut transaction = pool.begin().await.unwrap();
+                let set = query("SELECT set_config('crm.tenant_id', $1::text, true)").bind(tenant);
+                set.execute(&mut *transaction).await.unwrap();
                 let written = query(WRITE)
                     .bind(tenant)
                     .bind(&ids)
@@ -287,8 +290,9 @@ mod over_postgres {
                     .bind(now)
                     .bind(by)
                     .bind(id())
-                    .fetch_one(pool)
+                    .fetch_one(&mut *transaction)
                     .await;
+                transaction.commit().await.unwrap();
                 let written: i64 = written.unwrap().get(0);
                 assert_eq!(written, i64::try_from(ids.len()).unwrap());
             }

@@ -43,7 +43,7 @@ fn by_hand(deals: &[Arc<Record<Deal>>], euro: Currency) -> BTreeMap<Uuid, Sums> 
         if deal.currency != euro || deal.deleted_at.is_some() || deal.archived_at.is_some() {
             continue;
         }
-        let sums = stages.entry(deal.stage_id.uuid()).or_default();
+        let sums = stages.entry(deal.stage_id.unwrap().uuid()).or_default();
         sums.count += 1;
         if let Some(amount) = deal.amount {
             sums.amount += amount;
@@ -75,9 +75,13 @@ pub(crate) fn mem_summary(options: &Options) -> Medians {
     for some in numbers.chunks(10_000) {
         let insert = |number: &usize| {
             let mut deal = model.data.clone();
-            deal.stage_id = made.stages[number % made.stages.len()];
+            deal.stage_id = Some(made.stages[number % made.stages.len()]);
             deal.amount = Some(Decimal::from(100 + number % 9_901));
-            deal.currency = if number % 5 == 0 { dollar } else { euro };
+            deal.currency = if number.is_multiple_of(5) {
+                dollar
+            } else {
+                euro
+            };
             deal.win_probability = Percent::new(Decimal::from(10 + number % 80)).unwrap();
             let by = Actor::User(office.owner);
             let at = now - TimeDelta::seconds(i64::try_from(*number).unwrap());

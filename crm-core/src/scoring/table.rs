@@ -40,9 +40,16 @@ struct Lookup<K> {
 /// Patterns that are searched in texts, all in one pass.
 #[derive(Clone, Debug)]
 struct Search {
-    patterns: AhoCorasick,
+    patterns: Patterns,
     /// What each pattern changes where it is found.
     found: Vec<Cell>,
+}
+
+/// Folded patterns.
+#[derive(Clone, Debug)]
+enum Patterns {
+    Few(FewPatterns),
+    Many(AhoCorasick),
 }
 
 impl Search {
@@ -54,12 +61,68 @@ impl Search {
             Cow::Owned(fold_case(text))
         };
         let mut seen = Seen::default();
-        for one in self.patterns.find_overlapping_iter(&*folded) {
-            let place = one.pattern().as_usize();
+        let mut note = |place| {
             if seen.is_new(place)
                 && let Some(cell) = self.found.get(place)
             {
                 cell.add_to(sums);
+            }
+        };
+        match &self.patterns {
+            Patterns::Few(patterns) => patterns.find(folded.as_bytes(), note),
+            Patterns::Many(patterns) => {
+                for one in patterns.find_overlapping_iter(&*folded) {
+                    note(one.pattern().as_usize());
+                }
+            }
+        }
+    }
+}
+
+/// So few patterns that comparing all of them where one may begin is faster than an automaton.
+#[derive(Clone, Debug)]
+struct FewPatterns {
+    patterns: Box<[Box<[u8]>]>,
+    /// Whether a pattern begins with a byte, in either ASCII case.
+    begins: Box<[bool; 256]>,
+}
+
+impl FewPatterns {
+    /// The most patterns.
+    const MOST: usize = 8;
+
+    fn new(patterns: &[&str]) -> Self {
+        let mut begins = Box::new([false; 256]);
+        for first in patterns.iter().filter_map(|text| text.as_bytes().first()) {
+            for byte in [first.to_ascii_lowercase(), first.to_ascii_uppercase()] {
+                if let Some(begins) = begins.get_mut(usize::from(byte)) {
+                    *begins = true;
+                }
+            }
+        }
+        Self {
+            patterns: patterns.iter().map(|text| text.as_bytes().into()).collect(),
+            begins,
+        }
+    }
+
+    /// Tells the places of the patterns that are in a text, some of them more than once.
+    #[inline]
+    fn find(&self, text: &[u8], mut note: impl FnMut(usize)) {
+        for (at, byte) in text.iter().enumerate() {
+            if !self
+                .begins
+                .get(usize::from(*byte))
+                .is_some_and(|begins| *begins)
+            {
+                continue;
+            }
+            let rest = text.get(at..).unwrap_or_default();
+            for (place, pattern) in self.patterns.iter().enumerate() {
+                let start = rest.get(..pattern.len());
+                if start.is_some_and(|start| start.eq_ignore_ascii_case(pattern)) {
+                    note(place);
+                }
             }
         }
     }
@@ -437,11 +500,15 @@ fn search(rules: &[Weighted<Shape>]) -> Option<Search> {
         .map(|changes| Cell::of(changes.into_iter()));
     Some(Search {
         found: found.collect(),
-        // Texts of rules are short: far below the size at which building fails.
-        patterns: AhoCorasick::builder()
-            .ascii_case_insensitive(true)
-            .build(&patterns)
-            .ok()?,
+        patterns: if patterns.len() <= FewPatterns::MOST {
+            Patterns::Few(FewPatterns::new(&patterns))
+        } else {
+            // Texts of rules are short: far below the size at which building fails.
+            let automaton = AhoCorasick::builder()
+                .ascii_case_insensitive(true)
+                .build(&patterns);
+            Patterns::Many(automaton.ok()?)
+        },
     })
 }
 
