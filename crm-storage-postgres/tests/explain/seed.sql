@@ -117,7 +117,7 @@ FROM generate_series(0, 129999) AS n;
 ANALYZE;
 INSERT INTO crm.deals (tenant_id, id, version, created_at, created_by, updated_at, updated_by,
     deleted_at, name, pipeline_id, stage_id, stage_entered_at, amount, amount_rounded, currency, status, win_probability,
-    expected_close_date, actual_close_date, lead_source, account_id, contact_id, owner_id, team_id,
+    counting_category, expected_close_date, actual_close_date, lead_source, account_id, contact_id, owner_id, team_id,
     priority, custom_fields, tags)
 SELECT pg_temp.tenant(n), pg_temp.key('08', n), 1, pg_temp.at(n), 'system', pg_temp.at(n + 500), 'system',
     CASE WHEN pg_temp.pick(n, 1, 30) = 0 THEN pg_temp.at(n + 400) END, 'Deal ' || n,
@@ -125,6 +125,7 @@ SELECT pg_temp.tenant(n), pg_temp.key('08', n), 1, pg_temp.at(n), 'system', pg_t
     CASE WHEN pg_temp.pick(n, 3, 10) > 0 THEN pg_temp.pick(n, 4, 1000000) END,
     CASE WHEN pg_temp.pick(n, 3, 10) > 0 THEN pg_temp.pick(n, 4, 1000000) END, 'EUR',
     CASE pg_temp.pick(n, 5, 10) WHEN 0 THEN 'open' WHEN 1 THEN 'open' WHEN 2 THEN 'lost' ELSE 'won' END, 20,
+    CASE pg_temp.pick(n, 5, 10) WHEN 0 THEN 'pipeline' WHEN 1 THEN 'commit' WHEN 2 THEN 'omitted' ELSE 'closed' END,
     CASE WHEN pg_temp.pick(n, 6, 5) > 1 THEN date '2025-01-01' + pg_temp.pick(n, 7, 700)::integer END,
     CASE WHEN pg_temp.pick(n, 5, 10) > 1 THEN date '2025-01-01' + pg_temp.pick(n, 8, 500)::integer END,
     CASE WHEN pg_temp.pick(n, 9, 200) = 0 THEN 'fair' ELSE 'web' END,
@@ -136,18 +137,18 @@ FROM generate_series(0, 89999) AS n;
 -- Three states of each deal, a month each; the last one is open and has the deal's id.
 INSERT INTO crm.deal_states (tenant_id, id, version, created_at, created_by, updated_at, updated_by,
     deal_id, deal_created_at, valid_from, valid_until, is_counted, pipeline_id, stage_id, status, amount,
-    currency, win_probability, owner_id)
+    currency, win_probability, counting_category, owner_id)
 SELECT pg_temp.tenant(n), CASE k WHEN 2 THEN pg_temp.key('08', n) ELSE pg_temp.key('12', n + 90000 * k) END, 1,
     pg_temp.at(n), 'system', pg_temp.at(n), 'system', pg_temp.key('08', n), pg_temp.at(n),
     pg_temp.at(n) + k * interval '30 days', CASE WHEN k < 2 THEN pg_temp.at(n) + (k + 1) * interval '30 days' END,
     true, pg_temp.key('03', n % 160), pg_temp.key('04', n % 160 + 160 * pg_temp.pick(n, 2 + k, 6)), 'open',
-    pg_temp.pick(n, 4, 1000000), 'EUR', 20, pg_temp.owner(n, 12)
+    pg_temp.pick(n, 4, 1000000), 'EUR', 20, 'pipeline', pg_temp.owner(n, 12)
 FROM generate_series(0, 89999) AS n, generate_series(0, 2) AS k;
 
 ANALYZE;
 INSERT INTO crm.leads (tenant_id, id, version, created_at, created_by, updated_at, updated_by,
     deleted_at, first_name, last_name, company, email, email_folded, phone, phone_e164, industry, lead_source,
-    campaign_id, status, qualification_status, interest_level, lead_score, decision_maker, pain_points,
+    campaign_id, status, qualification_status, interest_level, lead_score, score_total, score_adjustment, decision_maker, pain_points,
     interests, owner_id, converted_at, converted_contact_id, converted_account_id, converted_deal_id,
     last_activity_at, custom_fields, tags)
 SELECT pg_temp.tenant(n), pg_temp.key('09', n), 1, pg_temp.at(n), 'system', pg_temp.at(n + 500), 'system',
@@ -161,7 +162,7 @@ SELECT pg_temp.tenant(n), pg_temp.key('09', n), 1, pg_temp.at(n), 'system', pg_t
     CASE WHEN is_converted THEN 'converted' WHEN pg_temp.pick(n, 11, 50) = 0 THEN 'qualified'
         WHEN pg_temp.pick(n, 11, 2) = 0 THEN 'lost' ELSE 'new' END,
     CASE WHEN pg_temp.pick(n, 12, 50) = 0 THEN 'sales_accepted' ELSE 'unqualified' END, 'unknown',
-    CASE WHEN is_converted THEN 60 + pg_temp.pick(n, 13, 41) ELSE pg_temp.pick(n, 13, 61) END, false, '{}', ARRAY['int' || pg_temp.pick(n, 17, 300)],
+    CASE WHEN is_converted THEN 60 + pg_temp.pick(n, 13, 41) ELSE pg_temp.pick(n, 13, 61) END, 0, 0, false, '{}', ARRAY['int' || pg_temp.pick(n, 17, 300)],
     pg_temp.owner(n, 18), CASE WHEN is_converted THEN pg_temp.at(n + 300) END,
     CASE WHEN is_converted THEN pg_temp.other('01', n, 19, 129920) END,
     CASE WHEN is_converted THEN pg_temp.other('05', n, 20, 12000) END,
