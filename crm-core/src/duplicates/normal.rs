@@ -334,22 +334,17 @@ pub(super) fn company_name(text: &str) -> String {
     let mut joined = plain(text);
     // `S.p.A.` and `L'Oréal` are one word, `Smith-Jones` two.
     joined.retain(|letter| !matches!(letter, '.' | '\''));
-    let mut words: Vec<String> = Vec::new();
-    let mut initials = false;
-    for word in joined.split(|letter: char| !letter.is_alphanumeric()) {
-        if word.is_empty() || JOINING_WORDS.contains(&word) {
-            continue;
-        }
-        // `I B M` is `ibm`.
-        let initial = word.chars().nth(1).is_none() && word.chars().all(char::is_alphabetic);
-        match words.last_mut() {
-            Some(last) if initial && initials => last.push_str(word),
-            _ => words.push(word.to_owned()),
-        }
-        initials = initial;
+    let words = joined.split(|letter: char| !letter.is_alphanumeric());
+    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+    let telling = |word: &str| !JOINING_WORDS.contains(&word);
+    let mut names = with_joined_initials(words.iter().copied().filter(|word| telling(word)));
+    // Initials may make such a word: `E T`.
+    names.retain(|word| telling(word));
+    if names.is_empty() {
+        names = with_joined_initials(words);
     }
-    let mut kept = words.as_slice();
-    if let [first, rest @ ..] = kept
+    let mut kept = names.as_slice();
+    while let [first, rest @ ..] = kept
         && first == "the"
         && !rest.is_empty()
     {
@@ -362,6 +357,21 @@ pub(super) fn company_name(text: &str) -> String {
         kept = rest;
     }
     kept.join(" ")
+}
+
+/// Letters that stand alone side by side become one word: `I B M` is `ibm`.
+fn with_joined_initials<'t>(words: impl IntoIterator<Item = &'t str>) -> Vec<String> {
+    let mut joined: Vec<String> = Vec::new();
+    let mut initials = false;
+    for word in words {
+        let initial = word.chars().nth(1).is_none() && word.chars().all(char::is_alphabetic);
+        match joined.last_mut() {
+            Some(last) if initial && initials => last.push_str(word),
+            _ => joined.push(word.to_owned()),
+        }
+        initials = initial;
+    }
+    joined
 }
 
 /// A day as ISO 8601 writes it, with or without hyphens.
@@ -401,6 +411,8 @@ mod tests {
             ("I.B.M. Corporation", "I B M"),
             ("The Home Depot, Inc.", "Home Depot"),
             ("L'Oréal S.A.", "LOreal"),
+            ("E. & T. Partners, Ltd", "e.t. partners"),
+            ("The The Ltd", "The"),
         ] {
             if b == "mueller" {
                 assert_eq!(company_name(a), "muller sohne");
@@ -410,6 +422,10 @@ mod tests {
         }
         // A name that is nothing but a legal form stays.
         assert_eq!(company_name("Limited"), "limited");
+        // So does one of nothing but words that join, also where initials make one.
+        assert_eq!(company_name("Y"), "y");
+        assert_eq!(company_name("a:e¡t"), "aet");
+        assert_eq!(company_name("Acme E T"), "acme");
         assert_ne!(company_name("Globex Labs"), company_name("Globex"));
     }
 
