@@ -344,15 +344,15 @@ pub(super) fn company_name(text: &str) -> String {
         names = with_joined_initials(words);
     }
     let mut kept = names.as_slice();
-    while let [first, rest @ ..] = kept
-        && first == "the"
-        && !rest.is_empty()
-    {
-        kept = rest;
-    }
     while let [rest @ .., last] = kept
         && !rest.is_empty()
         && LEGAL_FORMS.contains(&last.as_str())
+    {
+        kept = rest;
+    }
+    while let [first, rest @ ..] = kept
+        && first == "the"
+        && !rest.is_empty()
     {
         kept = rest;
     }
