@@ -186,7 +186,7 @@ impl Condition {
             registry,
             conditions: 0,
         };
-        binder.bind(filter, object, 1)
+        binder.bind(filter, &registry.described(object), 1)
     }
 
     /// Whether the row fulfils the condition.
