@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use crm_core::duplicates::DuplicateRule;
 use crm_core::engine::Progress;
 use crm_core::error::Error;
 use crm_core::imports::{
@@ -517,17 +516,13 @@ impl Importer<'_> {
         if let Some(context) = self.session.context() {
             session = session.with_context(context.clone());
         }
-        let rules = DuplicateRule::OBJECT
-            .eq(plan.object.name())
-            .and(DuplicateRule::IS_ACTIVE.eq(true));
-        let has_rules = session.records::<DuplicateRule>().count(rules).await? > 0;
         Ok(Run {
             session,
             plan,
             lookups: Lookups::default(),
             seen: Seen::default(),
             job: None,
-            has_rules,
+            pending: None,
         })
     }
 }

@@ -21,9 +21,11 @@
 //! - Memory does not grow with the file, apart from some 40 bytes for each key of a row.
 
 mod batch;
+mod candidate;
 mod detect;
 mod error;
 mod errors_file;
+mod find;
 mod importer;
 mod lookup;
 mod mapping;
