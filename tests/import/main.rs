@@ -9,7 +9,9 @@
     reason = "a test says what went wrong by stopping"
 )]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod likeness;
 
 use std::ops::ControlFlow;
 
@@ -961,87 +963,4 @@ fn export_then_import_gives_equal_records() {
     runner
         .run(&prop::collection::vec(contact, 1..6), property)
         .unwrap();
-}
-
-#[tokio::test]
-async fn rows_like_stored_records_are_duplicates_by_the_tenants_rules() {
-    let crm = crm();
-    let (_, session) = tenant(&crm, "acme").await;
-    let rule = DuplicateRule {
-        mode: DuplicateMode::Warn,
-        ..DuplicateRule::companies()
-    };
-    session
-        .records::<DuplicateRule>()
-        .create(rule)
-        .await
-        .unwrap();
-    session
-        .accounts()
-        .create(Account::new("Globex Corporation"))
-        .await
-        .unwrap();
-    let source = csv("Company\nGlobex Corp.\nInitech\n");
-    let mapping = Mapping::new("account").column("Company", "name");
-    let with = |duplicates| Import {
-        duplicates,
-        ..Import::new(mapping.clone())
-    };
-    let trial = session
-        .import()
-        .dry_run(&source, &with(DuplicateHandling::Skip), &(), &mut |_, _| {})
-        .await
-        .unwrap();
-    let (job, done) = run(&session, &source, &with(DuplicateHandling::Skip)).await;
-    assert!(trial.counts == done.counts);
-    assert_eq!(figures(&done.counts), [1, 0, 0, 1, 0]);
-    assert_eq!(
-        entries(&session, job).await[0].row_faults()[0].code,
-        "duplicate_found"
-    );
-    let (_, done) = run(&session, &source, &with(DuplicateHandling::Refuse)).await;
-    assert_eq!(figures(&done.counts), [0, 0, 0, 0, 2]);
-    let (_, done) = run(&session, &source, &with(DuplicateHandling::Keep)).await;
-    assert_eq!(done.counts.created_rows, 2);
-}
-
-/// A strict rule refuses what it finds, whichever way it comes; an import that keeps duplicates says
-/// that they are meant, those among its own rows too.
-#[tokio::test]
-async fn an_import_may_keep_what_a_strict_rule_would_refuse() {
-    let crm = crm();
-    let (_, session) = tenant(&crm, "acme").await;
-    session
-        .records::<DuplicateRule>()
-        .create(DuplicateRule {
-            mode: DuplicateMode::Strict,
-            ..DuplicateRule::companies()
-        })
-        .await
-        .unwrap();
-    session
-        .accounts()
-        .create(Account::new("Globex Corporation"))
-        .await
-        .unwrap();
-    let source = csv("Company\nGlobex Corp.\nInitech\nInitech Inc.\nHooli\n");
-    let mapping = Mapping::new("account").column("Company", "name");
-    let with = |duplicates| Import {
-        duplicates,
-        ..Import::new(mapping.clone())
-    };
-    let (job, done) = run(&session, &source, &with(DuplicateHandling::Skip)).await;
-    assert_eq!(figures(&done.counts), [2, 0, 0, 2, 0]);
-    let importer = session.import();
-    importer.revert(job, &()).await.unwrap();
-    let (_, done) = run(&session, &source, &with(DuplicateHandling::Keep)).await;
-    assert_eq!(figures(&done.counts), [4, 0, 0, 0, 0]);
-    assert_eq!(
-        rows_of(&session, "account")
-            .await
-            .iter()
-            .filter(|row| !row.is_deleted())
-            .count(),
-        5
-    );
 }
