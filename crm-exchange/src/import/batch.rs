@@ -20,7 +20,7 @@ use super::plan::{ParsedRow, Plan, fault_of};
 use super::seen::{Before, Seen, fingerprint, unique_values};
 
 /// The name under which the keys of rows are remembered.
-const MATCH: &str = "match";
+pub(super) const MATCH: &str = "match";
 
 /// What the rows of one import have in common while they run.
 pub(crate) struct Run<'a> {
@@ -156,22 +156,6 @@ impl Run<'_> {
             staging.work.accept_duplicates(superseded);
         }
         Ok(results)
-    }
-
-    /// Notes the keys of rows that are done.
-    pub(crate) async fn note_keys(&mut self, rows: &[ParsedRow]) -> Result<()> {
-        if self.plan.keys.is_empty() {
-            return Ok(());
-        }
-        self.look_up(rows).await?;
-        for row in rows {
-            let mut candidate = Candidate::new(row);
-            self.resolve(&mut candidate, &Seen::default(), true);
-            if let Some(values) = key_values(&self.plan.keys, &candidate.values) {
-                self.seen.take(fingerprint(MATCH, &values), row.number);
-            }
-        }
-        Ok(())
     }
 
     fn refusal(&self, row: &ParsedRow, error: &Error) -> RowResult {
