@@ -27,7 +27,8 @@ async fn pending_records_stand_for_stored_ones_of_the_same_tenant() {
     };
     let (first, second, third) = (draft(1, old), draft(2, new), draft(3, new));
     let mut pending = acme.duplicates().pending().await.unwrap();
-    pending.look_up(&[first.clone()]).await.unwrap();
+    let read = std::slice::from_ref(&first);
+    pending.look_up(read).await.unwrap();
     let found = pending.check(&first, None).await.unwrap().matches;
     assert_eq!(ids(&found), [ada.id.uuid()], "a stored one");
 
