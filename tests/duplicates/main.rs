@@ -12,6 +12,7 @@ mod backend;
 mod checks;
 mod files;
 mod keys;
+mod pending;
 mod scans;
 mod strict;
 

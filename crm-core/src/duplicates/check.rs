@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::compare::{Explanation, Prepared, RecordKey};
 use super::entity::{ActiveRule, DuplicateMode, DuplicateRule, KeyState};
-use super::keys::{holders, live_rows};
+use super::keys::{Holders, holders, live_rows};
 use crate::engine::Session;
 use crate::error::Result;
 use crate::schema::{AnyRecord, ObjectRef, Row};
@@ -135,62 +135,101 @@ pub(super) async fn examine(
         .into_iter()
         .filter(|id| !staged.rows.contains_key(id));
     let stored = live_rows(session, object, unknown).await?;
-    // What a rule sees of a candidate is computed once for all records that are checked.
-    let mut candidates: HashMap<(usize, Uuid), Prepared> = HashMap::new();
-    let mut checks = Vec::with_capacity(wanted.len());
-    for one in wanted {
-        let mut too_many = BTreeSet::new();
-        let mut found: HashMap<Uuid, DuplicateMatch> = HashMap::new();
-        for (place, rule) in rules.iter().enumerate() {
-            let Some(Some(seen)) = one.seen.get(place) else {
-                continue;
-            };
-            let mut others = BTreeSet::new();
-            for key in &seen.keys {
-                if holders.cut.contains(&key.key) {
-                    too_many.insert(rule.id());
-                }
-                let known = holders.by_key.get(&key.key);
-                let new = staged.by_key.get(&key.key);
-                others.extend(known.into_iter().chain(new).flatten().copied());
-            }
-            others.remove(&one.id);
-            for id in others {
-                if found.contains_key(&id) {
-                    continue;
-                }
-                let row = match staged.rows.get(&id) {
-                    Some(row) => row.as_ref(),
-                    None => stored.get(&id),
-                };
-                let Some(row) = row else { continue };
-                let candidate = candidates
-                    .entry((place, id))
-                    .or_insert_with(|| rule.compiled.prepare(&**row));
-                let Some(score) = rule.compiled.score(&seen.prepared, candidate) else {
-                    continue;
-                };
-                found.insert(
-                    id,
-                    DuplicateMatch {
-                        record: EntityRef::new(object.name(), id),
-                        rule: rule.id(),
-                        mode: rule.record.mode,
-                        score,
-                        explanation: rule.compiled.explain(&seen.prepared, candidate),
-                    },
-                );
+    let mut others = Examined {
+        holders,
+        stored,
+        staged,
+        candidates: HashMap::new(),
+    };
+    let checks = wanted.iter();
+    let checks = checks.map(|one| compare(object, rules, one, &mut others));
+    Ok(checks.collect())
+}
+
+/// The records that others are compared with.
+pub(super) trait Others {
+    /// Adds the records that have a key; whether there are more than are compared.
+    fn sharing(&self, key: Uuid, others: &mut BTreeSet<Uuid>) -> bool;
+
+    /// What a rule sees of a record, if it is there.
+    fn seen_by(&mut self, rule: &ActiveRule, id: Uuid) -> Option<&Prepared>;
+}
+
+/// Those of one examination: the stored ones, and the staged ones in their place.
+struct Examined<'a> {
+    holders: Holders,
+    stored: HashMap<Uuid, Row>,
+    staged: &'a Staged,
+    /// What a rule sees of a candidate is computed once for all records that are checked.
+    candidates: HashMap<(Uuid, Uuid), Prepared>,
+}
+
+impl Others for Examined<'_> {
+    fn sharing(&self, key: Uuid, others: &mut BTreeSet<Uuid>) -> bool {
+        let known = self.holders.by_key.get(&key);
+        let new = self.staged.by_key.get(&key);
+        others.extend(known.into_iter().chain(new).flatten().copied());
+        self.holders.cut.contains(&key)
+    }
+
+    fn seen_by(&mut self, rule: &ActiveRule, id: Uuid) -> Option<&Prepared> {
+        let row = match self.staged.rows.get(&id) {
+            Some(row) => row.as_ref(),
+            None => self.stored.get(&id),
+        }?;
+        let place = (rule.id().uuid(), id);
+        let see = || rule.compiled.prepare(&**row);
+        Some(self.candidates.entry(place).or_insert_with(see))
+    }
+}
+
+/// Compares a record with those that share a key with it, by each rule.
+pub(super) fn compare(
+    object: &ObjectRef,
+    rules: &[&ActiveRule],
+    one: &Wanted,
+    others: &mut impl Others,
+) -> DuplicateCheck {
+    let mut too_many = BTreeSet::new();
+    let mut found: HashMap<Uuid, DuplicateMatch> = HashMap::new();
+    for (rule, seen) in rules.iter().zip(&one.seen) {
+        let Some(seen) = seen else { continue };
+        let mut sharing = BTreeSet::new();
+        for key in &seen.keys {
+            if others.sharing(key.key, &mut sharing) {
+                too_many.insert(rule.id());
             }
         }
-        let mut check = with_gaps(rules, &too_many);
-        check.matches = found.into_values().collect();
-        check.matches.sort_by(|a, b| {
-            let by_score = b.score.total_cmp(&a.score);
-            by_score.then_with(|| a.record.cmp(&b.record))
-        });
-        checks.push(check);
+        sharing.remove(&one.id);
+        for id in sharing {
+            if found.contains_key(&id) {
+                continue;
+            }
+            let Some(candidate) = others.seen_by(rule, id) else {
+                continue;
+            };
+            let Some(score) = rule.compiled.score(&seen.prepared, candidate) else {
+                continue;
+            };
+            found.insert(
+                id,
+                DuplicateMatch {
+                    record: EntityRef::new(object.name(), id),
+                    rule: rule.id(),
+                    mode: rule.record.mode,
+                    score,
+                    explanation: rule.compiled.explain(&seen.prepared, candidate),
+                },
+            );
+        }
     }
-    Ok(checks)
+    let mut check = with_gaps(rules, &too_many);
+    check.matches = found.into_values().collect();
+    check.matches.sort_by(|a, b| {
+        let by_score = b.score.total_cmp(&a.score);
+        by_score.then_with(|| a.record.cmp(&b.record))
+    });
+    check
 }
 
 /// Records as a unit of work is about to write them; `None` for one that is deleted.

@@ -12,7 +12,7 @@ use crate::engine::{Remembered, UnitOfWork, Write, WriteRule};
 use crate::error::{Result, codes};
 use crate::query::SortKey;
 use crate::record::Record;
-use crate::schema::{Entity, Lifecycle, Picklist, Registry};
+use crate::schema::{Entity, FieldSet, Lifecycle, Picklist, Registry};
 
 /// When records of an object are taken for duplicates, and what is done about it.
 ///
@@ -176,6 +176,14 @@ impl ActiveRule {
 
     pub(super) fn is_strict(&self) -> bool {
         self.record.mode == DuplicateMode::Strict
+    }
+
+    /// Whether a record is to be looked at in which these fields changed; all of one that is new.
+    pub(super) fn concerns(&self, changed: Option<&FieldSet>) -> bool {
+        changed.is_none_or(|changed| {
+            let mut fields = self.compiled.fields().iter();
+            fields.any(|field| changed.contains(field))
+        })
     }
 }
 

@@ -94,7 +94,7 @@ async fn forget_purged(work: &mut UnitOfWork) -> Result<()> {
 }
 
 /// A record of a change as rules see it: a deleted one is not seen.
-fn live(row: Option<&Row>) -> Option<&Row> {
+pub(super) fn live(row: Option<&Row>) -> Option<&Row> {
     row.filter(|row| !row.is_deleted())
 }
 
@@ -115,18 +115,10 @@ fn plan(change: &StagedChange, rules: &[&ActiveRule]) -> Option<Plan> {
         (Some(before), Some(after)) => Some(after.differing(&**before)),
         _ => None,
     };
-    let concerns = |rule: &ActiveRule| match &changed {
-        Some(changed) => rule
-            .compiled
-            .fields()
-            .iter()
-            .any(|field| changed.contains(field)),
-        None => true,
-    };
     let mut seen = Vec::with_capacity(rules.len());
     let mut is_concerned = false;
     for rule in rules {
-        let is_one = concerns(rule);
+        let is_one = rule.concerns(changed.as_ref());
         is_concerned |= is_one;
         seen.push(match after {
             Some(after) if is_one => Some(Seen::new(rule, &**after)),

@@ -21,6 +21,9 @@
 //! record only, and the slower session is refused. Where only similarity would tell, both may be
 //! created, and the next check or scan finds them.
 //!
+//! [`PendingRecords`] compares records with each other that are decided but not stored yet, such as the
+//! rows of an import.
+//!
 //! The keys of records written before a rule was set are built by [`Duplicates::rebuild_keys`]; until
 //! then checks say that they are incomplete. [`Duplicates::scan`] finds the pairs among all stored
 //! records; [`Scanner`] those of a file.
@@ -33,6 +36,7 @@ mod entity;
 mod hook;
 mod keys;
 mod normal;
+mod pending;
 mod rule;
 mod scan;
 mod service;
@@ -43,6 +47,7 @@ pub use check::{CheckGap, DuplicateCheck, DuplicateFound, DuplicateMatch};
 pub use compare::{ComparisonResult, Explanation, MAX_KEYS_PER_RECORD, Prepared, RecordKey};
 pub use compile::CompiledRule;
 pub use entity::{DuplicateKey, DuplicateMode, DuplicateRule, KeyState};
+pub use pending::PendingRecords;
 pub use rule::{
     BlockingKey, Criterion, FieldComparison, KeyForm, KeyPart, MatchRule, Method,
     PhoneticAlgorithm, WeightedComparison, WeightedMean,

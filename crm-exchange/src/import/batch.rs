@@ -1,27 +1,26 @@
 //! One batch of rows: what each row does is decided, staged, and written in one commit with the
 //! rows' outcomes and how far the job is; or, in a dry run, validated and dropped.
 
-use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use crm_core::duplicates::{DuplicateFound, DuplicateMode, PendingRecords};
 use crm_core::error::{Error, FieldError, Result, codes};
 use crm_core::imports::{
     DuplicateHandling, ImportBatch, ImportJob, ImportMode, RowFault, RowOutcome, RowResult,
 };
-use crm_core::query::{Filter, Find, MAX_LIMIT, fold_case};
-use crm_core::schema::{Row, Value, ValueRef};
+use crm_core::schema::{Row, Value};
 use crm_core::storage::unique_value;
 use crm_core::{Record, Session, UnitOfWork};
-use serde_json::Value as Json;
 use uuid::Uuid;
 
-use super::lookup::{Lookups, Named};
-use super::plan::{Key, ParsedRow, Plan, fault_of};
+use super::candidate::{Candidate, key_values, result_of, row_fault};
+use super::lookup::Lookups;
+use super::plan::{ParsedRow, Plan, fault_of};
 use super::seen::{Before, Seen, fingerprint, unique_values};
 
 /// The name under which the keys of rows are remembered.
-const MATCH: &str = "match";
+pub(super) const MATCH: &str = "match";
 
 /// What the rows of one import have in common while they run.
 pub(crate) struct Run<'a> {
@@ -31,8 +30,19 @@ pub(crate) struct Run<'a> {
     pub(crate) seen: Seen,
     /// None in a dry run.
     pub(crate) job: Option<Arc<Record<ImportJob>>>,
-    /// Whether the tenant has duplicate rules for the object.
-    pub(crate) has_rules: bool,
+    /// What the rows of a dry run are compared with by the tenant's duplicate rules: those that would
+    /// have landed. Of a run that writes, only those of the batch at hand are not stored.
+    pub(crate) pending: Option<PendingRecords>,
+}
+
+/// A batch on its way.
+struct Staging {
+    work: UnitOfWork,
+    /// The stored records that have what rows want in unique keys.
+    stored: HashMap<u128, Uuid>,
+    /// What its rows did.
+    delta: Seen,
+    pending: PendingRecords,
 }
 
 /// What became of an attempt at some rows.
@@ -45,61 +55,6 @@ pub(crate) enum Attempt {
     Refused(Error),
 }
 
-/// Values, each once, in the order in which they came.
-#[derive(Default)]
-struct Distinct {
-    values: Vec<Value>,
-    known: HashSet<String>,
-}
-
-impl Distinct {
-    fn add(&mut self, value: Value) {
-        if self.known.insert(value.to_json().to_string()) {
-            self.values.push(value);
-        }
-    }
-}
-
-/// A row on its way.
-struct Candidate<'r> {
-    row: &'r ParsedRow,
-    values: Vec<(usize, Value)>,
-    constants: Vec<(usize, Value)>,
-    /// Names of records to create first: the place of the column, and the text.
-    missing: Vec<(usize, String)>,
-    before: Option<Row>,
-    faults: Vec<RowFault>,
-    /// The record that the row doubles, and the reason.
-    double: Option<(Option<Uuid>, RowFault)>,
-    taken: Vec<u128>,
-    freed: Vec<u128>,
-}
-
-fn result_of(
-    row: &ParsedRow,
-    outcome: RowOutcome,
-    record: Option<Uuid>,
-    faults: Vec<RowFault>,
-) -> RowResult {
-    RowResult {
-        number: row.number,
-        outcome,
-        record,
-        faults,
-        related: Vec::new(),
-    }
-}
-
-/// A row's fault that concerns no single column.
-fn row_fault(code: &str, message: impl Into<String>) -> RowFault {
-    RowFault {
-        column: None,
-        field: None,
-        code: code.to_owned(),
-        message: message.into(),
-    }
-}
-
 impl Run<'_> {
     /// Tries some rows in one commit. `refused` says why a single row cannot be written, once that
     /// is known: then only its outcome is.
@@ -108,43 +63,51 @@ impl Run<'_> {
         rows: &[ParsedRow],
         refused: Option<&Error>,
     ) -> Result<Attempt> {
-        let mut work = self.session.begin();
-        let mut delta = Seen::default();
+        let mut staging = Staging {
+            work: self.session.begin(),
+            stored: HashMap::new(),
+            delta: Seen::default(),
+            pending: match self.pending.take() {
+                Some(pending) => pending,
+                None => self.session.duplicates().pending().await?,
+            },
+        };
+        let mark = staging.pending.mark();
         let results = match refused {
             Some(error) => {
                 self.note_keys(rows).await?;
                 rows.iter().map(|row| self.refusal(row, error)).collect()
             }
-            None => {
-                self.look_up(rows).await?;
-                let mut candidates: Vec<_> = rows.iter().map(Candidate::new).collect();
-                for candidate in &mut candidates {
-                    // Names that only earlier rows of the batch explain come later.
-                    self.resolve(candidate, &Seen::default(), true);
-                }
-                self.find_matches(&mut candidates).await?;
-                let stored = self.find_taken(&candidates).await?;
-                work.accept_duplicates(self.find_duplicates(&mut candidates).await?);
-                let mut results = Vec::with_capacity(rows.len());
-                for candidate in candidates {
-                    results.push(self.land(&mut work, candidate, &stored, &mut delta).await?);
-                }
-                results
-            }
+            None => self.stage_all(&mut staging, rows).await?,
         };
+        let Staging {
+            work,
+            delta,
+            mut pending,
+            ..
+        } = staging;
         let Some(job) = &self.job else {
             return match work.prepare().await {
                 Ok(_) => {
+                    if self.keeps_duplicates() {
+                        pending.roll_back(mark);
+                    }
+                    self.pending = Some(pending);
                     self.seen.absorb(delta);
                     Ok(Attempt::Done(results))
                 }
-                Err(error) => refusal_of(error),
+                Err(error) => {
+                    pending.roll_back(mark);
+                    self.pending = Some(pending);
+                    refusal_of(error)
+                }
             };
         };
         let batch = ImportBatch {
             rows: results.clone(),
             ..ImportBatch::default()
         };
+        let mut work = work;
         let job = work.settle_import_batch(job, batch).await?;
         match work.commit().await {
             Ok(_) => {
@@ -160,26 +123,55 @@ impl Run<'_> {
         }
     }
 
-    /// Notes the keys of rows that are done.
-    pub(crate) async fn note_keys(&mut self, rows: &[ParsedRow]) -> Result<()> {
-        if self.plan.keys.is_empty() {
-            return Ok(());
-        }
+    /// Stages every row that can land.
+    async fn stage_all(
+        &mut self,
+        staging: &mut Staging,
+        rows: &[ParsedRow],
+    ) -> Result<Vec<RowResult>> {
         self.look_up(rows).await?;
-        for row in rows {
-            let mut candidate = Candidate::new(row);
-            self.resolve(&mut candidate, &Seen::default(), true);
-            if let Some(values) = key_values(&self.plan.keys, &candidate.values) {
-                self.seen.take(fingerprint(MATCH, &values), row.number);
-            }
+        let mut candidates: Vec<_> = rows.iter().map(Candidate::new).collect();
+        for candidate in &mut candidates {
+            // Names that only earlier rows of the batch explain come later.
+            self.resolve(candidate, &Seen::default(), true);
         }
-        Ok(())
+        self.find_matches(&mut candidates).await?;
+        staging.stored = self.find_taken(&candidates).await?;
+        if staging.pending.has_rules(self.plan.object.name()) {
+            let drafts = candidates.iter();
+            let drafts = drafts.filter(|candidate| candidate.faults.is_empty());
+            let drafts = drafts.map(|candidate| candidate.draft(self.plan));
+            staging
+                .pending
+                .look_up(&drafts.collect::<Vec<Row>>())
+                .await?;
+        }
+        let mut results = Vec::with_capacity(rows.len());
+        for candidate in candidates {
+            results.push(self.land(staging, candidate).await?);
+        }
+        if self.job.is_none() {
+            // What is stored of them is not what the rows are compared with.
+            let superseded: Vec<Uuid> = staging.pending.superseded().collect();
+            staging.work.accept_duplicates(superseded);
+        }
+        Ok(results)
     }
 
     fn refusal(&self, row: &ParsedRow, error: &Error) -> RowResult {
         let faults = self.faults_of(error);
         let is_double = matches!(error, Error::Duplicate { .. } | Error::DuplicateFound(_));
-        result_of(row, self.outcome(is_double), None, faults)
+        let other = match error {
+            Error::DuplicateFound(found) if found.object == self.plan.object.name() => {
+                found.matches.first().map(|found| found.record.id)
+            }
+            _ => None,
+        };
+        result_of(row, self.outcome(is_double), other, faults)
+    }
+
+    const fn keeps_duplicates(&self) -> bool {
+        matches!(self.plan.duplicates, DuplicateHandling::Keep)
     }
 
     const fn outcome(&self, is_double: bool) -> RowOutcome {
@@ -190,248 +182,10 @@ impl Run<'_> {
         }
     }
 
-    /// Finds what the references of all rows name, column by column.
-    async fn look_up(&mut self, rows: &[ParsedRow]) -> Result<()> {
-        let mut texts: HashMap<usize, BTreeSet<&str>> = HashMap::new();
-        for (column, text) in rows.iter().flat_map(|row| &row.references) {
-            texts.entry(*column).or_default().insert(text);
-        }
-        for (column, texts) in texts {
-            let texts: Vec<&str> = texts.into_iter().collect();
-            self.lookups
-                .load(&self.session, self.plan, column, &texts)
-                .await?;
-        }
-        Ok(())
-    }
-
-    /// Puts the ids of references among the values. `early` is before the rows of the same batch
-    /// were staged: what is not found then may still be found.
-    fn resolve(&self, candidate: &mut Candidate<'_>, delta: &Seen, early: bool) {
-        candidate.missing.clear();
-        let row = candidate.row;
-        for (place, text) in &row.references {
-            let Some(column) = self.plan.columns.get(*place) else {
-                continue;
-            };
-            let Some(reference) = column.reference() else {
-                continue;
-            };
-            let named = self.named(*place, text, candidate, delta);
-            let fault = match named {
-                Named::One(id) => {
-                    candidate.set(reference.index, Value::Uuid(id), column.is_constant());
-                    continue;
-                }
-                Named::Missing if early => continue,
-                Named::Missing if reference.lookup.create_missing => {
-                    candidate.missing.push((*place, text.clone()));
-                    continue;
-                }
-                Named::Several if early => continue,
-                Named::Missing => ("not_found", "names a record that does not exist"),
-                Named::Several => (
-                    "ambiguous",
-                    "names several records; use a key that only one has",
-                ),
-            };
-            let name = self.plan.object.field_name(reference.index);
-            candidate.faults.push(RowFault {
-                column: column.header.clone(),
-                field: Some(name.to_owned()),
-                code: fault.0.to_owned(),
-                message: fault.1.to_owned(),
-            });
-        }
-    }
-
-    fn named(&self, place: usize, text: &str, row: &Candidate<'_>, delta: &Seen) -> Named {
-        let reference = self
-            .plan
-            .columns
-            .get(place)
-            .and_then(|column| column.reference());
-        let Some(reference) = reference else {
-            return Named::Missing;
-        };
-        let folded = reference.folded(text);
-        let rows = self.lookups.rows(place, &folded);
-        let mut ids = Before(&self.seen, delta).named(place, &folded);
-        if rows.len() + ids.len() > 1 {
-            let values = row.given(true);
-            let narrowed = reference.narrowed(&self.plan.object, &values, rows);
-            ids.extend(narrowed.iter().map(|row| row.id()));
-        } else {
-            ids.extend(rows.iter().map(|row| row.id()));
-        }
-        ids.sort_unstable();
-        ids.dedup();
-        match ids.as_slice() {
-            [] => Named::Missing,
-            [id] => Named::One(*id),
-            _ => Named::Several,
-        }
-    }
-
-    /// Finds the records that the keys of the rows name, in one query.
-    async fn find_matches(&self, candidates: &mut [Candidate<'_>]) -> Result<()> {
-        if self.plan.mode == ImportMode::Create {
-            return Ok(());
-        }
-        let mut wanted: Vec<Vec<Value>> = Vec::new();
-        for candidate in candidates.iter() {
-            wanted.extend(key_values(&self.plan.keys, &candidate.values));
-        }
-        if wanted.is_empty() {
-            return Ok(());
-        }
-        let filters = self.plan.keys.iter().enumerate().map(|(place, key)| {
-            let values = wanted.iter().filter_map(|values| values.get(place));
-            let mut column = Distinct::default();
-            values.for_each(|value| column.add(value.clone()));
-            Filter::In {
-                field: key.path.clone().into(),
-                values: column.values,
-            }
-        });
-        let filter = Filter::And(filters.collect());
-        let found = self.find_all(Find::new().filter_by_name(filter)).await?;
-        let mut by_key: HashMap<String, Vec<Row>> = HashMap::new();
-        for row in found {
-            let values: Option<Vec<Value>> = self
-                .plan
-                .keys
-                .iter()
-                .map(|key| key.value_of(&row))
-                .collect();
-            if let Some(values) = values {
-                by_key.entry(joined(&values)).or_default().push(row);
-            }
-        }
-        for candidate in candidates.iter_mut() {
-            let Some(values) = key_values(&self.plan.keys, &candidate.values) else {
-                continue;
-            };
-            match by_key
-                .get(&joined(&values))
-                .map_or(&[] as &[Row], Vec::as_slice)
-            {
-                [] => {}
-                [row] => candidate.before = Some(row.clone()),
-                _ => candidate.faults.push(row_fault(
-                    "ambiguous",
-                    "several records have the keys of the row; use a key that only one has",
-                )),
-            }
-        }
-        Ok(())
-    }
-
-    /// Every live record that a filter finds, archived ones too.
-    async fn find_all(&self, find: Find<()>) -> Result<Vec<Row>> {
-        let records = self.session.object(self.plan.object.name()).await?;
-        let find = find.with_archived().limit(MAX_LIMIT);
-        let mut page = records.find(&find).await?;
-        let mut rows = Vec::new();
-        loop {
-            rows.append(&mut page.items);
-            let Some(next) = page.next else {
-                return Ok(rows);
-            };
-            page = records.find(&find.clone().after(next)).await?;
-        }
-    }
-
-    /// The stored records that have what rows want in unique keys: one query for each key.
-    async fn find_taken(&self, candidates: &[Candidate<'_>]) -> Result<HashMap<u128, Uuid>> {
-        let mut stored = HashMap::new();
-        let object = &self.plan.object;
-        for key in object.unique_keys() {
-            let names = object.names(&key.fields);
-            let own_key = self.plan.keys.iter().map(|key| key.path.as_str());
-            if self.plan.mode != ImportMode::Create && own_key.eq(names.iter().map(String::as_str))
-            {
-                // A row without a match found nobody with its key.
-                continue;
-            }
-            let mut columns: Vec<Distinct> = Vec::new();
-            columns.resize_with(key.fields.len(), Distinct::default);
-            for candidate in candidates {
-                let before = candidate.before.as_ref();
-                let given = candidate.given(before.is_none());
-                let Some(values) = unique_values(object, key, before, &given) else {
-                    continue;
-                };
-                if before.and_then(|row| unique_value(key, &**row)).as_ref() == Some(&values) {
-                    continue;
-                }
-                for (column, value) in columns.iter_mut().zip(values) {
-                    column.add(value);
-                }
-            }
-            if columns.iter().any(|column| column.values.is_empty()) {
-                continue;
-            }
-            let filters = names.iter().zip(columns).map(|(name, column)| Filter::In {
-                field: name.clone().into(),
-                values: column.values,
-            });
-            let mut find = Find::new().filter_by_name(Filter::And(filters.collect()));
-            if !key.live {
-                find = find.with_deleted();
-            }
-            let label = names.join(",");
-            for row in self.find_all(find).await? {
-                if let Some(values) = unique_value(key, &*row) {
-                    stored.insert(fingerprint(&label, &values), row.id());
-                }
-            }
-        }
-        Ok(stored)
-    }
-
-    /// Finds the stored records that new rows are like by the tenant's duplicate rules: one check for
-    /// the batch. What is like another row of the batch under a strict rule, the commit tells. Gives
-    /// the records that may be doubled, as rows land all the same.
-    async fn find_duplicates(&self, candidates: &mut [Candidate<'_>]) -> Result<Vec<Uuid>> {
-        let mut accepted = Vec::new();
-        if !self.has_rules {
-            return Ok(accepted);
-        }
-        let keeps = matches!(self.plan.duplicates, DuplicateHandling::Keep);
-        let mut places = Vec::new();
-        let mut rows: Vec<Row> = Vec::new();
-        for (place, candidate) in candidates.iter().enumerate() {
-            if candidate.before.is_none() && candidate.faults.is_empty() {
-                places.push(place);
-                rows.push(self.plan.draft(&candidate.given(true)));
-            }
-        }
-        let found = self.session.duplicates().check_rows(&rows).await?;
-        for (place, matches) in places.into_iter().zip(found) {
-            if keeps {
-                accepted.extend(matches.iter().map(|found| found.record.id));
-            } else if let (Some(candidate), Some(first)) =
-                (candidates.get_mut(place), matches.first())
-            {
-                let message = "is like a stored record by a duplicate rule";
-                let fault = row_fault("duplicate_found", message);
-                candidate.double = Some((Some(first.record.id), fault));
-            }
-        }
-        Ok(accepted)
-    }
-
     /// Decides what a row does, and stages it.
-    async fn land(
-        &self,
-        work: &mut UnitOfWork,
-        mut candidate: Candidate<'_>,
-        stored: &HashMap<u128, Uuid>,
-        delta: &mut Seen,
-    ) -> Result<RowResult> {
-        self.resolve(&mut candidate, delta, false);
-        self.check_keys(&mut candidate, stored, delta);
+    async fn land(&self, staging: &mut Staging, mut candidate: Candidate<'_>) -> Result<RowResult> {
+        self.resolve(&mut candidate, &staging.delta, false);
+        self.check_keys(&mut candidate, &staging.stored, &mut staging.delta);
         if !candidate.faults.is_empty() {
             let faults = std::mem::take(&mut candidate.faults);
             return Ok(result_of(candidate.row, RowOutcome::Failed, None, faults));
@@ -444,15 +198,16 @@ impl Run<'_> {
                 vec![fault],
             ));
         }
-        let savepoint = work.savepoint();
-        match self.stage(work, &mut candidate, delta).await {
+        let savepoint = staging.work.savepoint();
+        let mark = staging.pending.mark();
+        match self.stage(staging, &mut candidate).await {
             Ok(mut result) => {
-                work.release(savepoint);
+                staging.work.release(savepoint);
                 for key in &candidate.taken {
-                    delta.take(*key, candidate.row.number);
+                    staging.delta.take(*key, candidate.row.number);
                 }
                 for key in &candidate.freed {
-                    delta.free(*key);
+                    staging.delta.free(*key);
                 }
                 if result.outcome == RowOutcome::Unchanged {
                     result.record = None;
@@ -461,7 +216,8 @@ impl Run<'_> {
             }
             Err(error @ (Error::Storage(_) | Error::Query(_))) => Err(error),
             Err(error) => {
-                work.roll_back(savepoint);
+                staging.work.roll_back(savepoint);
+                staging.pending.roll_back(mark);
                 Ok(self.refusal(candidate.row, &error))
             }
         }
@@ -547,9 +303,8 @@ impl Run<'_> {
 
     async fn stage(
         &self,
-        work: &mut UnitOfWork,
+        staging: &mut Staging,
         candidate: &mut Candidate<'_>,
-        delta: &mut Seen,
     ) -> Result<RowResult> {
         let mut related = Vec::new();
         let mut made = Vec::new();
@@ -560,7 +315,10 @@ impl Run<'_> {
             };
             let field = reference.object.field_index(&reference.lookup.by);
             let values: Vec<_> = field.zip(reference.coerced(&text)).into_iter().collect();
+            let work = &mut staging.work;
             let row = work.create_values(&reference.object, &values).await?;
+            self.compare(staging, &row, None, &[DuplicateMode::Strict])
+                .await?;
             candidate.set(reference.index, Value::Uuid(row.id()), column.is_constant());
             related.push((reference.object.name().to_owned(), row.id()));
             made.push((place, reference.folded(&text), row.id()));
@@ -568,34 +326,73 @@ impl Run<'_> {
         let (row, outcome) = match &candidate.before {
             None => {
                 let values = candidate.given(true);
+                let work = &mut staging.work;
                 let row = work.create_values(&self.plan.object, &values).await?;
+                let modes = [DuplicateMode::Strict, DuplicateMode::Warn];
+                self.compare(staging, &row, None, &modes).await?;
                 (row, RowOutcome::Created)
             }
             Some(before) => {
+                let work = &mut staging.work;
                 let row = work.change_values(before, &candidate.values).await?;
                 let outcome = if row.version() == before.version() {
                     RowOutcome::Unchanged
                 } else {
+                    self.compare(staging, &row, Some(before), &[DuplicateMode::Strict])
+                        .await?;
                     RowOutcome::Updated
                 };
                 (row, outcome)
             }
         };
         for (place, text, id) in made {
-            delta.name(place, text, id);
+            staging.delta.name(place, text, id);
         }
         if outcome == RowOutcome::Created {
             for (place, column) in self.plan.columns.iter().enumerate() {
                 if let Some(reference) = column.reference()
                     && reference.object == self.plan.object
                 {
-                    delta.name(place, reference.text_of(&row), row.id());
+                    let text = reference.text_of(&row);
+                    staging.delta.name(place, text, row.id());
                 }
             }
         }
         let mut result = result_of(candidate.row, outcome, Some(row.id()), Vec::new());
         result.related = related;
         Ok(result)
+    }
+
+    /// Compares a staged record with the stored ones and with those of earlier rows, by the tenant's
+    /// duplicate rules of some modes, and refuses it if it is like another one; unless duplicates
+    /// are to land. From then on later rows are compared with it.
+    async fn compare(
+        &self,
+        staging: &mut Staging,
+        row: &Row,
+        before: Option<&Row>,
+        modes: &[DuplicateMode],
+    ) -> Result<()> {
+        let object = row.object().name();
+        if !staging.pending.has_rules(object) {
+            return Ok(());
+        }
+        let mut matches = staging.pending.check(row, before).await?.matches;
+        if self.keeps_duplicates() {
+            let others = matches.iter().map(|found| found.record.id);
+            staging.work.accept_duplicates(others);
+        } else {
+            matches.retain(|found| modes.contains(&found.mode));
+            if !matches.is_empty() {
+                return Err(Error::DuplicateFound(Box::new(DuplicateFound {
+                    object: object.to_owned(),
+                    id: row.id(),
+                    matches,
+                })));
+            }
+        }
+        staging.pending.add(row);
+        Ok(())
     }
 
     /// What an error says about a row, with the columns that are at fault.
@@ -612,7 +409,18 @@ impl Run<'_> {
             let fault = |error: &FieldError| fault_of(error, self.plan.header_of(&error.path));
             return fields.iter().filter(is_told).map(fault).collect();
         }
-        vec![row_fault(error.code(), error.to_string())]
+        let message = match error {
+            Error::DuplicateFound(found) if found.object == self.plan.object.name() => {
+                "is like another record or an earlier row of the file by a duplicate rule"
+                    .to_owned()
+            }
+            Error::DuplicateFound(found) => format!(
+                "needs a new {} that is like another one by a strict duplicate rule",
+                found.object
+            ),
+            error => error.to_string(),
+        };
+        vec![row_fault(error.code(), message)]
     }
 }
 
@@ -622,101 +430,4 @@ fn refusal_of(error: Error) -> Result<Attempt> {
         Error::Storage(_) | Error::Query(_) => Err(error),
         error => Ok(Attempt::Refused(error)),
     }
-}
-
-impl<'r> Candidate<'r> {
-    fn new(row: &'r ParsedRow) -> Self {
-        Self {
-            row,
-            values: row.values.clone(),
-            constants: row.constants.clone(),
-            missing: Vec::new(),
-            before: None,
-            faults: row.faults.clone(),
-            double: None,
-            taken: Vec::new(),
-            freed: Vec::new(),
-        }
-    }
-
-    /// Sets the value of a field.
-    fn set(&mut self, index: usize, value: Value, is_constant: bool) {
-        let values = if is_constant {
-            &mut self.constants
-        } else {
-            &mut self.values
-        };
-        match values.iter_mut().find(|(known, _)| *known == index) {
-            Some((_, known)) => *known = value,
-            None => values.push((index, value)),
-        }
-    }
-
-    /// The values of the row, with the constants where it is to be a new record.
-    fn given(&self, is_new: bool) -> Cow<'_, [(usize, Value)]> {
-        if !is_new || self.constants.is_empty() {
-            return Cow::Borrowed(&self.values);
-        }
-        let mut values = self.values.clone();
-        for (index, constant) in &self.constants {
-            let known = values.iter_mut().find(|(known, _)| known == index);
-            match (known, constant) {
-                (None, constant) => values.push((*index, constant.clone())),
-                // The members of a document that no cell says.
-                (Some((_, Value::Json(Json::Object(own)))), Value::Json(Json::Object(more))) => {
-                    for (name, value) in more {
-                        own.entry(name.clone()).or_insert_with(|| value.clone());
-                    }
-                }
-                (Some(_), _) => {}
-            }
-        }
-        Cow::Owned(values)
-    }
-
-    fn doubles_row(&mut self, row: u64) {
-        if self.double.is_none() {
-            let message = format!("row {row} of the file has the same key");
-            self.double = Some((None, row_fault("duplicate_in_file", message)));
-        }
-    }
-}
-
-impl Key {
-    /// The value of a stored record in the key, in the form in which values are compared.
-    fn value_of(&self, row: &Row) -> Option<Value> {
-        let value = match (&self.member, row.value(self.index)) {
-            (None, ValueRef::Null) => return None,
-            (None, value) => value.into_owned(),
-            (Some(member), ValueRef::Json(json)) => Value::from_json(json.get(member)?.clone()),
-            (Some(_), _) => return None,
-        };
-        Some(self.fold(value))
-    }
-
-    fn fold(&self, value: Value) -> Value {
-        match value {
-            Value::Text(text) if self.ignore_case => Value::Text(fold_case(&text)),
-            value => value,
-        }
-    }
-}
-
-/// The values of a row in the keys; `None` where one is missing.
-fn key_values(keys: &[Key], values: &[(usize, Value)]) -> Option<Vec<Value>> {
-    let value = |key: &Key| {
-        let (_, value) = values.iter().find(|(index, _)| *index == key.index)?;
-        let value = match (&key.member, value) {
-            (None, value) => value.clone(),
-            (Some(member), Value::Json(json)) => Value::from_json(json.get(member)?.clone()),
-            (Some(_), _) => return None,
-        };
-        (!value.is_null()).then(|| key.fold(value))
-    };
-    keys.iter().map(value).collect()
-}
-
-fn joined(values: &[Value]) -> String {
-    let texts: Vec<Json> = values.iter().map(Value::to_json).collect();
-    Json::Array(texts).to_string()
 }

@@ -18,17 +18,23 @@
 //!   changes nothing.
 //! - A job that was stopped or killed goes on exactly where it was ([`Importer::resume`]), and can be
 //!   taken back as a whole ([`Importer::revert`]).
-//! - Memory does not grow with the file, apart from some 40 bytes for each key of a row.
+//! - A dry run says of each row what the import would do ([`Importer::dry_run`]); neither that nor the
+//!   size of the batches nor a stop in between changes what becomes of a row.
+//! - Memory does not grow with the file, apart from some 40 bytes for each key of a row; in a dry run
+//!   under duplicate rules, also by what the rules look at in each row that would land.
 
 mod batch;
+mod candidate;
 mod detect;
 mod error;
 mod errors_file;
+mod find;
 mod importer;
 mod lookup;
 mod mapping;
 mod order;
 mod parse;
+mod pass;
 mod plan;
 mod read;
 mod seen;

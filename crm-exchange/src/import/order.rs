@@ -67,7 +67,7 @@ impl Names {
     fn add(&mut self, plan: &Plan, row: TableRow) {
         let number = row.number;
         let row = plan.parse(row);
-        let draft = plan.draft(&row.values);
+        let draft = plan.draft(None, &row.values);
         let own = |(place, reference): (usize, &super::plan::Reference)| {
             let name = reference.text_of(&draft);
             (!name.is_empty()).then(|| key(place, name))

@@ -215,20 +215,24 @@ impl Plan {
         self.own_references().next().is_some()
     }
 
-    /// A record with these values, as far as it can be told before any rule runs.
-    pub(crate) fn draft(&self, given: &[(usize, Value)]) -> Row {
+    /// A record with these values, new or in place of those before, as far as it can be told before
+    /// any rule runs.
+    pub(crate) fn draft(&self, before: Option<&Row>, given: &[(usize, Value)]) -> Row {
         let stamp = Stamp {
             at: DateTime::UNIX_EPOCH,
             by: Actor::System,
         };
-        let mut values = self.object.defaults();
+        let mut values = match before {
+            Some(before) => before.values(),
+            None => self.object.defaults(),
+        };
         for (index, value) in given {
             let slot = index.checked_sub(SYSTEM_FIELDS);
             if let Some(slot) = slot.and_then(|slot| values.get_mut(slot)) {
                 *slot = value.clone();
             }
         }
-        let meta = Meta::first(Uuid::nil(), stamp);
+        let meta = before.map_or_else(|| Meta::first(Uuid::nil(), stamp), |before| before.meta());
         Arc::new(Dynamic::new(self.object.clone(), meta, values))
     }
 
