@@ -214,9 +214,10 @@ impl Storage for JsonLines {
         let mut state = self.state();
         let query = Query::new(&claim.object, claim.condition.clone());
         let query = query.sort(claim.sort.clone()).limit(claim.limit);
-        let related = state.related(scope);
+        let visible = state.visible(scope, &claim.object);
+        let found = scan(&query, visible, &state.related(scope));
         let mut claimed = Vec::new();
-        for row in scan(&query, state.visible(scope, &claim.object), &related) {
+        for row in found {
             claimed.push(claim.apply(&row)?);
         }
         let entry = |row: &Row| (key(scope, &claim.object, row.id()), Some(row.clone()));

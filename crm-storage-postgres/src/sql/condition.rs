@@ -143,6 +143,12 @@ impl Writer<'_, '_> {
             Condition::InTree { index, tree } => self.in_tree(sql, table, alias, *index, tree),
             Condition::And(all) => self.join(sql, table, alias, all, "true", " AND "),
             Condition::Or(all) => self.join(sql, table, alias, all, "false", " OR "),
+            // It is never null. So that the planner may join: a page then looks at what leads to its
+            // own rows, not at all that leads anywhere.
+            Condition::Not(inner) if matches!(**inner, Condition::Any { .. }) => {
+                sql.push_str("NOT ");
+                self.condition(sql, table, alias, inner);
+            }
             Condition::Not(condition) => {
                 sql.push('(');
                 self.condition(sql, table, alias, condition);
