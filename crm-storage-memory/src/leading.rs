@@ -72,7 +72,7 @@ pub(crate) fn led_to(
         if visited > most {
             return ControlFlow::Break(());
         }
-        if is_found() {
+        if is_found {
             found.extend(by.id_in(&**row));
         }
         ControlFlow::Continue(())

@@ -161,7 +161,7 @@ impl View<'_> {
         &self,
         object: &ObjectRef,
         condition: &Condition,
-        visit: &mut dyn FnMut(&Row, &dyn Fn() -> bool) -> ControlFlow<()>,
+        visit: &mut impl FnMut(&Row, bool) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         let Some(table) = self.table(object) else {
             return ControlFlow::Continue(());
@@ -178,7 +178,7 @@ impl View<'_> {
         let test = Test::of(*self, &wanted, &plan);
         let mut end = ControlFlow::Continue(());
         plan.visit(table, &mut |row, state| {
-            end = visit(row, &|| test.passes(row, state));
+            end = visit(row, test.passes(row, state));
             end
         });
         end
