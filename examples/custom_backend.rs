@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use crm_core::query::{AggregateQuery, Group, Query};
+use crm_core::query::{AggregateQuery, Group, Query, Related, RelatedBy};
 use crm_core::schema::{Meta, ObjectRef, ObjectScope, Row, SYSTEM_FIELDS, Value, ValueRef, system};
 use crm_core::storage::conformance::{self, Harness};
 use crm_core::storage::{ChangeSet, Claim, Committed, Scope, Storage, StorageError};
@@ -143,6 +143,15 @@ impl State {
         rows.retain(|row| sees(scope, object, row.id()));
         rows
     }
+
+    /// What conditions ask about other rows: the one that a reference leads to, and those that lead
+    /// to a row.
+    fn related(&self, scope: &Scope) -> impl Related {
+        RelatedBy::new(
+            |object: &ObjectRef, id| self.find(scope, object, id),
+            |object: &ObjectRef| self.visible(scope, object),
+        )
+    }
 }
 
 fn key(scope: &Scope, object: &ObjectRef, id: Uuid) -> Key {
@@ -170,13 +179,13 @@ impl Storage for JsonLines {
 
     async fn select(&self, scope: &Scope, query: &Query) -> Answer<Vec<Row>> {
         let state = self.state();
-        let related = |object: &ObjectRef, id| state.find(scope, object, id);
+        let related = state.related(scope);
         Ok(scan(query, state.visible(scope, &query.object), &related))
     }
 
     async fn aggregate(&self, scope: &Scope, query: &AggregateQuery) -> Answer<Vec<Group>> {
         let state = self.state();
-        let related = |object: &ObjectRef, id| state.find(scope, object, id);
+        let related = state.related(scope);
         scan_aggregate(query, state.visible(scope, &query.object), &related)
     }
 
@@ -205,9 +214,10 @@ impl Storage for JsonLines {
         let mut state = self.state();
         let query = Query::new(&claim.object, claim.condition.clone());
         let query = query.sort(claim.sort.clone()).limit(claim.limit);
-        let related = |object: &ObjectRef, id| state.find(scope, object, id);
+        let visible = state.visible(scope, &claim.object);
+        let found = scan(&query, visible, &state.related(scope));
         let mut claimed = Vec::new();
-        for row in scan(&query, state.visible(scope, &claim.object), &related) {
+        for row in found {
             claimed.push(claim.apply(&row)?);
         }
         let entry = |row: &Row| (key(scope, &claim.object, row.id()), Some(row.clone()));

@@ -473,3 +473,65 @@ async fn a_faulty_onboarding_tells_every_fault() {
     ];
     assert_eq!(told, wanted.map(|(path, code)| (path.to_owned(), code)));
 }
+
+/// Whatever stands for an object and its reference in a filter, it is refused by a code.
+#[tokio::test]
+async fn names_in_filters_over_what_leads_to_a_record_do_no_harm() {
+    let acme = populate(&common::crm(), "acme").await;
+    let long = long(100_000);
+    let names = [
+        "",
+        " ",
+        ".",
+        "id",
+        "deleted_at",
+        "custom_fields.account_id",
+        "deal.account_id",
+        "Deal",
+        "account_id ",
+        "accounts",
+        "a\0b",
+        "\u{202E}deal",
+        "deal'; DROP TABLE deals; --",
+        "\"deals\" AS t WHERE true --",
+        "$1",
+        "{}",
+        &long,
+    ];
+    for name in names {
+        for (object, by, code) in [
+            (name, "account_id", "unknown_object"),
+            ("deal", name, "no_reference"),
+            (name, name, "unknown_object"),
+        ] {
+            let filter = json!({"any": object, "by": by});
+            let filters = [
+                filter.clone(),
+                json!({"not": {"or": [{"field": "parent_account_id", "has": filter}]}}),
+            ];
+            for filter in filters {
+                let find: Find<()> = serde_json::from_value(json!({"filter": filter})).unwrap();
+                let error = acme
+                    .session
+                    .object("account")
+                    .await
+                    .unwrap()
+                    .find(&find)
+                    .await;
+                assert_eq!(error.unwrap_err().code(), code, "{object:.40} {by:.40}");
+            }
+        }
+    }
+    for malformed in [
+        json!({"any": "deal"}),
+        json!({"by": "account_id", "where": {}}),
+        json!({"any": ["deal"], "by": "account_id"}),
+        json!({"any": "deal", "by": null}),
+        json!({"any": "deal", "by": "account_id", "where": []}),
+        json!({"any": "deal", "by": "account_id", "has": {"and": []}}),
+        json!({"any": "deal", "by": "account_id", "and": []}),
+    ] {
+        let error = Filter::from_json(&malformed).unwrap_err();
+        assert_eq!(error.code(), "malformed_filter", "{malformed}");
+    }
+}

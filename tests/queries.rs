@@ -11,7 +11,7 @@ mod backend;
 
 use crm_engine::error::codes;
 use crm_engine::prelude::*;
-use crm_engine::query::QueryError;
+use crm_engine::query::{QueryError, Where};
 use rust_decimal::Decimal;
 use serde_json::json;
 
@@ -408,6 +408,256 @@ async fn a_unit_of_work_counts_what_will_be_there() {
     work.commit().await.unwrap();
     let stored = session.deals().aggregate(by_industry()).await.unwrap();
     assert_eq!(stored, expected);
+}
+
+/// The names of accounts, in the order of their ids.
+async fn names(session: &Session, filter: impl Into<Filter>) -> Vec<String> {
+    let find = Find::<Account>::new().filter_by_name(filter.into());
+    let page = session.accounts().find(find).await.unwrap();
+    page.items.iter().map(|one| one.name.clone()).collect()
+}
+
+/// "Queries through them in both directions": the records that lead to a record, by one reference.
+#[tokio::test]
+async fn records_are_found_by_what_leads_to_them() {
+    let (session, acme) = world().await;
+    let mut accounts = Vec::new();
+    for name in ["Globex", "Initech", "Hooli", "Umbrella"] {
+        let account = Account {
+            // Hooli and Umbrella belong to Globex.
+            parent_account_id: accounts.first().copied().filter(|_| accounts.len() > 1),
+            ..Account::new(name)
+        };
+        accounts.push(session.accounts().create(account).await.unwrap().id);
+    }
+    let deal = |account: usize, amount: i64, name: &str| Deal {
+        account_id: Some(accounts[account]),
+        amount: Some(amount.into()),
+        ..Deal::new(name, acme.pipeline)
+    };
+    let mut deals = Vec::new();
+    for (account, amount, name) in [
+        (0, 500, "Rollout"),
+        (0, 5, "Pilot"),
+        (1, 5, "Rollout"),
+        (2, 500, "Pilot"),
+    ] {
+        let made = session.deals().create(deal(account, amount, name)).await;
+        deals.push(made.unwrap().id);
+    }
+    let large = || Deal::AMOUNT.gt(100);
+    let with_large = || Deal::ACCOUNT_ID.any(large());
+    assert_eq!(names(&session, with_large()).await, ["Globex", "Hooli"]);
+    assert_eq!(
+        names(&session, with_large().negate()).await,
+        ["Initech", "Umbrella"]
+    );
+    let without = Deal::ACCOUNT_ID.any(Where::all()).negate();
+    assert_eq!(names(&session, without).await, ["Umbrella"]);
+    // One deal must be large and a pilot; several are another question.
+    let pilot = || Deal::NAME.eq("Pilot");
+    let one = Deal::ACCOUNT_ID.any(large().and(pilot()));
+    assert_eq!(names(&session, one).await, ["Hooli"]);
+    let several = with_large().and(Deal::ACCOUNT_ID.any(pilot()));
+    assert_eq!(names(&session, several).await, ["Globex", "Hooli"]);
+    // In JSON, and from account to account: a subsidiary with a large deal.
+    let json = json!({"any": "account", "by": "parent_account_id", "where":
+        {"any": "deal", "by": "account_id", "where": {"field": "amount", "op": "gt", "value": 100}}});
+    let by_name = Filter::from_json(&json).unwrap();
+    let typed = Account::PARENT_ACCOUNT_ID.any(with_large());
+    assert_eq!(serde_json::to_value(&by_name).unwrap(), json);
+    assert_eq!(names(&session, by_name).await, ["Globex"]);
+    assert_eq!(names(&session, typed).await, ["Globex"]);
+    // Both directions in one question: deals of accounts that have a large deal.
+    let beside = Find::<Deal>::new().filter(Deal::ACCOUNT_ID.has(with_large()));
+    assert_eq!(session.deals().count(beside).await.unwrap(), 3);
+    let count = Aggregate::<Account>::new().filter(with_large()).count();
+    let counted = session.accounts().aggregate(count).await.unwrap();
+    assert_eq!(counted[0].count(0), 2);
+
+    // Archived deals count, deleted ones do not.
+    session.deals().archive(deals[0]).await.unwrap();
+    session.deals().delete(deals[3]).await.unwrap();
+    assert_eq!(names(&session, with_large()).await, ["Globex"]);
+    session.deals().restore(deals[3]).await.unwrap();
+    assert_eq!(names(&session, with_large()).await, ["Globex", "Hooli"]);
+}
+
+#[tokio::test]
+async fn a_reference_that_does_not_lead_here_is_told_with_those_that_do() {
+    let (session, _) = world().await;
+    let any = |object: &str, by: &str| json!({"any": object, "by": by});
+    let unknown = error(&session, any("dael", "account_id")).await;
+    assert_eq!(unknown.code(), "unknown_object");
+    for by in [
+        "contact_id",
+        "name",
+        "acount_id",
+        "custom_fields.account",
+        "id",
+    ] {
+        let wrong = error(&session, any("deal", by)).await;
+        assert_eq!(wrong.code(), "no_reference", "{by}");
+        assert_eq!(
+            wrong.to_string(),
+            format!("`deal` does not lead to `account` by `{by}`; use `account_id`")
+        );
+    }
+    let none = error(&session, any("pipeline", "account_id")).await;
+    assert_eq!(
+        none.to_string(),
+        "`pipeline` does not lead to `account` by `account_id`; no field of it does"
+    );
+    let mut deep = any("account", "parent_account_id");
+    for _ in 0..Filter::MAX_DEPTH {
+        deep = json!({"any": "account", "by": "parent_account_id", "where": deep});
+    }
+    assert_eq!(Filter::from_json(&deep).unwrap_err().code(), "too_deep");
+    let inside =
+        json!({"any": "deal", "by": "account_id", "where": {"field": "nmae", "op": "is_null"}});
+    assert_eq!(
+        error(&session, inside).await.to_string(),
+        "`deal` has no field `nmae`"
+    );
+    let many: Vec<_> = (0..101)
+        .map(|_| {
+            json!({"any": "deal", "by": "account_id",
+        "where": {"field": "name", "op": "is_null"}})
+        })
+        .collect();
+    assert_eq!(
+        error(&session, json!({"or": many})).await.code(),
+        "too_large"
+    );
+}
+
+/// The filters over accounts whose answers a unit of work must foresee.
+fn foreseen() -> Vec<Filter> {
+    let open = || Deal::ACCOUNT_ID.any(Deal::AMOUNT.gt(50));
+    let known = || Contact::ACCOUNT_ID.any(Deal::CONTACT_ID.any(Deal::AMOUNT.gt(50)));
+    let software = || Account::INDUSTRY.eq("software");
+    vec![
+        open().into(),
+        open().negate().into(),
+        Deal::ACCOUNT_ID.any(Where::all()).into(),
+        Deal::ACCOUNT_ID
+            .any(Deal::AMOUNT.le(50))
+            .and(software())
+            .into(),
+        known().into(),
+        known().negate().or(open()).into(),
+        Account::PARENT_ACCOUNT_ID.any(open()).into(),
+        Account::PARENT_ACCOUNT_ID
+            .any(open().negate().and(software()))
+            .into(),
+        Account::PARENT_ACCOUNT_ID.has(open()).into(),
+        // The records that stand between are changed too.
+        Deal::ACCOUNT_ID
+            .any(Deal::CONTACT_ID.has(Contact::ACCOUNT_ID.has(software())))
+            .into(),
+        Deal::ACCOUNT_ID.any(Deal::ACCOUNT_ID.has(known())).into(),
+    ]
+}
+
+/// What a unit of work finds is what is there after its commit, whatever it creates, moves, deletes
+/// and restores among the records that lead to others.
+#[tokio::test]
+async fn a_unit_of_work_sees_its_own_records_that_lead_to_others() {
+    let mut number = 7_u64;
+    let mut random = move |below: usize| {
+        // SplitMix64.
+        number = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (number ^ (number >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((mixed ^ (mixed >> 31)) % below as u64) as usize
+    };
+    let (session, acme) = world().await;
+    let (mut accounts, mut contacts, mut deals) = (Vec::new(), Vec::new(), Vec::new());
+    for index in 0..5 {
+        let made = session
+            .accounts()
+            .create(Account::new(format!("A{index}")))
+            .await;
+        accounts.push(made.unwrap().id);
+    }
+    for _ in 0..14 {
+        let mut work = session.begin();
+        let stored = deals.len();
+        for _ in 0..=random(5) {
+            let account = accounts[random(accounts.len())];
+            let other = accounts[random(accounts.len())];
+            let amount = Decimal::from([5, 500][random(2)]);
+            let contact = (!contacts.is_empty()).then(|| contacts[random(contacts.len())]);
+            match random(8) {
+                0 => {
+                    let industry = ["software", "tea"][random(2)];
+                    let change = |account: &mut Account| account.industry = Some(industry.into());
+                    work.accounts().update(account, change).await.unwrap();
+                }
+                1 => {
+                    // Refused where it would make a circle.
+                    let change = |account: &mut Account| account.parent_account_id = Some(other);
+                    let _ = work.accounts().update(account, change).await;
+                }
+                2 => {
+                    let made = Contact {
+                        account_id: Some(account),
+                        ..Contact::named("Ada", "Lovelace")
+                    };
+                    contacts.push(work.contacts().create(made).await.unwrap().id);
+                }
+                3 if contact.is_some() => {
+                    let change = |contact: &mut Contact| contact.account_id = Some(other);
+                    work.contacts()
+                        .update(contact.unwrap(), change)
+                        .await
+                        .unwrap();
+                }
+                4 if stored > 0 => {
+                    let deal = deals[random(stored)];
+                    if work.deals().delete(deal).await.is_err() {
+                        work.deals().restore(deal).await.unwrap();
+                    }
+                }
+                5 if !deals.is_empty() => {
+                    // Refused where it is deleted.
+                    let change = |deal: &mut Deal| {
+                        deal.account_id = Some(other);
+                        deal.amount = Some(amount);
+                        deal.contact_id = contact;
+                    };
+                    let _ = work
+                        .deals()
+                        .update(deals[random(deals.len())], change)
+                        .await;
+                }
+                _ => {
+                    let deal = Deal {
+                        account_id: Some(account),
+                        contact_id: contact,
+                        amount: Some(amount),
+                        ..Deal::new("Rollout", acme.pipeline)
+                    };
+                    deals.push(work.deals().create(deal).await.unwrap().id);
+                }
+            }
+        }
+        let mut seen = Vec::new();
+        for filter in foreseen() {
+            let find = || Find::<Account>::new().filter_by_name(filter.clone());
+            let page = work.accounts().find(find()).await.unwrap();
+            let count = work.accounts().count(find()).await.unwrap();
+            assert_eq!(count, page.items.len() as u64, "{filter:?}");
+            seen.push(page.items.iter().map(|one| one.id).collect::<Vec<_>>());
+        }
+        work.commit().await.unwrap();
+        for (filter, seen) in foreseen().into_iter().zip(seen) {
+            let find = Find::<Account>::new().filter_by_name(filter.clone());
+            let page = session.accounts().find(find).await.unwrap();
+            let stored: Vec<_> = page.items.iter().map(|one| one.id).collect();
+            assert_eq!(seen, stored, "{filter:?}");
+        }
+    }
 }
 
 #[tokio::test]

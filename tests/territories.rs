@@ -305,6 +305,8 @@ async fn faulty_territories_are_refused() {
         json!({"field": "employee_count", "op": "eq", "value": "many"}),
         json!({"field": "name", "op": "like", "value": "G%"}),
         json!({"field": "owner_id", "has": {"field": "status", "op": "eq", "value": "active"}}),
+        json!({"any": "deal", "by": "account_id"}),
+        json!({"not": {"or": [{"any": "contact", "by": "account_id"}]}}),
         json!({"not": {"field": "parent_account_id", "within": Uuid::from_u128(1)}}),
         json!({"field": "territory_id", "op": "is_null"}),
         json!({"field": "updated_at", "op": "gt", "value": "2026-01-01T00:00:00Z"}),

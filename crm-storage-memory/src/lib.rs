@@ -32,6 +32,7 @@ mod commit;
 mod facts;
 mod index;
 mod key;
+mod leading;
 #[cfg(test)]
 mod model;
 mod plan;

@@ -39,7 +39,14 @@ impl View<'_> {
         if query.limit == 0 {
             return Vec::new();
         }
-        let trees = Trees::of(*self, &query.condition);
+        let mut trees = Trees::of(*self, &query.condition);
+        self.gather(
+            table,
+            &mut trees,
+            &query.object,
+            &query.condition,
+            query.limit,
+        );
         let wanted = Wanted {
             condition: &query.condition,
             trees: &trees,
@@ -88,7 +95,14 @@ impl View<'_> {
     pub(crate) fn aggregate(&self, query: &AggregateQuery) -> Result<Vec<Group>, StorageError> {
         let mut aggregator = Aggregator::new(query);
         if let Some(table) = self.table(&query.object) {
-            let trees = Trees::of(*self, &query.condition);
+            let mut trees = Trees::of(*self, &query.condition);
+            self.gather(
+                table,
+                &mut trees,
+                &query.object,
+                &query.condition,
+                usize::MAX,
+            );
             let wanted = Wanted {
                 condition: &query.condition,
                 trees: &trees,
@@ -108,11 +122,82 @@ impl View<'_> {
         Ok(aggregator.finish()?)
     }
 
+    /// Turns conditions over rows that lead here into sets of ids, where that takes fewer looks
+    /// than asking for each row.
+    fn gather<'q>(
+        &self,
+        table: &Table,
+        trees: &mut Trees<'q>,
+        object: &ObjectRef,
+        condition: &'q Condition,
+        limit: usize,
+    ) {
+        if self.only(object).is_some() || !asks_what_leads_here(condition) {
+            return;
+        }
+        // How many rows would be asked: the candidates, or about as many as fill a page.
+        let wanted = Wanted {
+            condition,
+            trees,
+            sort: &[],
+            after: None,
+            limit: usize::MAX,
+        };
+        let page = limit.saturating_mul(table.rows().len()).isqrt();
+        let mut most = 0;
+        Plan::of(table, &wanted).visit(table, &mut |_, _| {
+            most += 1;
+            if most < page {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        });
+        trees.add_leading(*self, condition, most);
+    }
+
+    /// Shows the rows among which those are that fulfil a condition, each with whether it does.
+    pub(crate) fn candidates(
+        &self,
+        object: &ObjectRef,
+        condition: &Condition,
+        visit: &mut impl FnMut(&Row, bool) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let Some(table) = self.table(object) else {
+            return ControlFlow::Continue(());
+        };
+        let trees = Trees::of(*self, condition);
+        let wanted = Wanted {
+            condition,
+            trees: &trees,
+            sort: &[],
+            after: None,
+            limit: usize::MAX,
+        };
+        let plan = self.plan(table, object, &wanted);
+        let test = Test::of(*self, &wanted, &plan);
+        let mut end = ControlFlow::Continue(());
+        plan.visit(table, &mut |row, state| {
+            end = visit(row, test.passes(row, state));
+            end
+        });
+        end
+    }
+
     fn plan<'q>(&self, table: &Table, object: &ObjectRef, wanted: &Wanted<'q>) -> Plan<'q> {
         match self.only(object) {
             Some(id) => Plan::only(id),
             None => Plan::of(table, wanted),
         }
+    }
+}
+
+/// Whether all rows of an answer must have rows that lead to them.
+fn asks_what_leads_here(condition: &Condition) -> bool {
+    match condition {
+        Condition::And(all) => all.iter().any(asks_what_leads_here),
+        Condition::Any { .. } => true,
+        _ => false,
     }
 }
 
@@ -174,8 +259,9 @@ impl<'q> Test<'q> {
         let is_in_sight =
             !(self.not_deleted && state.is_deleted || self.not_archived && state.is_archived);
         is_in_sight
-            && self.others.iter().all(|condition| {
-                condition.matches(&**row, &|object, id| self.view.row(object, id).cloned())
-            })
+            && self
+                .others
+                .iter()
+                .all(|condition| condition.matches(&**row, &self.view))
     }
 }

@@ -307,6 +307,9 @@ pub(crate) fn reaches_platform(object: &ObjectRef, condition: &Condition) -> boo
         match condition {
             Condition::Has {
                 object, condition, ..
+            }
+            | Condition::Any {
+                object, condition, ..
             } => reaches_platform(object, condition),
             Condition::InTree { tree, .. } => tree.object.scope() == ObjectScope::Platform,
             Condition::And(all) | Condition::Or(all) => all.iter().any(reaches),

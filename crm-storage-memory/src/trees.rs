@@ -1,4 +1,5 @@
-//! [`Trees`]: conditions over trees, turned into sets of ids by walking along the index of parents.
+//! [`Trees`]: conditions over trees, turned into sets of ids by walking along the index of parents, and
+//! conditions over rows that lead to a row, where few do.
 //!
 //! So that the rows of a subtree are found by their ids or references, at a cost that grows with the
 //! subtree and not with the table.
@@ -6,15 +7,16 @@
 use std::collections::HashSet;
 
 use crm_core::query::{Condition, FieldAt, Tree, TreePart};
-use crm_core::schema::{Value, ValueRef};
+use crm_core::schema::{Value, ValueRef, system};
 use uuid::Uuid;
 
 use crate::key::Key;
+use crate::leading::led_to;
 use crate::space::View;
 use crate::table::KeyRange;
 
-/// The conditions over trees that all rows of an answer must fulfil, each with the condition that
-/// its field has one of the ids of that part of the tree.
+/// The conditions over trees, and over rows that lead to a row, that all rows of an answer must
+/// fulfil, each with the condition that its field has one of the ids found.
 #[derive(Debug, Default)]
 pub(crate) struct Trees<'q>(Vec<(&'q Condition, Condition)>);
 
@@ -37,6 +39,30 @@ impl<'q> Trees<'q> {
                 if let Some(ids) = ids(view, tree) {
                     let values = ids.into_iter().map(Value::Uuid).collect();
                     let field = FieldAt::new(*index);
+                    self.0.push((condition, Condition::In { field, values }));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Adds the conditions over rows that lead to a row for which it takes a look at no more than
+    /// `most` rows to say where they lead.
+    pub(crate) fn add_leading(&mut self, view: View<'_>, condition: &'q Condition, most: usize) {
+        match condition {
+            Condition::And(all) => {
+                for one in all {
+                    self.add_leading(view, one, most);
+                }
+            }
+            Condition::Any {
+                object,
+                field,
+                condition: asked,
+            } => {
+                if let Some(ids) = led_to(view, object, field, asked, most) {
+                    let values = ids.into_iter().map(Value::Uuid).collect();
+                    let field = FieldAt::new(system::ID);
                     self.0.push((condition, Condition::In { field, values }));
                 }
             }

@@ -13,8 +13,8 @@ use common::{
     Dice, commit, day, insert, integer, meta, moment, reference, row, stamp, tenant, text,
 };
 use crm_core::query::{
-    AggregateQuery, Comparison, Condition, FieldAt, Grouping, ListMatch, Measure, Query, SortKey,
-    TextMatch, fold_case,
+    AggregateQuery, Comparison, Condition, FieldAt, Grouping, ListMatch, Measure, NoRelated, Query,
+    RelatedBy, SortKey, TextMatch, fold_case,
 };
 use crm_core::schema::{
     FieldSchema, FieldType, ObjectRef, ObjectSchema, Row, StorageKind, Value, system,
@@ -48,6 +48,51 @@ fn group() -> ObjectRef {
         .field(text("name"))
         .field(integer("size"))
         .build()
+}
+
+/// Leads to things, by a reference and by a member of a document.
+fn note(dice: &mut Dice) -> ObjectRef {
+    let mut builder = ObjectSchema::builder("note", "notes")
+        .field(reference("thing_id", "thing"))
+        .field(text("label"))
+        .field(FieldSchema::new("extra", FieldType::Json));
+    for fields in [
+        &["label"][..],
+        &["thing_id", "label"],
+        &["label", "thing_id"],
+    ] {
+        if dice.one_in(3) {
+            builder = builder.index(fields);
+        }
+    }
+    builder.build()
+}
+
+/// A note on one of the things, or on none.
+fn random_note(dice: &mut Dice, note: &ObjectRef, things: &[Row], id: u128) -> Row {
+    let pick = |dice: &mut Dice| match things {
+        [] => None,
+        _ if dice.one_in(5) => None,
+        // Many on the first ones.
+        _ => {
+            let most = 1 + dice.below(things.len());
+            Some(things[dice.below(most)].id())
+        }
+    };
+    let thing_id = pick(dice).map_or(Value::Null, Value::Uuid);
+    let member = pick(dice).map(|id| {
+        if dice.one_in(5) {
+            id.simple().to_string()
+        } else {
+            id.to_string()
+        }
+    });
+    let mut own = meta(id);
+    own.archived_at = dice.one_in(4).then(|| moment(0));
+    own.deleted_at = dice.one_in(4).then(|| moment(0));
+    let label = dice.of(&["n1", "n2", "n3"]);
+    let values = vec![thing_id, label.into(), json!({"thing": member}).into()];
+    note.build(own, values).unwrap()
 }
 
 fn thing(dice: &mut Dice) -> ObjectRef {
@@ -203,15 +248,52 @@ const ORDERED: [Comparison; 6] = [
 struct World<'a> {
     object: &'a ObjectRef,
     group: &'a ObjectRef,
+    note: &'a ObjectRef,
     rows: &'a [Row],
+}
+
+/// A condition over the notes on a thing.
+fn noted(dice: &mut Dice, world: &World<'_>) -> Condition {
+    let note = world.note;
+    let by = |name| FieldAt::new(note.field_index(name).unwrap());
+    let field = if dice.one_in(4) {
+        FieldAt {
+            member: Some("thing".into()),
+            ..by("extra")
+        }
+    } else {
+        by("thing_id")
+    };
+    let label =
+        |dice: &mut Dice| Condition::equals(by("label").index, dice.of(&["n1", "n2"]).into());
+    let inner = match dice.below(5) {
+        0 => Condition::all(),
+        1 => Condition::Not(Box::new(label(dice))),
+        2 => label(dice).and(Condition::not_archived()),
+        3 => Condition::Has {
+            index: by("thing_id").index,
+            object: world.object.clone(),
+            condition: Box::new(condition(dice, world, 0)),
+        },
+        _ => label(dice),
+    };
+    Condition::Any {
+        object: note.clone(),
+        field,
+        condition: Box::new(inner),
+    }
 }
 
 fn leaf(dice: &mut Dice, world: &World<'_>) -> Condition {
     let World {
         object,
         group,
+        note: _,
         rows,
     } = *world;
+    if dice.one_in(10) {
+        return noted(dice, world);
+    }
     if dice.one_in(20) && !rows.is_empty() {
         let id = |dice: &mut Dice| Value::Uuid(rows[dice.below(rows.len())].id());
         let values = vec![id(dice), id(dice), Value::Uuid(Uuid::nil()), id(dice)];
@@ -316,12 +398,8 @@ fn condition(dice: &mut Dice, world: &World<'_>, depth: usize) -> Condition {
 }
 
 /// A query as sessions make them: visibility first, then what the caller asks for.
-fn query(dice: &mut Dice, object: &ObjectRef, group: &ObjectRef, rows: &[Row]) -> Query {
-    let world = World {
-        object,
-        group,
-        rows,
-    };
+fn query(dice: &mut Dice, world: &World<'_>) -> Query {
+    let World { object, rows, .. } = *world;
     let mut all = Vec::new();
     if !dice.one_in(3) {
         all.push(Condition::not_deleted());
@@ -330,7 +408,7 @@ fn query(dice: &mut Dice, object: &ObjectRef, group: &ObjectRef, rows: &[Row]) -
         all.push(Condition::not_archived());
     }
     for _ in 0..dice.below(4) {
-        all.push(condition(dice, &world, 2));
+        all.push(condition(dice, world, 2));
     }
     let mut sort = Vec::new();
     for _ in 0..dice.below(4) {
@@ -383,6 +461,7 @@ proptest! {
         let storage = MemoryStorage::new();
         let scope = tenant(1);
         let (group, thing) = (group(), thing(&mut Dice::new(schema)));
+        let note = note(&mut Dice::new(schema));
         let groups: Vec<Row> = (1..=4)
             .map(|id: u128| {
                 let name = if id < 3 { "g1" } else { "g2" };
@@ -408,9 +487,30 @@ proptest! {
                 rows.push(row);
             }
         }
-        let related = |_: &ObjectRef, id: Uuid| groups.iter().find(|row| row.id() == id).cloned();
+        let mut notes: Vec<Row> = Vec::new();
+        for (number, seed) in seeds.iter().enumerate() {
+            let mut dice = Dice::new(seed.wrapping_mul(31));
+            let row = random_note(&mut dice, &note, &rows, 1_000 + number as u128);
+            // A note on a deleted thing is refused.
+            if commit(&storage, &scope, vec![insert(&row)]).is_ok() {
+                notes.push(row);
+            }
+        }
+        let all = |object: &ObjectRef| match object.name() {
+            "group" => groups.clone(),
+            "note" => notes.clone(),
+            _ => rows.clone(),
+        };
+        let find = |object: &ObjectRef, id: Uuid| all(object).into_iter().find(|row| row.id() == id);
+        let related = RelatedBy::new(find, all);
+        let world = World {
+            object: &thing,
+            group: &group,
+            note: &note,
+            rows: &rows,
+        };
         for seed in queries {
-            let query = query(&mut Dice::new(seed), &thing, &group, &rows);
+            let query = query(&mut Dice::new(seed), &world);
             let found = pollster::block_on(storage.select(&scope, &query)).unwrap();
             let wanted = scan(&query, rows.clone(), &related);
             let ids = |rows: &[Row]| rows.iter().map(|row| row.id()).collect::<Vec<_>>();
@@ -460,7 +560,7 @@ fn pages_join_without_gaps_or_doubles() {
                 index: rank_at,
                 descending,
             }]);
-        let wanted = scan(&all, rows.clone(), &|_, _| None);
+        let wanted = scan(&all, rows.clone(), &NoRelated);
         let mut walked = Vec::new();
         let mut page = all.clone().limit(17);
         loop {

@@ -831,6 +831,136 @@ async fn trees_are_walked_along_the_index_of_parents() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
+/// What leads to a record is found by the index of the reference where many records lead to few, and
+/// by what it must fulfil itself where only few records do so.
+#[tokio::test]
+async fn what_leads_to_a_record_is_found_by_an_index() {
+    let any =
+        |object: &str, by: &str, filter: Json| json!({"any": object, "by": by, "where": filter});
+    let all = || json!({"and": []});
+    let not = |filter: Json| json!({"not": filter});
+    let below = || eq("parent_account_id", key(5, 0));
+    let family = |object, filter, sort, by| Family {
+        rule: "any",
+        object,
+        filter,
+        sort,
+        by,
+    };
+    let of_many = |object, filter, sort, by| Family {
+        rule: "any of many",
+        ..family(object, filter, sort, by)
+    };
+    let deals = |filter| any("deal", "account_id", filter);
+
+    let families = [
+        // Many records lead to few.
+        family(
+            "account",
+            all_of(&[below(), deals(all())]),
+            &[],
+            "account_id",
+        ),
+        family(
+            "account",
+            all_of(&[below(), deals(eq("status", "open"))]),
+            &["name"],
+            "account_id",
+        ),
+        family(
+            "account",
+            all_of(&[below(), not(deals(all()))]),
+            &[],
+            "account_id",
+        ),
+        family(
+            "account",
+            all_of(&[
+                below(),
+                any("contact", "account_id", eq("status", "inactive")),
+            ]),
+            &[],
+            "account_id",
+        ),
+        family(
+            "contact",
+            all_of(&[
+                eq("account_id", key(5, 160)),
+                not(any("deal", "contact_id", eq("status", "won"))),
+            ]),
+            &[],
+            "contact_id",
+        ),
+        // Few records lead to any.
+        family(
+            "account",
+            deals(eq("contact_id", key(1, 160))),
+            &[],
+            "contact_id",
+        ),
+        family(
+            "account",
+            deals(all_of(&[
+                eq("team_id", key(7, 160)),
+                gt("amount", "500000"),
+            ])),
+            &["-created_at"],
+            "team_id",
+        ),
+        family(
+            "account",
+            any(
+                "account",
+                "parent_account_id",
+                eq("territory_id", key(6, 160)),
+            ),
+            &[],
+            "territory_id",
+        ),
+        // Through two of them.
+        family(
+            "account",
+            any(
+                "contact",
+                "account_id",
+                any("deal", "contact_id", eq("team_id", key(7, 160))),
+            ),
+            &[],
+            "team_id",
+        ),
+        // Many records lead to many: a page of them is found in its order.
+        of_many("account", deals(eq("status", "open")), &["-created_at"], ""),
+        of_many(
+            "contact",
+            any("deal", "contact_id", all()),
+            &["-created_at"],
+            "",
+        ),
+        of_many(
+            "account",
+            not(deals(eq("status", "open"))),
+            &["-created_at"],
+            "",
+        ),
+        of_many(
+            "contact",
+            not(any("deal", "contact_id", all())),
+            &["-created_at"],
+            "",
+        ),
+    ];
+    let faults = check(&families).await;
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    // There and back, counted.
+    let back = all_of(&[below(), deals(eq("status", "lost"))]);
+    let back = json!({"field": "account_id", "has": back});
+    let count = Asker::new().await.count(LARGE, "deal", &back).await;
+    assert!(
+        count.is_without_scan() && count.rows <= MOST_ROWS,
+        "{count:?}"
+    );
+}
+
 #[tokio::test]
 async fn filters_and_orders_are_answered_by_indexes() {
     let faults = check(&lists()).await;

@@ -333,6 +333,14 @@ fn conditions(object: &ObjectRef, texts: &[String], member: &str) -> Vec<Conditi
         object: object.clone(),
         condition: Box::new(Condition::all()),
     });
+    let members = texts.iter().map(|text| at(DOCUMENT, Some(text)));
+    for field in std::iter::once(at(REFERENCE, None)).chain(members) {
+        all.push(Condition::Any {
+            object: object.clone(),
+            field,
+            condition: Box::new(Condition::all()),
+        });
+    }
     for part in [TreePart::Within, TreePart::PathTo] {
         all.push(Condition::InTree {
             index: system::ID,

@@ -79,7 +79,27 @@ impl World {
         )
     }
 
+    /// A condition over the records that lead to one by some reference.
+    fn any(&mut self, tenant: usize, object: &ObjectRef) -> Option<Filter> {
+        let references = self.registry.referring_to(object.name());
+        let (from, index, _) = self.random.pick(&references).cloned()?;
+        Some(Filter::Any {
+            object: from.name().to_owned().into(),
+            by: from.fields()[index].name.clone(),
+            filter: Box::new(if self.random.one_in(4) {
+                Filter::all()
+            } else {
+                self.filter(tenant, &from, 1)
+            }),
+        })
+    }
+
     fn leaf(&mut self, tenant: usize, object: &ObjectRef) -> Filter {
+        if self.random.one_in(10)
+            && let Some(filter) = self.any(tenant, object)
+        {
+            return filter;
+        }
         let index = self.random.below(object.fields().len());
         let field = object.fields()[index].clone();
         let kind = field.storage_kind();

@@ -251,6 +251,7 @@ mod tests {
     use super::*;
     use crate::accounts::Account;
     use crate::activities::ActivityType;
+    use crate::query::NoRelated;
     use crate::record::{Actor, Stamp};
     use crate::schema::{Meta, Registry};
     use crate::value::TextValue;
@@ -265,7 +266,7 @@ mod tests {
             by: Actor::System,
         };
         let record = Record::new(Meta::first(Uuid::from_u128(1), stamp), activity.clone());
-        condition.matches(&record, &|_, _| None)
+        condition.matches(&record, &NoRelated)
     }
 
     proptest! {

@@ -11,7 +11,7 @@ use crate::Id;
 use crate::deals::Deal;
 use crate::engine::{Remembered, UnitOfWork};
 use crate::error::{FieldError, Result, codes};
-use crate::query::{Condition, Criteria, Refusal};
+use crate::query::{Condition, Criteria, NoRelated, Refusal};
 use crate::record::Record;
 use crate::schema::{AnyRecord, Entity, Registry, StorageKind, ValueRef};
 
@@ -126,7 +126,7 @@ impl ActiveRule {
         is_event
             && place.is_some_and(|place| self.is_about(place))
             && self.before.as_ref().is_none_or(|wanted| {
-                before.is_some_and(|before| wanted.matches(before, &|_, _| None))
+                before.is_some_and(|before| wanted.matches(before, &NoRelated))
             })
     }
 
@@ -157,7 +157,7 @@ impl ActiveRule {
 
     /// Whether the conditions hold for a deal.
     pub(super) fn fits(&self, deal: &Record<Deal>) -> bool {
-        self.conditions.matches(deal, &|_, _| None)
+        self.conditions.matches(deal, &NoRelated)
     }
 }
 

@@ -7,7 +7,7 @@ use super::{Deal, StageApproval};
 use crate::Id;
 use crate::error::{FieldError, codes};
 use crate::pipelines::{Entrance, PipelineStage, StageType, Step, Way};
-use crate::query::locate;
+use crate::query::{NoRelated, locate};
 use crate::record::Record;
 use crate::schema::{AnyRecord, Entity, ValueRef};
 
@@ -311,7 +311,7 @@ impl Entry<'_> {
         }
         let is_let_in = match &self.to.criteria {
             Entrance::Open => true,
-            Entrance::Where(condition) => condition.matches(self.deal, &|_, _| None),
+            Entrance::Where(condition) => condition.matches(self.deal, &NoRelated),
             Entrance::Shut => false,
         };
         if !is_let_in {

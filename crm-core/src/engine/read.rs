@@ -8,7 +8,8 @@ use uuid::Uuid;
 use super::{Session, UnitOfWork};
 use crate::error::Result;
 use crate::query::{
-    AggregateQuery, Aggregator, Condition, FieldAt, Group, Measure, Query, Tree, TreePart,
+    AggregateQuery, Aggregator, Condition, FieldAt, Group, Grouping, Measure, NoRelated, Query,
+    Related, Tree, TreePart,
 };
 use crate::schema::{ObjectRef, Row, Value, system};
 use crate::storage::{scan, scan_aggregate};
@@ -98,19 +99,13 @@ impl UnitOfWork {
             .filter(|change| *change.object() == query.object)
             .count();
         let related = self.related(&query.condition, &own).await?;
-        let find = |object: &ObjectRef, id: Uuid| -> Option<Row> {
-            related
-                .get(&(object.name().to_owned(), id))
-                .cloned()
-                .flatten()
-        };
         let mut stored = query.clone();
         stored.condition = self.rewrite(&query.condition).await?;
         // Each staged change may take one row out of the answer.
         stored.limit = query.limit.saturating_add(touched);
         let mut rows = self.session.select(&stored).await?;
         rows.retain(|row| self.place(&query.object, row.id()).is_none());
-        rows.extend(scan(query, own, &find));
+        rows.extend(scan(query, own, &related));
         rows.sort_unstable_by(|a, b| query.order(&**a, &**b));
         rows.truncate(query.limit);
         Ok(rows)
@@ -149,17 +144,11 @@ impl UnitOfWork {
                 .filter_map(|change| change.after().cloned())
                 .collect();
             let related = self.related(&query.condition, &own).await?;
-            let find = |object: &ObjectRef, id: Uuid| -> Option<Row> {
-                related
-                    .get(&(object.name().to_owned(), id))
-                    .cloned()
-                    .flatten()
-            };
             let mut all = Aggregator::new(query);
             for group in self.session.aggregate(&stored).await? {
                 all.add_counted(group);
             }
-            let fulfils = |row: &&Row| query.condition.matches(&***row, &find);
+            let fulfils = |row: &&Row| query.condition.matches(&***row, &related);
             for row in own.iter().filter(fulfils) {
                 all.add(&**row);
             }
@@ -171,11 +160,12 @@ impl UnitOfWork {
         let mut all = query.clone();
         // The rows already fulfil the condition.
         all.condition = Condition::all();
-        Ok(scan_aggregate(&all, rows, &|_, _| None)?)
+        Ok(scan_aggregate(&all, rows, &NoRelated)?)
     }
 
     /// The condition for stored rows, where related records may be changed here: a reference to a
-    /// changed record is answered from the changes, any other by the storage.
+    /// changed record, or a changed record that leads here, is answered from the changes, any other
+    /// by the storage.
     async fn rewrite(&self, condition: &Condition) -> Result<Condition> {
         Ok(match condition {
             Condition::Has {
@@ -184,12 +174,7 @@ impl UnitOfWork {
                 condition,
             } => {
                 let inner = Box::pin(self.rewrite(condition)).await?;
-                let changed: Vec<Value> = self
-                    .staged
-                    .iter()
-                    .filter(|change| change.object() == object)
-                    .map(|change| Value::Uuid(change.id()))
-                    .collect();
+                let changed = self.changed_ids(object);
                 let has = Condition::Has {
                     index: *index,
                     object: object.clone(),
@@ -198,24 +183,8 @@ impl UnitOfWork {
                 if changed.is_empty() {
                     return Ok(has);
                 }
-                let own: Vec<Row> = self
-                    .staged
-                    .iter()
-                    .filter(|change| change.object() == object)
-                    .filter_map(|change| change.after().cloned())
-                    .collect();
-                let related = Box::pin(self.related(condition, &own)).await?;
-                let find = |object: &ObjectRef, id: Uuid| -> Option<Row> {
-                    related
-                        .get(&(object.name().to_owned(), id))
-                        .cloned()
-                        .flatten()
-                };
-                let fulfil = own
-                    .iter()
-                    .filter(|row| !row.is_deleted() && condition.matches(&***row, &find))
-                    .map(|row| Value::Uuid(row.id()))
-                    .collect();
+                let fulfil = self.changed_that_fulfil(object, condition).await?;
+                let fulfil = fulfil.iter().map(|row| Value::Uuid(row.id())).collect();
                 let field = FieldAt::new(*index);
                 Condition::Or(vec![
                     Condition::In {
@@ -231,6 +200,36 @@ impl UnitOfWork {
                     ]),
                 ])
             }
+            Condition::Any {
+                object,
+                field,
+                condition,
+            } => {
+                let inner = Box::pin(self.rewrite(condition)).await?;
+                let any = |condition| Condition::Any {
+                    object: object.clone(),
+                    field: field.clone(),
+                    condition: Box::new(condition),
+                };
+                let changed = self.changed_ids(object);
+                if changed.is_empty() {
+                    return Ok(any(inner));
+                }
+                let fulfil = self.changed_that_fulfil(object, condition).await?;
+                let led_to = fulfil.iter().filter_map(|row| field.id_in(&**row));
+                let id = || FieldAt::new(system::ID);
+                let unchanged = Condition::Not(Box::new(Condition::In {
+                    field: id(),
+                    values: changed,
+                }));
+                Condition::Or(vec![
+                    Condition::In {
+                        field: id(),
+                        values: led_to.map(Value::Uuid).collect(),
+                    },
+                    any(unchanged.and(inner)),
+                ])
+            }
             Condition::InTree { index, tree } if self.stages(&tree.object) => Condition::In {
                 field: FieldAt::new(*index),
                 values: Box::pin(self.tree_ids(tree)).await?,
@@ -240,6 +239,30 @@ impl UnitOfWork {
             Condition::Not(one) => Condition::Not(Box::new(Box::pin(self.rewrite(one)).await?)),
             other => other.clone(),
         })
+    }
+
+    /// The ids of the records of the object that are changed here.
+    fn changed_ids(&self, object: &ObjectRef) -> Vec<Value> {
+        let changed = self.staged.iter();
+        let changed = changed.filter(|change| change.object() == object);
+        changed.map(|change| Value::Uuid(change.id())).collect()
+    }
+
+    /// The live records of the object that are changed here and fulfil a condition.
+    async fn changed_that_fulfil(
+        &self,
+        object: &ObjectRef,
+        condition: &Condition,
+    ) -> Result<Vec<Row>> {
+        let changed = self.staged.iter();
+        let changed = changed.filter(|change| change.object() == object);
+        let mut rows: Vec<Row> = changed
+            .filter_map(|change| change.after().cloned())
+            .filter(|row| !row.is_deleted())
+            .collect();
+        let related = Box::pin(self.related(condition, &rows)).await?;
+        rows.retain(|row| condition.matches(&**row, &related));
+        Ok(rows)
     }
 
     /// The live records from one up to the top of its tree, by id, with the changes staged here.
@@ -343,13 +366,43 @@ impl UnitOfWork {
         Ok(rewritten)
     }
 
-    /// The records that a condition over `rows` looks at through references.
-    async fn related(
+    /// Of the records with these ids, those to which a live record of `object` that fulfils
+    /// `condition` leads by `field`, with the changes staged here.
+    async fn led_to(
         &self,
+        object: &ObjectRef,
+        field: &FieldAt,
+        ids: Vec<Value>,
         condition: &Condition,
-        rows: &[Row],
-    ) -> Result<HashMap<(String, Uuid), Option<Row>>> {
+    ) -> Result<HashSet<Uuid>> {
+        if ids.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let leads_there = Condition::In {
+            field: field.clone(),
+            values: ids,
+        };
+        let condition = Condition::not_deleted()
+            .and(leads_there)
+            .and(condition.clone());
+        if field.member.is_none() {
+            // One group for each of the ids, however many records lead there.
+            let mut query = AggregateQuery::count(object, condition);
+            query.groups = vec![Grouping::Field(field.index)];
+            let groups = Box::pin(self.aggregate(&query)).await?;
+            return Ok(groups
+                .iter()
+                .filter_map(|one| one.key(0).as_uuid())
+                .collect());
+        }
+        let rows = Box::pin(self.select(&Query::new(object, condition))).await?;
+        Ok(rows.iter().filter_map(|row| field.id_in(&**row)).collect())
+    }
+
+    /// What a condition over `rows` asks about other records, with the changes staged here.
+    async fn related<'c>(&self, condition: &'c Condition, rows: &[Row]) -> Result<Around<'c>> {
         let mut found = HashMap::new();
+        let mut led_to = Vec::new();
         let mut open: Vec<(&Condition, Vec<Row>)> = vec![(condition, rows.to_vec())];
         while let Some((condition, rows)) = open.pop() {
             match condition {
@@ -373,6 +426,15 @@ impl UnitOfWork {
                     }
                     open.push((condition, next));
                 }
+                Condition::Any {
+                    object,
+                    field,
+                    condition,
+                } => {
+                    let ids = rows.iter().map(|row| Value::Uuid(row.id())).collect();
+                    let ids = self.led_to(object, field, ids, condition).await?;
+                    led_to.push((&**condition, ids));
+                }
                 Condition::InTree { index, tree } => {
                     let from = match tree.part {
                         TreePart::Within => rows
@@ -386,6 +448,30 @@ impl UnitOfWork {
                 _ => {}
             }
         }
-        Ok(found)
+        Ok(Around {
+            rows: found,
+            led_to,
+        })
+    }
+}
+
+/// What is around some records, as far as one condition asks.
+struct Around<'c> {
+    /// The records that references lead to.
+    rows: HashMap<(String, Uuid), Option<Row>>,
+    /// For each condition over records that lead to one, the ids of those to which one leads.
+    led_to: Vec<(&'c Condition, HashSet<Uuid>)>,
+}
+
+impl Related for Around<'_> {
+    fn get(&self, object: &ObjectRef, id: Uuid) -> Option<Row> {
+        let row = self.rows.get(&(object.name().to_owned(), id));
+        row.cloned().flatten()
+    }
+
+    fn any(&self, _: &ObjectRef, _: &FieldAt, id: Uuid, condition: &Condition) -> bool {
+        let mut led_to = self.led_to.iter();
+        // A part of the condition that was looked at, not one that is like it.
+        led_to.any(|(own, ids)| std::ptr::eq(*own, condition) && ids.contains(&id))
     }
 }

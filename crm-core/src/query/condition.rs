@@ -6,14 +6,11 @@ use std::cmp::Ordering;
 use uuid::Uuid;
 
 use super::tree::parent_of;
-use super::{Comparison, Filter, ListMatch, QueryError, TextMatch, Tree};
+use super::{Comparison, Filter, ListMatch, QueryError, RelatedRows, TextMatch, Tree};
 use crate::schema::{
-    AnyRecord, FieldSchema, FieldType, ObjectRef, Registry, Row, StorageKind, Value, ValueRef,
+    AnyRecord, FieldSchema, FieldType, ObjectRef, Registry, StorageKind, Value, ValueRef,
     custom_value, system,
 };
-
-/// Finds the row that a reference leads to, for conditions over related records.
-pub type RelatedRows<'a> = dyn Fn(&ObjectRef, Uuid) -> Option<Row> + 'a;
 
 /// A field of a bound condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +53,20 @@ impl FieldAt {
     #[must_use]
     pub const fn is_untyped(&self) -> bool {
         self.member.is_some() && self.custom.is_none()
+    }
+
+    /// The id that the field holds. A member of a JSON field holds it as a text, in lower case and
+    /// with hyphens.
+    #[must_use]
+    pub fn id_in(&self, row: &dyn AnyRecord) -> Option<Uuid> {
+        self.with(row, |value| match value {
+            ValueRef::Text(text) if self.member.is_some() => {
+                let id = Uuid::parse_str(text).ok()?;
+                let mut canonical = Uuid::encode_buffer();
+                (id.hyphenated().encode_lower(&mut canonical) == text).then_some(id)
+            }
+            value => value.as_uuid(),
+        })
     }
 
     /// Hands over the value of a row.
@@ -129,6 +140,15 @@ pub enum Condition {
         index: usize,
         /// The other object.
         object: ObjectRef,
+        /// The condition over the other object.
+        condition: Box<Condition>,
+    },
+    /// A live record of another object leads to this one and fulfils a condition.
+    Any {
+        /// The other object.
+        object: ObjectRef,
+        /// Its reference to this record.
+        field: FieldAt,
         /// The condition over the other object.
         condition: Box<Condition>,
     },
@@ -231,9 +251,15 @@ impl Condition {
                 let Some(id) = row.value(*index).as_uuid() else {
                     return false;
                 };
-                related(object, id)
+                related
+                    .get(object, id)
                     .is_some_and(|row| !row.is_deleted() && condition.matches(&*row, related))
             }
+            Self::Any {
+                object,
+                field,
+                condition,
+            } => related.any(object, field, row.id(), condition),
             Self::InTree { index, tree } => row
                 .value(*index)
                 .as_uuid()
@@ -451,6 +477,23 @@ impl Binder<'_> {
                     condition,
                 }
             }
+            Filter::Any {
+                object: name,
+                by,
+                filter,
+            } => {
+                let from = self
+                    .registry
+                    .object(name)
+                    .ok_or_else(|| QueryError::UnknownObject(name.clone().into_owned()))?;
+                let field = reference_to(&from, by, object)?;
+                let condition = Box::new(self.bind(filter, &from, depth + 1)?);
+                Condition::Any {
+                    object: from,
+                    field,
+                    condition,
+                }
+            }
             Filter::InTree {
                 field,
                 part,
@@ -549,6 +592,26 @@ pub(crate) fn locate<'a>(
         ignore_case: member.is_none() && schema.ignore_case,
     };
     Ok((at, schema))
+}
+
+/// The reference `by` of the object `from`, which must lead to records of `target`.
+fn reference_to(from: &ObjectRef, by: &str, target: &ObjectRef) -> Result<FieldAt, QueryError> {
+    let leads_here = |schema: &FieldSchema| {
+        let reference = schema.reference();
+        reference.is_some_and(|(name, _)| name == target.name())
+    };
+    match locate(from, by) {
+        Ok((at, schema)) if leads_here(schema) => Ok(at),
+        _ => {
+            let fitting = from.fields().iter().filter(|schema| leads_here(schema));
+            Err(QueryError::NoReference {
+                object: from.name().to_owned(),
+                field: by.to_owned(),
+                target: target.name().to_owned(),
+                fitting: fitting.map(|schema| schema.name.to_string()).collect(),
+            })
+        }
+    }
 }
 
 fn comparable(schema: &FieldSchema, at: &FieldAt, ordered: bool) -> bool {

@@ -142,9 +142,46 @@ fn look_at(
                 "must look at the record itself, not through `{name}` at other records"
             )))
         }
+        Condition::Any { object, .. } => Err(Refusal::unsupported(format!(
+            "must look at the record itself, not at records of `{}` that lead to it",
+            object.name()
+        ))),
         Condition::And(all) | Condition::Or(all) => {
             all.iter().try_for_each(|one| look_at(object, one, fields))
         }
         Condition::Not(one) => look_at(object, one, fields),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::accounts::Account;
+    use crate::deals::Deal;
+    use crate::query::WhereExt;
+
+    /// Where one record is at hand, conditions over others are refused however deep they stand.
+    #[test]
+    fn criteria_over_other_records_are_refused() {
+        let registry = Registry::default();
+        registry.register::<Account>();
+        registry.register::<Deal>();
+        let refusal = |criteria: Criteria| {
+            let bound = criteria.bind(Account::schema(), &registry, &[]);
+            bound.map(|_| ()).unwrap_err()
+        };
+        let with_deals = || Deal::ACCOUNT_ID.any(Where::all());
+        let without = Account::NAME.is_null().or(with_deals().negate());
+        for criteria in [with_deals(), without] {
+            let refused = refusal(criteria.into());
+            assert_eq!(refused.code, "unsupported");
+            assert!(refused.message.contains("records of `deal`"));
+        }
+        let parent = Account::PARENT_ACCOUNT_ID.has(with_deals());
+        assert!(
+            refusal(parent.into())
+                .message
+                .contains("`parent_account_id`")
+        );
     }
 }

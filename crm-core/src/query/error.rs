@@ -36,6 +36,21 @@ pub enum QueryError {
         /// The operator, sort or measure.
         operation: Cow<'static, str>,
     },
+    /// The field does not lead from the one object to the other.
+    #[error(
+        "`{object}` does not lead to `{target}` by `{field}`; {}",
+        Fitting(fitting)
+    )]
+    NoReference {
+        /// The object whose records should lead there.
+        object: String,
+        /// The field as it was given.
+        field: String,
+        /// The object that is filtered.
+        target: String,
+        /// The fields that do lead there.
+        fitting: Vec<String>,
+    },
     /// The filter is nested too deeply.
     #[error("the filter is nested more than {max} deep")]
     TooDeep {
@@ -69,6 +84,19 @@ pub enum QueryError {
     },
 }
 
+/// Says which fields would fit.
+struct Fitting<'a>(&'a [String]);
+
+impl std::fmt::Display for Fitting<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Some((first, rest)) = self.0.split_first() else {
+            return f.write_str("no field of it does");
+        };
+        write!(f, "use `{first}`")?;
+        rest.iter().try_for_each(|name| write!(f, " or `{name}`"))
+    }
+}
+
 impl QueryError {
     /// A stable code, for APIs and translations.
     #[must_use]
@@ -79,6 +107,7 @@ impl QueryError {
             Self::UnknownField { .. } => "unknown_field",
             Self::WrongType { .. } => "wrong_type",
             Self::Unsupported { .. } => "unsupported",
+            Self::NoReference { .. } => "no_reference",
             Self::TooDeep { .. } => "too_deep",
             Self::TooLarge { .. } => "too_large",
             Self::Cursor => "invalid_cursor",

@@ -105,6 +105,7 @@ impl ListMatch {
 ///     {"field": "tags", "op": "any_of", "value": ["renewal"]},
 ///     {"field": "account_id", "has": {"field": "industry", "op": "eq", "value": "software"}},
 ///     {"field": "account_id", "within": "01890a5d-ac96-774b-bcce-b302099a8057"},
+///     {"any": "deal_line", "by": "deal_id", "where": {"field": "quantity", "op": "gt", "value": 10}},
 ///     {"not": {"field": "next_step", "op": "is_null"}}
 /// ]}"#)?;
 /// let again: Filter = serde_json::from_str(&serde_json::to_string(&filter)?)?;
@@ -171,6 +172,16 @@ pub enum Filter {
         /// The filter over the other object.
         filter: Box<Filter>,
     },
+    /// At least one record of another object leads to this one by a reference and fulfils another
+    /// filter. Deleted records do not count, archived ones do.
+    Any {
+        /// The other object.
+        object: Cow<'static, str>,
+        /// Its reference to this record.
+        by: Cow<'static, str>,
+        /// The filter over the other object.
+        filter: Box<Filter>,
+    },
     /// A reference leads into a part of the tree that the records of the other object form; the
     /// field `id` stands for the record itself.
     InTree {
@@ -204,6 +215,10 @@ impl Filter {
     #[must_use]
     pub const fn all() -> Self {
         Self::And(Vec::new())
+    }
+
+    fn is_all(&self) -> bool {
+        matches!(self, Self::And(all) if all.is_empty())
     }
 
     /// Takes the records in which `field` is `value`.
@@ -245,6 +260,13 @@ impl Filter {
                 json!({"field": field, "op": op.name(), "value": values})
             }
             Self::Has { field, filter } => json!({"field": field, "has": filter.to_json()}),
+            Self::Any { object, by, filter } => {
+                let mut json = json!({"any": object, "by": by});
+                if let (false, Some(members)) = (filter.is_all(), json.as_object_mut()) {
+                    members.insert("where".to_owned(), filter.to_json());
+                }
+                json
+            }
             Self::InTree {
                 field,
                 part,
@@ -298,7 +320,30 @@ fn parse(json: &Json, depth: usize) -> Result<Filter, QueryError> {
         only("not")?;
         return Ok(Filter::Not(Box::new(parse(filter, depth + 1)?)));
     }
+    if members.contains_key("any") {
+        return parse_any(members, depth);
+    }
     parse_field(members, depth)
+}
+
+fn parse_any(members: &Map<String, Json>, depth: usize) -> Result<Filter, QueryError> {
+    let beside = |name: &String| !matches!(name.as_str(), "any" | "by" | "where");
+    if members.keys().any(beside) {
+        return Err(malformed("`any` takes only `by` and `where` beside it"));
+    }
+    let text = |name: &str, what: &str| match members.get(name) {
+        Some(Json::String(text)) => Ok(Cow::Owned(text.clone())),
+        _ => Err(malformed(format!("`{name}` takes the name of {what}"))),
+    };
+    let filter = match members.get("where") {
+        Some(filter) => parse(filter, depth + 1)?,
+        None => Filter::all(),
+    };
+    Ok(Filter::Any {
+        object: text("any", "an object")?,
+        by: text("by", "a reference of that object")?,
+        filter: Box::new(filter),
+    })
 }
 
 fn parse_all(json: &Json, name: &str, depth: usize) -> Result<Vec<Filter>, QueryError> {
@@ -311,7 +356,7 @@ fn parse_all(json: &Json, name: &str, depth: usize) -> Result<Vec<Filter>, Query
 fn parse_field(members: &Map<String, Json>, depth: usize) -> Result<Filter, QueryError> {
     let field: Cow<'static, str> = match members.get("field") {
         Some(Json::String(field)) => Cow::Owned(field.clone()),
-        _ => return Err(malformed("expected `field`, `and`, `or` or `not`")),
+        _ => return Err(malformed("expected `field`, `any`, `and`, `or` or `not`")),
     };
     if let Some(unknown) = members.keys().find(|name| {
         let of_tree = TreePart::ALL.iter().any(|part| part.name() == **name);
@@ -479,6 +524,12 @@ impl<E> Where<E> {
             filter,
             marker: PhantomData,
         }
+    }
+
+    /// Takes every record.
+    #[must_use]
+    pub const fn all() -> Self {
+        Self::new(Filter::all())
     }
 
     /// The filter.
@@ -683,6 +734,33 @@ impl<E, T: Entity> FieldOf<E, Id<T>> {
     }
 }
 
+impl<E: Entity, T: Entity> FieldOf<E, Id<T>> {
+    /// At least one record leads here by the reference and fulfils `filter`. Deleted records do not
+    /// count, archived ones do; negated, there is none.
+    ///
+    /// ```
+    /// use crm_core::query::{Filter, Where, WhereExt};
+    /// use crm_core::{accounts::Account, contacts::Contact, deals::Deal};
+    ///
+    /// let with_large_deals: Where<Account> = Deal::ACCOUNT_ID.any(Deal::AMOUNT.gt(100_000));
+    /// let without_contacts = Contact::ACCOUNT_ID.any(Where::all()).negate();
+    ///
+    /// let by_name: Filter = serde_json::from_value(serde_json::json!(
+    ///     {"not": {"any": "contact", "by": "account_id"}}
+    /// ))?;
+    /// assert_eq!(by_name, without_contacts.into_filter());
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
+    #[must_use]
+    pub fn any(self, filter: Where<E>) -> Where<T> {
+        Where::new(Filter::Any {
+            object: E::schema().name().to_owned().into(),
+            by: self.name(),
+            filter: Box::new(filter.filter),
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -710,6 +788,24 @@ mod tests {
         assert!(error(json!({"field": "a", "within": id, "by": 1})).contains("name of a field"));
         assert!(error(json!({"field": "a", "within": id, "path_to": id})).contains("only `field`"));
         assert!(error(json!({"field": "a", "by": "b"})).contains("stands beside"));
+        assert!(error(json!({"any": "a"})).contains("`by` takes the name of a reference"));
+        assert!(error(json!({"any": 1, "by": "b"})).contains("`any` takes the name of an object"));
+        assert!(error(json!({"any": "a", "by": "b", "field": "c"})).contains("only `by`"));
+        assert!(
+            error(json!({"any": "a", "by": "b", "where": null})).contains("expected an object")
+        );
+    }
+
+    #[test]
+    fn what_leads_to_a_record_comes_back_from_json() {
+        for filter in [Filter::all(), Filter::Or(Vec::new()), Filter::eq("c", "d")] {
+            let filter = Filter::Any {
+                object: "a".into(),
+                by: "b".into(),
+                filter: Box::new(filter),
+            };
+            assert_eq!(Filter::from_json(&filter.to_json()), Ok(filter));
+        }
     }
 
     #[test]

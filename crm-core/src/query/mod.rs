@@ -36,6 +36,11 @@
 //!   that their schema marks; `starts_with` and `contains` always ignore it.
 //! - `within` and `path_to` take a part of a tree: a record and all that is below or above it. Deleted
 //!   records belong to no tree.
+//! - `has` asks about the record that a reference leads to, `any` about the records that lead here by a
+//!   reference: an account with an open deal, `{"any": "deal", "by": "account_id", "where": {"field":
+//!   "status", "op": "eq", "value": "open"}}`. Both stand within each other as deep as a filter may be;
+//!   all that one `where` demands holds for one record. Deleted records count in neither, archived ones
+//!   in both. `not` makes of `any` that there is none.
 //! - Texts sort by their UTF-8 bytes. A field without a value sorts after all values, before them in
 //!   descending order.
 
@@ -46,17 +51,19 @@ mod cursor;
 mod error;
 mod filter;
 mod find;
+mod related;
 mod tree;
 
 pub use aggregate::{
     Aggregate, AggregateQuery, Aggregator, CalendarUnit, Group, Grouping, Measure,
 };
-pub use condition::{Condition, CustomMember, FieldAt, RelatedRows, fold_case};
+pub use condition::{Condition, CustomMember, FieldAt, fold_case};
 pub use criteria::Criteria;
 pub use cursor::Cursor;
 pub use error::QueryError;
 pub use filter::{Comparison, Filter, ListMatch, TextMatch, Where, WhereExt};
 pub use find::{Find, MAX_LIMIT, Page, Query, Sort, SortKey};
+pub use related::{NoRelated, Related, RelatedBy, RelatedRows};
 pub use tree::{Tree, TreePart};
 
 pub(crate) use condition::locate;

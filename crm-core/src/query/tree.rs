@@ -67,7 +67,8 @@ impl Tree {
         let (mut current, mut mark) = (from, from);
         let (mut steps, mut until) = (0_u32, 1_u32);
         loop {
-            let Some(row) = related(&self.object, current).filter(|row| !row.is_deleted()) else {
+            let row = related.get(&self.object, current);
+            let Some(row) = row.filter(|row| !row.is_deleted()) else {
                 return false;
             };
             if current == wanted {
@@ -166,6 +167,7 @@ mod tests {
 
     use super::*;
     use crate::accounts::Account;
+    use crate::query::RelatedBy;
     use crate::record::{Actor, Record, Stamp};
     use crate::schema::{Meta, Row};
 
@@ -203,6 +205,7 @@ mod tests {
                 .map(|(number, (parent, deleted))| (id(number), row(number, *parent, *deleted)))
                 .collect();
             let find = |_: &ObjectRef, id: Uuid| rows.get(&id).cloned();
+            let find = RelatedBy::new(find, |_: &ObjectRef| Vec::new());
             let mut seen = Vec::new();
             let mut next = Some(from);
             while let Some(number) = next.filter(|number| !seen.contains(number)) {

@@ -15,7 +15,7 @@ use super::table::{FieldTable, Layout, add_fields};
 use crate::Id;
 use crate::error::{Faults, FieldError, Result, codes};
 use crate::leads::Lead;
-use crate::query::{Condition, FieldAt};
+use crate::query::{Condition, FieldAt, NoRelated};
 use crate::record::Record;
 use crate::schema::{FieldSet, Registry};
 
@@ -323,7 +323,7 @@ impl CompiledRuleSet {
             line.add(counts.get(*place).copied().unwrap_or_default(), &mut sums);
         }
         for (condition, slot, points) in &self.rest {
-            if condition.matches(lead, &|_, _| None)
+            if condition.matches(lead, &NoRelated)
                 && let Some(sum) = sums.get_mut(*slot)
             {
                 *sum += points;

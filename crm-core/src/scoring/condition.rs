@@ -8,7 +8,7 @@ use super::settings::{ActivityCount, DAYS, Decay, is_days};
 use crate::error::{Faults, FieldError, codes};
 use crate::leads::Lead;
 use crate::query::{
-    Comparison, Condition, Criteria, FieldAt, Filter, ListMatch, TextMatch, locate,
+    Comparison, Condition, Criteria, FieldAt, Filter, ListMatch, NoRelated, TextMatch, locate,
 };
 use crate::schema::{AnyRecord, Entity, FieldSet, Registry, StorageKind, Value, ValueRef};
 
@@ -71,7 +71,7 @@ impl Test {
     /// Whether a lead meets it; the plain meaning of a rule, one by one.
     pub(super) fn is_met(&self, lead: &dyn AnyRecord, around: &Circumstances<'_>) -> bool {
         match self {
-            Self::Field(condition) => condition.matches(lead, &|_, _| None),
+            Self::Field(condition) => condition.matches(lead, &NoRelated),
             Self::Entries { index, has } => has_entries(&lead.value(*index)) == *has,
             Self::Age { field, range } => {
                 moment_at(lead, field).is_some_and(|moment| range.contains(age(moment, around.now)))

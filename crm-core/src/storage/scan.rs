@@ -11,11 +11,11 @@ use crate::schema::{AnyRecord, ObjectRef, Row, UniqueKey, Value, ValueRef, syste
 /// Answers a query over all rows of its object.
 ///
 /// ```
-/// use crm_core::query::{Condition, Query};
+/// use crm_core::query::{Condition, NoRelated, Query};
 /// use crm_core::{accounts::Account, schema::Entity, storage};
 ///
 /// let query = Query::new(Account::schema(), Condition::all());
-/// assert!(storage::scan(&query, Vec::new(), &|_, _| None).is_empty());
+/// assert!(storage::scan(&query, Vec::new(), &NoRelated).is_empty());
 /// ```
 pub fn scan(
     query: &Query,

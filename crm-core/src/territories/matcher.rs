@@ -10,7 +10,7 @@ use super::Territory;
 use super::boundaries::Place;
 use super::rules::bind;
 use crate::accounts::Account;
-use crate::query::Condition;
+use crate::query::{Condition, NoRelated};
 use crate::record::Record;
 use crate::schema::{Entity, FieldSet, Registry};
 use crate::value::Address;
@@ -98,7 +98,7 @@ impl Matcher {
     /// then that with the lowest rank, then the first by name and id.
     pub(super) fn best(&self, account: &Record<Account>) -> Option<&Arc<Record<Territory>>> {
         let place = Place::of_account(account);
-        let fits = |criteria: &Condition| criteria.matches(account, &|_, _| None);
+        let fits = |criteria: &Condition| criteria.matches(account, &NoRelated);
         self.first(
             |node| node.surrounds(&place) && node.criteria.as_ref().is_none_or(fits),
             Node::takes,

@@ -135,9 +135,20 @@ impl Writer<'_, '_> {
                 object,
                 condition,
             } => self.has(sql, table, alias, *index, object, condition),
+            Condition::Any {
+                object,
+                field,
+                condition,
+            } => self.any(sql, alias, object, field, condition),
             Condition::InTree { index, tree } => self.in_tree(sql, table, alias, *index, tree),
             Condition::And(all) => self.join(sql, table, alias, all, "true", " AND "),
             Condition::Or(all) => self.join(sql, table, alias, all, "false", " OR "),
+            // It is never null. So that the planner may join: a page then looks at what leads to its
+            // own rows, not at all that leads anywhere.
+            Condition::Not(inner) if matches!(**inner, Condition::Any { .. }) => {
+                sql.push_str("NOT ");
+                self.condition(sql, table, alias, inner);
+            }
             Condition::Not(condition) => {
                 sql.push('(');
                 self.condition(sql, table, alias, condition);
@@ -494,6 +505,48 @@ impl Writer<'_, '_> {
             target.sql, reference.sql,
         );
         self.condition(sql, &target, &related, condition);
+        sql.push(')');
+        self.depth -= 1;
+    }
+
+    /// Some row that leads here by `field`. The planner looks into the index of the reference for
+    /// each row, or gathers what leads to any of them, whichever is less.
+    fn any(
+        &mut self,
+        sql: &mut String,
+        alias: &str,
+        object: &ObjectRef,
+        field: &FieldAt,
+        condition: &Condition,
+    ) {
+        let from = self.tables.of(object);
+        let related = format!("t{}", self.depth + 1);
+        let Some(column) = from.column(field.index) else {
+            sql.push_str("false");
+            return;
+        };
+        let raw = format!("{related}.{}", column.sql);
+        let reference = match (&field.member, column.kind) {
+            (None, StorageKind::Uuid) => Some(format!("{raw} = {alias}.\"id\"")),
+            (Some(member), _) => {
+                let text = self.member_text(&raw, column, member);
+                text.map(|text| format!("({text}) = {alias}.\"id\"::text"))
+            }
+            _ => None,
+        };
+        let Some(reference) = reference else {
+            sql.push_str("false");
+            return;
+        };
+        self.depth += 1;
+        let own = self.statement.own(&from, &related);
+        let _ = write!(
+            sql,
+            "EXISTS (SELECT 1 FROM {} AS {related} WHERE {own} AND {reference} \
+             AND {related}.\"deleted_at\" IS NULL AND ",
+            from.sql,
+        );
+        self.condition(sql, &from, &related, condition);
         sql.push(')');
         self.depth -= 1;
     }

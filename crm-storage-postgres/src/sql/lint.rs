@@ -215,6 +215,29 @@ fn filters(object: &ObjectRef, registry: &Registry) -> Vec<Filter> {
                 filter: Box::new(Filter::Not(Box::new(inner))),
             });
         }
+        if let Some((target, _)) = field.reference()
+            && registry.object(target).is_some()
+        {
+            // What leads to the same record as this one does, and to what leads there.
+            let any = |filter| Filter::Any {
+                object: object.name().to_owned().into(),
+                by: name.clone(),
+                filter: Box::new(filter),
+            };
+            let live = Filter::Compare {
+                field: "version".into(),
+                op: Comparison::Gt,
+                value: Value::Integer(0),
+            };
+            let deeper = Filter::Not(Box::new(Filter::Has {
+                field: name.clone(),
+                filter: Box::new(any(live)),
+            }));
+            filters.push(Filter::Has {
+                field: name.clone(),
+                filter: Box::new(any(deeper)),
+            });
+        }
         for part in [TreePart::Within, TreePart::PathTo] {
             let in_tree = Filter::InTree {
                 field: name.clone(),

@@ -13,7 +13,7 @@ use crate::engine::{CommitHook, Remembered, UnitOfWork, Write, WriteRule};
 use crate::error::{Result, codes};
 use crate::identity::{Team, TeamMember, User};
 use crate::leads::Lead;
-use crate::query::{Condition, Criteria, Refusal, WhereExt};
+use crate::query::{Condition, Criteria, NoRelated, Refusal, WhereExt};
 use crate::record::Record;
 use crate::schema::{Entity, Registry, Row};
 
@@ -37,7 +37,7 @@ pub(super) struct Ready {
 impl Ready {
     /// Whether the rule takes a lead.
     pub(super) fn takes(&self, lead: &Record<Lead>) -> bool {
-        let fits = |criteria: &Condition| criteria.matches(lead, &|_, _| None);
+        let fits = |criteria: &Condition| criteria.matches(lead, &NoRelated);
         self.criteria.as_ref().is_none_or(fits)
     }
 }

@@ -147,6 +147,15 @@ macro_rules! __conformance_list {
                 filters_has
                 filters_has_nested
             }
+            filters in leading {
+                filters_any
+                filters_any_of_one_row
+                filters_any_nested
+                filters_any_among_their_own_kind
+                filters_any_of_deleted_rows
+                filters_any_after_changes
+                filters_any_in_pages_and_sums
+            }
             filters in trees {
                 filters_within
                 filters_path_to
@@ -192,6 +201,9 @@ macro_rules! __conformance_list {
             }
             tenancy in trees {
                 tenancy_trees
+            }
+            tenancy in leading {
+                tenancy_any
             }
             tenancy in tenancy {
                 tenancy_get

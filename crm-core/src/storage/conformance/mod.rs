@@ -76,6 +76,7 @@ mod fixtures;
 mod grouping;
 mod harness;
 mod kinds;
+mod leading;
 mod list;
 mod logic;
 mod mirror;

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use crate::query::{AggregateQuery, Group, Query};
+use crate::query::{AggregateQuery, Group, Query, Related, RelatedBy};
 use crate::schema::{ObjectRef, ObjectScope, Row};
 use crate::storage::{
     Change, ChangeSet, Claim, Committed, Scope, Storage, StorageError, Violations, scan,
@@ -155,9 +155,12 @@ impl State {
         under(tenant.uuid()).or_else(own)
     }
 
-    /// Finds the rows that references lead to.
-    pub(super) fn related(&self, scope: &Scope) -> impl Fn(&ObjectRef, Uuid) -> Option<Row> {
-        move |object, id| self.find(scope, object.name(), id)
+    /// Finds the rows that references lead to, and those that lead to a row.
+    pub(super) fn related(&self, scope: &Scope) -> impl Related {
+        RelatedBy::new(
+            |object: &ObjectRef, id| self.find(scope, object.name(), id),
+            |object: &ObjectRef| self.visible(scope, object),
+        )
     }
 
     /// The rows that unique keys and references of an object are checked against: those of the

@@ -125,6 +125,38 @@ fn related_records_are_live_ones_of_the_same_tenant() {
 }
 
 #[test]
+fn records_that_lead_here_are_live_ones_of_the_same_tenant() {
+    let any = |member: Option<&str>| {
+        let field = if member.is_some() {
+            "extra"
+        } else {
+            "parent_id"
+        };
+        let condition = Condition::Any {
+            object: Specimen::schema().clone(),
+            field: FieldAt {
+                member: member.map(Into::into),
+                ..FieldAt::new(place(field))
+            },
+            condition: Box::new(Condition::all()),
+        };
+        text_of(Specimen::schema(), condition)
+    };
+    assert_eq!(
+        any(None),
+        "EXISTS (SELECT 1 FROM \"crm\".\"specimens\" AS t1 WHERE t1.\"tenant_id\" = $1 \
+         AND t1.\"parent_id\" = c.\"id\" AND t1.\"deleted_at\" IS NULL AND true)"
+    );
+    assert_eq!(
+        any(Some("stile")),
+        "EXISTS (SELECT 1 FROM \"crm\".\"specimens\" AS t1 WHERE t1.\"tenant_id\" = $1 \
+         AND (CASE WHEN jsonb_typeof((t1.\"extra\" -> $2::text)) = 'string' \
+         THEN (t1.\"extra\" -> $2::text) #>> '{}' END) = c.\"id\"::text \
+         AND t1.\"deleted_at\" IS NULL AND true)"
+    );
+}
+
+#[test]
 fn each_step_of_a_walk_is_in_the_same_tenant() {
     let specimens = Specimen::schema();
     let condition = |part| Condition::InTree {
@@ -241,11 +273,44 @@ fn conditions() -> impl Strategy<Value = Condition> {
             inner
                 .clone()
                 .prop_map(|inner| Condition::Not(Box::new(inner))),
-            inner.prop_map(|inner| Condition::Has {
+            inner.clone().prop_map(|inner| Condition::Has {
                 index: place("parent_id"),
                 object: Specimen::schema().clone(),
                 condition: Box::new(inner),
             }),
+            (inner, prop::option::of(hostile()), any::<bool>()).prop_map(
+                |(inner, member, is_part)| {
+                    let of_part = || Part::schema().field_index("specimen_id").unwrap();
+                    let index = match (&member, is_part) {
+                        (Some(_), _) => place("extra"),
+                        (None, true) => of_part(),
+                        (None, false) => place("parent_id"),
+                    };
+                    let object = if is_part && member.is_none() {
+                        Part::schema()
+                    } else {
+                        Specimen::schema()
+                    };
+                    // The condition is one over specimens: one way or the other.
+                    let condition = if object == Specimen::schema() {
+                        inner
+                    } else {
+                        Condition::Has {
+                            index,
+                            object: Specimen::schema().clone(),
+                            condition: Box::new(inner),
+                        }
+                    };
+                    Condition::Any {
+                        object: object.clone(),
+                        field: FieldAt {
+                            member: member.map(Into::into),
+                            ..FieldAt::new(index)
+                        },
+                        condition: Box::new(condition),
+                    }
+                },
+            ),
         ]
     })
 }

@@ -7,9 +7,10 @@ use uuid::Uuid;
 use super::writing::float;
 use super::{BrokenStorage, Defect};
 use crate::query::{
-    Comparison, Condition, FieldAt, ListMatch, RelatedRows, TextMatch, Tree, TreePart, fold_case,
+    Comparison, Condition, FieldAt, ListMatch, RelatedBy, RelatedRows, TextMatch, Tree, TreePart,
+    fold_case,
 };
-use crate::schema::{AnyRecord, Meta, Value, ValueRef, system};
+use crate::schema::{AnyRecord, Meta, ObjectRef, Row, Value, ValueRef, system};
 
 impl BrokenStorage {
     pub(super) fn matches(
@@ -23,6 +24,17 @@ impl BrokenStorage {
             Condition::And(all) => all.iter().all(|one| self.matches(one, row, related)),
             Condition::Or(all) if all.is_empty() => self.has(Defect::EmptyOrIsTrue),
             Condition::Or(all) => all.iter().any(|one| self.matches(one, row, related)),
+            Condition::Not(inner) if self.has(Defect::NotAnyAsAnyNot) => match &**inner {
+                Condition::Any {
+                    object,
+                    field,
+                    condition,
+                } => {
+                    let opposite = Condition::Not(condition.clone());
+                    related.any(object, field, row.id(), &opposite)
+                }
+                _ => truth,
+            },
             Condition::Not(inner) => {
                 let unknown = self.has(Defect::ThreeValuedNot) && is_unknown(inner, row);
                 !unknown && !self.matches(inner, row, related)
@@ -35,13 +47,20 @@ impl BrokenStorage {
                 let Some(id) = row.value(*index).as_uuid() else {
                     return false;
                 };
-                related(object, id).is_some_and(|target| {
+                related.get(object, id).is_some_and(|target| {
                     let hidden = target.is_deleted() && !self.has(Defect::HasSeesDeleted);
                     let archived = !target.value(system::ARCHIVED_AT).is_null();
                     let skipped = archived && self.has(Defect::HasSkipsArchived);
                     !hidden && !skipped && self.matches(condition, &*target, related)
                 })
             }
+            Condition::Any {
+                object,
+                field,
+                condition,
+            } => self
+                .any(object, field, condition, row, related)
+                .unwrap_or(truth),
             Condition::InTree { index, tree } => match row.value(*index).as_uuid() {
                 Some(id) => self.contains(tree, id, related).unwrap_or(truth),
                 None => truth,
@@ -100,6 +119,40 @@ impl BrokenStorage {
         }
     }
 
+    /// What a defective look at the rows that lead to one answers; nothing where the defect is
+    /// elsewhere.
+    fn any(
+        &self,
+        object: &ObjectRef,
+        by: &FieldAt,
+        condition: &Condition,
+        row: &dyn AnyRecord,
+        related: &RelatedRows<'_>,
+    ) -> Option<bool> {
+        let any =
+            |by: &FieldAt, condition: &Condition| related.any(object, by, row.id(), condition);
+        match self.defect {
+            Defect::AnyAsEach => {
+                let opposite = Condition::Not(Box::new(condition.clone()));
+                Some(any(by, condition) && !any(by, &opposite))
+            }
+            Defect::AnySplitsConditions => {
+                let mut all = condition.conjuncts().iter();
+                Some(any(by, &Condition::all()) && all.all(|one| any(by, one)))
+            }
+            Defect::AnyByAnyReference => {
+                let leads_here = |index: &&usize| {
+                    let field = object.fields().get(**index);
+                    let reference = field.and_then(|field| field.reference());
+                    reference.is_some_and(|(target, _)| target == row.object().name())
+                };
+                let mut references = object.references().iter().filter(leads_here);
+                Some(references.any(|index| any(&FieldAt::new(*index), condition)))
+            }
+            _ => None,
+        }
+    }
+
     /// What a defective walk through a tree answers; nothing where the defect is elsewhere.
     fn contains(&self, tree: &Tree, id: Uuid, related: &RelatedRows<'_>) -> Option<bool> {
         match self.defect {
@@ -109,24 +162,27 @@ impl BrokenStorage {
                     TreePart::Within => (id, tree.of),
                     TreePart::PathTo => (tree.of, id),
                 };
-                let live = |id| related(&tree.object, id).filter(|row| !row.is_deleted());
+                let live = |id| {
+                    let row = related.get(&tree.object, id);
+                    row.filter(|row| !row.is_deleted())
+                };
                 let above = live(from).and_then(|row| row.value(tree.parent).as_uuid());
                 let is_above = above == Some(wanted) && live(wanted).is_some();
                 Some(is_above || from == wanted && live(wanted).is_some())
             }
-            Defect::TreesGoThroughDeleted => Some(tree.contains(id, &|object, at| {
-                let row = related(object, at)?;
-                let meta = Meta {
-                    deleted_at: None,
-                    ..row.meta()
+            Defect::TreesGoThroughDeleted => {
+                let get = |object: &ObjectRef, at: Uuid| {
+                    let row = related.get(object, at)?;
+                    // The ends count as they are.
+                    Some(if at == id || at == tree.of {
+                        row
+                    } else {
+                        not_deleted(&row)
+                    })
                 };
-                // The ends count as they are.
-                Some(if at == id || at == tree.of {
-                    row
-                } else {
-                    row.with_meta(meta)
-                })
-            })),
+                let around = RelatedBy::new(get, |_: &ObjectRef| Vec::new());
+                Some(tree.contains(id, &around))
+            }
             Defect::TreesUpsideDown => {
                 let part = match tree.part {
                     TreePart::Within => TreePart::PathTo,
@@ -204,6 +260,14 @@ impl BrokenStorage {
             TextMatch::Contains => text.contains(&needle),
         })
     }
+}
+
+/// The row as if nobody had deleted it.
+pub(super) fn not_deleted(row: &Row) -> Row {
+    row.with_meta(Meta {
+        deleted_at: None,
+        ..row.meta()
+    })
 }
 
 fn answers(op: Comparison, order: Ordering) -> bool {

@@ -212,6 +212,18 @@ defects! {
         HasSeesDeleted,
         /// Does not follow references to archived rows.
         HasSkipsArchived,
+        /// Counts deleted rows among those that lead to a row.
+        AnySeesDeleted,
+        /// Does not count archived rows among those that lead to a row.
+        AnySkipsArchived,
+        /// Wants each row that leads to a row to fulfil a condition.
+        AnyAsEach,
+        /// Lets one row fulfil one part of a condition and another row another part.
+        AnySplitsConditions,
+        /// Looks at rows that lead to a row by whatever reference.
+        AnyByAnyReference,
+        /// Takes "none that fulfils" for "one that does not fulfil".
+        NotAnyAsAnyNot,
         /// Leaves the record out that a part of a tree is seen from.
         TreesWithoutTheirRoot,
         /// Goes one level up or down a tree.
@@ -298,6 +310,8 @@ defects! {
         ClaimsForeign,
         /// Follows references into other tenants.
         HasSeesForeign,
+        /// Looks at rows of other tenants that lead to a row.
+        AnySeesForeign,
         /// Lets rows refer to other tenants' rows.
         RefersToForeign,
         /// Lets a commit rely on other tenants' rows.

@@ -8,7 +8,8 @@ use rust_decimal::{Decimal, RoundingStrategy};
 use super::writing::float;
 use super::{BrokenStorage, Defect};
 use crate::query::{
-    AggregateQuery, CalendarUnit, Group, Grouping, Measure, Query, QueryError, SortKey, fold_case,
+    AggregateQuery, CalendarUnit, Group, Grouping, Measure, NoRelated, Query, QueryError, SortKey,
+    fold_case,
 };
 use crate::schema::{AnyRecord, Row, SYSTEM_FIELDS, Value, ValueRef, system};
 use crate::storage::{StorageError, scan_aggregate};
@@ -108,7 +109,7 @@ impl BrokenStorage {
             .into_iter()
             .map(|row| self.grouped_as(query, row))
             .collect();
-        let mut groups = match scan_aggregate(&asked, rows.clone(), &|_, _| None) {
+        let mut groups = match scan_aggregate(&asked, rows.clone(), &NoRelated) {
             Err(StorageError::Query(QueryError::Overflow { .. }))
                 if self.has(Defect::HidesOverflow) =>
             {

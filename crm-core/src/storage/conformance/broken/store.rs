@@ -11,8 +11,9 @@ use uuid::Uuid;
 use super::super::naive::{State, claim_query, may_write};
 use super::Defect;
 use super::check::{Checker, Checks};
+use super::matching::not_deleted;
 use crate::Id;
-use crate::query::{AggregateQuery, Condition, Group, Query};
+use crate::query::{AggregateQuery, Condition, Group, Query, Related, RelatedBy};
 use crate::schema::{AnyRecord, Dynamic, ObjectRef, ObjectScope, Row};
 use crate::storage::{Change, ChangeSet, Claim, Committed, Scope, Storage, StorageError};
 
@@ -97,15 +98,28 @@ impl BrokenStorage {
             .collect()
     }
 
-    fn related(&self, state: &State, scope: &Scope) -> impl Fn(&ObjectRef, Uuid) -> Option<Row> {
+    fn related(&self, state: &State, scope: &Scope) -> impl Related {
         let foreign = self.has(Defect::HasSeesForeign);
-        move |object, id| {
-            if foreign {
-                anywhere(state, object, id)
-            } else {
-                state.find(scope, object.name(), id)
-            }
-        }
+        let leads = self.has(Defect::AnySeesForeign);
+        RelatedBy::new(
+            move |object: &ObjectRef, id| {
+                if foreign {
+                    anywhere(state, object, id)
+                } else {
+                    state.find(scope, object.name(), id)
+                }
+            },
+            move |object: &ObjectRef| {
+                let mut rows = self.visible(state, scope, object, leads);
+                if self.has(Defect::AnySeesDeleted) {
+                    rows = rows.iter().map(not_deleted).collect();
+                }
+                if self.has(Defect::AnySkipsArchived) {
+                    rows.retain(|row| row.meta().archived_at.is_none());
+                }
+                rows
+            },
+        )
     }
 
     fn find_all(
