@@ -184,14 +184,30 @@ impl WriteRule for CompetitorRules {
                 write.faults().push(missing);
             }
         }
-        if is_elsewhere && let Some(deal) = work.lookup(deal).await? {
-            // What became of the deal must still be so when this is written.
-            work.rely_on(&*deal);
-            let outcome = won_against(deal.status);
-            write.edit::<DealCompetitor>(|competitor| competitor.won_against = outcome);
+        if is_elsewhere {
+            tell_outcome(work, write, deal).await?;
         }
         Ok(())
     }
+
+    async fn settle(&self, work: &mut UnitOfWork, write: &mut Write) -> Result<()> {
+        let competitor = write.after::<DealCompetitor>();
+        match competitor.map(|competitor| competitor.deal_id) {
+            Some(deal) if !write.deletes() => tell_outcome(work, write, deal).await,
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Tells a competitor what became of its deal.
+async fn tell_outcome(work: &mut UnitOfWork, write: &mut Write, deal: Id<Deal>) -> Result<()> {
+    if let Some(deal) = work.lookup(deal).await? {
+        // It must still be so when this is written.
+        work.rely_on(&*deal);
+        let outcome = won_against(deal.status);
+        write.edit::<DealCompetitor>(|competitor| competitor.won_against = outcome);
+    }
+    Ok(())
 }
 
 /// The competitors of deals that are closed or reopened learn of it. Those of new deals are all staged.
