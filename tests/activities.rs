@@ -1262,7 +1262,7 @@ async fn run(steps: Vec<(Step, bool)>) {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: if std::env::var("CRM_TEST_STORAGE").is_ok_and(|it| it == "postgres") { 10 } else { 96 },
+        cases: common::cases(if std::env::var("CRM_TEST_STORAGE").is_ok_and(|it| it == "postgres") { 10 } else { 96 }),
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
