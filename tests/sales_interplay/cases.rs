@@ -263,6 +263,16 @@ async fn competitors_know_how_the_deal_ended_whoever_ended_it() {
     w.session.deals().win(deal).await.unwrap();
     assert_eq!(w.got(deal).await.status, DealStatus::Open);
     assert_eq!(outcomes(deal).await, [None]);
+    // Whoever comes while the deal is open for a moment.
+    let lost = w.created(w.new_deal()).await;
+    w.session.deals().lose(lost, "Price").await.unwrap();
+    let mut work = w.session.begin();
+    work.deals().reopen(lost, None).await.unwrap();
+    let rival = DealCompetitor::new(lost, "Initech");
+    work.deals().add_competitor(rival).await.unwrap();
+    work.deals().lose(lost, "Price").await.unwrap();
+    work.commit().await.unwrap();
+    assert_eq!(outcomes(lost).await, [Some(false)]);
 }
 
 /// C-022: one deal for which what time brings is refused does not keep the others from it.

@@ -210,9 +210,10 @@ async fn tell_outcome(work: &mut UnitOfWork, write: &mut Write, deal: Id<Deal>) 
     Ok(())
 }
 
-/// The competitors of deals that are closed or reopened learn of it. Those of new deals are all staged.
+/// The competitors of deals that are closed or reopened learn of it. Those of new deals are all staged;
+/// staged ones may have met their deal on its way through several states, also back to the first.
 pub(super) async fn settle_outcomes(work: &mut UnitOfWork) -> Result<()> {
-    let mut turned = HashMap::new();
+    let mut outcomes = HashMap::new();
     let mut stored = Vec::new();
     let is_deal = |change: &&StagedChange| change.object() == Deal::schema();
     for change in work.staged().iter().filter(is_deal) {
@@ -222,14 +223,12 @@ pub(super) async fn settle_outcomes(work: &mut UnitOfWork) -> Result<()> {
         };
         // Competitors that were added to a deal while it was open do not know of its end.
         let before = state(work.since_step(change)).map(|before| before.status);
-        if before.unwrap_or_default() != after.status {
-            turned.insert(after.id, won_against(after.status));
-            if change.before().is_some() {
-                stored.push(after.id);
-            }
+        outcomes.insert(after.id, won_against(after.status));
+        if before.unwrap_or_default() != after.status && change.before().is_some() {
+            stored.push(after.id);
         }
     }
-    if turned.is_empty() {
+    if outcomes.is_empty() {
         return Ok(());
     }
     let mut competitors = Vec::new();
@@ -250,7 +249,7 @@ pub(super) async fn settle_outcomes(work: &mut UnitOfWork) -> Result<()> {
         competitors.extend(found.into_iter().filter(unstaged));
     }
     for competitor in competitors {
-        if let Some(outcome) = turned.get(&competitor.deal_id).copied()
+        if let Some(outcome) = outcomes.get(&competitor.deal_id).copied()
             && competitor.won_against != outcome
         {
             let settle = |one: &mut DealCompetitor| one.won_against = outcome;
