@@ -1260,9 +1260,17 @@ async fn run(steps: Vec<(Step, bool)>) {
     }
 }
 
+/// As many cases as `PROPTEST_CASES` says, else as many as are done in good time.
+fn cases() -> u32 {
+    let said = std::env::var("PROPTEST_CASES").ok();
+    let is_postgres = std::env::var("CRM_TEST_STORAGE").is_ok_and(|it| it == "postgres");
+    let usual = if is_postgres { 10 } else { 96 };
+    said.map_or(usual, |number| number.parse().unwrap())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: if std::env::var("CRM_TEST_STORAGE").is_ok_and(|it| it == "postgres") { 10 } else { 96 },
+        cases: cases(),
         failure_persistence: None,
         ..ProptestConfig::default()
     })]

@@ -1118,7 +1118,7 @@ fn any_rules_come_to_an_end() {
     let crm = crm();
     let number = AtomicUsize::new(0);
     let mut runner = TestRunner::new(Config {
-        cases: 24,
+        cases: common::cases(24),
         failure_persistence: None,
         ..Config::default()
     });

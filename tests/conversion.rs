@@ -1369,7 +1369,7 @@ fn conversion_then_undo_restores_every_field() {
         .unwrap();
     let is_memory = std::env::var("CRM_TEST_STORAGE").as_deref() != Ok("postgres");
     let config = Config {
-        cases: if is_memory { 96 } else { 16 },
+        cases: common::cases(if is_memory { 96 } else { 16 }),
         ..Config::default()
     };
     let crm = runtime.block_on(async { crm() });

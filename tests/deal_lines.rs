@@ -1006,7 +1006,7 @@ async fn take(shop: &Shop, deals: [Id<Deal>; 2], lines: &mut Vec<Id<DealLine>>, 
 fn totals_equal_lines_after_any_sequence() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let mut runner = TestRunner::new(Config {
-        cases: 12,
+        cases: common::cases(12),
         failure_persistence: None,
         ..Config::default()
     });

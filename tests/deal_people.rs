@@ -676,7 +676,7 @@ fn people_and_deals_stay_in_step() {
         .unwrap();
     let is_memory = std::env::var("CRM_TEST_STORAGE").as_deref() != Ok("postgres");
     let config = Config {
-        cases: if is_memory { 128 } else { 12 },
+        cases: common::cases(if is_memory { 128 } else { 12 }),
         ..Config::default()
     };
     let crm = runtime.block_on(async { crm() });

@@ -510,7 +510,7 @@ fn figures_equal_recomputation_after_any_sequence() {
     let crm = crm();
     let number = AtomicUsize::new(0);
     let mut runner = TestRunner::new(Config {
-        cases: 24,
+        cases: common::cases(24),
         failure_persistence: None,
         ..Config::default()
     });

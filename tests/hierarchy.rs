@@ -252,7 +252,7 @@ fn runtime() -> tokio::runtime::Runtime {
 
 fn runner(cases: u32) -> TestRunner {
     TestRunner::new(Config {
-        cases,
+        cases: common::cases(cases),
         failure_persistence: None,
         ..Config::default()
     })

@@ -290,7 +290,7 @@ fn a_tree_in_any_order_lands_whole_and_goes_whole() {
         rows
     });
     let mut runner = TestRunner::new(Config {
-        cases: 24,
+        cases: common::cases(24),
         failure_persistence: None,
         ..Config::default()
     });

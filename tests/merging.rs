@@ -1232,10 +1232,12 @@ fn a_merge_and_its_undoing_change_nothing() {
         .enable_all()
         .build()
         .unwrap();
-    let cases = match std::env::var("CRM_TEST_STORAGE").as_deref() {
+    let usual = match std::env::var("CRM_TEST_STORAGE").as_deref() {
         Ok("postgres") => 8,
         _ => 96,
     };
+    let said = std::env::var("PROPTEST_CASES").ok();
+    let cases = said.map_or(usual, |number| number.parse().unwrap());
     let crm = runtime.block_on(async { crm() });
     let number = std::cell::Cell::new(0);
     let config = Config {

@@ -1057,7 +1057,7 @@ fn the_score_is_the_clamped_sum_of_its_history_under_any_interleaving() {
     let (crm, clock) = runtime.block_on(async { at_a_set_time() });
     let number = AtomicUsize::new(0);
     let mut runner = TestRunner::new(Config {
-        cases: 20,
+        cases: common::cases(20),
         failure_persistence: None,
         ..Config::default()
     });

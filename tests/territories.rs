@@ -540,7 +540,7 @@ fn all_at_once_is_each_one_alone() {
         0..8_usize,
     );
     let mut runner = TestRunner::new(Config {
-        cases: 24,
+        cases: common::cases(24),
         failure_persistence: None,
         ..Config::default()
     });

@@ -205,7 +205,7 @@ where
         .unwrap();
     let office = runtime.block_on(async { Office::new() });
     let mut runner = TestRunner::new(Config {
-        cases,
+        cases: common::cases(cases),
         failure_persistence: None,
         ..Config::default()
     });

@@ -67,6 +67,12 @@ pub(crate) fn crm() -> Crm {
         .build()
 }
 
+/// How many random cases a test tries: as many as `PROPTEST_CASES` says, else as many as usual.
+pub(crate) fn cases(usual: u32) -> u32 {
+    let said = std::env::var("PROPTEST_CASES").ok();
+    said.map_or(usual, |number| number.parse().unwrap())
+}
+
 /// Takes a tenant in and opens a session of its first user.
 pub(crate) async fn tenant(crm: &Crm, subdomain: &str) -> (Onboarded, Session) {
     let email = format!("admin@{subdomain}.example");

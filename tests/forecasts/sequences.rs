@@ -260,7 +260,7 @@ fn forecasts_hold_after_any_sequence() {
     });
     let number = AtomicUsize::new(0);
     let mut runner = TestRunner::new(Config {
-        cases: 24,
+        cases: crate::common::cases(24),
         failure_persistence: None,
         ..Config::default()
     });

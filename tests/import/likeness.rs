@@ -364,7 +364,7 @@ fn a_dry_run_says_what_a_run_does_in_batches_of_any_size_under_any_rules() {
     let number = std::cell::Cell::new(0);
     let on_postgres = std::env::var("CRM_TEST_STORAGE").is_ok_and(|storage| storage == "postgres");
     let mut runner = TestRunner::new(ProptestConfig {
-        cases: if on_postgres { 24 } else { 256 },
+        cases: crate::common::cases(if on_postgres { 24 } else { 256 }),
         failure_persistence: None,
         ..ProptestConfig::default()
     });

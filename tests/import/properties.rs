@@ -53,7 +53,7 @@ fn a_dry_run_says_what_the_run_does_and_a_second_upsert_does_nothing() {
     let number = std::cell::Cell::new(0);
     let on_postgres = std::env::var("CRM_TEST_STORAGE").is_ok_and(|storage| storage == "postgres");
     let mut runner = TestRunner::new(ProptestConfig {
-        cases: if on_postgres { 24 } else { 192 },
+        cases: crate::common::cases(if on_postgres { 24 } else { 192 }),
         failure_persistence: None,
         ..ProptestConfig::default()
     });
@@ -140,7 +140,7 @@ fn export_then_import_gives_equal_records() {
     let number = std::cell::Cell::new(0);
     let on_postgres = std::env::var("CRM_TEST_STORAGE").is_ok_and(|storage| storage == "postgres");
     let mut runner = TestRunner::new(ProptestConfig {
-        cases: if on_postgres { 16 } else { 96 },
+        cases: crate::common::cases(if on_postgres { 16 } else { 96 }),
         failure_persistence: None,
         ..ProptestConfig::default()
     });

@@ -68,7 +68,7 @@ pub(crate) fn cases<T, R>(
     let crm = runtime.block_on(async { crm() });
     let number = std::sync::atomic::AtomicUsize::new(0);
     let mut runner = TestRunner::new(Config {
-        cases: count,
+        cases: common::cases(count),
         failure_persistence: None,
         ..Config::default()
     });

@@ -9,19 +9,37 @@ use crm_engine::automation::{
 };
 use crm_engine::deals::{DealCompetitor, DealContact};
 use crm_engine::engine::ManualClock;
+use crm_engine::merging::Choices;
 use crm_engine::prelude::*;
 use crm_engine::query::Criteria;
 use serde_json::json;
 
 use crate::common::{backend, rows_of};
-use crate::world::{World, entering, set, when};
+use crate::world::{Edit, Op, What, World, entering, set, when};
 
-async fn world() -> World {
+fn office() -> (Crm, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::new("2026-03-02T09:00:00Z".parse().unwrap()));
     let crm = Crm::builder(backend::storage(&[]))
         .clock(clock.clone())
         .build();
+    (crm, clock)
+}
+
+async fn world() -> World {
+    let (crm, clock) = office();
     World::plain(&crm, clock, "acme").await
+}
+
+/// Takes these steps in a tenant with everything, of which the last has something to write, and looks
+/// at everything after each.
+async fn all_agrees_after(steps: &[Op]) {
+    let (crm, clock) = office();
+    let mut world = World::new(&crm, clock, "acme").await;
+    let mut written = false;
+    for step in steps {
+        written = world.step(step).await.unwrap();
+    }
+    assert!(written, "{:?} wrote nothing", steps.last());
 }
 
 impl World {
@@ -245,6 +263,16 @@ async fn competitors_know_how_the_deal_ended_whoever_ended_it() {
     w.session.deals().win(deal).await.unwrap();
     assert_eq!(w.got(deal).await.status, DealStatus::Open);
     assert_eq!(outcomes(deal).await, [None]);
+    // Whoever comes while the deal is open for a moment.
+    let lost = w.created(w.new_deal()).await;
+    w.session.deals().lose(lost, "Price").await.unwrap();
+    let mut work = w.session.begin();
+    work.deals().reopen(lost, None).await.unwrap();
+    let rival = DealCompetitor::new(lost, "Initech");
+    work.deals().add_competitor(rival).await.unwrap();
+    work.deals().lose(lost, "Price").await.unwrap();
+    work.commit().await.unwrap();
+    assert_eq!(outcomes(lost).await, [Some(false)]);
 }
 
 /// C-022: one deal for which what time brings is refused does not keep the others from it.
@@ -366,4 +394,82 @@ async fn nothing_sets_an_amount_against_the_lines() {
         .update(deal, |deal| deal.amount = Some(1.into()))
         .await;
     assert_eq!(other.unwrap_err().field_errors()[0].path, "amount");
+}
+
+/// the survivor moved on since, so the probability that it is given back counts in the
+/// stage in which it is now.
+#[tokio::test]
+async fn an_undone_merge_gives_the_probability_of_the_stage_in_which_the_deal_is() {
+    let new = || Edit::Create {
+        contact: None,
+        amount: None,
+        owned: false,
+        step: 0,
+    };
+    all_agrees_after(&[
+        Op::Unit(vec![new(), Edit::Lose(2, true)]),
+        Op::Unit(vec![new()]),
+        Op::MergeDeals(2, 3),
+        Op::Unit(vec![Edit::Next(2)]),
+        Op::UndoMerge,
+    ])
+    .await;
+}
+
+/// competitors that go back to a lost deal were not won against.
+#[tokio::test]
+async fn an_undone_merge_gives_competitors_the_outcome_of_their_deal() {
+    all_agrees_after(&[
+        Op::Unit(vec![Edit::Next(0)]),
+        Op::Unit(vec![Edit::Lose(0, true)]),
+        Op::MergeDeals(1, 0),
+        Op::UndoMerge,
+    ])
+    .await;
+}
+
+/// the survivor closed since, so its rate is kept with the amount that it is given back.
+#[tokio::test]
+async fn an_undone_merge_values_a_closed_deal_by_the_amount_that_it_has_again() {
+    all_agrees_after(&[
+        Op::Unit(vec![Edit::Set(0, What::Amount(None))]),
+        Op::MergeDeals(0, 1),
+        Op::Unit(vec![Edit::Lose(0, true)]),
+        Op::UndoMerge,
+    ])
+    .await;
+}
+
+/// what the stage of the loser made of the survivor does not go back while the
+/// survivor is in a stage that makes the same of it.
+#[tokio::test]
+async fn an_undone_merge_leaves_a_deal_closed_that_closed_again_since() {
+    let w = world().await;
+    let given_up = PipelineStage {
+        stage_type: StageType::ClosedLost,
+        ..PipelineStage::new(w.pipeline, "Given up", 0_u32)
+    };
+    let given_up = w.session.pipelines().add_stage(given_up).await.unwrap().id;
+    let survivor = w.created(w.new_deal()).await;
+    let loser = w.created(w.new_deal()).await;
+    w.session.deals().lose(loser, "Price").await.unwrap();
+    let lost = Choices::new().take("stage_id", loser);
+    let merged = w
+        .session
+        .deals()
+        .merge_into(survivor, &[loser], &lost, None)
+        .await
+        .unwrap();
+    assert_eq!(w.got(survivor).await.status, DealStatus::Lost);
+    w.session.deals().move_to(survivor, given_up).await.unwrap();
+    let undone = w.session.merges().undo(merged.merges[0]).await.unwrap();
+    assert!(undone.kept.iter().any(|kept| kept.field == "stage_id"));
+    for (id, stage) in [(survivor, given_up), (loser, w.stages[5])] {
+        let deal = w.got(id).await;
+        assert_eq!(deal.stage_id, Some(stage));
+        assert_eq!(deal.status, DealStatus::Lost);
+        assert!(deal.actual_close_date.is_some());
+        assert_eq!(deal.counting_category, ForecastCategory::Omitted);
+        assert_eq!(deal.win_probability.to_string(), "0%");
+    }
 }

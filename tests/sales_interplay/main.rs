@@ -95,11 +95,12 @@ fn what_hangs_together_agrees_after_every_commit() {
     };
     let number = AtomicUsize::new(0);
     let written = AtomicUsize::new(0);
-    let cases = if std::env::var_os("CRM_TEST_STORAGE").is_some() {
+    let usual = if std::env::var_os("CRM_TEST_STORAGE").is_some() {
         12
     } else {
         150
     };
+    let cases = common::cases(usual);
     let config = Config {
         cases,
         max_shrink_iters: 256,

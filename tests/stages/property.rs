@@ -562,7 +562,7 @@ fn no_deal_is_where_it_was_not_let_in() {
         prop::collection::vec(op(), 1..60),
     );
     let mut runner = TestRunner::new(Config {
-        cases: 48,
+        cases: crate::common::cases(48),
         failure_persistence: None,
         ..Config::default()
     });

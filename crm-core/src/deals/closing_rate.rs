@@ -167,6 +167,21 @@ impl WriteRule for ClosingRateRule {
         }
         Ok(())
     }
+
+    /// The rate is that of the deal as it is: kept, if the deal was closed and neither its currency
+    /// nor its day is another.
+    async fn settle(&self, work: &mut UnitOfWork, write: &mut Write) -> Result<()> {
+        let before = write.before::<Deal>().map(|before| before.data.clone());
+        if let Some(before) = before {
+            write.edit(|deal: &mut Deal| {
+                deal.locked_currency = before.locked_currency;
+                deal.locked_rate = before.locked_rate;
+                deal.locked_rate_date = before.locked_rate_date;
+                deal.locked_amount = before.locked_amount;
+            });
+        }
+        self.before_write(work, write).await
+    }
 }
 
 impl Records<'_, Deal> {

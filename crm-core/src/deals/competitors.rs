@@ -184,19 +184,36 @@ impl WriteRule for CompetitorRules {
                 write.faults().push(missing);
             }
         }
-        if is_elsewhere && let Some(deal) = work.lookup(deal).await? {
-            // What became of the deal must still be so when this is written.
-            work.rely_on(&*deal);
-            let outcome = won_against(deal.status);
-            write.edit::<DealCompetitor>(|competitor| competitor.won_against = outcome);
+        if is_elsewhere {
+            tell_outcome(work, write, deal).await?;
         }
         Ok(())
     }
+
+    async fn settle(&self, work: &mut UnitOfWork, write: &mut Write) -> Result<()> {
+        let competitor = write.after::<DealCompetitor>();
+        match competitor.map(|competitor| competitor.deal_id) {
+            Some(deal) if !write.deletes() => tell_outcome(work, write, deal).await,
+            _ => Ok(()),
+        }
+    }
 }
 
-/// The competitors of deals that are closed or reopened learn of it. Those of new deals are all staged.
+/// Tells a competitor what became of its deal.
+async fn tell_outcome(work: &mut UnitOfWork, write: &mut Write, deal: Id<Deal>) -> Result<()> {
+    if let Some(deal) = work.lookup(deal).await? {
+        // It must still be so when this is written.
+        work.rely_on(&*deal);
+        let outcome = won_against(deal.status);
+        write.edit::<DealCompetitor>(|competitor| competitor.won_against = outcome);
+    }
+    Ok(())
+}
+
+/// The competitors of deals that are closed or reopened learn of it. Those of new deals are all staged;
+/// staged ones may have met their deal on its way through several states, also back to the first.
 pub(super) async fn settle_outcomes(work: &mut UnitOfWork) -> Result<()> {
-    let mut turned = HashMap::new();
+    let mut outcomes = HashMap::new();
     let mut stored = Vec::new();
     let is_deal = |change: &&StagedChange| change.object() == Deal::schema();
     for change in work.staged().iter().filter(is_deal) {
@@ -206,14 +223,12 @@ pub(super) async fn settle_outcomes(work: &mut UnitOfWork) -> Result<()> {
         };
         // Competitors that were added to a deal while it was open do not know of its end.
         let before = state(work.since_step(change)).map(|before| before.status);
-        if before.unwrap_or_default() != after.status {
-            turned.insert(after.id, won_against(after.status));
-            if change.before().is_some() {
-                stored.push(after.id);
-            }
+        outcomes.insert(after.id, won_against(after.status));
+        if before.unwrap_or_default() != after.status && change.before().is_some() {
+            stored.push(after.id);
         }
     }
-    if turned.is_empty() {
+    if outcomes.is_empty() {
         return Ok(());
     }
     let mut competitors = Vec::new();
@@ -234,7 +249,7 @@ pub(super) async fn settle_outcomes(work: &mut UnitOfWork) -> Result<()> {
         competitors.extend(found.into_iter().filter(unstaged));
     }
     for competitor in competitors {
-        if let Some(outcome) = turned.get(&competitor.deal_id).copied()
+        if let Some(outcome) = outcomes.get(&competitor.deal_id).copied()
             && competitor.won_against != outcome
         {
             let settle = |one: &mut DealCompetitor| one.won_against = outcome;

@@ -171,6 +171,36 @@ impl WriteRule for DealRules {
         write.edit::<Deal>(|deal| *deal = settled);
         Ok(())
     }
+
+    /// what the stage says of a deal that is in it.
+    async fn settle(&self, work: &mut UnitOfWork, write: &mut Write) -> Result<()> {
+        let Some(after) = write.after::<Deal>().filter(|_| !write.deletes()) else {
+            return Ok(());
+        };
+        let mut deal = after.data.clone();
+        let ways = Ways::with(work, deal.pipeline_id, deal.stage_id).await?;
+        let way = ways.way(deal.pipeline_id);
+        let step = deal.stage_id.and_then(|stage| ways.step(stage));
+        let (Some(way), Some(step)) = (way, step) else {
+            return Ok(());
+        };
+        work.rely_on(&*step.stage);
+        work.rely_on(&*way.pipeline);
+        let moment = Moment::of(work).await?;
+        let enters = write.before::<Deal>().is_some_and(|before| {
+            before.stage_id != deal.stage_id && before.stage_entered_at == deal.stage_entered_at
+        });
+        if enters {
+            deal.stage_entered_at = Some(moment.now);
+        }
+        let outcome = Outcome::of(step.stage.stage_type, moment.today, deal.actual_close_date);
+        deal.status = outcome.status;
+        deal.actual_close_date = outcome.actual_close_date;
+        let mode = way.pipeline.probability_calculation;
+        deal.win_probability = win_probability(mode, &step.stage, deal.probability);
+        write.edit::<Deal>(|own| *own = deal);
+        Ok(())
+    }
 }
 
 /// The deal as it would be, had it entered a stage of its pipeline now.

@@ -30,6 +30,16 @@ pub trait WriteRule: Debug + Send + Sync + 'static {
 
     /// Completes the record, adds faults, or refuses the write with an error.
     async fn before_write(&self, work: &mut UnitOfWork, write: &mut Write) -> Result<()>;
+
+    /// Works out what follows from the record as it is, whatever was written.
+    ///
+    /// A record that is given values back which it had before (a merge is undone) has those, and not
+    /// what [`before_write`](Self::before_write) would make of them today. What hangs on fields that
+    /// were not given back, or on other records, would then tell of a state that is past: a rule that
+    /// keeps such a field works it out here.
+    async fn settle(&self, _work: &mut UnitOfWork, _write: &mut Write) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// What a write is for.

@@ -401,21 +401,39 @@ impl UnitOfWork {
         self.settle(mark, result)
     }
 
-    /// Stages a state that the record had before. The rules take part as in every write, but what
-    /// they would make of it today does not count: it was theirs when it was written.
+    /// Stages values that the record had before. The rules take part as in every write, but what
+    /// they would make of them today does not count, as it was theirs when they were written; only
+    /// what follows from the record as it is ([`WriteRule::settle`](super::WriteRule::settle)) they
+    /// work out anew.
     pub(crate) async fn stage_exactly(&mut self, before: Row, after: Row) -> Result<()> {
         let mark = self.mark();
+        let staged = self.stage_settled(before, after).await;
+        self.settle(mark, staged)
+    }
+
+    async fn stage_settled(&mut self, before: Row, after: Row) -> Result<()> {
         let faults = Faults::default();
         let staged = self
-            .stage_for(Purpose::Upkeep, Some(before), after.clone(), faults)
-            .await;
-        if let Ok(staged) = &staged
-            && !after.differing(&**staged).is_empty()
-        {
-            let object = after.object().clone();
+            .stage_for(Purpose::Upkeep, Some(before.clone()), after.clone(), faults)
+            .await?;
+        let object = after.object().clone();
+        let mut write = Write {
+            purpose: Purpose::Upkeep,
+            before: Some(before),
+            after,
+            faults: Faults::default(),
+        };
+        let engine = self.session.engine().clone();
+        let rules = engine.shared.rules.iter();
+        for rule in rules.filter(|rule| rule.object() == object.name()) {
+            rule.settle(self, &mut write).await?;
+        }
+        let Write { after, faults, .. } = write;
+        faults.into_result()?;
+        if !after.differing(&*staged).is_empty() {
             self.put(&object, after.id(), None, Some(after));
         }
-        self.settle(mark, staged.map(|_| ()))
+        Ok(())
     }
 
     async fn stage_one(

@@ -63,6 +63,14 @@ impl WriteRule for DealCategoryRule {
         if stays {
             return Ok(());
         }
+        self.settle(work, write).await
+    }
+
+    async fn settle(&self, work: &mut UnitOfWork, write: &mut Write) -> Result<()> {
+        let Some(after) = write.after::<Deal>().filter(|_| !write.deletes()) else {
+            return Ok(());
+        };
+        let (own, status, stage_id) = (after.forecast_category, after.status, after.stage_id);
         let of_stage = match (status, own, stage_id) {
             (DealStatus::Open, None, Some(stage)) => category_of_stage(work, stage).await?,
             _ => ForecastCategory::default(),
