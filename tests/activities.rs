@@ -123,7 +123,7 @@ async fn transitions_are_the_same_by_every_way() {
                 "{from} to {to}"
             );
             let call = w.create(new()).await;
-            let mut named = w.session.object("activity").unwrap();
+            let mut named = w.session.object("activity").await.unwrap();
             let merged = named.merge(call.id.uuid(), 1, patch).await;
             assert_eq!(
                 merged.map(drop).map_err(|error| error.to_string()),
@@ -1196,7 +1196,7 @@ async fn expected(session: &Session, record: &EntityRef) -> Map<String, Json> {
 
 async fn assert_rolled_up(session: &Session, linked: &Linked) {
     for record in linked.records() {
-        let object = session.object(&record.object).unwrap();
+        let object = session.object(&record.object).await.unwrap();
         let Ok(row) = object.get(record.id).await else {
             continue;
         };

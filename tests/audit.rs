@@ -269,7 +269,7 @@ async fn events_cannot_be_touched() {
         "forbidden"
     );
     drop(work);
-    let mut named = session.object("audit_event").unwrap();
+    let mut named = session.object("audit_event").await.unwrap();
     assert_eq!(
         named.delete(event.id.uuid()).await.unwrap_err().code(),
         "forbidden"

@@ -229,7 +229,7 @@ impl<'a> Attempt<'a> {
     async fn create(&self, bad: &Map<String, Json>) -> Vec<(String, &'static str)> {
         let mut body = self.body.clone();
         body.extend(bad.clone());
-        let mut records = self.session.object(self.object.name()).unwrap();
+        let mut records = self.session.object(self.object.name()).await.unwrap();
         self.told(&records.create(&body).await.expect_err(self.object.name()))
     }
 
@@ -255,7 +255,7 @@ impl<'a> Attempt<'a> {
     }
 
     async fn refused(&self, bad: &Map<String, Json>) -> Error {
-        let mut records = self.session.object(self.object.name()).unwrap();
+        let mut records = self.session.object(self.object.name()).await.unwrap();
         let (id, version) = (self.row.id(), self.row.version());
         records
             .merge(id, version, bad)

@@ -557,7 +557,7 @@ impl World {
     async fn versions(&self) -> Vec<(String, i64)> {
         let mut all = Vec::new();
         for object in ["activity", "activity_participant", "activity_series"] {
-            let rows = self.session.object(object).unwrap();
+            let rows = self.session.object(object).await.unwrap();
             let rows = rows.find(&Find::new()).await.unwrap();
             let versions = rows.items.iter();
             all.extend(versions.map(|row| (row.id().to_string(), row.version())));

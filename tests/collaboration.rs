@@ -248,7 +248,7 @@ async fn only_the_author_changes_the_text() {
     assert_eq!(error.code(), "forbidden");
     let patch = serde_json::json!({"body": "yours"});
     let patch = patch.as_object().unwrap();
-    let merged = office.session.object("comment").unwrap();
+    let merged = office.session.object("comment").await.unwrap();
     let error = { merged }
         .merge(comment.id.uuid(), 1, patch)
         .await

@@ -558,7 +558,7 @@ async fn a_converted_lead_is_read_only() {
     let error = session.leads().merge(id, version, patch).await.unwrap_err();
     assert_eq!(faults(&error).len(), 2, "every fault: {error}");
     refused(error);
-    let mut by_name = session.object("lead").unwrap();
+    let mut by_name = session.object("lead").await.unwrap();
     refused(by_name.merge(id.uuid(), version, patch).await.unwrap_err());
     let mut work = session.begin();
     refused(work.leads().update(id, change).await.unwrap_err());

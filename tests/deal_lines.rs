@@ -481,7 +481,7 @@ async fn a_contradicting_amount_is_refused_on_every_path() {
             .await
             .unwrap_err(),
     );
-    let mut by_name = shop.session.object("deal").unwrap();
+    let mut by_name = shop.session.object("deal").await.unwrap();
     errors.push(
         by_name
             .merge(deal.uuid(), version, &patch(json!(1)))

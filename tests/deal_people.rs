@@ -465,7 +465,7 @@ async fn deals_are_closed_for_a_reason_of_the_list() {
         faults(&deals().merge(id, version, patch).await.unwrap_err()),
         missing
     );
-    let mut by_name = session.object("deal").unwrap();
+    let mut by_name = session.object("deal").await.unwrap();
     assert_eq!(
         faults(&by_name.merge(id.uuid(), version, patch).await.unwrap_err()),
         missing

@@ -258,7 +258,7 @@ async fn secrets_are_in_no_file() {
         .unwrap();
     let envelope = json!({"key_id": "k", "algorithm": "a", "nonce": "n", "ciphertext": marker});
     let setting = json!({"category": "security", "key": "smtp", "value": {"encrypted": envelope}});
-    let mut settings = session.object("tenant_configuration").unwrap();
+    let mut settings = session.object("tenant_configuration").await.unwrap();
     settings.create(setting.as_object().unwrap()).await.unwrap();
     let objects = session.engine().registry().objects();
     for name in objects.keys().filter(|name| *name != "audit_event") {

@@ -583,6 +583,7 @@ async fn every_tree_has_a_hierarchy() {
     let find = Find::new().filter_by_name(serde_json::from_value(filter).unwrap());
     let found = session
         .object("storeroom")
+        .await
         .unwrap()
         .find(&find)
         .await
@@ -659,7 +660,7 @@ async fn wrong_questions_are_answered_clearly() {
     }
     let ask = async |object: &str, filter: serde_json::Value| {
         let find = Find::new().filter_by_name(serde_json::from_value(filter).unwrap());
-        let answer = session.object(object).unwrap().find(&find).await;
+        let answer = session.object(object).await.unwrap().find(&find).await;
         answer
             .map(|page| page.items.len())
             .map_err(|error| error.to_string())

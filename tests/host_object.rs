@@ -304,7 +304,7 @@ async fn a_host_object_is_reached_by_its_name() {
     let session = session().await;
     // An object joins when it is first used.
     assert_eq!(
-        session.describe("property").unwrap_err().code(),
+        session.describe("property").await.unwrap_err().code(),
         "unknown_object"
     );
     session
@@ -313,7 +313,7 @@ async fn a_host_object_is_reached_by_its_name() {
         .await
         .unwrap();
 
-    let mut records = session.object("property").unwrap();
+    let mut records = session.object("property").await.unwrap();
     let row = records
         .create(&body(
             json!({"reference": "B-17", "price": "99.50", "state": "sold"}),
@@ -392,7 +392,7 @@ async fn a_host_object_describes_itself() {
         .create(Property::new("A-1"))
         .await
         .unwrap();
-    let schema = session.describe("property").unwrap();
+    let schema = session.describe("property").await.unwrap();
     assert_eq!((schema.name(), schema.table()), ("property", "properties"));
     assert_eq!(schema.help(), "A flat or house on offer.");
     let seller = schema.field("seller_id").unwrap();

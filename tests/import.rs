@@ -855,6 +855,7 @@ async fn the_published_sales_history_is_imported() {
 async fn writable(session: &Session, object: &str) -> Vec<Vec<serde_json::Value>> {
     let rows = session
         .object(object)
+        .await
         .unwrap()
         .find(&Find::new().limit(100))
         .await

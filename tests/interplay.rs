@@ -105,7 +105,7 @@ impl World {
                 continue;
             }
             let find = Find::<()>::new().with_archived().with_deleted().limit(500);
-            let records = self.session.object(object.name()).unwrap();
+            let records = self.session.object(object.name()).await.unwrap();
             for row in records.find(&find).await.unwrap().items {
                 let mut json = row.to_json();
                 for stamp in ["version", "updated_at", "updated_by", "updated_by_id"] {

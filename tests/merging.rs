@@ -138,7 +138,7 @@ async fn state(session: &Session) -> BTreeMap<(String, Uuid), Map<String, Json>>
 
 async fn rows(session: &Session, object: &str) -> Vec<Row> {
     let find = Find::<()>::new().with_archived().with_deleted().limit(500);
-    let records = session.object(object).unwrap();
+    let records = session.object(object).await.unwrap();
     let mut page = records.find(&find).await.unwrap();
     let mut rows = std::mem::take(&mut page.items);
     while let Some(next) = page.next {
@@ -485,7 +485,7 @@ async fn what_cannot_be_merged_is_refused() {
         assert_eq!(error.field_errors()[0].code, code);
     }
     // The tenant's own record and entries of logs are not merged.
-    let mut merges = session.object("merge_link").unwrap();
+    let mut merges = session.object("merge_link").await.unwrap();
     let error = merges
         .merge_into(a.uuid(), &[b.uuid()], &none, None)
         .await
@@ -945,7 +945,7 @@ async fn ten_thousand_children_move_and_come_back() {
 async fn records_are_merged_by_the_name_of_their_object() {
     let (_, session) = acme().await;
     let [a, b] = [account(&session, "A").await, account(&session, "B").await];
-    let mut accounts = session.object("account").unwrap();
+    let mut accounts = session.object("account").await.unwrap();
     let merged = accounts
         .merge_into(a.uuid(), &[b.uuid()], &Choices::new().take("name", b), None)
         .await
@@ -1144,7 +1144,7 @@ impl World {
                 Some(id) => Choices::new().take(field, id),
                 None => Choices::new(),
             };
-            let mut records = session.object(object).unwrap();
+            let mut records = session.object(object).await.unwrap();
             match records.merge_into(survivor, &losers, &choices, None).await {
                 Ok(merged) => {
                     let resolved = records.resolve_all(&losers).await.unwrap();
@@ -1193,6 +1193,7 @@ impl World {
         for loser in losers {
             let merged = session
                 .object("contact")
+                .await
                 .unwrap()
                 .resolve_all(&[*loser])
                 .await
@@ -1203,6 +1204,7 @@ impl World {
                     .filter_by_name(Filter::eq("id", *loser));
                 let tombstone = session
                     .object("contact")
+                    .await
                     .unwrap()
                     .find(&find)
                     .await
@@ -1211,6 +1213,7 @@ impl World {
                     |row: &Row| row.get("do_not_call").into_owned() == Value::Boolean(true);
                 let one = session
                     .object("contact")
+                    .await
                     .unwrap()
                     .get(*survivor)
                     .await

@@ -653,10 +653,10 @@ impl Place {
         }
     }
 
-    fn object(&mut self, name: &str) -> NamedRecords<'_> {
+    async fn object(&mut self, name: &str) -> NamedRecords<'_> {
         match self {
-            Self::Session(session) => session.object(name).unwrap(),
-            Self::Unit(work) => work.object(name).unwrap(),
+            Self::Session(session) => session.object(name).await.unwrap(),
+            Self::Unit(work) => work.object(name).await.unwrap(),
         }
     }
 }
@@ -716,6 +716,7 @@ async fn run(
             let version = draft.version("account", account) - i64::from(stale);
             place
                 .object("account")
+                .await
                 .merge(account, version, &members(&patch))
                 .await?;
         }
@@ -847,16 +848,16 @@ async fn run(
             place.records().update(id(activity), change).await?;
         }
         Op::Archive { object, id } => {
-            place.object(object).archive(id).await?;
+            place.object(object).await.archive(id).await?;
         }
         Op::Unarchive { object, id } => {
-            place.object(object).unarchive(id).await?;
+            place.object(object).await.unarchive(id).await?;
         }
-        Op::Delete { object, id } => place.object(object).delete(id).await?,
+        Op::Delete { object, id } => place.object(object).await.delete(id).await?,
         Op::Restore { object, id } => {
-            place.object(object).restore(id).await?;
+            place.object(object).await.restore(id).await?;
         }
-        Op::Purge { object, id } => place.object(object).purge(id).await?,
+        Op::Purge { object, id } => place.object(object).await.purge(id).await?,
     }
     Ok(None)
 }
@@ -1427,7 +1428,7 @@ async fn read(place: &mut Place, world: &World, dice: &mut Dice) {
                 .with_archived()
                 .with_deleted()
                 .limit(1_000);
-            let found = place.object("contact").find(&find).await.unwrap();
+            let found = place.object("contact").await.find(&find).await.unwrap();
             let found: BTreeSet<_> = found.items.iter().map(|row| row.id()).collect();
             let wanted = world.items.iter().filter(|((object, _), item)| {
                 let account = item.fields.get("account_id").and_then(Json::as_str);
@@ -1550,7 +1551,7 @@ async fn run_against_the_model(seed: u64) {
             let by_id = Find::new()
                 .filter_by_name(Filter::eq("id", id))
                 .with_archived();
-            let records = own.session.object(object).unwrap();
+            let records = own.session.object(object).await.unwrap();
             for row in records.find(&by_id.with_deleted()).await.unwrap().items {
                 assert_trail_tells(&own.session, &row).await;
             }

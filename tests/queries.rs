@@ -441,7 +441,7 @@ async fn members_of_custom_fields_are_found() {
 #[tokio::test]
 async fn objects_are_reached_by_name() {
     let (session, _) = world().await;
-    let schema = session.describe("account").unwrap();
+    let schema = session.describe("account").await.unwrap();
     let form = serde_json::to_value(&*schema).unwrap();
     let name = form["fields"]
         .as_array()
@@ -454,13 +454,14 @@ async fn objects_are_reached_by_name() {
         (&json!(true), &json!(255))
     );
     assert_eq!(
-        session.describe("nothing").unwrap_err().code(),
+        session.describe("nothing").await.unwrap_err().code(),
         "unknown_object"
     );
 
     let body = json!({"name": "Globex", "industry": "software"});
     let row = session
         .object("account")
+        .await
         .unwrap()
         .create(body.as_object().unwrap())
         .await
@@ -468,6 +469,7 @@ async fn objects_are_reached_by_name() {
     let patch = json!({"industry": null, "colour": "red", "id": row.id()});
     let error = session
         .object("account")
+        .await
         .unwrap()
         .merge(row.id(), 1, patch.as_object().unwrap())
         .await

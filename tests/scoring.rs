@@ -434,7 +434,7 @@ async fn faulty_rules_are_refused() {
         "condition_field": "industry", "condition_operator": "equals",
         "condition_value": "software", "score_change": 5,
     });
-    let mut rules = session.object("lead_scoring_rule").unwrap();
+    let mut rules = session.object("lead_scoring_rule").await.unwrap();
     for (change, path) in faulty {
         let mut body = good.as_object().unwrap().clone();
         body.extend(change.as_object().unwrap().clone());
@@ -476,7 +476,7 @@ async fn faulty_rules_are_refused() {
         (json!({"status": "published"}), "status"),
         (json!({"is_published": true}), "is_published"),
     ];
-    let mut sets = session.object("lead_scoring_rule_set").unwrap();
+    let mut sets = session.object("lead_scoring_rule_set").await.unwrap();
     for (change, path) in faulty {
         let mut body = change.as_object().unwrap().clone();
         body.insert("name".into(), json!("Faulty"));

@@ -151,7 +151,7 @@ async fn an_id_of_another_tenant_is_an_id_that_never_existed() {
     let session = &scene.attacker.session;
     for (name, ids) in scene.targets().await {
         for operation in OPERATIONS {
-            let mut records = session.object(&name).unwrap();
+            let mut records = session.object(&name).await.unwrap();
             let ghost = operate(&mut records, operation, GHOST).await;
             for id in &ids {
                 let foreign = operate(&mut records, operation, *id).await;
@@ -162,7 +162,7 @@ async fn an_id_of_another_tenant_is_an_id_that_never_existed() {
                     .create(Account::new("Not committed"))
                     .await
                     .unwrap();
-                let mut records = work.object(&name).unwrap();
+                let mut records = work.object(&name).await.unwrap();
                 let foreign = operate(&mut records, operation, *id).await;
                 assert_eq!(foreign, ghost, "{operation} of a {name} in a unit of work");
             }
@@ -202,7 +202,7 @@ async fn no_reference_leads_into_another_tenant() {
                 let mut body = body_like(&own);
                 body.insert(field.name.to_string(), json!(id));
                 let patch: Map<_, _> = [(field.name.to_string(), json!(id))].into_iter().collect();
-                let mut records = session.object(object.name()).unwrap();
+                let mut records = session.object(object.name()).await.unwrap();
                 outcomes.push([
                     told(records.create(&body).await, id),
                     told(records.merge(own.id(), own.version(), &patch).await, id),
@@ -231,7 +231,7 @@ async fn a_cursor_of_another_tenant_leads_to_ones_own_records() {
     let scene = Scene::new().await;
     for name in scene.victim.session.engine().registry().objects().keys() {
         let everything = Find::<()>::new().with_archived().with_deleted();
-        let victim = scene.victim.session.object(name).unwrap();
+        let victim = scene.victim.session.object(name).await.unwrap();
         let Some(cursor) = victim
             .find(&everything.clone().limit(1))
             .await
@@ -246,7 +246,7 @@ async fn a_cursor_of_another_tenant_leads_to_ones_own_records() {
             .iter()
             .map(|row| row.id())
             .collect();
-        let attacker = scene.attacker.session.object(name).unwrap();
+        let attacker = scene.attacker.session.object(name).await.unwrap();
         let ids = |page: Page<crm_engine::schema::Row>| -> Vec<Uuid> {
             page.items.iter().map(|row| row.id()).collect()
         };
@@ -273,6 +273,7 @@ async fn no_aggregate_and_no_relation_reaches_another_tenant() {
         let count: Aggregate<()> = Aggregate::new().with_archived().with_deleted().count();
         let groups = session
             .object(name)
+            .await
             .unwrap()
             .aggregate(&count)
             .await
@@ -1276,7 +1277,7 @@ async fn logs_are_written_by_nobody() {
             continue;
         }
         let row = rows_of(session, object.name()).await.pop().unwrap();
-        let mut records = session.object(object.name()).unwrap();
+        let mut records = session.object(object.name()).await.unwrap();
         let id = row.id();
         let codes = [
             records.create(&body_like(&row)).await.unwrap_err().code(),

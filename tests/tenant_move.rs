@@ -346,7 +346,7 @@ async fn secrets_stay_behind() {
     tenants.update(acme.onboarded.tenant, change).await.unwrap();
     let envelope = json!({"key_id": "k", "algorithm": "a", "nonce": "n", "ciphertext": "c2VjcmV0"});
     let setting = json!({"category": "security", "key": "smtp", "value": {"encrypted": envelope}});
-    let mut settings = session.object("tenant_configuration").unwrap();
+    let mut settings = session.object("tenant_configuration").await.unwrap();
     settings.create(setting.as_object().unwrap()).await.unwrap();
 
     let mut file = Vec::new();

@@ -314,6 +314,7 @@ async fn faulty_territories_are_refused() {
         let object = map
             .session
             .object("territory")
+            .await
             .unwrap()
             .create(body.as_object().unwrap())
             .await;
@@ -337,6 +338,7 @@ async fn faulty_territories_are_refused() {
         let object = map
             .session
             .object("territory")
+            .await
             .unwrap()
             .create(body.as_object().unwrap())
             .await;
@@ -357,6 +359,7 @@ async fn faulty_territories_are_refused() {
     let made = map
         .session
         .object("territory")
+        .await
         .unwrap()
         .create(body.as_object().unwrap())
         .await

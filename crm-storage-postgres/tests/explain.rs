@@ -233,7 +233,7 @@ impl Asker {
     async fn find(&self, tenant: Uuid, object: &str, find: Json) -> (Query, Plan) {
         let find: Find<()> = serde_json::from_value(find).expect("a request");
         let session = self.session(tenant);
-        let records = session.object(object).expect("an object");
+        let records = session.object(object).await.expect("an object");
         records.find(&find).await.expect("a page");
         let (query, plan) = self.last();
         (query.expect("a query"), plan)
@@ -243,7 +243,7 @@ impl Asker {
         let count = json!({"filter": filter, "measures": ["count"]});
         let count: Aggregate<()> = serde_json::from_value(count).expect("a request");
         let session = self.session(tenant);
-        let records = session.object(object).expect("an object");
+        let records = session.object(object).await.expect("an object");
         records.aggregate(&count).await.expect("groups");
         self.last().1
     }
@@ -1069,6 +1069,7 @@ async fn a_look_up_of_many_values_goes_by_the_index_in_a_tenant_that_no_statisti
     let session = engine.session(Id::new(unknown), Actor::System);
     let page = session
         .object("contact")
+        .await
         .unwrap()
         .find(&find)
         .await

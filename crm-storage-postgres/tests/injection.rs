@@ -271,6 +271,7 @@ fn at(index: usize, member: Option<&str>) -> FieldAt {
     FieldAt {
         index,
         member: member.map(Into::into),
+        custom: None,
         ignore_case: index == FOLDED,
     }
 }

@@ -497,7 +497,7 @@ async fn import_job(session: &Session) {
 
 /// Every record of an object, deleted and archived ones too, by id.
 pub(crate) async fn rows_of(session: &Session, object: &str) -> Vec<Row> {
-    let records = session.object(object).unwrap();
+    let records = session.object(object).await.unwrap();
     let find = Find::<()>::new()
         .with_archived()
         .with_deleted()

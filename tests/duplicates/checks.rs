@@ -219,6 +219,7 @@ async fn faults_of_a_rule_are_told_together() {
     let body = json!({"name": "Wrong", "object": "contact", "rule": {"when": {"field": "email", "method": "email", "colour": 1}}});
     let error = session
         .object("duplicate_rule")
+        .await
         .unwrap()
         .create(body.as_object().unwrap())
         .await
@@ -316,7 +317,7 @@ async fn several_rows_are_checked_at_once_also_by_custom_fields() {
         };
         made.push(session.accounts().create(account).await.unwrap());
     }
-    let object = session.describe("account").unwrap();
+    let object = session.describe("account").await.unwrap();
     let rows: Vec<Row> = [3, 9, 0]
         .iter()
         .map(|number| -> Row {

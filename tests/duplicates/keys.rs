@@ -111,6 +111,7 @@ async fn keys(session: &Session) -> BTreeMap<Uuid, BTreeSet<Uuid>> {
     let find = Find::<()>::new().limit(1_000);
     let mut page = session
         .object("duplicate_key")
+        .await
         .unwrap()
         .find(&find)
         .await
@@ -128,6 +129,7 @@ async fn keys(session: &Session) -> BTreeMap<Uuid, BTreeSet<Uuid>> {
         let find = find.clone().after(next);
         page = session
             .object("duplicate_key")
+            .await
             .unwrap()
             .find(&find)
             .await

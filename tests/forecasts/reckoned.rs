@@ -214,7 +214,7 @@ async fn periods_are_those_of_the_fiscal_year() {
         .record(ConfigCategory::BusinessRules, "fiscal_year")
         .await
         .unwrap();
-    let mut settings = office.session.object("tenant_configuration").unwrap();
+    let mut settings = office.session.object("tenant_configuration").await.unwrap();
     let (id, version) = setting.map(|one| (one.id.uuid(), one.version)).unwrap();
     let patch = json!({"value": wrong});
     settings

@@ -96,6 +96,7 @@ async fn rules_are_asked_in_their_order() {
     let body = json!({"company": "Bank", "industry": "banking"});
     let by_name = session
         .object("lead")
+        .await
         .unwrap()
         .create(body.as_object().unwrap())
         .await;

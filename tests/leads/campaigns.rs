@@ -78,7 +78,7 @@ async fn the_table_of_statuses_holds_on_every_way() {
                     1 => campaigns.merge(made.id, 1, patch).await.map(drop),
                     _ => {
                         let mut work = session.begin();
-                        let mut named = work.object("campaign").unwrap();
+                        let mut named = work.object("campaign").await.unwrap();
                         let outcome = named.merge(made.id.uuid(), 1, patch).await.map(drop);
                         match outcome {
                             Ok(()) => work.commit().await.map(drop),

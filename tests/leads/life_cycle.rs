@@ -51,7 +51,7 @@ async fn write(
         ("update", ..) => leads.update(lead.id, change).await.map(drop),
         ("merge patch", ..) => leads.merge(lead.id, lead.version, &patch).await.map(drop),
         ("by name", ..) => {
-            let mut leads = session.object("lead").unwrap();
+            let mut leads = session.object("lead").await.unwrap();
             let merged = leads.merge(lead.id.uuid(), lead.version, &patch).await;
             merged.map(drop)
         }

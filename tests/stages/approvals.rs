@@ -231,7 +231,7 @@ async fn approvals_are_not_forged() {
     } = &office;
     let stage = w.stage(PROPOSAL);
     let forged = json!({"deal_id": deal, "stage_id": stage, "status": "approved", "amount": 5});
-    let mut records = member.object("stage_approval").unwrap();
+    let mut records = member.object("stage_approval").await.unwrap();
     let error = records
         .create(forged.as_object().unwrap())
         .await

@@ -79,6 +79,7 @@ async fn a_refused_move_says_every_reason_whichever_way_it_comes() {
             .unwrap_err(),
         w.session
             .object("deal")
+            .await
             .unwrap()
             .merge(id.uuid(), 1, patch)
             .await
@@ -425,7 +426,7 @@ async fn a_stage_with_many_deals_is_deleted_in_steps() {
 async fn faulty_gates_are_refused() {
     let w = world().await;
     let stage = w.stage(PROPOSAL);
-    let stored = w.session.object("pipeline_stage").unwrap();
+    let stored = w.session.object("pipeline_stage").await.unwrap();
     let version = stored.get(stage.uuid()).await.unwrap().version();
     let ghost = "01932c07-209c-7a4b-8000-0000deadbeef";
     let many: Vec<_> = (0..201).map(|_| json!(ghost)).collect();
@@ -501,6 +502,7 @@ async fn faulty_gates_are_refused() {
         let error = w
             .session
             .object("pipeline_stage")
+            .await
             .unwrap()
             .merge(stage.uuid(), version, patch.as_object().unwrap())
             .await

@@ -180,6 +180,7 @@ async fn many_deals_follow_in_steps() {
     let error = w
         .session
         .object("pipeline_stage")
+        .await
         .unwrap()
         .merge(stage.uuid(), 1, patch.as_object().unwrap())
         .await

@@ -241,7 +241,7 @@ impl Scene {
             2 => deals().merge(id, record.version, patch).await.map(|_| ()),
             3 => deals().update_record(&record, change).await.map(|_| ()),
             4 => {
-                let mut object = self.session.object("deal").unwrap();
+                let mut object = self.session.object("deal").await.unwrap();
                 object
                     .merge(id.uuid(), record.version, patch)
                     .await

@@ -214,7 +214,7 @@ impl Records<'_, Activity> {
             (ActivityList::Upcoming { days }, &mut counts.upcoming),
         ] {
             let filter = list.filter(user, now, zone)?.into_filter();
-            let registry = self.workspace.session().engine().registry();
+            let registry = &*self.workspace.registry().await?;
             let condition = Condition::not_deleted()
                 .and(Condition::not_archived())
                 .and(Condition::bind(&filter, Activity::schema(), registry)?);

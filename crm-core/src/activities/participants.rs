@@ -381,7 +381,7 @@ impl Records<'_, Activity> {
         &self,
         activity: Id<Activity>,
     ) -> Result<Vec<Arc<Record<ActivityParticipant>>>> {
-        let registry = self.workspace.session().engine().registry();
+        let registry = &*self.workspace.registry().await?;
         let filter = ActivityParticipant::ACTIVITY_ID.eq(activity).into_filter();
         let schema = ActivityParticipant::schema();
         let condition = Condition::not_deleted().and(Condition::bind(&filter, schema, registry)?);

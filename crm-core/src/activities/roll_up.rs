@@ -195,7 +195,7 @@ pub(super) async fn follow_activities(work: &mut UnitOfWork) -> Result<()> {
         }
     }
     for (name, records) in outdated {
-        let Some(object) = work.session().engine().registry().object(&name) else {
+        let Some(object) = work.registry().await?.object(&name) else {
             continue;
         };
         let ids: Vec<Uuid> = records.iter().map(|(id, _)| *id).collect();
@@ -382,7 +382,7 @@ async fn first(
         return Ok(None);
     };
     let schema = Activity::schema();
-    let registry = work.session().engine().registry();
+    let registry = &*work.registry().await?;
     let filter = linked.and(filter).into_filter();
     let mut condition = Condition::not_deleted().and(Condition::bind(&filter, schema, registry)?);
     if !archived {
@@ -463,7 +463,7 @@ impl Records<'_, Activity> {
                 object: record.object.to_string(),
                 id,
             };
-            let registry = work.session().engine().registry();
+            let registry = &*work.registry().await?;
             let object = registry.object(&record.object).ok_or_else(missing)?;
             if ActivityLinks::filter(&object, id).is_none() {
                 return Err(missing());

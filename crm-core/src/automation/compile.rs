@@ -197,7 +197,7 @@ impl Remembered for ActiveRules {
     async fn load(work: &UnitOfWork) -> Result<Self> {
         let active = AutomationRule::IS_ACTIVE.eq(true);
         let rules = work.find_all(active, Vec::new()).await?;
-        Ok(Self::new(rules, work.session().engine().registry()))
+        Ok(Self::new(rules, &*work.registry().await?))
     }
 }
 

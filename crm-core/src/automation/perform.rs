@@ -35,7 +35,7 @@ pub(super) async fn perform(
             faults.into_result()?;
             let version = work.get(id).await?.version;
             let fields = patch(fields);
-            let mut deals = work.object(Deal::schema().name())?;
+            let mut deals = work.object(Deal::schema().name()).await?;
             deals.merge(id.uuid(), version, &fields).await?;
         }
         Action::MoveToStage { stage_id } => {

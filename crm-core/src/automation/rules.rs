@@ -85,7 +85,7 @@ impl WriteRule for AutomationRules {
         let before = write.before::<AutomationRule>();
         let mut rule = after.data.clone();
         let mut faults = Vec::new();
-        let registry = work.session().engine().registry();
+        let registry = &*work.registry().await?;
         let same =
             |same: &dyn Fn(&AutomationRule) -> bool| before.is_some_and(|before| same(before));
         if !same(&|before| before.conditions == rule.conditions)
@@ -220,7 +220,7 @@ pub(super) async fn missing_links(
             continue;
         };
         let id = value.as_str().and_then(|id| id.parse::<uuid::Uuid>().ok());
-        let object = work.session().engine().registry().object(target);
+        let object = work.registry().await?.object(target);
         let (Some(id), Some(object)) = (id, object) else {
             continue;
         };

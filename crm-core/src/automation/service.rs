@@ -113,7 +113,7 @@ impl<'a> Automation<'a> {
             .group_by(AutomationExecution::OUTCOME)
             .count()
             .max(AutomationExecution::CREATED_AT);
-        let registry = self.session.engine().registry();
+        let registry = &*self.session.registry().await?;
         let query = aggregate.bind(AutomationExecution::schema(), registry)?;
         for group in Workspace::Session(self.session).aggregate(&query).await? {
             let rule = group.key(0).as_uuid().map(Id::new);
@@ -151,7 +151,7 @@ impl<'a> Automation<'a> {
         let mut own = (*record).clone();
         // What would be refused is told, too.
         own.data.on_failure = OnFailure::Skip;
-        let registry = self.session.engine().registry();
+        let registry = &*self.session.registry().await?;
         let rule = ActiveRule::new(std::sync::Arc::new(own), registry);
         let rule = rule.ok_or_else(|| {
             Error::Query(crate::query::QueryError::Unsupported {

@@ -223,7 +223,7 @@ async fn due_deals(
     let Some(due) = due(&rule.record, work.now(), today(work).await?) else {
         return Ok(Vec::new());
     };
-    let registry = work.session().engine().registry();
+    let registry = &*work.registry().await?;
     let due = Condition::bind(&due.into_filter(), Deal::schema(), registry)?;
     let condition = Condition::not_deleted()
         .and(Condition::not_archived())

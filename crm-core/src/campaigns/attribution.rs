@@ -153,7 +153,7 @@ impl Records<'_, Campaign> {
     }
 
     async fn groups<E: Entity>(&self, aggregate: Aggregate<E>) -> Result<Vec<Group>> {
-        let registry = self.workspace.session().engine().registry();
+        let registry = &*self.workspace.registry().await?;
         let query = aggregate.bind(E::schema(), registry)?;
         self.workspace.aggregate(&query).await
     }

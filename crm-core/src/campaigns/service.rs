@@ -206,7 +206,7 @@ impl Records<'_, Campaign> {
                 reason: reason.into(),
             });
         };
-        let registry = session.engine().registry();
+        let registry = &*session.registry().await?;
         let condition = Condition::bind(&filter.into(), P::schema(), registry)?;
         let visible = Condition::not_deleted().and(Condition::not_archived());
         let mut query = Query::new(P::schema(), visible.and(condition)).limit(AT_ONCE);

@@ -75,14 +75,15 @@ impl Tags<'_> {
     /// Those of the storage.
     pub async fn counts(&self) -> Result<Vec<TagCount>> {
         let mut counts: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
-        for object in self.objects() {
+        for object in self.objects().await? {
             let by_tag = Aggregate::<()>::new()
                 .group_by_name(FIELD)
                 .count()
                 .with_archived();
             let groups = self
                 .session
-                .object(object.name())?
+                .object(object.name())
+                .await?
                 .aggregate(&by_tag)
                 .await?;
             for group in groups {
@@ -127,7 +128,7 @@ impl Tags<'_> {
         if to.as_deref() == Some(from) {
             return Ok(changed);
         }
-        for object in self.objects() {
+        for object in self.objects().await? {
             let mut conflicts = 0;
             loop {
                 let rows = self.tagged(&object, from).await?;
@@ -161,7 +162,13 @@ impl Tags<'_> {
             .filter_by_name(has_tag)
             .with_archived()
             .limit(BATCH);
-        Ok(self.session.object(object.name())?.find(&find).await?.items)
+        Ok(self
+            .session
+            .object(object.name())
+            .await?
+            .find(&find)
+            .await?
+            .items)
     }
 
     async fn write(&self, rows: &[Row], from: &str, to: Option<&str>) -> Result<()> {
@@ -179,8 +186,8 @@ impl Tags<'_> {
         Ok(())
     }
 
-    fn objects(&self) -> Vec<ObjectRef> {
-        let objects = self.session.engine().registry().objects();
+    async fn objects(&self) -> Result<Vec<ObjectRef>> {
+        let objects = self.session.registry().await?.objects();
         let is_tagged = |object: &&ObjectRef| {
             object.scope() == ObjectScope::Tenant
                 && object.lifecycle() == Lifecycle::Full
@@ -188,7 +195,7 @@ impl Tags<'_> {
                     .field(FIELD)
                     .is_some_and(|field| field.field_type == FieldType::List)
         };
-        objects.values().filter(is_tagged).cloned().collect()
+        Ok(objects.values().filter(is_tagged).cloned().collect())
     }
 }
 

@@ -12,7 +12,7 @@ use crate::engine::{Remembered, UnitOfWork, Write, WriteRule};
 use crate::error::{Result, codes};
 use crate::query::SortKey;
 use crate::record::Record;
-use crate::schema::{Entity, Lifecycle, Picklist};
+use crate::schema::{Entity, Lifecycle, Picklist, Registry};
 
 /// When records of an object are taken for duplicates, and what is done about it.
 ///
@@ -118,7 +118,7 @@ impl WriteRule for DuplicateRuleRules {
         if same || write.deletes() {
             return Ok(());
         }
-        let registry = work.session().engine().registry();
+        let registry = &*work.registry().await?;
         let object = registry.object(&after.object);
         let faults = match object.filter(|object| object.lifecycle() == Lifecycle::Full) {
             Some(object) => CompiledRule::new(&after.rule, after.id.uuid(), &object).err(),
@@ -158,8 +158,8 @@ pub(super) struct ActiveRule {
 }
 
 impl ActiveRule {
-    pub(super) fn new(work: &UnitOfWork, record: Arc<Record<DuplicateRule>>) -> Option<Self> {
-        let object = work.session().engine().registry().object(&record.object)?;
+    pub(super) fn new(registry: &Registry, record: Arc<Record<DuplicateRule>>) -> Option<Self> {
+        let object = registry.object(&record.object)?;
         match CompiledRule::new(&record.rule, record.id.uuid(), &object) {
             Ok(compiled) => Some(Self { record, compiled }),
             Err(_) => {
@@ -217,10 +217,11 @@ impl Remembered for ActiveRules {
                 by_position.into_iter().collect(),
             )
             .await?;
+        let registry = &*work.registry().await?;
         let mut rules: Vec<ActiveRule> = rules
             .into_iter()
             .filter(|rule| rule.is_in_use())
-            .filter_map(|rule| ActiveRule::new(work, rule))
+            .filter_map(|rule| ActiveRule::new(registry, rule))
             .collect();
         rules.sort_by_key(|rule| !rule.is_strict());
         Ok(Self(rules))

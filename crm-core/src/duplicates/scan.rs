@@ -94,7 +94,7 @@ impl Duplicates<'_> {
         progress: &dyn Progress,
         found: &mut (dyn FnMut(DuplicatePair) -> ControlFlow<()> + Send),
     ) -> Result<DuplicateScan> {
-        let object = self.session.describe(object)?;
+        let object = self.session.describe(object).await?;
         let all = self.rules().await?;
         let rules: Vec<&ActiveRule> = all.of(object.name());
         let (mut place, mut behind, cut) = match from {

@@ -85,7 +85,7 @@ impl<'a> Duplicates<'a> {
         object: &str,
         json: &Map<String, Json>,
     ) -> Result<DuplicateCheck> {
-        let object = self.session.describe(object)?;
+        let object = self.session.describe(object).await?;
         let (values, faults) = object.overlay(object.defaults(), json, Access::User);
         faults.into_result()?;
         let row: Row = Arc::new(Dynamic::new(object, self.nowhere(), values));
@@ -97,7 +97,7 @@ impl<'a> Duplicates<'a> {
     /// # Errors
     /// [`Error::NotFound`]; [`QueryError::UnknownObject`](crate::query::QueryError::UnknownObject).
     pub async fn of(&self, object: &str, id: Uuid) -> Result<DuplicateCheck> {
-        let row = self.session.object(object)?.get(id).await?;
+        let row = self.session.object(object).await?.get(id).await?;
         self.check_row(&row).await
     }
 
@@ -210,7 +210,7 @@ impl<'a> Duplicates<'a> {
             Ok(_) | Err(Error::NotFound { .. }) => return self.drop_keys(rule, progress).await,
             Err(error) => return Err(error),
         };
-        let object = self.session.describe(&record.object)?;
+        let object = self.session.describe(&record.object).await?;
         let query = AggregateQuery::count(&object, Condition::all());
         let groups = Workspace::Session(self.session).aggregate(&query).await?;
         let total = groups.first().map(|group| group.count(0));
@@ -311,7 +311,7 @@ async fn rebuild_batch(
     if record.version != version {
         return Ok(Batch::RuleChanged);
     }
-    let Some(rule) = ActiveRule::new(work, record) else {
+    let Some(rule) = ActiveRule::new(&*work.registry().await?, record) else {
         return Ok(Batch::RuleChanged);
     };
     let mut query = Query::new(object, Condition::all()).limit(BATCH);

@@ -26,7 +26,7 @@ impl UnitOfWork {
 
     pub(crate) async fn delete_row(&mut self, row: Row) -> Result<()> {
         let object = row.object().clone();
-        for link in self.links_to(&object) {
+        for link in self.links_to(&object).await? {
             if link.object.lifecycle() != Lifecycle::Full {
                 // Logs stay as they are until the record is purged.
                 continue;
@@ -85,7 +85,7 @@ impl UnitOfWork {
         };
         let after = row.with_meta(meta);
         let restored = Box::pin(self.stage(Some(row), after, Faults::default())).await?;
-        for link in self.links_to(&object) {
+        for link in self.links_to(&object).await? {
             if link.on_delete == OnDelete::Restrict || link.object.lifecycle() != Lifecycle::Full {
                 continue;
             }
@@ -122,7 +122,7 @@ impl UnitOfWork {
 
     async fn purge_row(&mut self, row: Row) -> Result<()> {
         let object = row.object().clone();
-        for link in self.links_to(&object) {
+        for link in self.links_to(&object).await? {
             let all = Query::new(&link.object, link.to(&[row.id()]));
             for other in self.select(&all).await? {
                 match link.on_delete {
@@ -143,7 +143,7 @@ impl UnitOfWork {
     ///
     /// Whatever refers to it was found and dealt with above; a record that appeared since was not,
     /// and makes the commit a conflict. Logs stay as they are.
-    pub(super) fn unreferenced(&self) -> Vec<Unreferenced> {
+    pub(super) async fn unreferenced(&self) -> Result<Vec<Unreferenced>> {
         let is_live = |row: Option<&Row>| row.is_some_and(|row| !row.is_deleted());
         let mut unreferenced = Vec::new();
         for change in self.staged() {
@@ -151,7 +151,7 @@ impl UnitOfWork {
             if !is_kept || !is_live(change.before()) {
                 continue;
             }
-            for link in self.links_to(change.object()) {
+            for link in self.links_to(change.object()).await? {
                 if link.object.lifecycle() == Lifecycle::Full {
                     unreferenced.push(Unreferenced {
                         object: link.object,
@@ -161,12 +161,11 @@ impl UnitOfWork {
                 }
             }
         }
-        unreferenced
+        Ok(unreferenced)
     }
 
-    pub(crate) fn links_to(&self, object: &ObjectRef) -> Vec<Link> {
-        let registry = self.session().engine().registry();
-        registry.links_to(object.name())
+    pub(crate) async fn links_to(&self, object: &ObjectRef) -> Result<Vec<Link>> {
+        Ok(self.registry().await?.links_to(object.name()))
     }
 
     /// The live, or the deleted, rows that lead to a record.

@@ -26,6 +26,7 @@ mod read;
 mod records;
 mod remembered;
 mod session;
+mod tenant_schema;
 mod work;
 pub(crate) mod workspace;
 
@@ -39,6 +40,7 @@ pub use named::NamedRecords;
 pub use progress::Progress;
 pub use records::Records;
 pub use session::Session;
+pub use tenant_schema::{SCHEMA_VERSION, TenantObjects, TenantSchema};
 pub use work::{Commit, Savepoint, StagedChange, UnitOfWork};
 pub use workspace::Workspace;
 
@@ -73,7 +75,8 @@ struct Shared {
     storage: Arc<dyn Storage>,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdGenerator>,
-    registry: Registry,
+    registry: Arc<Registry>,
+    tenant_schema: Option<Arc<dyn TenantSchema>>,
     rules: Vec<Arc<dyn WriteRule>>,
     hooks: Vec<Arc<dyn CommitHook>>,
     retries: u32,
@@ -116,7 +119,8 @@ impl Engine {
         &self.shared.storage
     }
 
-    /// The objects that the engine knows.
+    /// The objects that the engine knows, whatever tenants add to them; see
+    /// [`Session::registry`].
     #[must_use]
     pub fn registry(&self) -> &Registry {
         &self.shared.registry
@@ -142,6 +146,7 @@ pub struct EngineBuilder {
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdGenerator>,
     registry: Registry,
+    tenant_schema: Option<Arc<dyn TenantSchema>>,
     rules: Vec<Arc<dyn WriteRule>>,
     hooks: Vec<Arc<dyn CommitHook>>,
     retries: u32,
@@ -158,6 +163,7 @@ impl EngineBuilder {
             clock: Arc::new(SystemClock),
             ids: Arc::new(RandomIds),
             registry,
+            tenant_schema: None,
             rules: crate::write_rules(),
             hooks: crate::commit_hooks(),
             retries: RETRIES,
@@ -193,6 +199,13 @@ impl EngineBuilder {
         self
     }
 
+    /// Lets tenants describe fields and objects of their own.
+    #[must_use]
+    pub fn tenant_schema(mut self, schema: impl TenantSchema) -> Self {
+        self.tenant_schema = Some(Arc::new(schema));
+        self
+    }
+
     /// Adds a rule of the host, after those of the domain.
     #[must_use]
     pub fn rule(mut self, rule: impl WriteRule) -> Self {
@@ -225,7 +238,8 @@ impl EngineBuilder {
                 storage: self.storage,
                 clock: self.clock,
                 ids: self.ids,
-                registry: self.registry,
+                registry: Arc::new(self.registry),
+                tenant_schema: self.tenant_schema,
                 rules: self.rules,
                 hooks: self.hooks,
                 retries: self.retries,

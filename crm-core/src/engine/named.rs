@@ -17,9 +17,9 @@ use crate::storage::StorageError;
 /// # use crm_core::{Session, error::Result, query::Find};
 /// # async fn example(session: &Session) -> Result<()> {
 /// let body = serde_json::json!({"name": "Globex", "industry": "software"});
-/// let globex = session.object("account")?.create(body.as_object().unwrap()).await?;
+/// let globex = session.object("account").await?.create(body.as_object().unwrap()).await?;
 /// assert_eq!(globex.get("industry").as_text(), Some("software"));
-/// let page = session.object("account")?.find(&Find::new().limit(10)).await?;
+/// let page = session.object("account").await?.find(&Find::new().limit(10)).await?;
 /// let json = serde_json::to_value(page.map(|row| row.to_json()));
 /// # Ok(())
 /// # }
@@ -68,7 +68,7 @@ impl<'a> NamedRecords<'a> {
     /// # Errors
     /// [`Error::Query`].
     pub async fn find(&self, find: &Find<()>) -> Result<Page<Row>> {
-        let bound = find.bind(&self.object, self.workspace.session().engine().registry())?;
+        let bound = find.bind(&self.object, &*self.workspace.registry().await?)?;
         let rows = self.workspace.select(&bound.query).await?;
         Ok(page_of(&bound, rows))
     }
@@ -78,7 +78,7 @@ impl<'a> NamedRecords<'a> {
     /// # Errors
     /// [`Error::Query`].
     pub async fn count(&self, find: &Find<()>) -> Result<u64> {
-        let bound = find.bind(&self.object, self.workspace.session().engine().registry())?;
+        let bound = find.bind(&self.object, &*self.workspace.registry().await?)?;
         let mut query = AggregateQuery::count(&self.object, bound.query.condition);
         query.stale = bound.query.stale;
         let groups = self.workspace.aggregate(&query).await?;
@@ -90,7 +90,7 @@ impl<'a> NamedRecords<'a> {
     /// # Errors
     /// [`Error::Query`].
     pub async fn aggregate(&self, aggregate: &Aggregate<()>) -> Result<Vec<Group>> {
-        let query = aggregate.bind(&self.object, self.workspace.session().engine().registry())?;
+        let query = aggregate.bind(&self.object, &*self.workspace.registry().await?)?;
         self.workspace.aggregate(&query).await
     }
 
@@ -174,8 +174,8 @@ impl UnitOfWork {
     ///
     /// # Errors
     /// [`QueryError::UnknownObject`](crate::query::QueryError::UnknownObject).
-    pub fn object(&mut self, name: &str) -> Result<NamedRecords<'_>> {
-        let object = self.session.describe(name)?;
+    pub async fn object(&mut self, name: &str) -> Result<NamedRecords<'_>> {
+        let object = self.session.describe(name).await?;
         Ok(NamedRecords::new(Workspace::Unit(self), object))
     }
 

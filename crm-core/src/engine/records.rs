@@ -149,7 +149,7 @@ impl<'a, E: Entity> Records<'a, E> {
     /// [`Error::Query`].
     pub async fn count(&self, find: impl Into<Find<E>>) -> Result<u64> {
         let session = self.workspace.session();
-        let bound = find.into().bind(E::schema(), session.engine().registry())?;
+        let bound = find.into().bind(E::schema(), &*session.registry().await?)?;
         let mut query = AggregateQuery::count(E::schema(), bound.query.condition);
         query.stale = bound.query.stale;
         let groups = self.workspace.aggregate(&query).await?;
@@ -162,7 +162,7 @@ impl<'a, E: Entity> Records<'a, E> {
     /// [`Error::Query`].
     pub async fn aggregate(&self, aggregate: Aggregate<E>) -> Result<Vec<Group>> {
         let session = self.workspace.session();
-        let query = aggregate.bind(E::schema(), session.engine().registry())?;
+        let query = aggregate.bind(E::schema(), &*session.registry().await?)?;
         self.workspace.aggregate(&query).await
     }
 
@@ -338,7 +338,7 @@ fn typed<E: Entity>(row: Row) -> Result<Arc<Record<E>>> {
 impl Workspace<'_> {
     /// One page of typed records of any object.
     pub(crate) async fn find<E: Entity>(&self, find: Find<E>) -> Result<Page<Arc<Record<E>>>> {
-        let bound = find.bind(E::schema(), self.session().engine().registry())?;
+        let bound = find.bind(E::schema(), &*self.registry().await?)?;
         let page = page_of(&bound, self.select(&bound.query).await?);
         let items = page.items.into_iter().map(typed).collect::<Result<_>>()?;
         Ok(Page {
@@ -353,7 +353,7 @@ impl Workspace<'_> {
         &self,
         filter: Where<E>,
     ) -> Result<Vec<Arc<Record<E>>>> {
-        let registry = self.session().engine().registry();
+        let registry = &*self.registry().await?;
         let wanted = Condition::bind(&filter.into_filter(), E::schema(), registry)?;
         let condition = Condition::not_deleted().and(wanted);
         let rows = self.select(&Query::new(E::schema(), condition)).await?;
@@ -432,7 +432,7 @@ impl UnitOfWork {
         filter: Where<E>,
         limit: usize,
     ) -> Result<Vec<Arc<Record<E>>>> {
-        let registry = self.session().engine().registry();
+        let registry = &*self.registry().await?;
         let wanted = Condition::bind(&filter.into_filter(), E::schema(), registry)?;
         let condition = Condition::not_deleted().and(wanted);
         let query = Query::new(E::schema(), condition).limit(limit);
@@ -480,7 +480,7 @@ impl UnitOfWork {
         filter: Where<E>,
         sort: Vec<crate::query::SortKey>,
     ) -> Result<Vec<Arc<Record<E>>>> {
-        let registry = self.session().engine().registry();
+        let registry = &*self.registry().await?;
         let condition = Condition::not_deleted().and(Condition::bind(
             &filter.into_filter(),
             E::schema(),

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 
+use super::tenant_schema::SCHEMA_VERSION;
 use super::{Session, UnitOfWork};
 use crate::error::Result;
 use crate::storage::Scope;
@@ -55,8 +56,10 @@ impl Memory {
         run(tenants.entry(*scope).or_default())
     }
 
-    /// Forgets what is made of objects that a commit wrote, or all after a conflict.
+    /// Forgets what is made of objects that a commit wrote, or all after a conflict. All settings
+    /// may name the tenant's own fields.
     pub(super) fn forget(&self, scope: &Scope, wrote: impl Fn(&str) -> bool) {
+        let wrote = |object: &str| wrote(object) || wrote(SCHEMA_VERSION);
         self.with(scope, |tenant| {
             tenant.generation += 1;
             if tenant.known.is_empty() {
@@ -102,8 +105,9 @@ impl Own {
 
     /// How often rows of these objects were staged or taken back.
     fn count(&self, objects: &[&str]) -> u64 {
-        let counts = objects.iter().filter_map(|name| self.changes.get(*name));
-        counts.sum()
+        let own = objects.iter().filter(|name| **name != SCHEMA_VERSION);
+        let counts = own.chain([&SCHEMA_VERSION]);
+        counts.filter_map(|name| self.changes.get(*name)).sum()
     }
 
     fn known(&self) -> MutexGuard<'_, OwnKnown> {
@@ -121,25 +125,12 @@ impl Session {
     }
 }
 
-impl UnitOfWork {
-    /// The tenant's `T`, with the changes staged here.
+impl Session {
+    /// The tenant's `T`.
     pub(crate) async fn remembered<T: Remembered>(&self) -> Result<Arc<T>> {
-        let changes = self.own.count(T::OBJECTS);
-        if changes > 0 {
-            let known = self.own.known().get(&TypeId::of::<T>()).cloned();
-            let fresh = known.filter(|(count, _)| *count == changes);
-            if let Some(known) = fresh.and_then(|(_, known)| known.downcast::<T>().ok()) {
-                return Ok(known);
-            }
-            let value = Arc::new(T::load(self).await?);
-            let known = (changes, value.clone() as Arc<dyn Any + Send + Sync>);
-            self.own.known().insert(TypeId::of::<T>(), known);
-            return Ok(value);
-        }
-        let session = self.session();
-        let memory = &session.engine().shared.remembered;
-        let now = session.engine().clock().now();
-        let (known, generation) = memory.with(session.scope(), |tenant| {
+        let memory = &self.engine().shared.remembered;
+        let now = self.engine().clock().now();
+        let (known, generation) = memory.with(self.scope(), |tenant| {
             let known = tenant.known.get(&TypeId::of::<T>());
             let fresh = known.filter(|known| (now - known.at).abs() < TimeDelta::seconds(SECONDS));
             (fresh.map(|known| known.value.clone()), tenant.generation)
@@ -147,8 +138,8 @@ impl UnitOfWork {
         if let Some(known) = known.and_then(|known| known.downcast::<T>().ok()) {
             return Ok(known);
         }
-        let value = Arc::new(T::load(self).await?);
-        memory.with(session.scope(), |tenant| {
+        let value = Arc::new(T::load(&self.begin()).await?);
+        memory.with(self.scope(), |tenant| {
             if tenant.generation == generation {
                 let known = Known {
                     at: now,
@@ -158,6 +149,25 @@ impl UnitOfWork {
                 tenant.known.insert(TypeId::of::<T>(), known);
             }
         });
+        Ok(value)
+    }
+}
+
+impl UnitOfWork {
+    /// The tenant's `T`, with the changes staged here.
+    pub(crate) async fn remembered<T: Remembered>(&self) -> Result<Arc<T>> {
+        let changes = self.own.count(T::OBJECTS);
+        if changes == 0 {
+            return self.session().remembered().await;
+        }
+        let known = self.own.known().get(&TypeId::of::<T>()).cloned();
+        let fresh = known.filter(|(count, _)| *count == changes);
+        if let Some(known) = fresh.and_then(|(_, known)| known.downcast::<T>().ok()) {
+            return Ok(known);
+        }
+        let value = Arc::new(T::load(self).await?);
+        let known = (changes, value.clone() as Arc<dyn Any + Send + Sync>);
+        self.own.known().insert(TypeId::of::<T>(), known);
         Ok(value)
     }
 }

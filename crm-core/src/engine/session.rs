@@ -105,10 +105,10 @@ impl Session {
     ///
     /// # Errors
     /// [`QueryError::UnknownObject`](crate::query::QueryError::UnknownObject).
-    pub fn object(&self, name: &str) -> Result<NamedRecords<'_>> {
+    pub async fn object(&self, name: &str) -> Result<NamedRecords<'_>> {
         Ok(NamedRecords::new(
             Workspace::Session(self),
-            self.describe(name)?,
+            self.describe(name).await?,
         ))
     }
 
@@ -116,9 +116,9 @@ impl Session {
     ///
     /// # Errors
     /// [`QueryError::UnknownObject`](crate::query::QueryError::UnknownObject).
-    pub fn describe(&self, object: &str) -> Result<ObjectRef> {
-        self.engine
-            .registry()
+    pub async fn describe(&self, object: &str) -> Result<ObjectRef> {
+        self.registry()
+            .await?
             .object(object)
             .ok_or_else(|| Error::Query(crate::query::QueryError::UnknownObject(object.to_owned())))
     }

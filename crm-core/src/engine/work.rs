@@ -17,7 +17,7 @@ use super::{Purpose, Records, Session, Workspace, Write};
 use crate::error::{Error, Faults, FieldError, Result, codes};
 use crate::record::{Record, Stamp};
 use crate::schema::{
-    Access, AnyRecord, Entity, FieldSet, Lifecycle, Meta, ObjectRef, ObjectScope, Row,
+    Access, AnyRecord, CustomWrite, Entity, FieldSet, Lifecycle, Meta, ObjectRef, ObjectScope, Row,
     SYSTEM_FIELDS, StorageKind, Value,
 };
 use crate::storage::{Change, ChangeSet, Expectation, check_references};
@@ -452,6 +452,7 @@ impl UnitOfWork {
         {
             rule.before_write(self, &mut write).await?;
         }
+        self.check_custom_fields(&object, &mut write).await?;
         // After the rules, which complete the record.
         let completed = !Arc::ptr_eq(&given, &write.after);
         let changed = match &write.before {
@@ -482,6 +483,47 @@ impl UnitOfWork {
         Ok(after)
     }
 
+    /// Checks what the tenant added to the object, and relies on what the tenant says of objects: a
+    /// write that was decided by what has changed since is a conflict, and is decided again.
+    async fn check_custom_fields(&mut self, object: &ObjectRef, write: &mut Write) -> Result<()> {
+        let Some(described) = self.described().await? else {
+            return Ok(());
+        };
+        let object = described.registry.described(object);
+        let Some((custom, document)) = object.custom().zip(object.custom_document()) else {
+            return Ok(());
+        };
+        if let Some(version) = &described.version {
+            self.rely_on_row(version.clone());
+        }
+        if write.after.is_deleted() {
+            return Ok(());
+        }
+        let checked = custom.check().check(
+            &CustomWrite {
+                before: write.before.as_deref(),
+                after: &*write.after,
+                document,
+                now: self.now(),
+                by_engine: self.in_hooks || write.is_upkeep(),
+            },
+            &mut write.faults,
+        );
+        if let Some(json) = checked {
+            let mut values = write.after.values();
+            let place = document.checked_sub(SYSTEM_FIELDS);
+            if let Some(slot) = place.and_then(|place| values.get_mut(place)) {
+                *slot = Value::Json(json);
+            }
+            let after = write.after.with_values(write.after.meta(), values);
+            write.after = after.map_err(|faults| {
+                let faults = faults.into_result().err();
+                faults.map_or_else(|| not_found(&object, write.after.id()), Error::from)
+            })?;
+        }
+        Ok(())
+    }
+
     /// The ids of records of any object lead to live ones. No key of the database holds them, so
     /// they are looked up here and relied on.
     async fn check_record_links(&mut self, write: &mut Write) -> Result<()> {
@@ -489,6 +531,10 @@ impl UnitOfWork {
             return Ok(());
         }
         let object = write.after.object().clone();
+        if object.record_links().is_empty() {
+            return Ok(());
+        }
+        let registry = &*self.registry().await?;
         for link in object.record_links() {
             let Some(id) = write.after.value(link.id).as_uuid() else {
                 continue;
@@ -500,7 +546,6 @@ impl UnitOfWork {
             if write.before.as_ref().is_some_and(is_same) {
                 continue;
             }
-            let registry = self.session.engine().registry();
             let named = write.after.value(link.object);
             let row = match named.as_text().and_then(|name| registry.object(name)) {
                 Some(target) => self.row(&target, id).await?,
@@ -672,7 +717,7 @@ impl UnitOfWork {
     ) -> Result<Vec<FieldError>> {
         let mut missing = Vec::new();
         for (object, index, target, id) in references {
-            let Some(target) = self.session.engine().registry().object(&target) else {
+            let Some(target) = self.registry().await?.object(&target) else {
                 continue;
             };
             let row = self.row(&target, id).await?;

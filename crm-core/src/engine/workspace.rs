@@ -10,7 +10,7 @@ use super::{Session, UnitOfWork};
 use crate::error::{Error, Result};
 use crate::query::{AggregateQuery, Group, Query};
 use crate::record::Record;
-use crate::schema::{Entity, ObjectRef, Row};
+use crate::schema::{Entity, ObjectRef, Registry, Row};
 
 /// Where an operation runs: on a session, which commits each one, or in a unit of work, which
 /// commits them together.
@@ -29,6 +29,14 @@ impl Workspace<'_> {
         match self {
             Self::Session(session) => session,
             Self::Unit(work) => work.session(),
+        }
+    }
+
+    /// The objects that the tenant knows, with what is staged in a unit of work.
+    pub(crate) async fn registry(&self) -> Result<Arc<Registry>> {
+        match self {
+            Self::Session(session) => session.registry().await,
+            Self::Unit(work) => work.registry().await,
         }
     }
 

@@ -324,7 +324,7 @@ impl Forecasts<'_> {
         progress: &dyn Progress,
     ) -> Result<Comparison> {
         let session = session_of(&self.workspace, "compare")?;
-        let registry = session.engine().registry();
+        let registry = &*session.registry().await?;
         let mut compared = Comparison {
             at,
             then: self.as_of(query, at).await?,
@@ -404,7 +404,7 @@ impl Forecasts<'_> {
             return Ok(());
         }
         let ids = Deal::ID.one_of(states.iter().map(|state| state.deal_id));
-        let registry = self.workspace.session().engine().registry();
+        let registry = &*self.workspace.registry().await?;
         let ids = Condition::bind(&ids.into_filter(), Deal::schema(), registry)?;
         let live = Condition::not_deleted().and(ids).and(scope.clone());
         let rows = self
@@ -452,7 +452,7 @@ impl Forecasts<'_> {
         let of_deals = DealState::DEAL_ID
             .one_of(deals.iter().map(|deal| deal.id))
             .and(DealState::COUNTING_CATEGORY.ne(ForecastCategory::Omitted));
-        let registry = self.workspace.session().engine().registry();
+        let registry = &*self.workspace.registry().await?;
         let of_deals = Condition::bind(&of_deals.into_filter(), DealState::schema(), registry)?;
         let query = Query::new(DealState::schema(), states.clone().and(of_deals));
         let known = self.workspace.select(&query).await?;

@@ -163,7 +163,7 @@ pub(super) async fn lagging_deals(
         .and(Deal::STATUS.eq(DealStatus::Open))
         .and(Deal::FORECAST_CATEGORY.is_null())
         .and(Deal::COUNTING_CATEGORY.ne(category));
-    let registry = work.session().engine().registry();
+    let registry = &*work.registry().await?;
     let lagging = Condition::bind(&lagging.into_filter(), Deal::schema(), registry)?;
     let query = Query::new(Deal::schema(), Condition::not_deleted().and(lagging)).limit(limit);
     let rows = work.select(&query).await?;

@@ -83,7 +83,7 @@ pub(super) async fn aggregate<E: Entity>(
     workspace: &Workspace<'_>,
     request: &Aggregate<E>,
 ) -> Result<Vec<Group>> {
-    let registry = workspace.session().engine().registry();
+    let registry = &*workspace.session().registry().await?;
     let query = request.bind(E::schema(), registry)?;
     workspace.aggregate(&query).await
 }

@@ -220,7 +220,7 @@ impl Forecasts<'_> {
     /// [`Error::Forbidden`](crate::Error::Forbidden) in a unit of work, which is one commit.
     pub async fn snapshot(&mut self, period: &Period, progress: &dyn Progress) -> Result<Snapshot> {
         let session = session_of(&self.workspace, "snapshot")?;
-        let registry = session.engine().registry();
+        let registry = &*session.registry().await?;
         let filter = forecast_deals(period).into_filter();
         let deals = Condition::bind(&filter, Deal::schema(), registry)?;
         let deals = Condition::not_deleted().and(deals);

@@ -142,7 +142,7 @@ fn climb(rows: &HashMap<Uuid, Row>, from: Uuid, parent: usize) -> Vec<&Row> {
 impl<E: Hierarchical> Records<'_, E> {
     /// The live records of a part of a tree, at most so many.
     async fn part(&self, part: TreePart, of: Id<E>, limit: usize) -> Result<Vec<Row>> {
-        let registry = self.workspace.session().engine().registry();
+        let registry = &*self.workspace.registry().await?;
         let filter = in_tree(E::schema().field_name(system::ID).to_owned(), part, of);
         let condition = Condition::bind(&filter, E::schema(), registry)?;
         let query = Query::new(E::schema(), Condition::not_deleted().and(condition)).limit(limit);
@@ -306,7 +306,7 @@ impl<E: Hierarchical> Records<'_, E> {
     /// # Errors
     /// [`Error::Query`] if the field holds no number; [`Error::NotFound`].
     pub async fn roll_up<R: Entity>(&self, id: Id<E>, roll_up: &RollUp<R, E>) -> Result<RolledUp> {
-        let registry = self.workspace.session().engine().registry();
+        let registry = &*self.workspace.registry().await?;
         let query = roll_up.bind(id, registry)?;
         let groups = self.workspace.aggregate(&query).await?;
         let rolled_up = RolledUp::of(&groups, !query.groups.is_empty())?;

@@ -78,7 +78,7 @@ impl WriteRule for ImportJobRules {
             }
             Some(before) if before.object == object => Ok(()),
             _ => {
-                let known = work.session().engine().registry().object(&object);
+                let known = work.registry().await?.object(&object);
                 let writable = known.is_some_and(|object| {
                     object.lifecycle() == Lifecycle::Full && object.scope() == ObjectScope::Tenant
                 });

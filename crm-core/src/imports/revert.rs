@@ -205,7 +205,7 @@ impl UnitOfWork {
         entry: &ImportRow,
     ) -> Result<RowOutcome> {
         let name = entry.object.as_deref().unwrap_or(&job.object);
-        let object = self.session().describe(name)?;
+        let object = self.session().describe(name).await?;
         let id = entry.record_id.unwrap_or_default();
         let row = match self.row(&object, id).await? {
             Some(row) if !row.is_deleted() => row,

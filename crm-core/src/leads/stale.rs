@@ -56,8 +56,8 @@ struct Batch {
 impl Settle for Batch {}
 
 /// The leads of some statuses, not archived, that fulfil a filter.
-fn wanted(work: &Workspace<'_>, filter: Where<Lead>) -> Result<Condition> {
-    let registry = work.session().engine().registry();
+async fn wanted(work: &Workspace<'_>, filter: Where<Lead>) -> Result<Condition> {
+    let registry = &*work.registry().await?;
     let condition = Condition::bind(&filter.into_filter(), Lead::schema(), registry)?;
     let visible = Condition::not_deleted().and(Condition::not_archived());
     Ok(visible.and(condition))
@@ -115,7 +115,7 @@ impl Records<'_, Lead> {
                 .zip([Lead::LAST_ACTIVITY_AT.name(), Lead::CREATED_AT.name()])
             {
                 let filter = Lead::STATUS.eq(status).and(idle);
-                let condition = wanted(&self.workspace, filter)?;
+                let condition = wanted(&self.workspace, filter).await?;
                 let by = Lead::schema().field_index(&by);
                 let sort = by.map(|index| SortKey {
                     index,
@@ -154,7 +154,7 @@ impl Records<'_, Lead> {
         let mut count = 0;
         for idle in idle_since(cutoff) {
             let filter = Lead::STATUS.one_of(statuses()).and(idle);
-            let condition = wanted(&self.workspace, filter)?;
+            let condition = wanted(&self.workspace, filter).await?;
             let query = AggregateQuery::count(Lead::schema(), condition);
             let groups = self.workspace.aggregate(&query).await?;
             count += groups.first().map_or(0, |group| group.count(0));

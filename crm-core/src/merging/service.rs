@@ -130,7 +130,7 @@ async fn decide(
     let above = above(work, object, &rows).await?;
     let plan = MergePlan::new(object, &rows, choices, &above)?;
     let mut found = Vec::new();
-    for link in work.links_to(object) {
+    for link in work.links_to(object).await? {
         // Entries of logs tell of the record that they were written for.
         if link.object.lifecycle() != Lifecycle::Full {
             continue;

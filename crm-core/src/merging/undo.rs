@@ -34,7 +34,7 @@ async fn stage(work: &mut UnitOfWork, id: Id<Merge>) -> Result<Unmerged> {
         let told = "the merge is undone already";
         return Err(RuleViolation::new("undone", "R-018", told).into());
     }
-    let registry = work.session().engine().registry();
+    let registry = &*work.registry().await?;
     let object = registry
         .object(&merge.object)
         .ok_or_else(|| missing(&merge.object, merge.survivor_id))?;
@@ -170,7 +170,7 @@ impl Undoing<'_> {
             links.push((entry.field.clone(), entry.fate));
         }
         for (name, rows) in by_object {
-            let Some(object) = work.session().engine().registry().object(&name) else {
+            let Some(object) = work.registry().await?.object(&name) else {
                 continue;
             };
             let ids: Vec<Uuid> = rows.keys().copied().collect();
@@ -417,7 +417,7 @@ pub(crate) async fn leads_nowhere(
     let Some(id) = value.as_ref().as_uuid() else {
         return Ok(false);
     };
-    let registry = work.session().engine().registry();
+    let registry = &*work.registry().await?;
     let field = object.fields().get(index);
     let target = field
         .and_then(|field| field.reference())

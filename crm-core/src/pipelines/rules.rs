@@ -135,7 +135,7 @@ async fn check_gates(
     }
     if let Some(criteria) = &after.entry_criteria
         && before.is_none_or(|before| before.entry_criteria.as_ref() != Some(criteria))
-        && let Err(refusal) = ways::bind(criteria, work.session().engine().registry())
+        && let Err(refusal) = ways::bind(criteria, &*work.registry().await?)
     {
         let path = PipelineStage::ENTRY_CRITERIA.name();
         faults.add(path, refusal.code, refusal.message);

@@ -127,7 +127,7 @@ impl Remembered for Ways {
     const OBJECTS: &'static [&'static str] = &["pipeline", "pipeline_stage"];
 
     async fn load(work: &UnitOfWork) -> Result<Self> {
-        let registry = work.session().engine().registry();
+        let registry = &*work.registry().await?;
         let mut ways = Self::default();
         let all = Pipeline::CREATED_AT.is_not_null();
         for pipeline in work.find_all(all, Vec::new()).await? {

@@ -300,6 +300,7 @@ impl<E> Aggregate<E> {
         object: &ObjectRef,
         registry: &Registry,
     ) -> Result<AggregateQuery, QueryError> {
+        let object = &registry.described(object);
         let condition = Visibility {
             archived: self.archived,
             deleted: self.deleted,

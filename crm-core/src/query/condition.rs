@@ -9,7 +9,7 @@ use super::tree::parent_of;
 use super::{Comparison, Filter, ListMatch, QueryError, TextMatch, Tree};
 use crate::schema::{
     AnyRecord, FieldSchema, FieldType, ObjectRef, Registry, Row, StorageKind, Value, ValueRef,
-    system,
+    custom_value, system,
 };
 
 /// Finds the row that a reference leads to, for conditions over related records.
@@ -22,8 +22,22 @@ pub struct FieldAt {
     pub index: usize,
     /// The member of a JSON field.
     pub member: Option<Box<str>>,
+    /// What a member is, where the tenant defined it: its values are read as this kind. Members
+    /// that nobody defined may hold anything.
+    pub custom: Option<CustomMember>,
     /// Whether `eq`, `ne` and `in` ignore case; the values of the condition are folded then.
     pub ignore_case: bool,
+}
+
+/// What a custom field is that a condition asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CustomMember {
+    /// The definition.
+    pub field: Uuid,
+    /// How its values are held.
+    pub kind: StorageKind,
+    /// Whether it is served by typed rows.
+    pub indexed: bool,
 }
 
 impl FieldAt {
@@ -33,11 +47,19 @@ impl FieldAt {
         Self {
             index,
             member: None,
+            custom: None,
             ignore_case: false,
         }
     }
 
-    fn with<R>(&self, row: &dyn AnyRecord, answer: impl FnOnce(ValueRef<'_>) -> R) -> R {
+    /// Whether the field is a member of a document of which nobody said what it holds.
+    #[must_use]
+    pub const fn is_untyped(&self) -> bool {
+        self.member.is_some() && self.custom.is_none()
+    }
+
+    /// Hands over the value of a row.
+    pub(crate) fn with<R>(&self, row: &dyn AnyRecord, answer: impl FnOnce(ValueRef<'_>) -> R) -> R {
         let value = row.value(self.index);
         let Some(member) = &self.member else {
             return answer(value);
@@ -45,8 +67,13 @@ impl FieldAt {
         let ValueRef::Json(json) = value else {
             return answer(ValueRef::Null);
         };
-        let owned = Value::from_json(json.get(&**member).cloned().unwrap_or_default());
-        answer(owned.as_ref())
+        let Some(value) = json.get(&**member) else {
+            return answer(ValueRef::Null);
+        };
+        match &self.custom {
+            Some(custom) => custom_value(value, custom.kind, answer),
+            None => answer(Value::from_json(value.clone()).as_ref()),
+        }
     }
 }
 
@@ -159,7 +186,7 @@ impl Condition {
             registry,
             conditions: 0,
         };
-        binder.bind(filter, object, 1)
+        binder.bind(filter, &registry.described(object), 1)
     }
 
     /// Whether the row fulfils the condition.
@@ -387,7 +414,7 @@ impl Binder<'_> {
             },
             Filter::Text { field, op, text } => {
                 let (at, schema) = locate(object, field)?;
-                if at.member.is_none() && schema.storage_kind() != StorageKind::Text {
+                if !at.is_untyped() && schema.storage_kind() != StorageKind::Text {
                     return Err(unsupported(field, op.name()));
                 }
                 Condition::Text {
@@ -473,7 +500,8 @@ impl Binder<'_> {
     }
 }
 
-/// Finds a field by name, or a member of a JSON field by `field.member`.
+/// Finds a field by name: one of the object's own, one that the tenant added (`region`, or
+/// `custom_fields.region`), or a member of a JSON field by `field.member`.
 pub(crate) fn locate<'a>(
     object: &'a ObjectRef,
     name: &str,
@@ -486,7 +514,30 @@ pub(crate) fn locate<'a>(
         Some((field, member)) => (field, Some(member)),
         None => (name, None),
     };
-    let index = object.field_index(field).ok_or_else(unknown)?;
+    let own = object.field_index(field);
+    let is_custom = own.is_none() || member.is_some() && own == object.custom_document();
+    if let (true, Some(custom), Some(document)) =
+        (is_custom, object.custom(), object.custom_document())
+    {
+        let name = match (own, member) {
+            (None, Some(_)) => return Err(unknown()),
+            (_, Some(member)) => member,
+            (_, None) => field,
+        };
+        let custom = custom.field(name).ok_or_else(unknown)?;
+        let at = FieldAt {
+            index: document,
+            member: Some(custom.key.clone()),
+            custom: Some(CustomMember {
+                field: custom.id,
+                kind: custom.field.storage_kind(),
+                indexed: custom.field.indexed,
+            }),
+            ignore_case: custom.field.ignore_case,
+        };
+        return Ok((at, &custom.field));
+    }
+    let index = own.ok_or_else(unknown)?;
     let schema = object.fields().get(index).ok_or_else(unknown)?;
     if member.is_some() && schema.storage_kind() != StorageKind::Json {
         return Err(unknown());
@@ -494,13 +545,14 @@ pub(crate) fn locate<'a>(
     let at = FieldAt {
         index,
         member: member.map(Into::into),
+        custom: None,
         ignore_case: member.is_none() && schema.ignore_case,
     };
     Ok((at, schema))
 }
 
 fn comparable(schema: &FieldSchema, at: &FieldAt, ordered: bool) -> bool {
-    at.member.is_some()
+    at.is_untyped()
         || match schema.storage_kind() {
             StorageKind::List | StorageKind::Json => false,
             StorageKind::Boolean => !ordered,
@@ -514,7 +566,7 @@ fn operand(
     name: &str,
     value: &Value,
 ) -> Result<Value, QueryError> {
-    if at.member.is_some() {
+    if at.is_untyped() {
         return match value {
             Value::List(_) | Value::Json(_) => Err(wrong_type(name, "must be a single value")),
             // The forms in which JSON fields hold these.

@@ -229,6 +229,7 @@ impl<E> Find<E> {
         object: &ObjectRef,
         registry: &Registry,
     ) -> Result<Bound, QueryError> {
+        let object = &registry.described(object);
         let limit = self.limit.clamp(1, MAX_LIMIT);
         let condition = Visibility {
             archived: self.archived,

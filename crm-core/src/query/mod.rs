@@ -51,7 +51,7 @@ mod tree;
 pub use aggregate::{
     Aggregate, AggregateQuery, Aggregator, CalendarUnit, Group, Grouping, Measure,
 };
-pub use condition::{Condition, FieldAt, RelatedRows, fold_case};
+pub use condition::{Condition, CustomMember, FieldAt, RelatedRows, fold_case};
 pub use criteria::Criteria;
 pub use cursor::Cursor;
 pub use error::QueryError;

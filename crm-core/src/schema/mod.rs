@@ -36,6 +36,7 @@
 //! - [`Record`](crate::Record): the same record with its type.
 
 mod coerce;
+mod custom;
 mod entity;
 mod field;
 mod foreign;
@@ -46,6 +47,9 @@ mod value;
 
 pub use coerce::Fault;
 pub use crm_core_derive::{Entity, FieldGroup, Picklist};
+pub use custom::{
+    CUSTOM_FIELDS, CheckCustomFields, CustomFieldSchema, CustomFields, CustomWrite, Template,
+};
 pub use entity::{
     Entity, FieldGroup, FieldList, FieldOf, FieldReader, FieldValue, LengthLimited, NumberLimited,
     RecordId,
@@ -65,6 +69,7 @@ pub use value::{Value, ValueRef};
 #[doc(hidden)]
 pub use entity::{deserialize_entity, serialize_entity};
 
+pub(crate) use custom::custom_value;
 pub(crate) use foreign::{document_value, from_json};
 pub(crate) use object::Access;
 

@@ -8,7 +8,12 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{Dynamic, Entity, FieldList, FieldReader, FieldSchema, FieldType, Meta, Row, Value};
+use uuid::Uuid;
+
+use super::{
+    CUSTOM_FIELDS, CustomFieldSchema, CustomFields, Dynamic, Entity, FieldList, FieldReader,
+    FieldSchema, FieldType, Meta, Row, Template, Value,
+};
 use crate::Record;
 use crate::error::{Faults, FieldError, codes};
 use crate::record::Actor;
@@ -146,7 +151,7 @@ type Build = fn(&ObjectRef, Meta, Vec<Value>) -> Result<Row, Faults>;
 /// assert_eq!(schema.table(), "contacts");
 /// assert!(schema.field("created_at").unwrap().system);
 /// ```
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 pub struct ObjectSchema {
     name: Cow<'static, str>,
     table: Cow<'static, str>,
@@ -157,6 +162,10 @@ pub struct ObjectSchema {
     fields: Vec<FieldSchema>,
     unique: Vec<UniqueKey>,
     indexes: Vec<IndexSchema>,
+    #[serde(rename = "custom_fields", skip_serializing_if = "Option::is_none")]
+    custom: Option<CustomFields>,
+    #[serde(skip)]
+    template: Option<Template>,
     #[serde(skip)]
     by_name: HashMap<String, usize>,
     #[serde(skip)]
@@ -193,6 +202,8 @@ impl ObjectSchema {
                 fields: system_fields(),
                 unique: Vec::new(),
                 indexes: Vec::new(),
+                custom: None,
+                template: None,
                 by_name: HashMap::new(),
                 references: Vec::new(),
                 record_links: Vec::new(),
@@ -303,6 +314,38 @@ impl ObjectSchema {
     #[must_use]
     pub fn record_links(&self) -> &[RecordLink] {
         &self.record_links
+    }
+
+    /// The fields that the tenant added, where it added any.
+    #[must_use]
+    pub fn custom(&self) -> Option<&CustomFields> {
+        self.custom.as_ref()
+    }
+
+    /// The fields that the tenant added, in the order to show them.
+    #[must_use]
+    pub fn custom_fields(&self) -> &[CustomFieldSchema] {
+        self.custom().map_or(&[], CustomFields::fields)
+    }
+
+    /// The field that the tenant added under this name.
+    #[must_use]
+    pub fn custom_field(&self, name: &str) -> Option<&CustomFieldSchema> {
+        self.custom()?.field(name)
+    }
+
+    /// The place of the document with custom values, on an object that may have them.
+    #[must_use]
+    pub fn custom_document(&self) -> Option<usize> {
+        let index = self.field_index(CUSTOM_FIELDS)?;
+        let field = self.fields.get(index)?;
+        (field.field_type == FieldType::Json).then_some(index)
+    }
+
+    /// Where the records lie, if a tenant defined the object.
+    #[must_use]
+    pub const fn template(&self) -> Option<&Template> {
+        self.template.as_ref()
     }
 
     /// The names of the fields of a key or index.
@@ -462,6 +505,50 @@ impl ObjectRef {
     /// The fields whose value does not fit.
     pub fn build(&self, meta: Meta, values: Vec<Value>) -> Result<Row, Faults> {
         (self.0.build)(self, meta, values)
+    }
+}
+
+impl ObjectRef {
+    /// The same object with the fields that a tenant added; it is equal to the object without.
+    #[must_use]
+    pub fn with_custom_fields(&self, custom: CustomFields) -> Self {
+        let mut schema = ObjectSchema::clone(self);
+        schema.custom = Some(custom);
+        Self(Arc::new(schema))
+    }
+
+    /// An object that a tenant defined over this one as its template: its records have the fields of
+    /// the template, lie in its table, and have `id` in the field `of`. `None` where the template
+    /// has no such field. `refine` may say more of the fields, such as what a UUID refers to, but
+    /// not how their values are held.
+    #[must_use]
+    pub fn instance(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        help: impl Into<Cow<'static, str>>,
+        of: &str,
+        id: Uuid,
+        refine: impl Fn(&mut FieldSchema),
+    ) -> Option<Self> {
+        let field = self.field_index(of)?;
+        let mut schema = ObjectSchema::clone(self);
+        schema.name = name.into();
+        schema.help = help.into();
+        schema.template = Some(Template {
+            object: self.clone(),
+            field,
+            id,
+        });
+        schema.build =
+            |object, meta, values| Ok(Arc::new(Dynamic::new(object.clone(), meta, values)));
+        let own = schema.fields.iter_mut().skip(SYSTEM_FIELDS);
+        own.for_each(refine);
+        let is_reference = |index: &usize| {
+            let field = schema.fields.get(*index);
+            field.is_some_and(|field| field.reference().is_some())
+        };
+        schema.references = (0..schema.fields.len()).filter(is_reference).collect();
+        Some(Self(Arc::new(schema)))
     }
 }
 

@@ -64,6 +64,8 @@ impl Link {
 /// ```
 #[derive(Debug, Default)]
 pub struct Registry {
+    /// What lies below the objects of a tenant.
+    base: Option<Arc<Self>>,
     objects: RwLock<Arc<BTreeMap<String, ObjectRef>>>,
 }
 
@@ -73,8 +75,27 @@ impl Registry {
         self.add(E::schema());
     }
 
-    /// Adds an object, or replaces the one of the same name.
+    /// The objects of a tenant over those of the engine: where both have one of the same name, the
+    /// tenant's counts.
+    #[must_use]
+    pub fn over(base: Arc<Self>, objects: impl IntoIterator<Item = ObjectRef>) -> Self {
+        let objects = objects.into_iter();
+        let by_name = objects.map(|object| (object.name().to_owned(), object));
+        Self {
+            base: Some(base),
+            objects: RwLock::new(Arc::new(by_name.collect())),
+        }
+    }
+
+    /// Adds an object, or replaces the one of the same name. What a tenant says of an object is not
+    /// added: it is nobody else's.
     pub fn add(&self, object: &ObjectRef) {
+        if let Some(base) = &self.base {
+            return base.add(object);
+        }
+        if object.template().is_some() || object.custom().is_some() {
+            return;
+        }
         let is_known = self
             .objects
             .read()
@@ -91,12 +112,36 @@ impl Registry {
     /// The object called `name`.
     #[must_use]
     pub fn object(&self, name: &str) -> Option<ObjectRef> {
-        self.objects().get(name).cloned()
+        let own = self.own().get(name).cloned();
+        own.or_else(|| self.base.as_ref()?.object(name))
+    }
+
+    /// The object as the tenant knows it: with the fields that it added, where it added any.
+    #[must_use]
+    pub fn described(&self, object: &ObjectRef) -> ObjectRef {
+        let own = self
+            .base
+            .as_ref()
+            .and_then(|_| self.own().get(object.name()).cloned());
+        own.unwrap_or_else(|| object.clone())
     }
 
     /// All objects, by name.
     #[must_use]
     pub fn objects(&self) -> Arc<BTreeMap<String, ObjectRef>> {
+        let own = self.own();
+        let Some(base) = &self.base else {
+            return own;
+        };
+        let mut objects = base.objects();
+        let more = own
+            .iter()
+            .map(|(name, object)| (name.clone(), object.clone()));
+        Arc::make_mut(&mut objects).extend(more);
+        objects
+    }
+
+    fn own(&self) -> Arc<BTreeMap<String, ObjectRef>> {
         self.objects
             .read()
             .unwrap_or_else(PoisonError::into_inner)

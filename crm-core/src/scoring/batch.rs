@@ -72,8 +72,8 @@ pub struct SimulatedScore {
 }
 
 /// Which leads are scored: those that are neither deleted, archived nor converted.
-fn scored_leads(session: &Session, only: Option<&Criteria>) -> Result<Condition> {
-    let registry = session.engine().registry();
+async fn scored_leads(session: &Session, only: Option<&Criteria>) -> Result<Condition> {
+    let registry = &*session.registry().await?;
     let done = Lead::STATUS.one_of([LeadStatus::Converted, LeadStatus::Archived]);
     let open = Condition::bind(&done.negate().into_filter(), Lead::schema(), registry)?;
     let mut condition = Condition::not_deleted()
@@ -134,7 +134,7 @@ impl Records<'_, Lead> {
     /// [`Error::Forbidden`] in a unit of work, which is one commit; what the rules of leads refuse.
     pub async fn rescore_all(&mut self, progress: &dyn Progress) -> Result<Rescored> {
         let session = session_of(&self.workspace, "rescore_all")?.clone();
-        let condition = scored_leads(&session, None)?;
+        let condition = scored_leads(&session, None).await?;
         let mut done = Rescored::default();
         if session.begin().remembered::<Published>().await?.0.is_none() {
             return Ok(done);
@@ -210,9 +210,9 @@ impl Records<'_, LeadScoringRuleSet> {
         let record = work.get(set).await?;
         let rules = rules_of(&work, set).await?;
         let rules: Vec<_> = rules.iter().map(|rule| &**rule).collect();
-        let registry = session.engine().registry();
+        let registry = &*session.registry().await?;
         let rules = CompiledRuleSet::new(&record, &rules, registry)?;
-        let condition = scored_leads(session, Some(&only))?;
+        let condition = scored_leads(session, Some(&only)).await?;
         let total = count(session, &condition).await?;
         let mut told = Simulation::default();
         let mut after = None;

@@ -37,7 +37,7 @@ pub(super) async fn activity_counts(
     if leads.is_empty() {
         return Ok(counts);
     }
-    let registry = work.session().engine().registry();
+    let registry = &*work.registry().await?;
     let windows: BTreeSet<Window> = counted.iter().map(window).collect();
     for of in windows {
         let ids = leads.iter().map(|id| Id::<Lead>::new(*id));

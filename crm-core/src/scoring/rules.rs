@@ -46,7 +46,7 @@ impl WriteRule for RuleSetRules {
         }
         let is_new_decay = before.is_none_or(|before| before.decay != after.decay);
         let decay = after.decay.as_ref().filter(|_| is_new_decay);
-        let registry = work.session().engine().registry();
+        let registry = &*work.registry().await?;
         let fault = decay.and_then(|decay| bind_decay(decay, registry).err());
         if let Some(fault) = fault {
             write.faults().push(fault);
@@ -86,7 +86,7 @@ impl WriteRule for ScoringRuleRules {
         let moves = home != after.rule_set_id;
         let mut faults = Faults::default();
         if !write.deletes() {
-            add_faults(after, work.session().engine().registry(), &mut faults);
+            add_faults(after, &*work.registry().await?, &mut faults);
         }
         // The set of a rule that is deleted with it is deleted after it.
         let set = work.lookup(home).await?;
@@ -151,7 +151,7 @@ impl Remembered for Published {
         };
         let rules = rules_of(work, set.id).await?;
         let mut faults = Faults::default();
-        let registry = work.session().engine().registry();
+        let registry = &*work.registry().await?;
         let compiled = CompiledRuleSet::with_faults(
             &set,
             &rules.iter().map(|rule| &**rule).collect::<Vec<_>>(),

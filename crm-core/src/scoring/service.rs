@@ -288,7 +288,7 @@ impl Records<'_, LeadScoringRuleSet> {
             }
             let rules = rules_of(work, set).await?;
             let rules: Vec<_> = rules.iter().map(|rule| &**rule).collect();
-            CompiledRuleSet::new(&record, &rules, work.session().engine().registry())?;
+            CompiledRuleSet::new(&record, &rules, &*work.registry().await?)?;
             let mut revision = 0;
             let earlier = LeadScoringRuleSet::REVISION.is_not_null();
             for other in work.find_all(earlier, Vec::new()).await? {

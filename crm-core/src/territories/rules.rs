@@ -51,7 +51,7 @@ impl WriteRule for TerritoryRules {
         let (id, parent) = (after.id, after.parent_territory_id);
         let is_new_criteria = before.is_none_or(|before| before.criteria != after.criteria);
         let criteria = after.criteria.as_ref().filter(|_| is_new_criteria);
-        let registry = work.session().engine().registry();
+        let registry = &*work.registry().await?;
         let refusal = criteria.and_then(|criteria| bind(criteria, registry).err());
         if let Some(refusal) = refusal {
             let field = Territory::CRITERIA.name();
@@ -73,7 +73,7 @@ impl Remembered for Matcher {
             .eq(true)
             .and(Territory::ARCHIVED_AT.is_null());
         let territories = work.find_all(active, Vec::new()).await?;
-        Ok(Self::new(territories, work.session().engine().registry()))
+        Ok(Self::new(territories, &*work.registry().await?))
     }
 }
 

@@ -241,7 +241,7 @@ impl Calendar {
         record: impl Into<EntityRef>,
     ) -> Result<u64> {
         let record = record.into();
-        let object = session.describe(&record.object)?;
+        let object = session.describe(&record.object).await?;
         let mut activities = match linked(Activity::schema(), &object, record.id) {
             Some(linked) => found(session, Find::new().filter_by_name(linked)).await?,
             None => Vec::new(),

@@ -252,10 +252,10 @@ impl Export {
                 session.engine().registry().add(object);
                 object.clone()
             }
-            Source::Name(name) => session.describe(name)?,
+            Source::Name(name) => session.describe(name).await?,
         };
         self.formats.check()?;
-        let registry = session.engine().registry();
+        let registry = &*session.registry().await?;
         let columns = column::resolve(
             &object,
             registry,
@@ -304,7 +304,7 @@ impl Export {
         progress: &dyn Progress,
         rows: &mut u64,
     ) -> Result<u64, ExportError> {
-        let records = session.object(object.name())?;
+        let records = session.object(object.name()).await?;
         let mut sink: Box<dyn Sink + '_> = match &self.format {
             Format::Csv(csv) => Box::new(csv_file::CsvSink::new(csv, &self.formats, writer)?),
             Format::Xlsx(xlsx) => Box::new(xlsx_file::XlsxSink::new(

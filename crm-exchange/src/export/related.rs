@@ -56,7 +56,7 @@ impl Related {
         ids: BTreeSet<Uuid>,
     ) -> Result<(), ExportError> {
         let ids: Vec<Uuid> = ids.into_iter().collect();
-        let records = session.object(object)?;
+        let records = session.object(object).await?;
         for some in ids.chunks(MAX_LIMIT) {
             let filter = Filter::In {
                 field: "id".into(),

@@ -329,7 +329,7 @@ impl Run<'_> {
 
     /// Every live record that a filter finds, archived ones too.
     async fn find_all(&self, find: Find<()>) -> Result<Vec<Row>> {
-        let records = self.session.object(self.plan.object.name())?;
+        let records = self.session.object(self.plan.object.name()).await?;
         let find = find.with_archived().limit(MAX_LIMIT);
         let mut page = records.find(&find).await?;
         let mut rows = Vec::new();

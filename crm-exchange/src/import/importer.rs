@@ -190,7 +190,7 @@ impl Importer<'_> {
         source: &Source,
         read: &ReadOptions,
     ) -> Result<Preview, ImportError> {
-        let object = self.session.describe(object)?;
+        let object = self.session.describe(object).await?;
         let mut table = Table::open(source, read)?;
         let rows = take(&mut table, SAMPLE)?;
         let headers = table.headers().to_vec();

@@ -60,7 +60,7 @@ impl Lookups {
             if reference.lookup.by == "id" {
                 find = find.with_archived();
             }
-            let records = session.object(reference.object.name())?;
+            let records = session.object(reference.object.name()).await?;
             let mut page = records.find(&find).await?;
             loop {
                 for row in page.items.drain(..) {

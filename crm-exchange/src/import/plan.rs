@@ -8,8 +8,8 @@ use crm_core::error::FieldError;
 use crm_core::imports::{DuplicateHandling, ImportMode, RowFault};
 use crm_core::query::{Filter, Find};
 use crm_core::schema::{
-    Dynamic, FieldSchema, FieldType, Lifecycle, Meta, ObjectRef, Row, SYSTEM_FIELDS, StorageKind,
-    Value,
+    Dynamic, FieldSchema, FieldType, Lifecycle, Meta, ObjectRef, Registry, Row, SYSTEM_FIELDS,
+    StorageKind, Value,
 };
 use crm_core::{Actor, Stamp};
 use serde_json::{Map, Value as Json};
@@ -123,7 +123,8 @@ impl Plan {
         headers: &[String],
         sample: &[TableRow],
     ) -> Result<Self, ImportError> {
-        let object = session.describe(&import.mapping.object)?;
+        let object = session.describe(&import.mapping.object).await?;
+        let registry = session.registry().await?;
         let mut problems = Vec::new();
         if object.lifecycle() != Lifecycle::Full {
             problems.push(problem(
@@ -143,7 +144,7 @@ impl Plan {
                 continue;
             };
             let cells: Vec<&Cell> = sample.iter().filter_map(|row| row.cells.get(at)).collect();
-            match bind(session, &object, column, &cells) {
+            match bind(&registry, &object, column, &cells) {
                 Ok((target, format)) => columns.push(Column {
                     header: Some(column.column.clone()),
                     from: From::Column(at),
@@ -159,7 +160,7 @@ impl Plan {
             let cell = constant(value);
             let mut column = ColumnMapping::new(field, field);
             column.format.separator = Some(';');
-            match bind(session, &object, &mut column, &[&cell]) {
+            match bind(&registry, &object, &mut column, &[&cell]) {
                 Ok((target, format)) => columns.push(Column {
                     header: None,
                     from: From::Constant(cell),
@@ -349,7 +350,7 @@ pub(crate) fn fault_of(error: &FieldError, column: Option<&str>) -> RowFault {
 
 /// Binds a column to its field.
 fn bind(
-    session: &Session,
+    registry: &Registry,
     object: &ObjectRef,
     column: &mut ColumnMapping,
     cells: &[&Cell],
@@ -395,7 +396,7 @@ fn bind(
         },
         (Some(_), _) => return Err(unknown()),
         (None, Some((target, _))) => {
-            let target = session.describe(target).map_err(|_| unknown())?;
+            let target = registry.object(target).ok_or_else(unknown)?;
             let lookup = match &column.lookup {
                 Some(lookup) => lookup.clone(),
                 None => Lookup {
@@ -516,14 +517,14 @@ async fn add_defaults(
             .iter()
             .any(|column| column.field == field.name)
             || import.mapping.constants.contains_key(&*field.name);
-        let target = session.describe(target)?;
+        let target = session.describe(target).await?;
         let marks = target.unique_keys().iter().find_map(|key| key.only_if);
         let (Some(mark), false) = (marks, is_filled) else {
             continue;
         };
         let filter = Filter::eq(target.field_name(mark).to_owned(), true);
         let find = Find::<()>::new().filter_by_name(filter).limit(1);
-        let found = session.object(target.name())?.find(&find).await?;
+        let found = session.object(target.name()).await?.find(&find).await?;
         if let Some(row) = found.items.first() {
             let id = Json::String(row.id().to_string());
             import.mapping.constants.insert(field.name.to_string(), id);

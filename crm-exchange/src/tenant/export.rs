@@ -100,7 +100,7 @@ impl TenantExport {
         mut writer: impl Write + Send,
         progress: &dyn Progress,
     ) -> Result<Manifest, TransferError> {
-        let tenants = session.object("tenant")?;
+        let tenants = session.object("tenant").await?;
         let tenant = match session.tenant() {
             Some(tenant) => tenants.get(tenant.uuid()).await?,
             None => {
@@ -119,7 +119,7 @@ impl TenantExport {
                 ..ExportJob::new(tenant.object().name(), ExportFormat::Tenant)
             })
             .await?;
-        let registry = session.engine().registry().objects();
+        let registry = session.registry().await?.objects();
         let carried: Vec<ObjectRef> = registry
             .values()
             .filter(|object| match object.lifecycle() {
@@ -217,7 +217,8 @@ impl Walk<'_> {
         for object in groups.iter().flatten() {
             total += self
                 .session
-                .object(object.name())?
+                .object(object.name())
+                .await?
                 .count(&self.find())
                 .await?;
         }
@@ -260,10 +261,10 @@ impl Walk<'_> {
         progress: &dyn Progress,
         total: u64,
     ) -> Result<ObjectSummary, TransferError> {
-        let registry = self.session.engine().registry();
+        let registry = &*self.session.registry().await?;
         let is_referred_to = !registry.referring_to(object.name()).is_empty();
         let stays_behind = self.behind.contains(object.name());
-        let records = self.session.object(object.name())?;
+        let records = self.session.object(object.name()).await?;
         let (mut count, mut left_out, mut hash) = (0, 0, Sha256::new());
         let mut next = None;
         loop {
@@ -338,7 +339,7 @@ impl Walk<'_> {
         }
         let mut found = HashMap::new();
         for (name, ids) in wanted {
-            let target = self.session.describe(name)?;
+            let target = self.session.describe(name).await?;
             let ids: Vec<Uuid> = ids.into_iter().collect();
             let storage = self.session.engine().storage();
             for some in ids.chunks(MAX_LIMIT) {

@@ -305,7 +305,7 @@ impl Run<'_> {
         manifest: &Manifest,
         places: &Places,
     ) -> Result<(), TransferError> {
-        let all = self.session.engine().registry().objects();
+        let all = self.session.registry().await?.objects();
         for object in all.values() {
             if object.lifecycle() == Lifecycle::Derived || object.scope() == ObjectScope::Platform {
                 continue;
@@ -444,7 +444,7 @@ impl Run<'_> {
         let mut deleted = HashSet::new();
         for (name, ids) in wanted {
             let ids: Vec<Uuid> = ids.into_iter().collect();
-            let target = self.session.describe(&name)?;
+            let target = self.session.describe(&name).await?;
             let storage = self.session.engine().storage();
             for row in storage.get(self.scope(), &target, &ids).await? {
                 let place = (name.clone(), row.id());

@@ -180,7 +180,7 @@ async fn count_lost(session: &Session, limit: usize) -> Result<()> {
             .and(ActivityReminder::REMINDER_TIME.le(now))
             .and(ActivityReminder::CLAIM_TOKEN.is_not_null())
             .and(ActivityReminder::CLAIMED_UNTIL.le(now));
-        let registry = work.session().engine().registry();
+        let registry = &*work.registry().await?;
         let schema = ActivityReminder::schema();
         let lost = Condition::bind(&lost.into_filter(), schema, registry)?;
         let query = Query::new(schema, Condition::not_deleted().and(lost)).limit(limit);

@@ -103,7 +103,7 @@ impl Records<'_, Activity> {
         after: Option<Vec<Value>>,
     ) -> Result<(Vec<(Uuid, Contribution)>, Option<Vec<Value>>)> {
         let schema = Activity::schema();
-        let registry = self.workspace.session().engine().registry();
+        let registry = &*self.workspace.registry().await?;
         let linked = Filter::Null {
             field: field.into(),
             is_null: false,

@@ -266,7 +266,7 @@ impl UnitOfWork {
         filter: Where<Activity>,
         limit: usize,
     ) -> Result<Vec<Row>> {
-        let registry = self.session().engine().registry();
+        let registry = &*self.session().registry().await?;
         let condition = Condition::bind(&filter.into_filter(), Activity::schema(), registry)?;
         self.select(&Query::new(Activity::schema(), condition).limit(limit))
             .await

@@ -222,7 +222,7 @@ impl Records<'_, ActivitySeries> {
     }
 
     async fn activity_rows(&self, filter: Where<Activity>) -> Result<Vec<Row>> {
-        let registry = self.workspace.session().engine().registry();
+        let registry = &*self.workspace.registry().await?;
         let condition = Condition::bind(&filter.into_filter(), Activity::schema(), registry)?;
         let query = Query::new(Activity::schema(), condition).limit(2 * MOST_SHOWN + 1);
         self.workspace.select(&query).await

@@ -144,7 +144,7 @@ async fn counted<H: HasDeals>(
         .group_by(Deal::STATUS)
         .count()
         .sum(Deal::AMOUNT);
-    let registry = work.session().engine().registry();
+    let registry = &*work.registry().await?;
     let query = aggregate.bind(Deal::schema(), registry)?;
     let mut sums: BTreeMap<Uuid, Difference> = BTreeMap::new();
     for group in work.aggregate(&query).await? {

@@ -50,6 +50,7 @@ impl UnitOfWork {
         for hook in &engine.shared.hooks {
             hook.before_commit(self).await?;
         }
+        let unreferenced = self.unreferenced().await?;
         let staged = self.staged.clone();
         let changes: Vec<Change> = staged
             .into_iter()
@@ -61,7 +62,7 @@ impl UnitOfWork {
             changes,
             std::mem::take(&mut self.expects),
         )
-        .with_unreferenced(self.unreferenced()))
+        .with_unreferenced(unreferenced))
     }
 
     pub(in crate::engine) async fn finish(&mut self) -> Result<Commit> {

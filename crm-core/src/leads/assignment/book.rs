@@ -75,7 +75,7 @@ impl Remembered for Book {
         let mut takers = named(work, turning().map(|rule| rule.id).collect()).await?;
         let teams = turning().filter_map(|rule| rule.team_id).collect();
         let members = members(work, teams).await?;
-        let registry = work.session().engine().registry();
+        let registry = &*work.registry().await?;
         let mut book = Self::default();
         for rule in rules {
             let bound = rule.criteria.as_ref().map(|own| bind(own, registry));
@@ -179,7 +179,7 @@ impl WriteRule for AssignmentRuleRules {
         let before = write.before::<LeadAssignmentRule>();
         let is_new_criteria = before.is_none_or(|before| before.criteria != after.criteria);
         let criteria = after.criteria.as_ref().filter(|_| is_new_criteria);
-        let registry = work.session().engine().registry();
+        let registry = &*work.registry().await?;
         let refusal = criteria.and_then(|criteria| bind(criteria, registry).err());
         // A user who is deleted leaves the rule without one.
         let is_new_method = before.is_none_or(|before| before.method != after.method);

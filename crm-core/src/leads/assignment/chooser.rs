@@ -227,7 +227,7 @@ impl Chooser {
             .filter(open)
             .group_by(Lead::OWNER_ID)
             .count();
-        let registry = work.session().engine().registry();
+        let registry = &*work.registry().await?;
         let counted = work
             .aggregate(&counted.bind(Lead::schema(), registry)?)
             .await?;

@@ -184,7 +184,7 @@ impl Records<'_, Lead> {
     pub async fn assign_unowned(&mut self, progress: &dyn Progress) -> Result<LeadAssignments> {
         let total = self.begin_assignment("assign_unowned").await?;
         let mut done = LeadAssignments::default();
-        let mut query = self.unowned()?;
+        let mut query = self.unowned().await?;
         loop {
             let batch: Result<Batch> = in_work!(self.workspace, |work| {
                 let (leads, next) = page(work, &query).await?;
@@ -226,7 +226,7 @@ impl Records<'_, Lead> {
         // One for all: it counts what it would have given away.
         let mut chooser = Chooser::load(&work).await?;
         let mut preview = AssignmentPreview::default();
-        let mut query = self.unowned()?;
+        let mut query = self.unowned().await?;
         loop {
             let (leads, next) = page(&work, &query).await?;
             for lead in leads {
@@ -257,15 +257,15 @@ impl Records<'_, Lead> {
                 reason: reason.into(),
             });
         }
-        let query = AggregateQuery::count(Lead::schema(), self.unowned()?.condition);
+        let query = AggregateQuery::count(Lead::schema(), self.unowned().await?.condition);
         let groups = self.workspace.aggregate(&query).await?;
         Ok(groups.first().map_or(0, |group| group.count(0)))
     }
 
     /// The open leads without an owner, the oldest first. Where they are few they are found by their
     /// owner, where they are many one meets them on the way through all by their creation.
-    fn unowned(&self) -> Result<Query> {
-        let registry = self.workspace.session().engine().registry();
+    async fn unowned(&self) -> Result<Query> {
+        let registry = &*self.workspace.registry().await?;
         let waiting = Lead::OWNER_ID
             .is_null()
             .and(Lead::STATUS.one_of(LeadStatus::open()));

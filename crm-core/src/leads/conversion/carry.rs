@@ -87,7 +87,7 @@ pub(super) async fn carry(
     targets: &Targets,
 ) -> Result<Vec<Row>> {
     let mut found = Vec::new();
-    for link in work.links_to(Lead::schema()) {
+    for link in work.links_to(Lead::schema()).await? {
         // Entries of logs tell of the record that they were written for.
         let is_carried = link.object.lifecycle() == Lifecycle::Full;
         if !is_carried || link.object == *Lead::schema() {

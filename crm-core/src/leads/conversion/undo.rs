@@ -187,7 +187,7 @@ async fn obstacles(
         let Some(object) = object_of(work, name) else {
             continue;
         };
-        for link in work.links_to(&object) {
+        for link in work.links_to(&object).await? {
             if link.object.lifecycle() != Lifecycle::Full {
                 continue;
             }

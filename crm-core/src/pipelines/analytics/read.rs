@@ -56,7 +56,7 @@ impl Records<'_, Pipeline> {
         &self,
         pipeline: Id<Pipeline>,
     ) -> Result<Vec<Arc<Record<PipelineStage>>>> {
-        let registry = self.workspace.session().engine().registry();
+        let registry = &*self.workspace.registry().await?;
         let filter = PipelineStage::PIPELINE_ID.eq(pipeline).into_filter();
         let condition = Condition::bind(&filter, PipelineStage::schema(), registry)?;
         let query = Query::new(PipelineStage::schema(), condition);
@@ -81,7 +81,7 @@ impl Records<'_, Pipeline> {
             .group_by(DealState::CURRENCY)
             .group_by(DealState::STATUS)
             .count();
-        let registry = self.workspace.session().engine().registry();
+        let registry = &*self.workspace.registry().await?;
         let query = aggregate.bind(DealState::schema(), registry)?;
         let groups = self.workspace.aggregate(&query).await?;
         let counts = groups.iter().filter_map(|group| {
@@ -98,7 +98,7 @@ impl Records<'_, Pipeline> {
         take: &mut (dyn FnMut(&[DealState]) -> Result<()> + Send),
     ) -> Result<()> {
         let schema = DealState::schema();
-        let registry = self.workspace.session().engine().registry();
+        let registry = &*self.workspace.registry().await?;
         let condition = Condition::bind(filter, schema, registry)?;
         let sort = [DealState::DEAL_ID.name(), DealState::VALID_FROM.name()];
         let sort = sort.iter().filter_map(|name| {

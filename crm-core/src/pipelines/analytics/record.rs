@@ -280,7 +280,7 @@ impl Records<'_, Pipeline> {
 
     /// The first day of which a state of a deal is known, for each pipeline.
     async fn first_days(&self, zone: TimeZone) -> Result<BTreeMap<Id<Pipeline>, NaiveDate>> {
-        let registry = self.workspace.session().engine().registry();
+        let registry = &*self.workspace.registry().await?;
         let first = Aggregate::<DealState>::new()
             .group_by(DealState::PIPELINE_ID)
             .min(DealState::VALID_FROM);
@@ -300,7 +300,7 @@ impl Records<'_, Pipeline> {
         first: NaiveDate,
         last: NaiveDate,
     ) -> Result<HashSet<(NaiveDate, Id<Pipeline>)>> {
-        let registry = self.workspace.session().engine().registry();
+        let registry = &*self.workspace.registry().await?;
         let days = Aggregate::<PipelineMetric>::new()
             .filter(PipelineMetric::METRIC_DATE.between(first, last))
             .group_by(PipelineMetric::METRIC_DATE)

@@ -74,7 +74,7 @@ impl Records<'_, Pipeline> {
     pub async fn stage_summary(&self, view: &PipelineView) -> Result<Vec<StageSummary>> {
         self.known_pipeline(view.pipeline).await?;
         let zone = self.zone(view.time_zone).await?;
-        let registry = self.workspace.session().engine().registry();
+        let registry = &*self.workspace.registry().await?;
         let month = CalendarUnit::Month;
         let query = match view.as_of {
             Some(at) => {

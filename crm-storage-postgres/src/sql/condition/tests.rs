@@ -179,6 +179,7 @@ fn fields() -> impl Strategy<Value = FieldAt> {
         |(index, has_member, member, ignore_case)| FieldAt {
             index,
             member: has_member.then(|| member.into()),
+            custom: None,
             ignore_case,
         },
     )

@@ -1,0 +1,110 @@
+//! What a tenant says of objects at run time: its own fields and objects, as the engine sees them.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{Remembered, Session, UnitOfWork};
+use crate::error::Result;
+use crate::schema::{ObjectRef, Registry, Row};
+
+/// The object of the one row of a tenant whose version rises with every change of what the tenant
+/// says of objects.
+pub const SCHEMA_VERSION: &str = "custom_schema";
+
+/// Reads what a tenant says of objects; given to the engine once, with
+/// [`EngineBuilder::tenant_schema`](super::EngineBuilder::tenant_schema).
+///
+/// What was read is kept until a commit writes the object [`SCHEMA_VERSION`], and for at most five
+/// seconds where another process did. Writes of records whose object the tenant described rely on
+/// that row, so a write that was decided by what another process has changed meanwhile is a
+/// conflict and runs again.
+#[async_trait]
+pub trait TenantSchema: Debug + Send + Sync + 'static {
+    /// Reads it, with what is staged in the unit of work.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    async fn load(&self, work: &UnitOfWork) -> Result<TenantObjects>;
+}
+
+/// What a tenant says of objects.
+#[derive(Clone, Debug, Default)]
+pub struct TenantObjects {
+    /// The engine's objects with the tenant's fields, and the tenant's own objects.
+    pub objects: Vec<ObjectRef>,
+    /// The row of [`SCHEMA_VERSION`], where the tenant ever said anything.
+    pub version: Option<Row>,
+}
+
+/// The objects of one tenant, by name, and the row to rely on.
+pub(crate) struct Described {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) version: Option<Row>,
+}
+
+#[async_trait]
+impl Remembered for Described {
+    const OBJECTS: &'static [&'static str] = &[SCHEMA_VERSION];
+
+    async fn load(work: &UnitOfWork) -> Result<Self> {
+        let shared = &work.session().engine().shared;
+        let base = shared.registry.clone();
+        let objects = match &shared.tenant_schema {
+            Some(schema) => schema.load(work).await?,
+            None => TenantObjects::default(),
+        };
+        let registry = match objects.objects.is_empty() {
+            true => base,
+            false => Arc::new(Registry::over(base, objects.objects)),
+        };
+        Ok(Self {
+            registry,
+            version: objects.version,
+        })
+    }
+}
+
+impl Session {
+    /// The objects that the tenant knows, by name: the engine's, with the fields that the tenant
+    /// added, and the tenant's own.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn registry(&self) -> Result<Arc<Registry>> {
+        match self.described().await? {
+            Some(described) => Ok(described.registry.clone()),
+            None => Ok(self.engine().shared.registry.clone()),
+        }
+    }
+
+    /// `None` where no tenant says anything.
+    async fn described(&self) -> Result<Option<Arc<Described>>> {
+        if self.engine().shared.tenant_schema.is_none() || self.tenant().is_none() {
+            return Ok(None);
+        }
+        self.remembered().await.map(Some)
+    }
+}
+
+impl UnitOfWork {
+    /// Like [`Session::registry`], with what is staged here.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn registry(&self) -> Result<Arc<Registry>> {
+        match self.described().await? {
+            Some(described) => Ok(described.registry.clone()),
+            None => Ok(self.session().engine().shared.registry.clone()),
+        }
+    }
+
+    pub(crate) async fn described(&self) -> Result<Option<Arc<Described>>> {
+        let session = self.session();
+        if session.engine().shared.tenant_schema.is_none() || session.tenant().is_none() {
+            return Ok(None);
+        }
+        self.remembered().await.map(Some)
+    }
+}
