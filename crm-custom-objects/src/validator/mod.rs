@@ -5,16 +5,15 @@ mod value;
 use std::borrow::Cow;
 
 use crm_core::Id;
-use crm_core::error::{Faults, FieldError, codes};
+use crm_core::error::{Faults, FieldError, ValidationError, codes};
+use crm_core::schema::{AnyRecord, CUSTOM_FIELDS, CheckCustomFields, CustomWrite, ValueRef};
+use crm_core::value::TextValue as _;
 use rustc_hash::FxHashMap;
 use serde_json::{Map, Value as Json};
 
 use self::value::{Form, ValueCheck};
-pub(crate) use self::value::{YEARS, depth_exceeds, document_fault};
+pub(crate) use self::value::{depth_exceeds, document_fault};
 use crate::{CustomField, CustomFieldOption, CustomFieldType, json_schema};
-
-/// The field of every object that holds the values of custom fields.
-const DOCUMENT: &str = "custom_fields";
 
 /// The code of a value for a field that is no longer in use.
 const INACTIVE: &str = "inactive_field";
@@ -160,7 +159,7 @@ impl CompiledField {
         let is_computed = field.field_type.is_computed();
         Ok(Self {
             key: field.document_key().into(),
-            path: format!("{DOCUMENT}.{}", field.api_name).into(),
+            path: format!("{CUSTOM_FIELDS}.{}", field.api_name).into(),
             check,
             is_required: (field.is_required || is_part) && field.is_active && !is_computed,
             is_computed,
@@ -303,7 +302,7 @@ impl CompiledFields {
                 &empty
             }
             _ => {
-                faults.add(DOCUMENT, codes::WRONG_TYPE, "must be a JSON object");
+                faults.add(CUSTOM_FIELDS, codes::WRONG_TYPE, "must be a JSON object");
                 return Cow::Borrowed(after);
             }
         };
@@ -329,7 +328,7 @@ impl CompiledFields {
                     changed.get_or_insert_with(|| members.clone()).remove(name);
                 } else {
                     let message = "the object has no such custom field";
-                    faults.add(format!("{DOCUMENT}.{name}"), codes::UNKNOWN_FIELD, message);
+                    faults.add(format!("{CUSTOM_FIELDS}.{name}"), codes::UNKNOWN_FIELD, message);
                 }
                 continue;
             };
@@ -515,6 +514,31 @@ impl CompiledFields {
         if !all_fit {
             let message = "choose an option that goes with the controlling field";
             field.fault(faults, codes::NOT_AN_OPTION, message);
+        }
+    }
+}
+
+impl CheckCustomFields for CompiledFields {
+    fn check(&self, write: &CustomWrite<'_>, faults: &mut Faults) -> Option<Json> {
+        let document = |record: &dyn AnyRecord| match record.value(write.document) {
+            ValueRef::Json(document) => document.into_owned(),
+            _ => Json::Null,
+        };
+        let after = document(write.after);
+        let before = write.before.map(document);
+        let writer = if write.by_engine {
+            Writer::Engine
+        } else {
+            Writer::Caller
+        };
+        let checked = Self::check(self, &after, before.as_ref(), writer);
+        let found = checked.faults.into_result().err();
+        for fault in found.into_iter().flat_map(ValidationError::into_errors) {
+            faults.push(fault);
+        }
+        match checked.document {
+            Cow::Owned(document) => Some(document),
+            Cow::Borrowed(_) => None,
         }
     }
 }

@@ -30,7 +30,7 @@ const DOCUMENT_DEPTH: usize = 32;
 const FAULTS: usize = 20;
 
 /// The first and the last year of days and moments.
-pub(crate) const YEARS: std::ops::RangeInclusive<i32> = 1900..=2100;
+const YEARS: std::ops::RangeInclusive<i32> = 1900..=2100;
 
 /// The form in which a value is stored.
 #[derive(Debug, PartialEq)]
