@@ -163,10 +163,12 @@ fn narrows(before: &CustomFieldType, after: &CustomFieldType) -> bool {
         (Decimal(_) | Currency { .. } | Percent(_), _) => {
             let (least, greatest) = range(before);
             let (new_least, new_greatest) = range(after);
-            let is_lower = |old: Option<rust_decimal::Decimal>, new: Option<rust_decimal::Decimal>| {
+            let is_lower = |old: Option<rust_decimal::Decimal>,
+                            new: Option<rust_decimal::Decimal>| {
                 new.is_some_and(|new| old.is_none_or(|old| new < old))
             };
-            let is_higher = |old: Option<rust_decimal::Decimal>, new: Option<rust_decimal::Decimal>| {
+            let is_higher = |old: Option<rust_decimal::Decimal>,
+                             new: Option<rust_decimal::Decimal>| {
                 new.is_some_and(|new| old.is_none_or(|old| new > old))
             };
             is_higher(least, new_least) || is_lower(greatest, new_greatest)

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crm_core::Id;
-use crm_core::error::{FieldError, Faults, ValidationError, codes};
+use crm_core::error::{Faults, FieldError, ValidationError, codes};
 use crm_core::schema::{Entity, FieldSchema, FieldType, Privacy, Value};
 use crm_core::value::{ApiName, TextValue as _};
 use serde_json::{Value as Json, json};
@@ -50,7 +50,12 @@ pub struct CustomField {
     pub object: ApiName,
     /// The definition of the object, where the tenant made it (R-071, R-287). Fields go with it
     /// (R-504, R-531).
-    #[field(references = "custom_object", on_delete = "cascade", read_only, indexed)]
+    #[field(
+        references = "custom_object",
+        on_delete = "cascade",
+        read_only,
+        indexed
+    )]
     pub object_id: Option<Id<CustomObject>>,
     /// The name in lists of the object's fields, of which an object has only one (R-197, R-320,
     /// R-350); the API name unless given.
@@ -143,8 +148,8 @@ impl CustomField {
     /// ```
     #[must_use]
     pub fn field_schema(&self) -> FieldSchema {
-        let is_required = self.is_required
-            || matches!(self.field_type, CustomFieldType::MasterDetail { .. });
+        let is_required =
+            self.is_required || matches!(self.field_type, CustomFieldType::MasterDetail { .. });
         let field_type = self.field_type.field_type(is_required);
         let is_text = matches!(
             field_type,
@@ -178,7 +183,12 @@ fn check_field(field: &CustomField, faults: &mut Faults) {
     let mut own = Faults::default();
     kind.check(&CustomField::FIELD_TYPE.name(), &mut own);
     let is_sound = own.is_empty();
-    for fault in own.into_result().err().into_iter().flat_map(ValidationError::into_errors) {
+    for fault in own
+        .into_result()
+        .err()
+        .into_iter()
+        .flat_map(ValidationError::into_errors)
+    {
         faults.push(fault);
     }
     for (is_set, name) in [

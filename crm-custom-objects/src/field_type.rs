@@ -110,7 +110,10 @@ pub enum CustomFieldType {
     },
 }
 
-document_value!(CustomFieldType, "describe a type of fields, such as {\"type\": \"text\"}");
+document_value!(
+    CustomFieldType,
+    "describe a type of fields, such as {\"type\": \"text\"}"
+);
 
 /// How the values of a field are kept. It follows from the field's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -499,10 +502,7 @@ impl RollUp {
             faults.add(format!("{path}.field"), code, message);
         }
         let (fits, message) = match self.function {
-            RollUpFunction::Count => (
-                self.result == DataType::Integer,
-                "a count is an `integer`",
-            ),
+            RollUpFunction::Count => (self.result == DataType::Integer, "a count is an `integer`"),
             RollUpFunction::Average => (
                 self.result == DataType::Decimal,
                 "an average is a `decimal`",
@@ -607,7 +607,10 @@ pub(crate) mod tests {
             let mut misspelt = json;
             misspelt["max_lenght"] = serde_json::json!(3);
             let read = serde_json::from_value::<CustomFieldType>(misspelt);
-            assert!(read.is_err() || read.unwrap() == field_type, "{field_type:?}");
+            assert!(
+                read.is_err() || read.unwrap() == field_type,
+                "{field_type:?}"
+            );
             let mut faults = Faults::default();
             field_type.check("field_type", &mut faults);
             assert!(faults.is_empty(), "{field_type:?}: {faults:?}");
@@ -654,7 +657,14 @@ pub(crate) mod tests {
             })
         };
         assert!(!faulty(pattern("[A-Z]{3}-\\d+")));
-        for wrong in ["(", "a)|(b", "(?=a)", "(a)\\1", "(?x) a # b", "\\w{1000}{1000}"] {
+        for wrong in [
+            "(",
+            "a)|(b",
+            "(?=a)",
+            "(a)\\1",
+            "(?x) a # b",
+            "\\w{1000}{1000}",
+        ] {
             assert!(faulty(pattern(wrong)), "{wrong}");
         }
     }

@@ -166,7 +166,11 @@ pub(crate) fn own(schema: &Json) -> Result<Validator, FieldError> {
         return Err(refused("use a schema of at most 16384 bytes"));
     }
     if !schema.is_object() {
-        return Err(FieldError::new("", codes::WRONG_TYPE, "must be a JSON object"));
+        return Err(FieldError::new(
+            "",
+            codes::WRONG_TYPE,
+            "must be a JSON object",
+        ));
     }
     let mut parts = 0;
     follow(schema, schema, &mut Vec::new(), &mut parts).map_err(refused)?;
@@ -247,7 +251,11 @@ pub fn json_schema(field: &crate::CustomField, options: &[CustomFieldOption]) ->
     if let Some(help) = field.help_text.as_ref().or(field.description.as_ref()) {
         schema.insert("description".into(), json!(help));
     }
-    if let Some(default) = field.default_value.as_ref().filter(|value| !value.is_null()) {
+    if let Some(default) = field
+        .default_value
+        .as_ref()
+        .filter(|value| !value.is_null())
+    {
         schema.insert("default".into(), default.clone());
     }
     let active = || {

@@ -91,10 +91,20 @@ pub struct CustomRelationship {
     #[field(required)]
     pub cardinality: Cardinality,
     /// The definition of the first object, where the tenant made it.
-    #[field(references = "custom_object", on_delete = "cascade", read_only, indexed)]
+    #[field(
+        references = "custom_object",
+        on_delete = "cascade",
+        read_only,
+        indexed
+    )]
     pub from_object_id: Option<Id<CustomObject>>,
     /// The definition of the second object, where the tenant made it.
-    #[field(references = "custom_object", on_delete = "cascade", read_only, indexed)]
+    #[field(
+        references = "custom_object",
+        on_delete = "cascade",
+        read_only,
+        indexed
+    )]
     pub to_object_id: Option<Id<CustomObject>>,
     /// The name of the relationship as a field of the first object.
     pub from_field: Option<ApiName>,
@@ -182,7 +192,11 @@ mod tests {
                     kind == RelationshipKind::ManyToMany && cardinality == Cardinality::ManyToMany;
                 let neither =
                     kind != RelationshipKind::ManyToMany && cardinality != Cardinality::ManyToMany;
-                assert_eq!(faults.is_empty(), both || neither, "{kind:?} {cardinality:?}");
+                assert_eq!(
+                    faults.is_empty(),
+                    both || neither,
+                    "{kind:?} {cardinality:?}"
+                );
                 assert!(faults.is_empty() || faults.has("cardinality"));
             }
         }

@@ -39,7 +39,12 @@ pub struct CustomFieldRule {
     #[field(required)]
     pub object: ApiName,
     /// The definition of the object, where the tenant made it.
-    #[field(references = "custom_object", on_delete = "cascade", read_only, indexed)]
+    #[field(
+        references = "custom_object",
+        on_delete = "cascade",
+        read_only,
+        indexed
+    )]
     pub object_id: Option<Id<CustomObject>>,
     /// Name.
     #[field(required, max_len = 100)]

@@ -79,7 +79,11 @@ fn engine_object(work: &UnitOfWork, name: &ApiName) -> Option<ObjectRef> {
 }
 
 fn no_object(path: impl Into<String>) -> FieldError {
-    FieldError::new(path, codes::NOT_FOUND, "names an object that does not exist")
+    FieldError::new(
+        path,
+        codes::NOT_FOUND,
+        "names an object that does not exist",
+    )
 }
 
 fn stays(write: &mut Write, path: impl Into<String>) {
@@ -202,8 +206,8 @@ impl WriteRule for FieldRules {
         match &object {
             Some(object) => {
                 name_field(before.as_ref(), &after, object, write);
-                let is_new_name = before.as_ref().map(|field| &field.api_name)
-                    != Some(&after.api_name);
+                let is_new_name =
+                    before.as_ref().map(|field| &field.api_name) != Some(&after.api_name);
                 if is_new_name {
                     check_name(work, id, &after, object, write).await?;
                 }
@@ -259,7 +263,10 @@ fn name_field(
     let former = former.map(|before| before.api_name.to_string());
     write.edit(|field: &mut CustomField| {
         field.object_id = object_id;
-        let key = field.key.get_or_insert_with(|| api_name.clone()).to_string();
+        let key = field
+            .key
+            .get_or_insert_with(|| api_name.clone())
+            .to_string();
         field.name.get_or_insert_with(|| api_name.clone());
         field.former_names.extend(former);
         let mut known = Vec::new();
@@ -369,7 +376,10 @@ impl WriteRule for OptionRules {
 
     async fn before_write(&self, work: &mut UnitOfWork, write: &mut Write) -> Result<()> {
         raise_version(work).await?;
-        let Some(after) = write.after::<CustomFieldOption>().filter(|_| !write.deletes()) else {
+        let Some(after) = write
+            .after::<CustomFieldOption>()
+            .filter(|_| !write.deletes())
+        else {
             return Ok(());
         };
         let (id, after) = (after.id, after.data.clone());
@@ -434,7 +444,10 @@ async fn check_controlling_values(
         write.faults().add(path, codes::INCONSISTENT, message);
         return Ok(());
     };
-    let found = work.records::<CustomField>().get_all(&[controlling]).await?;
+    let found = work
+        .records::<CustomField>()
+        .get_all(&[controlling])
+        .await?;
     let Some(found) = found.first() else {
         return Ok(());
     };
@@ -469,7 +482,10 @@ impl WriteRule for RelationshipRules {
 
     async fn before_write(&self, work: &mut UnitOfWork, write: &mut Write) -> Result<()> {
         raise_version(work).await?;
-        let Some(after) = write.after::<CustomRelationship>().filter(|_| !write.deletes()) else {
+        let Some(after) = write
+            .after::<CustomRelationship>()
+            .filter(|_| !write.deletes())
+        else {
             return Ok(());
         };
         let after = after.data.clone();
@@ -531,7 +547,10 @@ impl WriteRule for RuleRules {
 
     async fn before_write(&self, work: &mut UnitOfWork, write: &mut Write) -> Result<()> {
         raise_version(work).await?;
-        let Some(after) = write.after::<CustomFieldRule>().filter(|_| !write.deletes()) else {
+        let Some(after) = write
+            .after::<CustomFieldRule>()
+            .filter(|_| !write.deletes())
+        else {
             return Ok(());
         };
         let object = after.object.clone();

@@ -11,8 +11,7 @@ use crm_core::Id;
 use crm_core::value::{ApiName, Currency, TextValue};
 use crm_custom_objects::{
     Check, CompiledFields, CustomField, CustomFieldOption, CustomFieldType, DataType,
-    DecimalLimits, Definition, FieldChange, IntegerLimits, TextLimits, Writer,
-    json_schema_options,
+    DecimalLimits, Definition, FieldChange, IntegerLimits, TextLimits, Writer, json_schema_options,
 };
 use proptest::prelude::*;
 use serde_json::{Map, Value as Json, json};
@@ -212,7 +211,10 @@ fn values_of_every_type_keep_to_its_limits() {
         (
             CustomFieldType::File,
             vec![(json!({"name": "a.pdf"}), json!({"name": "a.pdf"}))],
-            vec![(json!({"name": ""}), "wrong_type"), (json!([]), "wrong_type")],
+            vec![
+                (json!({"name": ""}), "wrong_type"),
+                (json!([]), "wrong_type"),
+            ],
         ),
         (
             CustomFieldType::Json {
@@ -236,7 +238,11 @@ fn values_of_every_type_keep_to_its_limits() {
         for (given, stored) in accepted {
             let document = json!({"f0": given});
             let checked = compiled.check(&document, None, Writer::Caller);
-            assert!(checked.faults.is_empty(), "{kind} {given}: {:?}", checked.faults);
+            assert!(
+                checked.faults.is_empty(),
+                "{kind} {given}: {:?}",
+                checked.faults
+            );
             let stored = match stored {
                 Json::Null => json!({}),
                 stored => json!({"f0": stored}),
@@ -261,7 +267,10 @@ fn faults_of_documents_have_their_place() {
     };
     let compiled = CompiledFields::new(&[definition(0, field_type)]).unwrap();
     let found = codes(&compiled, &json!({"f0": [1, "secret", 3]}), None);
-    let wanted = ("custom_fields.f0.1".to_owned(), "invalid_document".to_owned());
+    let wanted = (
+        "custom_fields.f0.1".to_owned(),
+        "invalid_document".to_owned(),
+    );
     assert_eq!(found, [wanted]);
 }
 
@@ -318,8 +327,15 @@ fn unknown_computed_inactive_and_missing_values_are_told_together() {
     let mut retired = definition(2, CustomFieldType::Date);
     retired.field.is_active = false;
     let compiled = CompiledFields::new(&[definition(0, formula), required, retired]).unwrap();
-    let found = codes(&compiled, &json!({"f0": 3, "f2": "2026-01-31", "x": 1}), None);
-    let found: Vec<_> = found.iter().map(|(path, code)| (&**path, &**code)).collect();
+    let found = codes(
+        &compiled,
+        &json!({"f0": 3, "f2": "2026-01-31", "x": 1}),
+        None,
+    );
+    let found: Vec<_> = found
+        .iter()
+        .map(|(path, code)| (&**path, &**code))
+        .collect();
     assert_eq!(
         found,
         [
@@ -337,7 +353,12 @@ fn unknown_computed_inactive_and_missing_values_are_told_together() {
     assert!(checked.faults.is_empty());
     assert_eq!(*checked.document, json!({"f0": 2, "f1": true, "x": 1}));
     let computed = json!({"f0": 3, "f1": true});
-    assert!(compiled.check(&computed, None, Writer::Engine).faults.is_empty());
+    assert!(
+        compiled
+            .check(&computed, None, Writer::Engine)
+            .faults
+            .is_empty()
+    );
 }
 
 #[test]
@@ -446,8 +467,10 @@ fn any_type() -> impl Strategy<Value = CustomFieldType> {
     let schema = prop::sample::select(vec![
         None,
         Some(json!({"type": "object", "required": ["a"]})),
-        Some(json!({"anyOf": [{"$ref": "#/$defs/n"}, {"type": "array", "items": {"$ref": "#/$defs/n"}}],
-            "$defs": {"n": {"type": "number", "maximum": 100}}})),
+        Some(
+            json!({"anyOf": [{"$ref": "#/$defs/n"}, {"type": "array", "items": {"$ref": "#/$defs/n"}}],
+            "$defs": {"n": {"type": "number", "maximum": 100}}}),
+        ),
         Some(json!({"enum": [1, "a", {"a": 1}]})),
         Some(json!({"pattern": "^\\d+$", "format": "date"})),
     ]);
@@ -475,9 +498,17 @@ fn any_type() -> impl Strategy<Value = CustomFieldType> {
         Just(CustomFieldType::Phone),
         Just(CustomFieldType::Picklist),
         Just(CustomFieldType::Multipicklist),
-        Just(CustomFieldType::Lookup { object: name("account"), cascade: false }),
-        Just(CustomFieldType::MasterDetail { object: name("account") }),
-        Just(CustomFieldType::Formula { expression: "1".into(), result: DataType::Integer }),
+        Just(CustomFieldType::Lookup {
+            object: name("account"),
+            cascade: false
+        }),
+        Just(CustomFieldType::MasterDetail {
+            object: name("account")
+        }),
+        Just(CustomFieldType::Formula {
+            expression: "1".into(),
+            result: DataType::Integer
+        }),
         Just(CustomFieldType::File),
         schema.prop_map(|schema| CustomFieldType::Json { schema }),
     ]
@@ -569,7 +600,10 @@ fn any_document() -> impl Strategy<Value = Json> {
 }
 
 fn is_accepted(compiled: &CompiledFields, document: &Json) -> bool {
-    compiled.check(document, None, Writer::Caller).faults.is_empty()
+    compiled
+        .check(document, None, Writer::Caller)
+        .faults
+        .is_empty()
 }
 
 proptest! {
@@ -620,10 +654,10 @@ proptest! {
         document in any_document(),
     ) {
         let compiled = CompiledFields::new(&definitions).unwrap();
-        let normal = compiled.normal_form(&document).into_owned();
-        prop_assert_eq!(&*compiled.normal_form(&normal), &normal);
         let checked = compiled.check(&document, None, Writer::Caller);
         if checked.faults.is_empty() {
+            let normal = compiled.normal_form(&document).into_owned();
+            prop_assert_eq!(&*compiled.normal_form(&normal), &normal);
             let stored = checked.document.into_owned();
             let again = compiled.check(&stored, None, Writer::Caller);
             prop_assert!(again.faults.is_empty());
@@ -661,14 +695,18 @@ proptest! {
         let Json::Object(members) = compiled.normal_form(&document).into_owned() else {
             return Ok(());
         };
+        let together: BTreeSet<_> =
+            codes(&compiled, &Json::Object(members.clone()), Some(&json!({}))).into_iter().collect();
+        // Of a value under two names only that is told.
+        if together.iter().any(|(_, code)| code == "inconsistent") {
+            return Ok(());
+        }
         let mut alone = BTreeSet::new();
         for (name, value) in &members {
             let single = json!({name: value});
             let found = codes(&compiled, &single, Some(&json!({})));
             alone.extend(found.into_iter().filter(|(_, code)| code != "not_an_option"));
         }
-        let together: BTreeSet<_> =
-            codes(&compiled, &Json::Object(members), Some(&json!({}))).into_iter().collect();
         prop_assert!(alone.is_subset(&together), "{alone:?} {together:?}");
     }
 

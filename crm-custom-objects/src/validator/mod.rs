@@ -265,12 +265,7 @@ impl CompiledFields {
     /// document that the record has, unless it is new: what is as it was stays, even where the
     /// definitions would no longer take it, as an option that is not active any more.
     #[must_use]
-    pub fn check<'a>(
-        &self,
-        after: &'a Json,
-        before: Option<&Json>,
-        writer: Writer,
-    ) -> Checked<'a> {
+    pub fn check<'a>(&self, after: &'a Json, before: Option<&Json>, writer: Writer) -> Checked<'a> {
         let mut faults = Faults::default();
         let document = self.run(after, before, writer, true, &mut faults);
         Checked { document, faults }
@@ -280,7 +275,13 @@ impl CompiledFields {
     /// as far as it has one; empty values are left out. Nothing is checked, no default is added.
     #[must_use]
     pub fn normal_form<'a>(&self, document: &'a Json) -> Cow<'a, Json> {
-        self.run(document, None, Writer::Caller, false, &mut Faults::default())
+        self.run(
+            document,
+            None,
+            Writer::Caller,
+            false,
+            &mut Faults::default(),
+        )
     }
 
     fn run<'a>(
@@ -328,15 +329,32 @@ impl CompiledFields {
                     changed.get_or_insert_with(|| members.clone()).remove(name);
                 } else {
                     let message = "the object has no such custom field";
-                    faults.add(format!("{CUSTOM_FIELDS}.{name}"), codes::UNKNOWN_FIELD, message);
+                    faults.add(
+                        format!("{CUSTOM_FIELDS}.{name}"),
+                        codes::UNKNOWN_FIELD,
+                        message,
+                    );
                 }
                 continue;
             };
             next = place + 1;
             let is_key = *field.key == **name;
+            let has = |members: &Map<String, Json>| {
+                members
+                    .get(&*field.key)
+                    .is_some_and(|value| !value.is_null())
+            };
+            if is_key && value.is_null() && changed.as_ref().is_some_and(has) {
+                // It was given under another name.
+                continue;
+            }
             if !is_key {
                 let document = changed.get_or_insert_with(|| members.clone());
-                if members.contains_key(&*field.key) || document.contains_key(&*field.key) {
+                if value.is_null() && document.contains_key(&*field.key) {
+                    document.remove(name);
+                    continue;
+                }
+                if has(members) || has(document) {
                     field.fault(faults, codes::INCONSISTENT, "give the value under one name");
                     continue;
                 }
@@ -375,7 +393,11 @@ impl CompiledFields {
                 continue;
             }
             if field.is_computed && writer == Writer::Caller {
-                field.fault(faults, codes::READ_ONLY, "only the engine writes this field");
+                field.fault(
+                    faults,
+                    codes::READ_ONLY,
+                    "only the engine writes this field",
+                );
             } else if !field.is_active {
                 // Its value may be taken away, though.
                 if !value.is_null() {
@@ -462,7 +484,9 @@ impl CompiledFields {
         faults: &mut Faults,
     ) {
         let has = |members: &Map<String, Json>, field: &CompiledField| {
-            members.get(&*field.key).is_some_and(|value| !value.is_null())
+            members
+                .get(&*field.key)
+                .is_some_and(|value| !value.is_null())
         };
         for field in self.fields.iter().filter(|field| field.is_required) {
             let had = old.is_some_and(|old| has(old, field));
@@ -504,7 +528,10 @@ impl CompiledFields {
             // Something that is no option is told elsewhere.
             choice.is_none_or(|choice| {
                 choice.controlling.is_empty()
-                    || choice.controlling.iter().any(|value| is_chosen(under, value))
+                    || choice
+                        .controlling
+                        .iter()
+                        .any(|value| is_chosen(under, value))
             })
         };
         let all_fit = match chosen {

@@ -115,7 +115,10 @@ fn wrong_type(wanted: &'static str) -> FieldError {
 }
 
 fn not_an_option() -> FieldError {
-    fault(codes::NOT_AN_OPTION, "must be one of the field's active options")
+    fault(
+        codes::NOT_AN_OPTION,
+        "must be one of the field's active options",
+    )
 }
 
 fn refused(form: Form, error: FieldError) -> Taken {
@@ -262,12 +265,7 @@ impl ValueCheck {
     }
 }
 
-fn take_text(
-    given: &str,
-    limits: &FieldType,
-    min_length: usize,
-    pattern: Option<&Regex>,
-) -> Taken {
+fn take_text(given: &str, limits: &FieldType, min_length: usize, pattern: Option<&Regex>) -> Taken {
     let normal = normal_text(given);
     let form = text_form(given, &normal);
     if form == Form::Absent {
