@@ -226,8 +226,7 @@ impl CrmBuilder {
     #[must_use]
     pub fn build(self) -> Crm {
         Crm {
-            engine: self
-                .engine
+            engine: custom_objects::install(self.engine)
                 .object::<audit::AuditEvent>()
                 .hook(audit::Recorder)
                 .build(),

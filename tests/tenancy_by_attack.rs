@@ -400,6 +400,12 @@ async fn typed_operations_find_nothing_of_another_tenant() {
         DuplicateRule,
         crm_engine::duplicates::DuplicateKey,
         common::Property,
+        crm_engine::custom_objects::CustomObject,
+        crm_engine::custom_objects::CustomField,
+        crm_engine::custom_objects::CustomFieldOption,
+        crm_engine::custom_objects::CustomRelationship,
+        crm_engine::custom_objects::CustomFieldRule,
+        crm_engine::custom_objects::CustomSchema,
     );
     assert!(targets.is_empty(), "not attacked: {:?}", targets.keys());
     assert!(

@@ -1,14 +1,20 @@
 //! [`CustomField`]: a field that a tenant adds to an object.
 
-use crm_core::error::{Faults, ValidationError};
-use crm_core::value::ApiName;
-use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+
+use crm_core::Id;
+use crm_core::error::{Faults, FieldError, ValidationError, codes};
+use crm_core::schema::{Entity, FieldSchema, FieldType, Privacy, Value};
+use crm_core::value::{ApiName, TextValue as _};
 use serde_json::{Value as Json, json};
 
-use crate::CustomFieldType;
-use crate::check::{LABEL_LENGTH, checked, label};
+use crate::validator::check_default;
+use crate::{CustomFieldType, CustomObject};
 
-/// A field that a tenant adds to an object, of its own or of the engine's.
+/// A field that a tenant adds to an object, of its own or of the engine's (R-287).
+///
+/// Its values stand in the document `custom_fields` of a record under the [key](Self::key), which never
+/// changes. The API name may: former ones and the key stay reserved and lead to the same field.
 ///
 /// ```
 /// use crm_core::value::{ApiName, TextValue};
@@ -23,213 +29,212 @@ use crate::check::{LABEL_LENGTH, checked, label};
 ///         ApiName::parse("renewal_date")?,
 ///         "Renewal date",
 ///         CustomFieldType::Date,
-///     )?
+///     )
 /// };
 /// let json = serde_json::to_value(&renewal)?;
 /// assert_eq!(json["field_type"]["type"], "date");
-/// assert_eq!(serde_json::from_value::<CustomField>(json)?, renewal);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "Unchecked")]
+#[derive(Clone, PartialEq, Entity)]
+#[entity(
+    object = "custom_field",
+    table = "custom_field_definitions",
+    unique(object, key),
+    unique(object, api_name; live),
+    unique(object, name; live),
+    check = check_field
+)]
 pub struct CustomField {
-    /// The object that has the field, by its API name (R-071).
+    /// The object that has the field, by its API name (R-071). It stays.
+    #[field(required)]
     pub object: ApiName,
-    /// The name in lists of the object's fields, of which an object has only one (R-197).
-    pub name: ApiName,
-    /// The name in filters, JSON and formulas (R-194).
+    /// The definition of the object, where the tenant made it (R-071, R-287). Fields go with it
+    /// (R-504, R-531).
+    #[field(
+        references = "custom_object",
+        on_delete = "cascade",
+        read_only,
+        indexed
+    )]
+    pub object_id: Option<Id<CustomObject>>,
+    /// The name in lists of the object's fields, of which an object has only one (R-197, R-320,
+    /// R-350); the API name unless given.
+    pub name: Option<ApiName>,
+    /// The name in filters, JSON and formulas (R-194, R-319).
+    #[field(required)]
     pub api_name: ApiName,
+    /// The name under which values stand in the documents of records: the first API name.
+    #[field(read_only)]
+    pub key: Option<ApiName>,
+    /// Earlier API names, which still lead to the field.
+    #[field(read_only)]
+    pub former_names: Vec<String>,
     /// The name as people read it.
+    #[field(required, max_len = 255, searchable)]
     pub label: String,
     /// What the field holds.
+    #[field(multiline)]
     pub description: Option<String>,
     /// What its values may be.
+    #[field(required)]
     pub field_type: CustomFieldType,
+    /// For a picklist, the picklist or boolean field of the same object whose value decides which
+    /// options may be chosen.
+    #[field(references = "custom_field", on_delete = "set_null", indexed)]
+    pub controlling_field_id: Option<Id<CustomField>>,
     /// Whether a record always has a value.
     pub is_required: bool,
     /// Whether no two records have the same value.
     pub is_unique: bool,
     /// Whether backends keep an index on it.
     pub is_indexed: bool,
-    /// Whether the text search looks into it.
+    /// Whether the text search looks into it (R-472).
+    #[field(default = true)]
     pub is_searchable: bool,
+    /// Whether the values are about a person, and so kept out of logs and erased on request.
+    #[field(default = true)]
+    pub is_personal: bool,
     /// Whether the field belongs to the engine and cannot be removed.
+    #[field(read_only)]
     pub is_system: bool,
-    /// Whether the field is in use.
+    /// Whether values can be written (R-496).
+    #[field(default = true)]
     pub is_active: bool,
-    /// The value of a new record that names none, as JSON.
+    /// The value of a new record that names none; options of picklists say themselves whether new
+    /// records start with them.
     pub default_value: Option<Json>,
     /// How to show it, in the terms of the host.
+    #[field(default = json!({}))]
     pub display_options: Json,
     /// Its place in forms, from 0 (R-196).
     pub display_order: u32,
     /// What to tell people who fill it in.
+    #[field(max_len = 1000)]
     pub help_text: Option<String>,
 }
 
 impl CustomField {
-    /// An active, optional field of `object` that is known by `api_name` everywhere.
+    /// The name under which values stand in the documents of records.
+    #[must_use]
+    pub fn document_key(&self) -> &str {
+        self.key.as_ref().unwrap_or(&self.api_name).as_str()
+    }
+
+    /// Other names that lead to the field: the key, where it is no longer the API name, and earlier
+    /// API names.
+    pub fn aliases(&self) -> impl Iterator<Item = &str> {
+        let key = self.document_key();
+        let former = self.former_names.iter().map(String::as_str);
+        let former = former.filter(move |name| *name != key);
+        std::iter::once(key)
+            .chain(former)
+            .filter(|name| *name != self.api_name.as_str())
+    }
+
+    /// What filters, sorting, import and forms know of the field: a field of the object like the
+    /// engine's own, called by its API name.
     ///
-    /// # Errors
-    /// A label that is blank or has more than 255 characters; limits outside those of the type
-    /// (R-068). Every fault at once.
-    pub fn new(
-        object: ApiName,
-        api_name: ApiName,
-        label: impl Into<String>,
-        field_type: CustomFieldType,
-    ) -> Result<Self, ValidationError> {
-        Self {
-            object,
-            name: api_name.clone(),
-            api_name,
-            label: label.into(),
-            description: None,
+    /// ```
+    /// use crm_core::schema::FieldType;
+    /// use crm_core::value::{ApiName, TextValue};
+    /// use crm_custom_objects::{CustomField, CustomFieldType};
+    ///
+    /// let (deal, renewal) = (ApiName::parse("deal")?, ApiName::parse("renewal_date")?);
+    /// let field = CustomField::new(deal, renewal, "Renewal date", CustomFieldType::Date);
+    /// let schema = field.field_schema();
+    /// assert_eq!(schema.name, "renewal_date");
+    /// assert_eq!(schema.field_type, FieldType::Date);
+    /// # Ok::<(), crm_core::value::ValueError>(())
+    /// ```
+    #[must_use]
+    pub fn field_schema(&self) -> FieldSchema {
+        let is_required =
+            self.is_required || matches!(self.field_type, CustomFieldType::MasterDetail { .. });
+        let field_type = self.field_type.field_type(is_required);
+        let is_text = matches!(
             field_type,
-            is_required: false,
-            is_unique: false,
-            is_indexed: false,
-            is_searchable: false,
-            is_system: false,
-            is_active: true,
-            default_value: None,
-            display_options: json!({}),
-            display_order: 0,
-            help_text: None,
-        }
-        .check()
-    }
-
-    /// The definition, if it is sound.
-    ///
-    /// [`new`](Self::new) and reading from JSON check already; this is for a definition whose
-    /// fields were set afterwards.
-    ///
-    /// # Errors
-    /// Every faulty field at once.
-    pub fn check(self) -> Result<Self, ValidationError> {
-        let mut faults = Faults::default();
-        label(&mut faults, "label", &self.label, LABEL_LENGTH);
-        self.field_type.check(&mut faults);
-        checked(self, faults)
-    }
-}
-
-/// A definition as it is read.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Unchecked {
-    object: ApiName,
-    name: Option<ApiName>,
-    api_name: ApiName,
-    label: String,
-    #[serde(default)]
-    description: Option<String>,
-    field_type: CustomFieldType,
-    #[serde(default)]
-    is_required: bool,
-    #[serde(default)]
-    is_unique: bool,
-    #[serde(default)]
-    is_indexed: bool,
-    #[serde(default)]
-    is_searchable: bool,
-    #[serde(default)]
-    is_system: bool,
-    is_active: Option<bool>,
-    #[serde(default)]
-    default_value: Option<Json>,
-    display_options: Option<Json>,
-    #[serde(default)]
-    display_order: u32,
-    #[serde(default)]
-    help_text: Option<String>,
-}
-
-impl TryFrom<Unchecked> for CustomField {
-    type Error = ValidationError;
-
-    fn try_from(read: Unchecked) -> Result<Self, Self::Error> {
-        let start = Self::new(read.object, read.api_name, read.label, read.field_type)?;
-        Ok(Self {
-            name: read.name.unwrap_or(start.name),
-            description: read.description,
-            is_required: read.is_required,
-            is_unique: read.is_unique,
-            is_indexed: read.is_indexed,
-            is_searchable: read.is_searchable,
-            is_system: read.is_system,
-            is_active: read.is_active.unwrap_or(start.is_active),
-            default_value: read.default_value,
-            display_options: read.display_options.unwrap_or(start.display_options),
-            display_order: read.display_order,
-            help_text: read.help_text,
-            ..start
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use crm_core::value::TextValue;
-
-    use super::*;
-    use crate::TextLimits;
-    use crate::field_type::tests::every_type;
-
-    fn name(text: &str) -> ApiName {
-        ApiName::parse(text).unwrap()
-    }
-
-    #[test]
-    fn a_field_of_every_type_round_trips() {
-        for field_type in every_type() {
-            let field = CustomField::new(name("deal"), name("extra"), "Extra", field_type).unwrap();
-            let json = serde_json::to_value(&field).unwrap();
-            assert_eq!(serde_json::from_value::<CustomField>(json).unwrap(), field);
+            FieldType::Text { .. } | FieldType::Email | FieldType::Phone | FieldType::Url { .. }
+        );
+        let help = self.help_text.as_ref().or(self.description.as_ref());
+        let default = self.default_value.clone().map(Value::from_json);
+        FieldSchema {
+            help: Cow::Owned(help.cloned().unwrap_or_default()),
+            required: is_required,
+            read_only: self.field_type.is_computed(),
+            privacy: if self.is_personal {
+                Privacy::Personal
+            } else {
+                Privacy::Public
+            },
+            searchable: self.is_searchable && is_text,
+            indexed: self.is_indexed || self.is_unique || self.field_type.target().is_some(),
+            default: default
+                .and_then(|value| field_type.coerce(value).ok())
+                .unwrap_or_default(),
+            ..FieldSchema::new(self.api_name.to_string(), field_type)
         }
     }
+}
 
-    #[test]
-    fn faults_of_label_and_type_are_told_together() {
-        let too_long = TextLimits {
-            max_length: Some(300),
-            ..TextLimits::default()
-        };
-        let field_type = CustomFieldType::Text(too_long);
-        let error = CustomField::new(name("deal"), name("extra"), "", field_type).unwrap_err();
-        let paths: Vec<_> = error
-            .errors()
-            .iter()
-            .map(|fault| fault.path.as_str())
-            .collect();
-        assert_eq!(paths, ["label", "max_length"]);
+/// Adds what is wrong with a definition on its own.
+fn check_field(field: &CustomField, faults: &mut Faults) {
+    let at = |name: Cow<'static, str>| name.into_owned();
+    let kind = &field.field_type;
+    let mut own = Faults::default();
+    kind.check(&CustomField::FIELD_TYPE.name(), &mut own);
+    let is_sound = own.is_empty();
+    for fault in own
+        .into_result()
+        .err()
+        .into_iter()
+        .flat_map(ValidationError::into_errors)
+    {
+        faults.push(fault);
     }
-
-    /// R-194, R-196, R-197, R-198.
-    #[test]
-    fn what_is_read_has_passed_the_same_checks() {
-        let sound = json!({
-            "object": "deal", "api_name": "extra", "label": "Extra",
-            "field_type": {"type": "number", "min": 1},
+    for (is_set, name) in [
+        (field.is_required, CustomField::IS_REQUIRED.name()),
+        (field.is_unique, CustomField::IS_UNIQUE.name()),
+        (
+            field.default_value.is_some(),
+            CustomField::DEFAULT_VALUE.name(),
+        ),
+    ] {
+        if is_set && kind.is_computed() {
+            let message = "must not be set for a value that the engine computes";
+            faults.add(at(name), codes::INCONSISTENT, message);
+        }
+    }
+    let is_document = matches!(
+        kind,
+        CustomFieldType::File | CustomFieldType::Json { .. } | CustomFieldType::Multipicklist
+    );
+    for (is_set, name) in [
+        (field.is_unique, CustomField::IS_UNIQUE.name()),
+        (field.is_indexed, CustomField::IS_INDEXED.name()),
+    ] {
+        if is_set && is_document {
+            let message = "must not be set for documents and lists, which have no order";
+            faults.add(at(name), codes::INCONSISTENT, message);
+        }
+    }
+    if field.controlling_field_id.is_some() && !kind.has_options() {
+        let name = at(CustomField::CONTROLLING_FIELD_ID.name());
+        faults.add(name, codes::INCONSISTENT, "only picklists are controlled");
+    }
+    let Some(default) = &field.default_value else {
+        return;
+    };
+    let name = at(CustomField::DEFAULT_VALUE.name());
+    if kind.has_options() {
+        let message = "mark the option as the default";
+        faults.add(name, codes::INCONSISTENT, message);
+    } else if !kind.is_computed()
+        && is_sound
+        && let Err(fault) = check_default(field, default)
+    {
+        faults.push(FieldError {
+            path: name,
+            ..fault
         });
-        assert!(serde_json::from_value::<CustomField>(sound.clone()).is_ok());
-        for (field, value) in [
-            ("object", json!("Deal")),
-            ("name", json!("1st")),
-            ("api_name", json!("no good")),
-            ("label", json!(" ")),
-            ("display_order", json!(-1)),
-            ("field_type", json!({"type": "colour"})),
-            ("field_type", json!({"type": "number", "min": 2, "max": 1})),
-            ("is_requird", json!(true)),
-        ] {
-            let mut faulty = sound.clone();
-            faulty[field] = value;
-            assert!(
-                serde_json::from_value::<CustomField>(faulty).is_err(),
-                "{field}"
-            );
-        }
     }
 }

@@ -1,24 +1,31 @@
 //! [`CustomFieldType`]: what the values of a custom field may be.
 
-use std::collections::HashSet;
+use std::borrow::Cow;
 
-use crm_core::error::{Faults, ValidationError, codes};
-use crm_core::schema::MULTILINE_LENGTH;
-use crm_core::value::{ApiName, Currency};
+use crm_core::error::{Faults, codes};
+use crm_core::query::Filter;
+use crm_core::schema::{FieldType, MULTILINE_LENGTH, OnDelete};
+use crm_core::value::{ApiName, Currency, HttpUrl};
+use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 
-use crate::check::{LABEL_LENGTH, checked, label};
+use crate::document::document_value;
+use crate::{json_schema, pattern};
 
 /// The most characters of a one-line text and of an option (R-067).
-const TEXT_LENGTH: u32 = 255;
+pub(crate) const TEXT_LENGTH: u32 = 255;
 
 /// The most options that a multi-selection field holds at once (R-067).
 pub const MAX_SELECTIONS: usize = 10;
 
+/// The most digits of a decimal number, and how many of them are decimals (R-067).
+const DIGITS: (u32, u32) = (15, 2);
+
 /// What the values of a custom field may be.
 ///
-/// What a type needs stands in its variant: a picklist has options, a lookup has a target. The JSON
-/// form has a `type` beside it.
+/// What a type needs stands in its variant: a lookup has a target, a roll-up what it sums. The
+/// options of picklists are rows of their own. The JSON form has a `type` beside it.
 ///
 /// ```
 /// use crm_custom_objects::{CustomFieldType, TextLimits};
@@ -28,8 +35,8 @@ pub const MAX_SELECTIONS: usize = 10;
 /// assert_eq!(serde_json::to_value(&code)?, json);
 /// # Ok::<(), serde_json::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum CustomFieldType {
     /// A one-line text of at most 255 characters.
@@ -39,14 +46,20 @@ pub enum CustomFieldType {
     /// A whole number of 32 bits.
     Number(IntegerLimits),
     /// An exact number with at most 15 digits, two of them decimals.
-    Decimal,
+    Decimal(DecimalLimits),
     /// An amount of money, with the digits of a decimal.
     Currency {
-        /// The currency of every value of the field.
+        /// The currency of every value of the field: amounts of several never meet in one (R-085).
         currency: Currency,
+        /// The least amount.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        min: Option<Decimal>,
+        /// The greatest amount.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max: Option<Decimal>,
     },
     /// A percentage from 0 to 100 with at most two decimals.
-    Percent,
+    Percent(DecimalLimits),
     /// True or false.
     Boolean,
     /// A day from 1900-01-01 to 2100-12-31.
@@ -57,16 +70,19 @@ pub enum CustomFieldType {
     Email,
     /// An address of the web, `http` or `https`.
     Url,
-    /// A telephone number.
+    /// A telephone number, as entered.
     Phone,
-    /// One of a list of options.
-    Picklist(Picklist),
-    /// Up to [`MAX_SELECTIONS`] of a list of options.
-    Multipicklist(Picklist),
+    /// One of the field's options.
+    Picklist,
+    /// Up to [`MAX_SELECTIONS`] of the field's options.
+    Multipicklist,
     /// A record of another object.
     Lookup {
         /// The object.
         object: ApiName,
+        /// Whether the deletion of that record deletes this one too.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        cascade: bool,
     },
     /// The record that this one is a part of.
     MasterDetail {
@@ -75,16 +91,31 @@ pub enum CustomFieldType {
     },
     /// A value computed from other fields.
     Formula {
-        /// How it is computed. The text is not yet parsed.
+        /// How it is computed, in the engine's language of expressions.
         expression: String,
         /// What comes out.
         result: DataType,
     },
-    /// A file that the host keeps, by its description.
+    /// A value computed over the records that lead to this one.
+    RollUp(RollUp),
+    /// A file that the host keeps, by its description: a JSON object with a `name`, and what else
+    /// the host needs to find it.
     File,
+    /// A JSON document.
+    Json {
+        /// What it has to look like, in JSON Schema (draft 2020-12): up to 16 KB, without
+        /// references to itself or to anything outside.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        schema: Option<Json>,
+    },
 }
 
-/// How the values of a field are kept (R-195). It follows from the field's type.
+document_value!(
+    CustomFieldType,
+    "describe a type of fields, such as {\"type\": \"text\"}"
+);
+
+/// How the values of a field are kept (R-195, R-288). It follows from the field's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DataType {
@@ -106,8 +137,28 @@ pub enum DataType {
     Uuid,
 }
 
+impl DataType {
+    /// The type of a computed value.
+    fn field_type(self) -> FieldType {
+        match self {
+            Self::String => FieldType::multiline(),
+            Self::Integer => FieldType::Integer {
+                min: i64::MIN,
+                max: i64::MAX,
+            },
+            Self::Decimal => FieldType::decimal().with_digits(28, 10),
+            Self::Boolean => FieldType::Boolean,
+            Self::Date => FieldType::Date,
+            Self::Timestamp => FieldType::Timestamp,
+            Self::Json => FieldType::Json,
+            Self::Uuid => FieldType::Uuid,
+        }
+    }
+}
+
 /// Limits of a text, within those of its type (R-068).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TextLimits {
     /// The fewest characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -115,13 +166,15 @@ pub struct TextLimits {
     /// The most characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_length: Option<u32>,
-    /// A regular expression that the whole text matches. It is not yet parsed.
+    /// A regular expression that the whole text matches, in the notation of ECMA 262 without
+    /// look-around and back references: up to 1,000 characters, matched in linear time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pattern: Option<String>,
 }
 
 /// Limits of a whole number, within 32 bits (R-068).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct IntegerLimits {
     /// The least value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -131,45 +184,65 @@ pub struct IntegerLimits {
     pub max: Option<i32>,
 }
 
-/// The options of a picklist, in the order to show them.
-///
-/// There is at least one, and no value occurs twice (R-352). An option that is no longer wanted is
-/// made inactive, so that old records keep their value.
-///
-/// ```
-/// use crm_custom_objects::{Picklist, PicklistOption};
-///
-/// let sizes = Picklist::new(vec![
-///     PicklistOption::new("s", "Small"),
-///     PicklistOption { is_active: false, ..PicklistOption::new("m", "Medium") },
-/// ])?;
-/// assert!(sizes.option("m").is_some_and(|option| !option.is_active));
-/// # Ok::<(), crm_core::error::ValidationError>(())
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "UncheckedPicklist")]
-pub struct Picklist {
-    options: Vec<PicklistOption>,
-}
-
-/// One option of a picklist.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Limits of a decimal number, within those of its type (R-068).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PicklistOption {
-    /// What is stored.
-    pub value: String,
-    /// What people read.
-    pub label: String,
-    /// Whether new records start with it.
-    #[serde(default)]
-    pub is_default: bool,
-    /// Whether it may be chosen (R-069).
-    #[serde(default = "yes")]
-    pub is_active: bool,
+pub struct DecimalLimits {
+    /// The least value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<Decimal>,
+    /// The greatest value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<Decimal>,
 }
 
-const fn yes() -> bool {
-    true
+/// A value computed over the records that lead to a record, such as the sum of its open orders.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RollUp {
+    /// What is computed.
+    pub function: RollUpFunction,
+    /// The object whose records are taken.
+    pub object: ApiName,
+    /// The reference of that object that leads to this record.
+    pub by: ApiName,
+    /// The field that is taken; none for a count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<ApiName>,
+    /// Which records are taken; all unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<Filter>,
+    /// What comes out.
+    pub result: DataType,
+}
+
+/// Does not show the filter: its values may be personal.
+impl std::fmt::Debug for RollUp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RollUp")
+            .field("function", &self.function)
+            .field("object", &self.object)
+            .field("by", &self.by)
+            .field("field", &self.field)
+            .field("result", &self.result)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a roll-up computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RollUpFunction {
+    /// How many records there are.
+    Count,
+    /// The sum of a field.
+    Sum,
+    /// The least value of a field.
+    Min,
+    /// The greatest value of a field.
+    Max,
+    /// The mean of a field.
+    Average,
 }
 
 impl CustomFieldType {
@@ -180,30 +253,33 @@ impl CustomFieldType {
             Self::Text(_) => "text",
             Self::Textarea(_) => "textarea",
             Self::Number(_) => "number",
-            Self::Decimal => "decimal",
+            Self::Decimal(_) => "decimal",
             Self::Currency { .. } => "currency",
-            Self::Percent => "percent",
+            Self::Percent(_) => "percent",
             Self::Boolean => "boolean",
             Self::Date => "date",
             Self::Datetime => "datetime",
             Self::Email => "email",
             Self::Url => "url",
             Self::Phone => "phone",
-            Self::Picklist(_) => "picklist",
-            Self::Multipicklist(_) => "multipicklist",
+            Self::Picklist => "picklist",
+            Self::Multipicklist => "multipicklist",
             Self::Lookup { .. } => "lookup",
             Self::MasterDetail { .. } => "master_detail",
             Self::Formula { .. } => "formula",
+            Self::RollUp(_) => "roll_up",
             Self::File => "file",
+            Self::Json { .. } => "json",
         }
     }
 
     /// How values of this type are kept.
     ///
     /// ```
-    /// use crm_custom_objects::{CustomFieldType, DataType};
+    /// use crm_custom_objects::{CustomFieldType, DataType, DecimalLimits};
     ///
-    /// assert_eq!(CustomFieldType::Percent.data_type(), DataType::Decimal);
+    /// let discount = CustomFieldType::Percent(DecimalLimits::default());
+    /// assert_eq!(discount.data_type(), DataType::Decimal);
     /// ```
     #[must_use]
     pub const fn data_type(&self) -> DataType {
@@ -213,160 +289,254 @@ impl CustomFieldType {
             | Self::Email
             | Self::Url
             | Self::Phone
-            | Self::Picklist(_) => DataType::String,
+            | Self::Picklist => DataType::String,
             Self::Number(_) => DataType::Integer,
-            Self::Decimal | Self::Currency { .. } | Self::Percent => DataType::Decimal,
+            Self::Decimal(_) | Self::Currency { .. } | Self::Percent(_) => DataType::Decimal,
             Self::Boolean => DataType::Boolean,
             Self::Date => DataType::Date,
             Self::Datetime => DataType::Timestamp,
-            Self::Multipicklist(_) | Self::File => DataType::Json,
+            Self::Multipicklist | Self::File | Self::Json { .. } => DataType::Json,
             Self::Lookup { .. } | Self::MasterDetail { .. } => DataType::Uuid,
-            Self::Formula { result, .. } => *result,
+            Self::Formula { result, .. } | Self::RollUp(RollUp { result, .. }) => *result,
         }
     }
 
-    /// Adds what is wrong with the limits of the type.
-    pub(crate) fn check(&self, faults: &mut Faults) {
+    /// Whether the engine computes the values.
+    #[must_use]
+    pub const fn is_computed(&self) -> bool {
+        matches!(self, Self::Formula { .. } | Self::RollUp(_))
+    }
+
+    /// Whether the field has options.
+    #[must_use]
+    pub const fn has_options(&self) -> bool {
+        matches!(self, Self::Picklist | Self::Multipicklist)
+    }
+
+    /// The object that the values lead to.
+    #[must_use]
+    pub const fn target(&self) -> Option<&ApiName> {
         match self {
-            Self::Text(limits) => limits.check(faults, TEXT_LENGTH),
-            Self::Textarea(limits) => limits.check(faults, MULTILINE_LENGTH),
-            Self::Number(limits) => limits.check(faults),
-            Self::Picklist(picklist) => picklist.check_defaults(faults, 1),
-            Self::Multipicklist(picklist) => picklist.check_defaults(faults, MAX_SELECTIONS),
+            Self::Lookup { object, .. } | Self::MasterDetail { object } => Some(object),
+            _ => None,
+        }
+    }
+
+    /// Limits of a decimal number.
+    pub(crate) const fn decimal_limits(&self) -> DecimalLimits {
+        match self {
+            Self::Decimal(limits) | Self::Percent(limits) => *limits,
+            Self::Currency { min, max, .. } => DecimalLimits {
+                min: *min,
+                max: *max,
+            },
+            _ => DecimalLimits {
+                min: None,
+                max: None,
+            },
+        }
+    }
+
+    /// What filters, sorting and grouping know of the values.
+    pub(crate) fn field_type(&self, is_required: bool) -> FieldType {
+        match self {
+            Self::Text(limits) => FieldType::text(limits.max_length.unwrap_or(TEXT_LENGTH)),
+            Self::Textarea(limits) => FieldType::Text {
+                max_length: limits.max_length.unwrap_or(MULTILINE_LENGTH),
+                multiline: true,
+            },
+            Self::Number(limits) => FieldType::Integer {
+                min: limits.min.unwrap_or(i32::MIN).into(),
+                max: limits.max.unwrap_or(i32::MAX).into(),
+            },
+            Self::Decimal(_) | Self::Currency { .. } => {
+                let DecimalLimits { min, max } = self.decimal_limits();
+                FieldType::Decimal {
+                    precision: DIGITS.0,
+                    scale: DIGITS.1,
+                    min,
+                    max,
+                    currency_field: None,
+                }
+            }
+            Self::Percent(_) => FieldType::Percent,
+            Self::Boolean => FieldType::Boolean,
+            Self::Date => FieldType::Date,
+            Self::Datetime => FieldType::Timestamp,
+            Self::Email => FieldType::Email,
+            Self::Url => FieldType::Url {
+                max_length: u32::try_from(HttpUrl::MAX_LENGTH).unwrap_or(u32::MAX),
+            },
+            Self::Phone => FieldType::Phone,
+            Self::Picklist => FieldType::text(TEXT_LENGTH),
+            Self::Multipicklist => FieldType::List,
+            Self::Lookup { object, cascade } => {
+                let on_delete = match (cascade, is_required) {
+                    (true, _) => OnDelete::Cascade,
+                    (false, true) => OnDelete::Restrict,
+                    (false, false) => OnDelete::SetNull,
+                };
+                reference(object, on_delete)
+            }
+            Self::MasterDetail { object } => reference(object, OnDelete::Cascade),
+            Self::Formula { result, .. } | Self::RollUp(RollUp { result, .. }) => {
+                result.field_type()
+            }
+            Self::File | Self::Json { .. } => FieldType::Json,
+        }
+    }
+
+    /// Adds what is wrong with the limits of the type, at paths below `path`.
+    pub(crate) fn check(&self, path: &str, faults: &mut Faults) {
+        match self {
+            Self::Text(limits) => limits.check(path, faults, TEXT_LENGTH),
+            Self::Textarea(limits) => limits.check(path, faults, MULTILINE_LENGTH),
+            Self::Number(limits) => {
+                if let (Some(min), Some(max)) = (limits.min, limits.max)
+                    && min > max
+                {
+                    faults.add(format!("{path}.min"), codes::OUT_OF_RANGE, GREATEST_VALUE);
+                }
+            }
+            Self::Decimal(_) | Self::Currency { .. } => {
+                self.decimal_limits().check(path, faults, None);
+            }
+            Self::Percent(limits) => {
+                limits.check(path, faults, Some((Decimal::ZERO, Decimal::ONE_HUNDRED)));
+            }
             Self::Formula { expression, .. } => {
-                label(faults, "expression", expression, MULTILINE_LENGTH as usize);
+                let path = format!("{path}.expression");
+                if expression.trim().is_empty() {
+                    faults.add(path, codes::BLANK, "must not be blank");
+                } else if expression.chars().count() > MULTILINE_LENGTH as usize {
+                    let message = format!("use at most {MULTILINE_LENGTH} characters");
+                    faults.add(path, codes::TOO_LONG, message);
+                } else if expression.contains('\0') {
+                    let message = "must not contain the NUL character";
+                    faults.add(path, codes::NUL_CHARACTER, message);
+                }
+            }
+            Self::RollUp(roll_up) => roll_up.check(path, faults),
+            Self::Json {
+                schema: Some(schema),
+            } => {
+                if let Err(fault) = json_schema::own(schema) {
+                    faults.push(crm_core::error::FieldError {
+                        path: format!("{path}.schema"),
+                        ..fault
+                    });
+                }
             }
             _ => {}
         }
     }
 }
 
+fn reference(object: &ApiName, on_delete: OnDelete) -> FieldType {
+    FieldType::Reference {
+        object: Cow::Owned(object.to_string()),
+        on_delete,
+    }
+}
+
+const GREATEST_VALUE: &str = "use at most the greatest value";
+
 impl TextLimits {
     // R-068: within the limit of the type.
-    fn check(&self, faults: &mut Faults, most: u32) {
+    fn check(&self, path: &str, faults: &mut Faults, most: u32) {
         if self.max_length.is_some_and(|max| max == 0 || max > most) {
             let message = format!("use a number from 1 to {most}");
-            faults.add("max_length", codes::OUT_OF_RANGE, message);
+            faults.add(format!("{path}.max_length"), codes::OUT_OF_RANGE, message);
         }
         if self
             .min_length
-            .is_some_and(|min| min > self.max_length.unwrap_or(most))
+            .is_some_and(|min| min > self.max_length.unwrap_or(most).min(most))
         {
             faults.add(
-                "min_length",
+                format!("{path}.min_length"),
                 codes::OUT_OF_RANGE,
                 "use at most the greatest length",
             );
         }
+        if let Some(text) = &self.pattern
+            && let Err(message) = pattern::compile(text)
+        {
+            faults.add(format!("{path}.pattern"), pattern::INVALID, message);
+        }
     }
 }
 
-impl IntegerLimits {
-    fn check(self, faults: &mut Faults) {
+impl DecimalLimits {
+    // R-068: within the limits of the type.
+    fn check(self, path: &str, faults: &mut Faults, within: Option<(Decimal, Decimal)>) {
+        let digits = FieldType::Decimal {
+            precision: DIGITS.0,
+            scale: DIGITS.1,
+            min: within.map(|(least, _)| least),
+            max: within.map(|(_, greatest)| greatest),
+            currency_field: None,
+        };
+        for (name, limit) in [("min", self.min), ("max", self.max)] {
+            let Some(limit) = limit else { continue };
+            if let Err(fault) = digits.coerce(limit.into()) {
+                faults.push(fault.at(&format!("{path}.{name}")));
+            }
+        }
         if let (Some(min), Some(max)) = (self.min, self.max)
             && min > max
         {
-            faults.add("min", codes::OUT_OF_RANGE, "use at most the greatest value");
+            faults.add(format!("{path}.min"), codes::OUT_OF_RANGE, GREATEST_VALUE);
         }
     }
 }
 
-impl Picklist {
-    /// A picklist with these options.
-    ///
-    /// # Errors
-    /// No options; a value or label that is blank or has more than 255 characters; a value that
-    /// occurs twice. Every fault at once.
-    pub fn new(options: Vec<PicklistOption>) -> Result<Self, ValidationError> {
-        let mut faults = Faults::default();
-        if options.is_empty() {
-            faults.add("options", codes::REQUIRED, "give at least one option");
+impl RollUp {
+    fn check(&self, path: &str, faults: &mut Faults) {
+        let is_count = self.function == RollUpFunction::Count;
+        if is_count == self.field.is_some() {
+            let (code, message) = if is_count {
+                (codes::INCONSISTENT, "a count takes no field")
+            } else {
+                (codes::REQUIRED, "name the field that is taken")
+            };
+            faults.add(format!("{path}.field"), code, message);
         }
-        let mut values = HashSet::new();
-        for (index, option) in options.iter().enumerate() {
-            let value = format!("options.{index}.value");
-            label(&mut faults, &value, &option.value, TEXT_LENGTH as usize);
-            label(
-                &mut faults,
-                &format!("options.{index}.label"),
-                &option.label,
-                LABEL_LENGTH,
-            );
-            if !values.insert(option.value.as_str()) {
-                faults.add(
-                    value,
-                    codes::INCONSISTENT,
-                    "another option has the same value",
-                );
-            }
+        let (fits, message) = match self.function {
+            RollUpFunction::Count => (self.result == DataType::Integer, "a count is an `integer`"),
+            RollUpFunction::Average => (
+                self.result == DataType::Decimal,
+                "an average is a `decimal`",
+            ),
+            RollUpFunction::Sum => (
+                matches!(self.result, DataType::Integer | DataType::Decimal),
+                "a sum is an `integer` or a `decimal`",
+            ),
+            RollUpFunction::Min | RollUpFunction::Max => (
+                matches!(
+                    self.result,
+                    DataType::Integer | DataType::Decimal | DataType::Date | DataType::Timestamp
+                ),
+                "the least and the greatest value are an `integer`, `decimal`, `date` or \
+                 `timestamp`",
+            ),
+        };
+        if !fits {
+            faults.add(format!("{path}.result"), codes::INCONSISTENT, message);
         }
-        checked(Self { options }, faults)
-    }
-
-    /// The options, in the order to show them.
-    #[must_use]
-    pub fn options(&self) -> &[PicklistOption] {
-        &self.options
-    }
-
-    /// The option with this stored value, active or not.
-    #[must_use]
-    pub fn option(&self, value: &str) -> Option<&PicklistOption> {
-        self.options.iter().find(|option| option.value == value)
-    }
-
-    /// As many options may be defaults as the field holds.
-    fn check_defaults(&self, faults: &mut Faults, most: usize) {
-        if self
-            .options
-            .iter()
-            .filter(|option| option.is_default)
-            .count()
-            > most
-        {
-            let message = format!("at most {most} may be defaults");
-            faults.add("options", codes::TOO_MANY, message);
-        }
-    }
-}
-
-impl PicklistOption {
-    /// An active option.
-    pub fn new(value: impl Into<String>, label: impl Into<String>) -> Self {
-        Self {
-            value: value.into(),
-            label: label.into(),
-            is_default: false,
-            is_active: true,
-        }
-    }
-}
-
-/// Options as they are read.
-#[derive(Deserialize)]
-struct UncheckedPicklist {
-    options: Vec<PicklistOption>,
-}
-
-impl TryFrom<UncheckedPicklist> for Picklist {
-    type Error = ValidationError;
-
-    fn try_from(read: UncheckedPicklist) -> Result<Self, Self::Error> {
-        Self::new(read.options)
     }
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::collections::HashSet;
+
     use crm_core::value::TextValue;
-    use serde_json::json;
 
     use super::*;
 
-    /// One of each of the 18 types.
+    /// One of each of the types.
     pub(crate) fn every_type() -> Vec<CustomFieldType> {
         let object = ApiName::parse("account").unwrap();
-        let picklist = Picklist::new(vec![PicklistOption::new("a", "A")]).unwrap();
         vec![
             CustomFieldType::Text(TextLimits {
                 min_length: Some(1),
@@ -377,56 +547,74 @@ pub(crate) mod tests {
                 min: Some(0),
                 max: Some(5),
             }),
-            CustomFieldType::Decimal,
+            CustomFieldType::Decimal(DecimalLimits {
+                min: Some(Decimal::ONE),
+                max: None,
+            }),
             CustomFieldType::Currency {
                 currency: Currency::parse("EUR").unwrap(),
+                min: None,
+                max: Some(Decimal::TEN),
             },
-            CustomFieldType::Percent,
+            CustomFieldType::Percent(DecimalLimits::default()),
             CustomFieldType::Boolean,
             CustomFieldType::Date,
             CustomFieldType::Datetime,
             CustomFieldType::Email,
             CustomFieldType::Url,
             CustomFieldType::Phone,
-            CustomFieldType::Picklist(picklist.clone()),
-            CustomFieldType::Multipicklist(picklist),
+            CustomFieldType::Picklist,
+            CustomFieldType::Multipicklist,
             CustomFieldType::Lookup {
                 object: object.clone(),
+                cascade: true,
             },
-            CustomFieldType::MasterDetail { object },
+            CustomFieldType::MasterDetail {
+                object: object.clone(),
+            },
             CustomFieldType::Formula {
                 expression: "1 + 1".into(),
                 result: DataType::Integer,
             },
+            CustomFieldType::RollUp(RollUp {
+                function: RollUpFunction::Sum,
+                object,
+                by: ApiName::parse("parent_account_id").unwrap(),
+                field: Some(ApiName::parse("annual_revenue").unwrap()),
+                filter: Some(Filter::eq("industry", "software")),
+                result: DataType::Decimal,
+            }),
             CustomFieldType::File,
+            CustomFieldType::Json {
+                schema: Some(serde_json::json!({"type": "object"})),
+            },
         ]
     }
 
-    /// R-198.
+    /// R-198, R-289: the 18 types, and JSON and roll-ups besides.
     #[test]
     fn every_type_has_its_name_and_round_trips() {
         let types = every_type();
         let names: HashSet<_> = types.iter().map(CustomFieldType::name).collect();
-        assert_eq!(names.len(), 18);
+        assert_eq!(names.len(), 20);
         for field_type in types {
             let json = serde_json::to_value(&field_type).unwrap();
             assert_eq!(json["type"], field_type.name());
             assert_eq!(
-                serde_json::from_value::<CustomFieldType>(json).unwrap(),
+                serde_json::from_value::<CustomFieldType>(json.clone()).unwrap(),
                 field_type
             );
+            let mut misspelt = json;
+            misspelt["max_lenght"] = serde_json::json!(3);
+            let read = serde_json::from_value::<CustomFieldType>(misspelt);
+            assert!(
+                read.is_err() || read.unwrap() == field_type,
+                "{field_type:?}"
+            );
+            let mut faults = Faults::default();
+            field_type.check("field_type", &mut faults);
+            assert!(faults.is_empty(), "{field_type:?}: {faults:?}");
         }
-    }
-
-    /// R-351, R-352: the order is the list's, so that no two options share a place.
-    #[test]
-    fn options_have_different_values() {
-        let twice = vec![PicklistOption::new("a", "A"), PicklistOption::new("a", "B")];
-        let error = Picklist::new(twice).unwrap_err();
-        assert_eq!(error.errors()[0].path, "options.1.value");
-        assert!(Picklist::new(Vec::new()).is_err());
-        let json = json!({"type": "picklist", "options": []});
-        assert!(serde_json::from_value::<CustomFieldType>(json).is_err());
     }
 
     /// R-067, R-068.
@@ -434,7 +622,7 @@ pub(crate) mod tests {
     fn limits_stay_within_those_of_the_type() {
         let faulty = |field_type: CustomFieldType| {
             let mut faults = Faults::default();
-            field_type.check(&mut faults);
+            field_type.check("field_type", &mut faults);
             !faults.is_empty()
         };
         let text = |min_length, max_length| TextLimits {
@@ -452,29 +640,32 @@ pub(crate) mod tests {
         let number = |min, max| CustomFieldType::Number(IntegerLimits { min, max });
         assert!(!faulty(number(Some(1), Some(1))));
         assert!(faulty(number(Some(2), Some(1))));
-    }
-
-    #[test]
-    fn defaults_are_as_many_as_the_field_holds() {
-        let list = |count: usize| {
-            let option = |index: usize| PicklistOption {
-                is_default: true,
-                ..PicklistOption::new(index.to_string(), "Option")
-            };
-            Picklist::new((0..count).map(option).collect()).unwrap()
+        let percent = |min: i64, max: i64| {
+            CustomFieldType::Percent(DecimalLimits {
+                min: Some(min.into()),
+                max: Some(max.into()),
+            })
         };
-        for (field_type, sound) in [
-            (CustomFieldType::Picklist(list(1)), true),
-            (CustomFieldType::Picklist(list(2)), false),
-            (CustomFieldType::Multipicklist(list(MAX_SELECTIONS)), true),
-            (
-                CustomFieldType::Multipicklist(list(MAX_SELECTIONS + 1)),
-                false,
-            ),
+        assert!(!faulty(percent(0, 100)));
+        assert!(faulty(percent(-1, 100)));
+        assert!(faulty(percent(0, 101)));
+        assert!(faulty(percent(50, 49)));
+        let pattern = |pattern: &str| {
+            CustomFieldType::Text(TextLimits {
+                pattern: Some(pattern.into()),
+                ..TextLimits::default()
+            })
+        };
+        assert!(!faulty(pattern("[A-Z]{3}-\\d+")));
+        for wrong in [
+            "(",
+            "a)|(b",
+            "(?=a)",
+            "(a)\\1",
+            "(?x) a # b",
+            "\\w{1000}{1000}",
         ] {
-            let mut faults = Faults::default();
-            field_type.check(&mut faults);
-            assert_eq!(faults.is_empty(), sound);
+            assert!(faulty(pattern(wrong)), "{wrong}");
         }
     }
 }

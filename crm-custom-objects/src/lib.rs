@@ -1,73 +1,92 @@
-//! Objects, fields and relationships that a tenant defines at run time, as definitions.
+//! Objects, fields and relationships that a tenant defines at run time.
 //!
 //! An agency needs properties and viewings, a clinic needs treatments: things that no CRM ships
-//! with. A tenant describes them with three kinds of definitions:
+//! with. A tenant describes them with rows, without code and without changes to the database:
 //!
 //! ```text
 //! CustomObject "property" ──┬── CustomField "reference"   text
 //!                           ├── CustomField "rent"        currency
-//!                           └── CustomField "state"       picklist
+//!                           ├── CustomField "state"       picklist ── CustomFieldOption "on_offer" ..
+//!                           └── CustomFieldRule           free_from >= built_on
 //! CustomRelationship "seller": property ── lookup, many to one ──► account
 //! ```
 //!
 //! A field may also be added to an object of the engine itself, such as `deal`: objects are named
 //! by their API name, whoever made them, so the two are the same (R-071).
 //!
-//! What a definition can check alone, it checks when it is made or read: API names, limits, options
-//! without doubles, and that kind and cardinality of a relationship agree (R-070). All of them
-//! serialise; what is read back has passed the same checks.
-//!
-//! # Status
-//!
-//! These are the definitions only. Validators compiled from them, records of custom objects, links
-//! between records, formulas and roll-ups come with the next version of this crate; nothing here
-//! stores or validates a value yet.
+//! - Definitions are entities like all others: [`CustomObject`], [`CustomField`],
+//!   [`CustomFieldOption`], [`CustomRelationship`], [`CustomFieldRule`]. They are created, changed,
+//!   archived and audited through sessions; rules keep them sound ([`install`]), and every commit that
+//!   changes one raises the tenant's [`CustomSchema`].
+//! - [`CompiledFields`] is what the definitions of one object compile into: a validator of the
+//!   values of records, which also says them as JSON Schema.
+//! - [`FieldChange`] tells what a change of a definition means for the records that there are.
+//! - [`CustomRecord`], [`CustomLink`] and [`CustomValue`] are the rows behind records of custom
+//!   objects, their links, and what indexed fields are found by.
 //!
 //! # Example
 //!
 //! ```
+//! use crm_core::Id;
 //! use crm_core::value::{ApiName, TextValue};
 //! use crm_custom_objects::{
-//!     Cardinality, CustomField, CustomFieldType, CustomObject, CustomRelationship, Picklist,
-//!     PicklistOption, RelationshipKind,
+//!     CompiledFields, CustomField, CustomFieldOption, CustomFieldType, Definition, Writer,
 //! };
+//! use serde_json::json;
 //!
-//! let property = CustomObject::new(ApiName::parse("property")?, "Property", "Properties")?;
-//!
-//! let state = CustomFieldType::Picklist(Picklist::new(vec![
-//!     PicklistOption::new("on_offer", "On offer"),
-//!     PicklistOption::new("reserved", "Reserved"),
-//!     PicklistOption::new("sold", "Sold"),
-//! ])?);
 //! let state = CustomField {
 //!     is_required: true,
-//!     ..CustomField::new(property.api_name.clone(), ApiName::parse("state")?, "State", state)?
+//!     ..CustomField::new(
+//!         ApiName::parse("property")?,
+//!         ApiName::parse("state")?,
+//!         "State",
+//!         CustomFieldType::Picklist,
+//!     )
 //! };
-//! assert_eq!(state.field_type.name(), "picklist");
+//! let id = Id::new("01932c07-209c-7a4b-8000-000000000001".parse()?);
+//! let options = vec![
+//!     CustomFieldOption::new(id, "on_offer", "On offer"),
+//!     CustomFieldOption { is_active: false, ..CustomFieldOption::new(id, "on_hold", "On hold") },
+//! ];
+//! let fields = CompiledFields::new(&[Definition { id, field: state, options }]).expect("sound");
 //!
-//! let seller = CustomRelationship::new(
-//!     ApiName::parse("seller")?,
-//!     property.api_name.clone(),
-//!     ApiName::parse("account")?,
-//!     RelationshipKind::Lookup,
-//!     Cardinality::ManyToOne,
-//! )?;
-//! assert!(!seller.is_required());
+//! // R-069: an option that is no longer active stays where it is, and is not chosen anew.
+//! let on_hold = json!({"state": "on_hold"});
+//! assert!(!fields.check(&on_hold, None, Writer::Caller).faults.is_empty());
+//! assert!(fields.check(&on_hold, Some(&on_hold), Writer::Caller).faults.is_empty());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod check;
+mod change;
+mod document;
 mod field;
 mod field_type;
+mod json_schema;
 mod object;
+mod option;
+mod pattern;
+mod record;
 mod relationship;
+mod rule;
+mod rules;
+mod validator;
 
+use crm_core::engine::EngineBuilder;
+use crm_core::schema::{Entity as _, ObjectRef};
+
+pub use change::{Check, FieldChange};
 pub use field::CustomField;
 pub use field_type::{
-    CustomFieldType, DataType, IntegerLimits, MAX_SELECTIONS, Picklist, PicklistOption, TextLimits,
+    CustomFieldType, DataType, DecimalLimits, IntegerLimits, MAX_SELECTIONS, RollUp,
+    RollUpFunction, TextLimits,
 };
+pub use json_schema::{json_schema, json_schema_options};
 pub use object::CustomObject;
+pub use option::CustomFieldOption;
+pub use record::{CustomLink, CustomRecord, CustomValue};
 pub use relationship::{Cardinality, CustomRelationship, RelationshipKind};
+pub use rule::{CustomFieldRule, CustomSchema};
+pub use validator::{Checked, CompiledFields, Definition, Writer};
 
 /// Names one record of any object, of the engine's own or a custom one.
 ///
@@ -85,3 +104,65 @@ pub use relationship::{Cardinality, CustomRelationship, RelationshipKind};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub use crm_core::EntityRef as RecordRef;
+
+/// The objects that definitions are kept in: what a host's engine has to know.
+///
+/// ```
+/// let definitions = crm_custom_objects::definitions();
+/// assert!(definitions.iter().any(|object| object.name() == "custom_field"));
+/// ```
+#[must_use]
+pub fn definitions() -> Vec<ObjectRef> {
+    [
+        CustomObject::schema(),
+        CustomField::schema(),
+        CustomFieldOption::schema(),
+        CustomRelationship::schema(),
+        CustomFieldRule::schema(),
+        CustomSchema::schema(),
+    ]
+    .map(Clone::clone)
+    .to_vec()
+}
+
+/// All objects of this crate, each after those that it refers to: the [`definitions`],
+/// and the tables of records, links and values.
+///
+/// ```
+/// let objects = crm_custom_objects::objects();
+/// assert!(objects.iter().any(|object| object.name() == "custom_record"));
+/// ```
+#[must_use]
+pub fn objects() -> Vec<ObjectRef> {
+    let tables = [
+        CustomRecord::schema(),
+        CustomLink::schema(),
+        CustomValue::schema(),
+    ];
+    let mut objects = definitions();
+    objects.extend(tables.map(Clone::clone));
+    objects
+}
+
+/// Makes an engine know definitions: their objects, the rules that keep them sound, and the hook that
+/// raises the version of a tenant's definitions.
+///
+/// The facade does so for every CRM; a host that builds its own engine calls it once.
+///
+/// ```
+/// # fn example(builder: crm_core::engine::EngineBuilder) -> crm_core::Engine {
+/// crm_custom_objects::install(builder).build()
+/// # }
+/// ```
+#[must_use]
+pub fn install(builder: EngineBuilder) -> EngineBuilder {
+    definitions()
+        .iter()
+        .fold(builder, EngineBuilder::named_object)
+        .rule(rules::ObjectRules)
+        .rule(rules::FieldRules)
+        .rule(rules::OptionRules)
+        .rule(rules::RelationshipRules)
+        .rule(rules::RuleRules)
+        .hook(rules::SchemaVersion)
+}

@@ -1,14 +1,14 @@
 //! [`CustomRelationship`]: how records of two objects belong together.
 
-use crm_core::error::{Faults, ValidationError, codes};
+use crm_core::Id;
+use crm_core::error::{Faults, codes};
+use crm_core::schema::{Entity, Picklist};
 use crm_core::value::ApiName;
-use serde::{Deserialize, Serialize};
 
-use crate::check::checked;
+use crate::CustomObject;
 
-/// What belonging together means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+/// What belonging together means (R-200, R-292).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Picklist)]
 pub enum RelationshipKind {
     /// One record names another; each lives on its own.
     Lookup,
@@ -18,9 +18,8 @@ pub enum RelationshipKind {
     ManyToMany,
 }
 
-/// How many records may stand on each side, read from the first object to the second.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+/// How many records may stand on each side, read from the first object to the second (R-291).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Picklist)]
 pub enum Cardinality {
     /// At most one on both sides.
     OneToOne,
@@ -33,7 +32,7 @@ pub enum Cardinality {
 }
 
 impl RelationshipKind {
-    /// Whether a relationship of this kind may have this cardinality (R-070).
+    /// Whether a relationship of this kind may have this cardinality (R-070, R-290).
     ///
     /// ```
     /// use crm_custom_objects::{Cardinality, RelationshipKind};
@@ -49,8 +48,8 @@ impl RelationshipKind {
 
 /// How records of two objects belong together; an object may relate to itself.
 ///
-/// Kind and cardinality agree (R-070), and a part cannot be without its whole (R-072): there is no
-/// way to make one of which this is not true.
+/// Kind and cardinality agree (R-070), and a part cannot be without its whole (R-072): a
+/// master-detail relationship is written as required and cascading, whatever was given.
 ///
 /// ```
 /// use crm_core::value::{ApiName, TextValue};
@@ -62,179 +61,102 @@ impl RelationshipKind {
 ///     ApiName::parse("room")?,
 ///     RelationshipKind::MasterDetail,
 ///     Cardinality::OneToMany,
-/// )?;
-/// assert!(rooms.is_required() && rooms.cascades());
+/// );
+/// assert!(rooms.needs_link() && rooms.cascades());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Unchecked")]
+#[derive(Clone, PartialEq, Entity)]
+#[entity(
+    object = "custom_relationship",
+    table = "custom_relationships",
+    unique(name; live),
+    index(from_object),
+    index(to_object),
+    check = check_relationship
+)]
 pub struct CustomRelationship {
-    name: ApiName,
-    from: ApiName,
-    to: ApiName,
-    kind: RelationshipKind,
-    cardinality: Cardinality,
-    is_required: bool,
-    cascade_delete: bool,
+    /// The name, of which a tenant has only one (R-321, R-353). It stays.
+    #[field(required)]
+    pub name: ApiName,
+    /// The object that the relationship is read from. It stays.
+    #[field(required)]
+    pub from_object: ApiName,
+    /// The object that it leads to. It stays.
+    #[field(required)]
+    pub to_object: ApiName,
+    /// What belonging together means. It stays.
+    #[field(required)]
+    pub kind: RelationshipKind,
+    /// How many records may stand on each side.
+    #[field(required)]
+    pub cardinality: Cardinality,
+    /// The definition of the first object, where the tenant made it (R-504).
+    #[field(
+        references = "custom_object",
+        on_delete = "cascade",
+        read_only,
+        indexed
+    )]
+    pub from_object_id: Option<Id<CustomObject>>,
+    /// The definition of the second object, where the tenant made it (R-504).
+    #[field(
+        references = "custom_object",
+        on_delete = "cascade",
+        read_only,
+        indexed
+    )]
+    pub to_object_id: Option<Id<CustomObject>>,
     /// The name of the relationship as a field of the first object.
     pub from_field: Option<ApiName>,
     /// The name of the relationship as a field of the second object.
     pub to_field: Option<ApiName>,
+    /// Whether a record must have a link (R-072).
+    pub is_required: bool,
+    /// Whether the deletion of a record deletes those linked from it (R-072).
+    pub cascade_delete: bool,
+    /// Whether new links may be made.
+    #[field(default = true)]
+    pub is_active: bool,
+    /// The name as people read it.
+    #[field(max_len = 255)]
+    pub label: Option<String>,
     /// What the relationship means.
+    #[field(multiline)]
     pub description: Option<String>,
 }
 
 impl CustomRelationship {
-    /// A relationship from the records of one object to those of another.
-    ///
-    /// # Errors
-    /// R-070: a many-to-many relationship has that cardinality, the other kinds do not.
-    pub fn new(
-        name: ApiName,
-        from: ApiName,
-        to: ApiName,
-        kind: RelationshipKind,
-        cardinality: Cardinality,
-    ) -> Result<Self, ValidationError> {
-        let mut faults = Faults::default();
-        if !kind.allows(cardinality) {
-            let message = match kind {
-                RelationshipKind::ManyToMany => "a many-to-many relationship is `many_to_many`",
-                RelationshipKind::Lookup | RelationshipKind::MasterDetail => {
-                    "use `one_to_one`, `one_to_many` or `many_to_one` for this kind"
-                }
-            };
-            faults.add("cardinality", codes::INCONSISTENT, message);
-        }
-        // R-072: parts have a whole, and go with it.
-        let is_part = kind == RelationshipKind::MasterDetail;
-        let relationship = Self {
-            name,
-            from,
-            to,
-            kind,
-            cardinality,
-            is_required: is_part,
-            cascade_delete: is_part,
-            from_field: None,
-            to_field: None,
-            description: None,
-        };
-        checked(relationship, faults)
+    /// Whether a record must have a link: a part always has its whole (R-072).
+    #[must_use]
+    pub fn needs_link(&self) -> bool {
+        self.is_required || self.kind == RelationshipKind::MasterDetail
     }
 
-    /// The same relationship, whose records must have a link.
+    /// Whether the deletion of a record deletes those linked from it: a part goes with its whole
+    /// (R-072).
     #[must_use]
-    pub const fn required(mut self) -> Self {
-        self.is_required = true;
-        self
-    }
-
-    /// The same relationship, in which the deletion of a record deletes those linked from it.
-    #[must_use]
-    pub const fn cascading(mut self) -> Self {
-        self.cascade_delete = true;
-        self
-    }
-
-    /// The name, of which a tenant has only one.
-    #[must_use]
-    pub const fn name(&self) -> &ApiName {
-        &self.name
-    }
-
-    /// The object that the relationship is read from.
-    #[must_use]
-    pub const fn from(&self) -> &ApiName {
-        &self.from
-    }
-
-    /// The object that it leads to.
-    #[must_use]
-    pub const fn to(&self) -> &ApiName {
-        &self.to
-    }
-
-    /// What belonging together means.
-    #[must_use]
-    pub const fn kind(&self) -> RelationshipKind {
-        self.kind
-    }
-
-    /// How many records may stand on each side.
-    #[must_use]
-    pub const fn cardinality(&self) -> Cardinality {
-        self.cardinality
-    }
-
-    /// Whether a record must have a link.
-    #[must_use]
-    pub const fn is_required(&self) -> bool {
-        self.is_required
-    }
-
-    /// Whether the deletion of a record deletes those linked from it.
-    #[must_use]
-    pub const fn cascades(&self) -> bool {
-        self.cascade_delete
+    pub fn cascades(&self) -> bool {
+        self.cascade_delete || self.kind == RelationshipKind::MasterDetail
     }
 }
 
-/// A definition as it is read.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Unchecked {
-    name: ApiName,
-    from: ApiName,
-    to: ApiName,
-    kind: RelationshipKind,
-    cardinality: Cardinality,
-    is_required: Option<bool>,
-    cascade_delete: Option<bool>,
-    #[serde(default)]
-    from_field: Option<ApiName>,
-    #[serde(default)]
-    to_field: Option<ApiName>,
-    #[serde(default)]
-    description: Option<String>,
-}
-
-impl TryFrom<Unchecked> for CustomRelationship {
-    type Error = ValidationError;
-
-    fn try_from(read: Unchecked) -> Result<Self, Self::Error> {
-        let start = Self::new(read.name, read.from, read.to, read.kind, read.cardinality)?;
-        let mut faults = Faults::default();
-        if start.is_required && read.is_required == Some(false) {
-            faults.add(
-                "is_required",
-                codes::INCONSISTENT,
-                "a part always has its whole",
-            );
-        }
-        if start.cascade_delete && read.cascade_delete == Some(false) {
-            faults.add(
-                "cascade_delete",
-                codes::INCONSISTENT,
-                "a part is deleted with its whole",
-            );
-        }
-        let relationship = Self {
-            is_required: read.is_required.unwrap_or(start.is_required),
-            cascade_delete: read.cascade_delete.unwrap_or(start.cascade_delete),
-            from_field: read.from_field,
-            to_field: read.to_field,
-            description: read.description,
-            ..start
+/// R-070, R-290.
+fn check_relationship(relationship: &CustomRelationship, faults: &mut Faults) {
+    if !relationship.kind.allows(relationship.cardinality) {
+        let message = match relationship.kind {
+            RelationshipKind::ManyToMany => "a many-to-many relationship is `many_to_many`",
+            RelationshipKind::Lookup | RelationshipKind::MasterDetail => {
+                "use `one_to_one`, `one_to_many` or `many_to_one` for this kind"
+            }
         };
-        checked(relationship, faults)
+        let field = CustomRelationship::CARDINALITY.name();
+        faults.add(field, codes::INCONSISTENT, message);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use crm_core::value::TextValue;
-    use serde_json::json;
 
     use super::*;
 
@@ -250,44 +172,32 @@ mod tests {
         Cardinality::ManyToMany,
     ];
 
-    fn relationship(
-        kind: RelationshipKind,
-        cardinality: Cardinality,
-    ) -> Result<CustomRelationship, ValidationError> {
-        let name = |text| ApiName::parse(text).unwrap();
-        CustomRelationship::new(
-            name("parts"),
-            name("whole"),
-            name("part"),
-            kind,
-            cardinality,
-        )
-    }
-
     /// R-070.
     #[test]
     fn cardinality_agrees_with_kind() {
+        let name = |text| ApiName::parse(text).unwrap();
         for kind in KINDS {
             for cardinality in CARDINALITIES {
+                // An object may relate to itself.
+                let made = CustomRelationship::new(
+                    name("parts"),
+                    name("whole"),
+                    name("whole"),
+                    kind,
+                    cardinality,
+                );
+                let mut faults = Faults::default();
+                made.check(&mut faults);
                 let both =
                     kind == RelationshipKind::ManyToMany && cardinality == Cardinality::ManyToMany;
                 let neither =
                     kind != RelationshipKind::ManyToMany && cardinality != Cardinality::ManyToMany;
-                match relationship(kind, cardinality) {
-                    Ok(made) => {
-                        assert!(both || neither, "{kind:?} {cardinality:?}");
-                        let json = serde_json::to_value(&made).unwrap();
-                        assert_eq!(
-                            serde_json::from_value::<CustomRelationship>(json).unwrap(),
-                            made
-                        );
-                    }
-                    Err(error) => {
-                        assert!(!both && !neither, "{kind:?} {cardinality:?}");
-                        assert_eq!(error.errors()[0].path, "cardinality");
-                        assert_eq!(error.errors()[0].code, codes::INCONSISTENT);
-                    }
-                }
+                assert_eq!(
+                    faults.is_empty(),
+                    both || neither,
+                    "{kind:?} {cardinality:?}"
+                );
+                assert!(faults.is_empty() || faults.has("cardinality"));
             }
         }
     }
@@ -295,37 +205,14 @@ mod tests {
     /// R-072.
     #[test]
     fn a_part_has_a_whole_and_goes_with_it() {
-        let parts = relationship(RelationshipKind::MasterDetail, Cardinality::OneToMany).unwrap();
-        assert!(parts.is_required() && parts.cascades());
-        let mut json = serde_json::to_value(&parts).unwrap();
-        json["is_required"] = json!(false);
-        assert!(serde_json::from_value::<CustomRelationship>(json).is_err());
-
-        let lookup = relationship(RelationshipKind::Lookup, Cardinality::ManyToOne).unwrap();
-        assert!(!lookup.is_required() && !lookup.cascades());
-        assert!(lookup.required().cascading().cascades());
-    }
-
-    /// R-070: JSON cannot go round the check.
-    #[test]
-    fn a_contradiction_cannot_be_read() {
-        let json = json!({
-            "name": "friends", "from": "contact", "to": "contact",
-            "kind": "lookup", "cardinality": "many_to_many",
-        });
-        assert!(serde_json::from_value::<CustomRelationship>(json).is_err());
-    }
-
-    #[test]
-    fn an_object_may_relate_to_itself() {
-        let contact = ApiName::parse("contact").unwrap();
-        let made = CustomRelationship::new(
-            ApiName::parse("friends").unwrap(),
-            contact.clone(),
-            contact,
-            RelationshipKind::ManyToMany,
-            Cardinality::ManyToMany,
-        );
-        assert!(made.is_ok());
+        let name = |text| ApiName::parse(text).unwrap();
+        let of = |kind| {
+            let many = Cardinality::OneToMany;
+            CustomRelationship::new(name("parts"), name("whole"), name("part"), kind, many)
+        };
+        let parts = of(RelationshipKind::MasterDetail);
+        assert!(parts.needs_link() && parts.cascades());
+        let lookup = of(RelationshipKind::Lookup);
+        assert!(!lookup.needs_link() && !lookup.cascades());
     }
 }

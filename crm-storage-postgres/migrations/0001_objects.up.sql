@@ -2966,6 +2966,369 @@ CREATE POLICY "tenant_isolation" ON "crm"."duplicate_keys"
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
 GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."duplicate_keys" TO "crm_app";
 
+CREATE TABLE "crm"."custom_objects" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "name" varchar(100) COLLATE "C",
+    "api_name" varchar(100) COLLATE "C" NOT NULL,
+    "label" varchar(255) COLLATE "C" NOT NULL,
+    "plural_label" varchar(255) COLLATE "C" NOT NULL,
+    "description" varchar(32768) COLLATE "C",
+    "icon" varchar(100) COLLATE "C",
+    "color" varchar(7) COLLATE "C",
+    "record_name_field" varchar(100) COLLATE "C",
+    "allow_reports" boolean NOT NULL,
+    "allow_activities" boolean NOT NULL,
+    "is_active" boolean NOT NULL,
+    "is_system" boolean NOT NULL,
+    "permissions" jsonb NOT NULL,
+    "validation_rules" jsonb NOT NULL,
+    "triggers" jsonb NOT NULL,
+    "search_vector" tsvector GENERATED ALWAYS AS (
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("label") <> length("label") THEN "crm".search_text("label") ELSE coalesce("label", '') END), 'A')
+    ) STORED,
+    CONSTRAINT "custom_objects_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "custom_objects_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "custom_objects_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "custom_objects_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous'))
+);
+CREATE UNIQUE INDEX "custom_objects_api_name_key" ON "crm"."custom_objects" ("tenant_id", "api_name") WHERE "deleted_at" IS NULL;
+CREATE UNIQUE INDEX "custom_objects_name_key" ON "crm"."custom_objects" ("tenant_id", "name") WHERE "deleted_at" IS NULL;
+CREATE INDEX "custom_objects_created_at_id_idx" ON "crm"."custom_objects" ("tenant_id", "created_at", "id");
+CREATE INDEX "custom_objects_updated_at_id_idx" ON "crm"."custom_objects" ("tenant_id", "updated_at", "id");
+CREATE INDEX "custom_objects_search_vector_idx" ON "crm"."custom_objects" USING gin ("search_vector");
+ALTER TABLE "crm"."custom_objects" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."custom_objects"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."custom_objects" TO "crm_app";
+CREATE POLICY "search" ON "crm"."custom_objects" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at", "search_vector") ON "crm"."custom_objects" TO "crm_search";
+
+CREATE TABLE "crm"."custom_field_definitions" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "object" varchar(100) COLLATE "C" NOT NULL,
+    "object_id" uuid,
+    "name" varchar(100) COLLATE "C",
+    "api_name" varchar(100) COLLATE "C" NOT NULL,
+    "key" varchar(100) COLLATE "C",
+    "former_names" text[] COLLATE "C" NOT NULL,
+    "label" varchar(255) COLLATE "C" NOT NULL,
+    "description" varchar(32768) COLLATE "C",
+    "field_type" jsonb NOT NULL,
+    "controlling_field_id" uuid,
+    "is_required" boolean NOT NULL,
+    "is_unique" boolean NOT NULL,
+    "is_indexed" boolean NOT NULL,
+    "is_searchable" boolean NOT NULL,
+    "is_personal" boolean NOT NULL,
+    "is_system" boolean NOT NULL,
+    "is_active" boolean NOT NULL,
+    "default_value" jsonb,
+    "display_options" jsonb NOT NULL,
+    "display_order" bigint NOT NULL,
+    "help_text" varchar(1000) COLLATE "C",
+    "search_vector" tsvector GENERATED ALWAYS AS (
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("label") <> length("label") THEN "crm".search_text("label") ELSE coalesce("label", '') END), 'A')
+    ) STORED,
+    CONSTRAINT "custom_field_definitions_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "custom_field_definitions_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "custom_field_definitions_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "custom_field_definitions_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "custom_field_definitions_display_order_check" CHECK ("display_order" BETWEEN 0 AND 2147483647)
+);
+CREATE UNIQUE INDEX "custom_field_definitions_object_key_key" ON "crm"."custom_field_definitions" ("tenant_id", "object", "key");
+CREATE UNIQUE INDEX "custom_field_definitions_object_api_name_key" ON "crm"."custom_field_definitions" ("tenant_id", "object", "api_name") WHERE "deleted_at" IS NULL;
+CREATE UNIQUE INDEX "custom_field_definitions_object_name_key" ON "crm"."custom_field_definitions" ("tenant_id", "object", "name") WHERE "deleted_at" IS NULL;
+CREATE INDEX "custom_field_definitions_created_at_id_idx" ON "crm"."custom_field_definitions" ("tenant_id", "created_at", "id");
+CREATE INDEX "custom_field_definitions_updated_at_id_idx" ON "crm"."custom_field_definitions" ("tenant_id", "updated_at", "id");
+CREATE INDEX "custom_field_definitions_object_id_idx" ON "crm"."custom_field_definitions" ("tenant_id", "object_id");
+CREATE INDEX "custom_field_definitions_controlling_field_id_idx" ON "crm"."custom_field_definitions" ("tenant_id", "controlling_field_id");
+CREATE INDEX "custom_field_definitions_former_names_idx" ON "crm"."custom_field_definitions" USING gin ("former_names");
+CREATE INDEX "custom_field_definitions_search_vector_idx" ON "crm"."custom_field_definitions" USING gin ("search_vector");
+ALTER TABLE "crm"."custom_field_definitions" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."custom_field_definitions"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."custom_field_definitions" TO "crm_app";
+CREATE POLICY "search" ON "crm"."custom_field_definitions" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at", "former_names", "search_vector") ON "crm"."custom_field_definitions" TO "crm_search";
+
+CREATE TABLE "crm"."custom_field_options" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "field_id" uuid NOT NULL,
+    "value" varchar(255) COLLATE "C" NOT NULL,
+    "label" varchar(255) COLLATE "C" NOT NULL,
+    "position" bigint NOT NULL,
+    "is_default" boolean NOT NULL,
+    "is_active" boolean NOT NULL,
+    "color" varchar(7) COLLATE "C",
+    "controlling_values" text[] COLLATE "C" NOT NULL,
+    CONSTRAINT "custom_field_options_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "custom_field_options_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "custom_field_options_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "custom_field_options_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "custom_field_options_position_check" CHECK ("position" BETWEEN 0 AND 2147483647)
+);
+CREATE UNIQUE INDEX "custom_field_options_field_id_value_key" ON "crm"."custom_field_options" ("tenant_id", "field_id", "value") WHERE "deleted_at" IS NULL;
+CREATE INDEX "custom_field_options_field_id_position_id_idx" ON "crm"."custom_field_options" ("tenant_id", "field_id", "position", "id");
+CREATE INDEX "custom_field_options_created_at_id_idx" ON "crm"."custom_field_options" ("tenant_id", "created_at", "id");
+CREATE INDEX "custom_field_options_updated_at_id_idx" ON "crm"."custom_field_options" ("tenant_id", "updated_at", "id");
+CREATE INDEX "custom_field_options_controlling_values_idx" ON "crm"."custom_field_options" USING gin ("controlling_values");
+ALTER TABLE "crm"."custom_field_options" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."custom_field_options"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."custom_field_options" TO "crm_app";
+CREATE POLICY "search" ON "crm"."custom_field_options" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at", "controlling_values") ON "crm"."custom_field_options" TO "crm_search";
+
+CREATE TABLE "crm"."custom_relationships" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "name" varchar(100) COLLATE "C" NOT NULL,
+    "from_object" varchar(100) COLLATE "C" NOT NULL,
+    "to_object" varchar(100) COLLATE "C" NOT NULL,
+    "kind" varchar(50) COLLATE "C" NOT NULL,
+    "cardinality" varchar(50) COLLATE "C" NOT NULL,
+    "from_object_id" uuid,
+    "to_object_id" uuid,
+    "from_field" varchar(100) COLLATE "C",
+    "to_field" varchar(100) COLLATE "C",
+    "is_required" boolean NOT NULL,
+    "cascade_delete" boolean NOT NULL,
+    "is_active" boolean NOT NULL,
+    "label" varchar(255) COLLATE "C",
+    "description" varchar(32768) COLLATE "C",
+    CONSTRAINT "custom_relationships_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "custom_relationships_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "custom_relationships_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "custom_relationships_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "custom_relationships_kind_check" CHECK ("kind" IN ('lookup', 'master_detail', 'many_to_many')),
+    CONSTRAINT "custom_relationships_cardinality_check" CHECK ("cardinality" IN ('one_to_one', 'one_to_many', 'many_to_one', 'many_to_many'))
+);
+CREATE UNIQUE INDEX "custom_relationships_name_key" ON "crm"."custom_relationships" ("tenant_id", "name") WHERE "deleted_at" IS NULL;
+CREATE INDEX "custom_relationships_from_object_idx" ON "crm"."custom_relationships" ("tenant_id", "from_object");
+CREATE INDEX "custom_relationships_to_object_idx" ON "crm"."custom_relationships" ("tenant_id", "to_object");
+CREATE INDEX "custom_relationships_created_at_id_idx" ON "crm"."custom_relationships" ("tenant_id", "created_at", "id");
+CREATE INDEX "custom_relationships_updated_at_id_idx" ON "crm"."custom_relationships" ("tenant_id", "updated_at", "id");
+CREATE INDEX "custom_relationships_from_object_id_idx" ON "crm"."custom_relationships" ("tenant_id", "from_object_id");
+CREATE INDEX "custom_relationships_to_object_id_idx" ON "crm"."custom_relationships" ("tenant_id", "to_object_id");
+ALTER TABLE "crm"."custom_relationships" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."custom_relationships"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."custom_relationships" TO "crm_app";
+
+CREATE TABLE "crm"."custom_field_rules" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "object" varchar(100) COLLATE "C" NOT NULL,
+    "object_id" uuid,
+    "name" varchar(100) COLLATE "C" NOT NULL,
+    "expression" varchar(4000) COLLATE "C" NOT NULL,
+    "message" varchar(500) COLLATE "C" NOT NULL,
+    "field" varchar(100) COLLATE "C",
+    "is_active" boolean NOT NULL,
+    "object_folded" text COLLATE "C" NOT NULL,
+    "name_folded" text COLLATE "C" NOT NULL,
+    CONSTRAINT "custom_field_rules_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "custom_field_rules_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "custom_field_rules_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "custom_field_rules_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous'))
+);
+CREATE UNIQUE INDEX "custom_field_rules_object_folded_name_folded_key" ON "crm"."custom_field_rules" ("tenant_id", "object_folded", "name_folded") WHERE "deleted_at" IS NULL;
+CREATE INDEX "custom_field_rules_created_at_id_idx" ON "crm"."custom_field_rules" ("tenant_id", "created_at", "id");
+CREATE INDEX "custom_field_rules_updated_at_id_idx" ON "crm"."custom_field_rules" ("tenant_id", "updated_at", "id");
+CREATE INDEX "custom_field_rules_object_id_idx" ON "crm"."custom_field_rules" ("tenant_id", "object_id");
+ALTER TABLE "crm"."custom_field_rules" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."custom_field_rules"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."custom_field_rules" TO "crm_app";
+
+CREATE TABLE "crm"."custom_schemas" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "revision" bigint NOT NULL,
+    CONSTRAINT "custom_schemas_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "custom_schemas_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "custom_schemas_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "custom_schemas_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "custom_schemas_revision_check" CHECK ("revision" >= 1)
+);
+ALTER TABLE "crm"."custom_schemas" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."custom_schemas"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."custom_schemas" TO "crm_app";
+
+CREATE TABLE "crm"."custom_records" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "object_id" uuid NOT NULL,
+    "name" varchar(255) COLLATE "C" NOT NULL,
+    "owner_id" uuid,
+    "tags" text[] COLLATE "C" NOT NULL,
+    "custom_fields" jsonb NOT NULL,
+    "search_vector" tsvector GENERATED ALWAYS AS (
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE coalesce("name", '') END), 'A')
+    ) STORED,
+    CONSTRAINT "custom_records_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "custom_records_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "custom_records_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "custom_records_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous'))
+);
+CREATE INDEX "custom_records_object_id_name_id_idx" ON "crm"."custom_records" ("tenant_id", "object_id", "name", "id");
+CREATE INDEX "custom_records_object_id_owner_id_idx" ON "crm"."custom_records" ("tenant_id", "object_id", "owner_id");
+CREATE INDEX "custom_records_created_at_id_idx" ON "crm"."custom_records" ("tenant_id", "created_at", "id");
+CREATE INDEX "custom_records_updated_at_id_idx" ON "crm"."custom_records" ("tenant_id", "updated_at", "id");
+CREATE INDEX "custom_records_owner_id_idx" ON "crm"."custom_records" ("tenant_id", "owner_id");
+CREATE INDEX "custom_records_tags_idx" ON "crm"."custom_records" USING gin ("tags");
+CREATE INDEX "custom_records_search_vector_idx" ON "crm"."custom_records" USING gin ("search_vector");
+ALTER TABLE "crm"."custom_records" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."custom_records"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."custom_records" TO "crm_app";
+CREATE POLICY "search" ON "crm"."custom_records" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at", "tags", "search_vector") ON "crm"."custom_records" TO "crm_search";
+
+CREATE TABLE "crm"."custom_links" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "relationship_id" uuid NOT NULL,
+    "from_id" uuid NOT NULL,
+    "to_id" uuid NOT NULL,
+    "data" jsonb NOT NULL,
+    CONSTRAINT "custom_links_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "custom_links_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "custom_links_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "custom_links_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous'))
+);
+CREATE UNIQUE INDEX "custom_links_relationship_id_from_id_to_id_key" ON "crm"."custom_links" ("tenant_id", "relationship_id", "from_id", "to_id") WHERE "deleted_at" IS NULL;
+CREATE INDEX "custom_links_relationship_id_to_id_idx" ON "crm"."custom_links" ("tenant_id", "relationship_id", "to_id");
+CREATE INDEX "custom_links_to_id_idx" ON "crm"."custom_links" ("tenant_id", "to_id");
+CREATE INDEX "custom_links_created_at_id_idx" ON "crm"."custom_links" ("tenant_id", "created_at", "id");
+CREATE INDEX "custom_links_updated_at_id_idx" ON "crm"."custom_links" ("tenant_id", "updated_at", "id");
+CREATE INDEX "custom_links_from_id_idx" ON "crm"."custom_links" ("tenant_id", "from_id");
+ALTER TABLE "crm"."custom_links" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."custom_links"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."custom_links" TO "crm_app";
+
+CREATE TABLE "crm"."custom_field_values" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "object" varchar(100) COLLATE "C" NOT NULL,
+    "record_id" uuid NOT NULL,
+    "field_id" uuid NOT NULL,
+    "text_value" varchar(255) COLLATE "C",
+    "number_value" numeric(28,10),
+    "unique_key" varchar(255) COLLATE "C",
+    "target_object" varchar(100) COLLATE "C",
+    "target_id" uuid,
+    "number_value_rounded" double precision,
+    CONSTRAINT "custom_field_values_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "custom_field_values_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "custom_field_values_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "custom_field_values_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous'))
+);
+CREATE UNIQUE INDEX "custom_field_values_record_id_field_id_key" ON "crm"."custom_field_values" ("tenant_id", "record_id", "field_id");
+CREATE UNIQUE INDEX "custom_field_values_field_id_unique_key_key" ON "crm"."custom_field_values" ("tenant_id", "field_id", "unique_key") WHERE "deleted_at" IS NULL;
+CREATE INDEX "custom_field_values_field_id_text_value_id_idx" ON "crm"."custom_field_values" ("tenant_id", "field_id", "text_value", "id");
+CREATE INDEX "custom_field_values_field_id_number_value_d3f32b2617" ON "crm"."custom_field_values" ("tenant_id", "field_id", "number_value_rounded", "number_value", "id");
+CREATE INDEX "custom_field_values_target_id_field_id_idx" ON "crm"."custom_field_values" ("tenant_id", "target_id", "field_id");
+ALTER TABLE "crm"."custom_field_values" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."custom_field_values"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."custom_field_values" TO "crm_app";
+
 CREATE TABLE "crm"."audit_events" (
     "tenant_id" uuid NOT NULL,
     "id" uuid NOT NULL,
@@ -3220,6 +3583,26 @@ ALTER TABLE "crm"."activity_reminders" ADD CONSTRAINT "activity_reminders_recipi
     FOREIGN KEY ("tenant_id", "recipient_id") REFERENCES "crm"."users" ("tenant_id", "id");
 ALTER TABLE "crm"."import_rows" ADD CONSTRAINT "import_rows_job_id_fkey"
     FOREIGN KEY ("tenant_id", "job_id") REFERENCES "crm"."import_jobs" ("tenant_id", "id");
+ALTER TABLE "crm"."custom_field_definitions" ADD CONSTRAINT "custom_field_definitions_object_id_fkey"
+    FOREIGN KEY ("tenant_id", "object_id") REFERENCES "crm"."custom_objects" ("tenant_id", "id");
+ALTER TABLE "crm"."custom_field_definitions" ADD CONSTRAINT "custom_field_definitions_controlling_field_id_fkey"
+    FOREIGN KEY ("tenant_id", "controlling_field_id") REFERENCES "crm"."custom_field_definitions" ("tenant_id", "id");
+ALTER TABLE "crm"."custom_field_options" ADD CONSTRAINT "custom_field_options_field_id_fkey"
+    FOREIGN KEY ("tenant_id", "field_id") REFERENCES "crm"."custom_field_definitions" ("tenant_id", "id");
+ALTER TABLE "crm"."custom_relationships" ADD CONSTRAINT "custom_relationships_from_object_id_fkey"
+    FOREIGN KEY ("tenant_id", "from_object_id") REFERENCES "crm"."custom_objects" ("tenant_id", "id");
+ALTER TABLE "crm"."custom_relationships" ADD CONSTRAINT "custom_relationships_to_object_id_fkey"
+    FOREIGN KEY ("tenant_id", "to_object_id") REFERENCES "crm"."custom_objects" ("tenant_id", "id");
+ALTER TABLE "crm"."custom_field_rules" ADD CONSTRAINT "custom_field_rules_object_id_fkey"
+    FOREIGN KEY ("tenant_id", "object_id") REFERENCES "crm"."custom_objects" ("tenant_id", "id");
+ALTER TABLE "crm"."custom_records" ADD CONSTRAINT "custom_records_object_id_fkey"
+    FOREIGN KEY ("tenant_id", "object_id") REFERENCES "crm"."custom_objects" ("tenant_id", "id");
+ALTER TABLE "crm"."custom_records" ADD CONSTRAINT "custom_records_owner_id_fkey"
+    FOREIGN KEY ("tenant_id", "owner_id") REFERENCES "crm"."users" ("tenant_id", "id");
+ALTER TABLE "crm"."custom_links" ADD CONSTRAINT "custom_links_relationship_id_fkey"
+    FOREIGN KEY ("tenant_id", "relationship_id") REFERENCES "crm"."custom_relationships" ("tenant_id", "id");
+ALTER TABLE "crm"."custom_field_values" ADD CONSTRAINT "custom_field_values_field_id_fkey"
+    FOREIGN KEY ("tenant_id", "field_id") REFERENCES "crm"."custom_field_definitions" ("tenant_id", "id");
 -- Functions are everybody's until that is taken back.
 REVOKE ALL ON FUNCTION "crm".fold_case FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION "crm".fold_case TO "crm_app";

@@ -41,6 +41,7 @@ const STEPS: &[Step] = &[Step {
 #[must_use]
 pub fn objects() -> Vec<ObjectRef> {
     let mut objects = crm_core::objects();
+    objects.extend(crm_custom_objects::objects());
     objects.push(AuditEvent::schema().clone());
     objects
 }

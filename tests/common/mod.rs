@@ -18,6 +18,10 @@ use crm_engine::automation::{Action, Actions, AutomationRule, RuleType, TriggerE
 use crm_engine::campaigns::{Campaign, CampaignMember};
 use crm_engine::contacts::{ContactAffiliation, ContactRelationship, RelationshipType};
 use crm_engine::currencies::ExchangeRate;
+use crm_engine::custom_objects::{
+    Cardinality, CustomField, CustomFieldOption, CustomFieldRule, CustomFieldType, CustomObject,
+    CustomRelationship, RelationshipKind,
+};
 use crm_engine::deals::{CloseOutcome, CloseReason, DealCompetitor, DealContact};
 use crm_engine::exports::{ExportFormat, ExportJob};
 use crm_engine::forecasts::{AdjustmentKind, ForecastAdjustment};
@@ -33,6 +37,7 @@ use crm_engine::products::ProductPrice;
 use crm_engine::schema::{FieldType, Lifecycle, ObjectRef, Row};
 use crm_engine::scoring::{LeadScoringRule, LeadScoringRuleSet};
 use crm_engine::tenancy::{ConfigValue, Onboarded, TenantConfiguration};
+use crm_engine::value::ApiName;
 use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
 
@@ -395,6 +400,7 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
         )
         .await
         .unwrap();
+    definitions(&session).await;
     let comment = session
         .comments()
         .write(contact.id, "@grace, call him back")
@@ -561,6 +567,9 @@ pub(crate) fn body_like(row: &Row) -> Map<String, Json> {
             }
             // Such a name goes with the id of the record.
             _ if is_named(&field.name) => {}
+            // The object that a definition belongs to.
+            FieldType::ApiName if field.name == "object" => {}
+            FieldType::ApiName => *value = json!("fresh"),
             FieldType::Email => *value = json!("somebody.new@fresh.example"),
             FieldType::Subdomain => *value = json!("fresh"),
             FieldType::Text { .. } => *value = json!("Fresh"),
@@ -605,6 +614,56 @@ pub(crate) fn writable_objects(session: &Session) -> Vec<ObjectRef> {
         .filter(|object| object.lifecycle() == Lifecycle::Full)
         .cloned()
         .collect()
+}
+
+/// What the tenant adds to the model: an object with a picklist, a rule and a relationship.
+async fn definitions(session: &Session) {
+    let name = |text: &str| ApiName::parse(text).unwrap();
+    let viewing = CustomObject::new(name("viewing"), "Viewing", "Viewings");
+    session
+        .records::<CustomObject>()
+        .create(viewing)
+        .await
+        .unwrap();
+    let outcome = CustomField::new(
+        name("viewing"),
+        name("outcome"),
+        "Outcome",
+        CustomFieldType::Picklist,
+    );
+    let outcome = session
+        .records::<CustomField>()
+        .create(outcome)
+        .await
+        .unwrap();
+    session
+        .records::<CustomFieldOption>()
+        .create(CustomFieldOption::new(outcome.id, "liked", "Liked it"))
+        .await
+        .unwrap();
+    let visitors = CustomRelationship::new(
+        name("viewing_visitors"),
+        name("viewing"),
+        name("contact"),
+        RelationshipKind::ManyToMany,
+        Cardinality::ManyToMany,
+    );
+    session
+        .records::<CustomRelationship>()
+        .create(visitors)
+        .await
+        .unwrap();
+    let rule = CustomFieldRule::new(
+        name("viewing"),
+        "Has an outcome",
+        "outcome != null",
+        "tell how it went",
+    );
+    session
+        .records::<CustomFieldRule>()
+        .create(rule)
+        .await
+        .unwrap();
 }
 
 /// Checks that every record of the tenant has one event for each of its versions, that its last
@@ -726,6 +785,11 @@ async fn rebuilt(
         ExportJob,
         DuplicateRule,
         Property,
+        CustomObject,
+        CustomField,
+        CustomFieldOption,
+        CustomRelationship,
+        CustomFieldRule,
     );
     panic!("the object {object} is not known to this test: add it above");
 }

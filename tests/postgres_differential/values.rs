@@ -353,6 +353,9 @@ pub(crate) fn typed_document(object: &ObjectRef, field: &str, random: &mut Rando
         "lead_scoring_rule_set" if field == "decay" => {
             json!({"method": {"half_life": {"days": 1 + random.below(99)}}})
         }
+        "custom_field" if field == "field_type" => {
+            json!({"type": "text", "max_length": 1 + random.below(99)})
+        }
         "duplicate_rule" => json!({"when": {"field": "email", "method": "exact"}}),
         _ => json!({}),
     }

@@ -630,7 +630,10 @@ impl UnitOfWork {
 
     /// Stages a derived row under an id that says what it stands for; `before` is the row as it was
     /// read, unless it is new. An id that another row gives up in this unit of work passes to it.
-    pub(crate) fn keep_derived<E: Entity>(&mut self, id: Uuid, before: Option<Row>, data: E) {
+    ///
+    /// For rules and hooks, which keep rows of a `derived` object in step with the records that they
+    /// follow from; such rows are checked by no rule.
+    pub fn keep_derived<E: Entity>(&mut self, id: Uuid, before: Option<Row>, data: E) {
         let object = E::schema();
         let before = match self.place(object, id) {
             Some(known) => known.before.clone(),

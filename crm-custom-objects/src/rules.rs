@@ -1,0 +1,573 @@
+//! What is checked when definitions are written.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use crm_core::engine::{CommitHook, UnitOfWork, Write, WriteRule};
+use crm_core::error::{FieldError, Result, codes};
+use crm_core::query::{Find, WhereExt};
+use crm_core::schema::{CUSTOM_FIELDS, Entity, LIST_ENTRY_LENGTH, ObjectRef};
+use crm_core::value::{ApiName, TextValue};
+use crm_core::{Id, Record};
+
+use crate::field_type::MAX_SELECTIONS;
+use crate::{
+    CustomField, CustomFieldOption, CustomFieldRule, CustomFieldType, CustomObject, CustomRecord,
+    CustomRelationship, CustomSchema, FieldChange, RelationshipKind,
+};
+
+/// The code of a name that something else has.
+const TAKEN: &str = "name_taken";
+
+/// Words of the language of expressions, which cannot be names of fields.
+const RESERVED: [&str; 12] = [
+    "and", "else", "false", "if", "in", "is", "let", "not", "null", "or", "then", "true",
+];
+
+/// At most so many fields control each other in a row.
+const CHAIN: usize = 10;
+
+/// An object by its API name.
+enum Known {
+    /// One of the engine's or the host's.
+    Engine(ObjectRef),
+    /// One of the tenant's.
+    Custom(Arc<Record<CustomObject>>),
+}
+
+impl Known {
+    fn id(&self) -> Option<Id<CustomObject>> {
+        match self {
+            Self::Engine(_) => None,
+            Self::Custom(object) => Some(object.id),
+        }
+    }
+
+    /// The description of the fields that every record has.
+    fn schema(&self) -> &ObjectRef {
+        match self {
+            Self::Engine(object) => object,
+            Self::Custom(_) => CustomRecord::schema(),
+        }
+    }
+}
+
+/// The tenant's object of a name.
+async fn custom_object(
+    work: &mut UnitOfWork,
+    name: &ApiName,
+) -> Result<Option<Arc<Record<CustomObject>>>> {
+    let named = CustomObject::API_NAME.eq(name.clone());
+    let find = Find::new().filter(named).with_archived();
+    work.records::<CustomObject>().find_one(find).await
+}
+
+/// The object of a name, the engine's or the tenant's. The commit relies on the latter.
+async fn known(work: &mut UnitOfWork, name: &ApiName) -> Result<Option<Known>> {
+    if let Some(object) = engine_object(work, name) {
+        return Ok(Some(Known::Engine(object)));
+    }
+    let Some(object) = custom_object(work, name).await? else {
+        return Ok(None);
+    };
+    work.rely_on(&*object);
+    Ok(Some(Known::Custom(object)))
+}
+
+fn engine_object(work: &UnitOfWork, name: &ApiName) -> Option<ObjectRef> {
+    work.session().engine().registry().object(name.as_str())
+}
+
+fn no_object(path: impl Into<String>) -> FieldError {
+    FieldError::new(
+        path,
+        codes::NOT_FOUND,
+        "names an object that does not exist",
+    )
+}
+
+fn stays(write: &mut Write, path: impl Into<String>) {
+    let message = "stays what it is: make a new definition instead";
+    write.faults().add(path, codes::INCONSISTENT, message);
+}
+
+/// Raises the version of the tenant's definitions, once in a commit (contract of every write that is
+/// decided by them).
+async fn raise_version(work: &mut UnitOfWork) -> Result<()> {
+    let Some(tenant) = work.session().tenant() else {
+        return Ok(());
+    };
+    let id = tenant.uuid();
+    let staged = work.staged().iter().find(|change| change.id() == id);
+    let before = match staged.filter(|change| change.object() == CustomSchema::schema()) {
+        Some(staged) => staged.before().cloned(),
+        None => {
+            let found = work.records::<CustomSchema>().find_one(Find::new()).await?;
+            found.map(|record| record as crm_core::schema::Row)
+        }
+    };
+    let known = before.clone().and_then(Record::<CustomSchema>::from_row);
+    let revision = known.map_or(0, |known| known.revision);
+    work.keep_derived(id, before, CustomSchema::new(revision.saturating_add(1)));
+    Ok(())
+}
+
+/// Definitions that were changed in a way that no rule saw, as by removing them for good, count too.
+#[derive(Debug)]
+pub(crate) struct SchemaVersion;
+
+#[async_trait]
+impl CommitHook for SchemaVersion {
+    async fn before_commit(&self, work: &mut UnitOfWork) -> Result<()> {
+        let definitions = [
+            CustomObject::schema(),
+            CustomField::schema(),
+            CustomFieldOption::schema(),
+            CustomRelationship::schema(),
+            CustomFieldRule::schema(),
+        ];
+        let changes = work.staged().iter();
+        let is_changed = changes
+            .map(|change| change.object())
+            .any(|object| definitions.contains(&object));
+        let is_raised = work
+            .staged()
+            .iter()
+            .any(|change| change.object() == CustomSchema::schema());
+        if is_changed && !is_raised {
+            raise_version(work).await?;
+        }
+        Ok(())
+    }
+}
+
+/// objects have names of their own, which stay.
+#[derive(Debug)]
+pub(crate) struct ObjectRules;
+
+#[async_trait]
+impl WriteRule for ObjectRules {
+    fn object(&self) -> &'static str {
+        CustomObject::schema().name()
+    }
+
+    async fn before_write(&self, work: &mut UnitOfWork, write: &mut Write) -> Result<()> {
+        raise_version(work).await?;
+        let Some(after) = write.after::<CustomObject>().filter(|_| !write.deletes()) else {
+            return Ok(());
+        };
+        let api_name = after.api_name.clone();
+        let before = write.before::<CustomObject>();
+        let is_renamed = before.is_some_and(|before| before.api_name != api_name);
+        if after.name.is_none() {
+            let name = Some(api_name.clone());
+            write.edit(|object: &mut CustomObject| object.name = name);
+        }
+        let path = CustomObject::API_NAME.name();
+        if is_renamed {
+            stays(write, path);
+        } else if write.is_new() {
+            let named = CustomRelationship::NAME.eq(api_name.clone());
+            let find = Find::new().filter(named).with_archived();
+            let links = work.records::<CustomRelationship>().find_one(find).await?;
+            if engine_object(work, &api_name).is_some() || links.is_some() {
+                let message = "another object or relationship has this name";
+                write.faults().add(path, TAKEN, message);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// what a field is, what it is called,
+/// and that values stay what they are.
+#[derive(Debug)]
+pub(crate) struct FieldRules;
+
+#[async_trait]
+impl WriteRule for FieldRules {
+    fn object(&self) -> &'static str {
+        CustomField::schema().name()
+    }
+
+    async fn before_write(&self, work: &mut UnitOfWork, write: &mut Write) -> Result<()> {
+        raise_version(work).await?;
+        let Some(after) = write.after::<CustomField>().filter(|_| !write.deletes()) else {
+            return Ok(());
+        };
+        let (id, after) = (after.id, after.data.clone());
+        let before = write.before::<CustomField>();
+        let before = before.map(|before| before.data.clone());
+        if let Some(before) = &before {
+            check_change(before, &after, write);
+        }
+        let object = known(work, &after.object).await?;
+        let object = object.filter(|object| object.schema().field(CUSTOM_FIELDS).is_some());
+        match &object {
+            Some(object) => {
+                name_field(before.as_ref(), &after, object, write);
+                let is_new_name =
+                    before.as_ref().map(|field| &field.api_name) != Some(&after.api_name);
+                if is_new_name {
+                    check_name(work, id, &after, object, write).await?;
+                }
+            }
+            None => write.faults().push(no_object(CustomField::OBJECT.name())),
+        }
+        let target = after.field_type.target();
+        let is_new_type = before.as_ref().map(|field| &field.field_type) != Some(&after.field_type);
+        if let Some(target) = target.filter(|_| is_new_type)
+            && known(work, target).await?.is_none()
+        {
+            let path = format!("{}.object", CustomField::FIELD_TYPE.name());
+            write.faults().push(no_object(path));
+        }
+        if let CustomFieldType::RollUp(roll_up) = &after.field_type
+            && is_new_type
+            && known(work, &roll_up.object).await?.is_none()
+        {
+            let path = format!("{}.object", CustomField::FIELD_TYPE.name());
+            write.faults().push(no_object(path));
+        }
+        let controlling = after.controlling_field_id;
+        let is_new_control =
+            before.as_ref().and_then(|field| field.controlling_field_id) != controlling;
+        if let Some(controlling) = controlling.filter(|_| is_new_control) {
+            check_controlling(work, id, &after, controlling, write).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What a change may not touch. Checks of the records that there are belong to who makes the change:
+/// [`FieldChange::checks`] says which.
+fn check_change(before: &CustomField, after: &CustomField, write: &mut Write) {
+    if before.object != after.object {
+        stays(write, CustomField::OBJECT.name());
+    } else if let FieldChange::Refused(message) = FieldChange::between(before, after) {
+        let path = CustomField::FIELD_TYPE.name();
+        write.faults().add(path, codes::INCONSISTENT, message);
+    }
+}
+
+/// Fills in what follows from the names: the key is the first API name, and former ones stay.
+fn name_field(
+    before: Option<&CustomField>,
+    after: &CustomField,
+    object: &Known,
+    write: &mut Write,
+) {
+    let api_name = after.api_name.clone();
+    let object_id = object.id();
+    let former = before.filter(|before| before.api_name != api_name);
+    let former = former.map(|before| before.api_name.to_string());
+    write.edit(|field: &mut CustomField| {
+        field.object_id = object_id;
+        let key = field
+            .key
+            .get_or_insert_with(|| api_name.clone())
+            .to_string();
+        field.name.get_or_insert_with(|| api_name.clone());
+        field.former_names.extend(former);
+        let mut known = Vec::new();
+        field.former_names.retain(|name| {
+            let is_other = *name != key && *name != api_name.as_str() && !known.contains(name);
+            known.push(name.clone());
+            is_other
+        });
+    });
+}
+
+/// A name of a field is that of no other: no built-in one, no word of expressions, and none that
+/// another field of the object has or had, until that is removed for good.
+async fn check_name(
+    work: &mut UnitOfWork,
+    id: Id<CustomField>,
+    field: &CustomField,
+    object: &Known,
+    write: &mut Write,
+) -> Result<()> {
+    let path = CustomField::API_NAME.name();
+    let name = field.api_name.as_str();
+    if RESERVED.contains(&name) {
+        let message = "is a word of expressions: choose another name";
+        write.faults().add(path, TAKEN, message);
+        return Ok(());
+    }
+    if object.schema().field(name).is_some() {
+        let message = "the object has a field of this name";
+        write.faults().add(path, TAKEN, message);
+        return Ok(());
+    }
+    let mut find = Find::new()
+        .filter(CustomField::OBJECT.eq(field.object.clone()))
+        .with_archived()
+        .with_deleted()
+        .limit(200);
+    loop {
+        let page = work.records::<CustomField>().find(find.clone()).await?;
+        let is_taken = page.items.iter().any(|other| {
+            other.id != id
+                && (other.api_name.as_str() == name || other.aliases().any(|alias| alias == name))
+        });
+        if is_taken {
+            let message = "another field of the object has or had this name";
+            write.faults().add(path, TAKEN, message);
+            return Ok(());
+        }
+        match page.next {
+            Some(next) => find = find.after(next),
+            None => return Ok(()),
+        }
+    }
+}
+
+/// The field that decides which options may be chosen is another one of the object, with few
+/// values, and not decided by this one in turn.
+async fn check_controlling(
+    work: &mut UnitOfWork,
+    id: Id<CustomField>,
+    field: &CustomField,
+    controlling: Id<CustomField>,
+    write: &mut Write,
+) -> Result<()> {
+    let path = CustomField::CONTROLLING_FIELD_ID.name();
+    let mut next = Some(controlling);
+    let mut above = 0;
+    while let Some(place) = next {
+        above += 1;
+        if place == id || above > CHAIN {
+            let message = "fields must not control each other in a circle";
+            write.faults().add(path, "cycle", message);
+            return Ok(());
+        }
+        let found = work.records::<CustomField>().get_all(&[place]).await?;
+        let Some(found) = found.first() else {
+            write.faults().push(FieldError::missing_record(path));
+            return Ok(());
+        };
+        if found.object != field.object {
+            let message = "choose a field of the same object";
+            write.faults().add(path, codes::INCONSISTENT, message);
+            return Ok(());
+        }
+        let decides =
+            found.field_type.has_options() || found.field_type == CustomFieldType::Boolean;
+        if !decides {
+            let message = "choose a picklist or a field of true or false";
+            write.faults().add(path, codes::INCONSISTENT, message);
+            return Ok(());
+        }
+        work.rely_on(&**found);
+        next = found.controlling_field_id;
+    }
+    Ok(())
+}
+
+/// options belong to picklists, and their values stay.
+#[derive(Debug)]
+pub(crate) struct OptionRules;
+
+#[async_trait]
+impl WriteRule for OptionRules {
+    fn object(&self) -> &'static str {
+        CustomFieldOption::schema().name()
+    }
+
+    async fn before_write(&self, work: &mut UnitOfWork, write: &mut Write) -> Result<()> {
+        raise_version(work).await?;
+        let Some(after) = write
+            .after::<CustomFieldOption>()
+            .filter(|_| !write.deletes())
+        else {
+            return Ok(());
+        };
+        let (id, after) = (after.id, after.data.clone());
+        if let Some(before) = write.before::<CustomFieldOption>() {
+            let is_moved = before.field_id != after.field_id;
+            let is_other = before.value != after.value;
+            if is_moved {
+                stays(write, CustomFieldOption::FIELD_ID.name());
+            }
+            if is_other {
+                stays(write, CustomFieldOption::VALUE.name());
+            }
+        }
+        let fields = work.records::<CustomField>();
+        let Some(field) = fields.get_all(&[after.field_id]).await?.into_iter().next() else {
+            // That there is none is told by the reference.
+            return Ok(());
+        };
+        let is_list = field.field_type == CustomFieldType::Multipicklist;
+        if !field.field_type.has_options() {
+            let message = "only picklists have options";
+            let path = CustomFieldOption::FIELD_ID.name();
+            write.faults().add(path, codes::INCONSISTENT, message);
+            return Ok(());
+        }
+        if is_list && after.value.chars().count() > LIST_ENTRY_LENGTH {
+            let message = format!("use at most {LIST_ENTRY_LENGTH} characters for one of several");
+            let path = CustomFieldOption::VALUE.name();
+            write.faults().add(path, codes::TOO_LONG, message);
+        }
+        if after.is_default {
+            let most = if is_list { MAX_SELECTIONS } else { 1 };
+            let defaults = CustomFieldOption::FIELD_ID
+                .eq(after.field_id)
+                .and(CustomFieldOption::IS_DEFAULT.eq(true));
+            let find = Find::new().filter(defaults).limit(50);
+            let others = work.records::<CustomFieldOption>().find(find).await?;
+            let others = others.items.iter().filter(|option| option.id != id);
+            if others.count() >= most {
+                let path = CustomFieldOption::IS_DEFAULT.name();
+                let message = format!("at most {most} options may be defaults");
+                write.faults().add(path, codes::TOO_MANY, message);
+            }
+        }
+        check_controlling_values(work, &field, &after, write).await
+    }
+}
+
+/// The controlling values of an option are values of the controlling field.
+async fn check_controlling_values(
+    work: &mut UnitOfWork,
+    field: &CustomField,
+    option: &CustomFieldOption,
+    write: &mut Write,
+) -> Result<()> {
+    if option.controlling_values.is_empty() {
+        return Ok(());
+    }
+    let path = CustomFieldOption::CONTROLLING_VALUES.name();
+    let Some(controlling) = field.controlling_field_id else {
+        let message = "name the controlling field of the picklist first";
+        write.faults().add(path, codes::INCONSISTENT, message);
+        return Ok(());
+    };
+    let found = work
+        .records::<CustomField>()
+        .get_all(&[controlling])
+        .await?;
+    let Some(found) = found.first() else {
+        return Ok(());
+    };
+    let known = if found.field_type == CustomFieldType::Boolean {
+        let mut values = option.controlling_values.iter();
+        values.all(|value| matches!(value.as_str(), "true" | "false"))
+    } else {
+        let named = CustomFieldOption::FIELD_ID
+            .eq(controlling)
+            .and(CustomFieldOption::VALUE.one_of(option.controlling_values.iter().cloned()));
+        let find = Find::new().filter(named).with_archived();
+        let count = work.records::<CustomFieldOption>().count(find).await?;
+        usize::try_from(count).is_ok_and(|count| count == option.controlling_values.len())
+    };
+    if !known {
+        let message = "must be values of the controlling field";
+        write.faults().add(path, codes::NOT_AN_OPTION, message);
+    }
+    Ok(())
+}
+
+/// relationships join objects that there are, under a name of their
+/// own, and stay what they are.
+#[derive(Debug)]
+pub(crate) struct RelationshipRules;
+
+#[async_trait]
+impl WriteRule for RelationshipRules {
+    fn object(&self) -> &'static str {
+        CustomRelationship::schema().name()
+    }
+
+    async fn before_write(&self, work: &mut UnitOfWork, write: &mut Write) -> Result<()> {
+        raise_version(work).await?;
+        let Some(after) = write
+            .after::<CustomRelationship>()
+            .filter(|_| !write.deletes())
+        else {
+            return Ok(());
+        };
+        let after = after.data.clone();
+        if let Some(before) = write.before::<CustomRelationship>() {
+            let changed = [
+                (before.name != after.name, CustomRelationship::NAME.name()),
+                (
+                    before.from_object != after.from_object,
+                    CustomRelationship::FROM_OBJECT.name(),
+                ),
+                (
+                    before.to_object != after.to_object,
+                    CustomRelationship::TO_OBJECT.name(),
+                ),
+                (before.kind != after.kind, CustomRelationship::KIND.name()),
+            ];
+            for (_, path) in changed.into_iter().filter(|(is_changed, _)| *is_changed) {
+                stays(write, path);
+            }
+        } else if engine_object(work, &after.name).is_some()
+            || custom_object(work, &after.name).await?.is_some()
+        {
+            let path = CustomRelationship::NAME.name();
+            write.faults().add(path, TAKEN, "an object has this name");
+        }
+        let mut ids = [None, None];
+        let ends = [
+            (&after.from_object, CustomRelationship::FROM_OBJECT.name()),
+            (&after.to_object, CustomRelationship::TO_OBJECT.name()),
+        ];
+        for ((object, path), id) in ends.into_iter().zip(&mut ids) {
+            match known(work, object).await? {
+                Some(object) => *id = object.id(),
+                None => write.faults().push(no_object(path)),
+            }
+        }
+        let is_part = after.kind == RelationshipKind::MasterDetail;
+        let [from, to] = ids;
+        write.edit(|relationship: &mut CustomRelationship| {
+            relationship.from_object_id = from;
+            relationship.to_object_id = to;
+            // parts have a whole, and go with it.
+            relationship.is_required |= is_part;
+            relationship.cascade_delete |= is_part;
+        });
+        Ok(())
+    }
+}
+
+/// Rules between fields belong to objects that there are.
+#[derive(Debug)]
+pub(crate) struct RuleRules;
+
+#[async_trait]
+impl WriteRule for RuleRules {
+    fn object(&self) -> &'static str {
+        CustomFieldRule::schema().name()
+    }
+
+    async fn before_write(&self, work: &mut UnitOfWork, write: &mut Write) -> Result<()> {
+        raise_version(work).await?;
+        let Some(after) = write
+            .after::<CustomFieldRule>()
+            .filter(|_| !write.deletes())
+        else {
+            return Ok(());
+        };
+        let object = after.object.clone();
+        let before = write.before::<CustomFieldRule>();
+        if before.is_some_and(|before| before.object != object) {
+            stays(write, CustomFieldRule::OBJECT.name());
+        }
+        match known(work, &object).await? {
+            Some(known) => {
+                let id = known.id();
+                write.edit(|rule: &mut CustomFieldRule| rule.object_id = id);
+            }
+            None => {
+                let path = CustomFieldRule::OBJECT.name();
+                write.faults().push(no_object(path));
+            }
+        }
+        Ok(())
+    }
+}
