@@ -276,7 +276,10 @@ impl Checker<'_> {
     }
 
     fn field(&mut self, path: &Path, span: Span) -> Checked {
-        let known = self.dependencies.iter().position(|known| known.path == *path);
+        let known = self
+            .dependencies
+            .iter()
+            .position(|known| known.path == *path);
         let place = match known {
             Some(place) => place,
             None => match self.scope.field(path) {
@@ -304,19 +307,12 @@ impl Checker<'_> {
         }
     }
 
-    fn binary(
-        &mut self,
-        operator: Operator,
-        left: Checked,
-        right: Checked,
-        span: Span,
-    ) -> Checked {
+    fn binary(&mut self, operator: Operator, left: Checked, right: Checked, span: Span) -> Checked {
         let is_nullable = left.is_nullable || right.is_nullable;
         let user = format!("`{}`", operator.sign());
         let condition = Some(Type::Boolean);
-        let operands = |left: &Checked, right: &Checked| {
-            Box::new([left.code.clone(), right.code.clone()])
-        };
+        let operands =
+            |left: &Checked, right: &Checked| Box::new([left.code.clone(), right.code.clone()]);
         match operator {
             Operator::And | Operator::Or => {
                 self.is_one_of(&left, CONDITION, &user);
@@ -341,11 +337,10 @@ impl Checker<'_> {
                 self.made(code, Some(Type::Text), is_nullable, &[&left, &right], span)
             }
             _ => {
-                let (given, operator) =
-                    match self.computed(operator, &left, &right, span) {
-                        Ok(fitting) => fitting,
-                        Err(()) => return self.faulty(span),
-                    };
+                let (given, operator) = match self.computed(operator, &left, &right, span) {
+                    Ok(fitting) => fitting,
+                    Err(()) => return self.faulty(span),
+                };
                 let code = Code::Compute(operator, operands(&left, &right), span);
                 self.made(code, given, is_nullable, &[&left, &right], span)
             }
@@ -453,14 +448,16 @@ impl Checker<'_> {
                     }
                     _ => "",
                 };
-                Some(format!("`{sign}` does not compare {one} with {other}{advice}"))
+                Some(format!(
+                    "`{sign}` does not compare {one} with {other}{advice}"
+                ))
             }
-            (Some(Type::List), _) => {
-                Some(format!("`{sign}` does not compare lists; use `contains` or `count`"))
-            }
-            (Some(known @ (Type::Boolean | Type::Id)), _) if !is_equality => {
-                Some(format!("`{sign}` does not compare {known}; it has no order"))
-            }
+            (Some(Type::List), _) => Some(format!(
+                "`{sign}` does not compare lists; use `contains` or `count`"
+            )),
+            (Some(known @ (Type::Boolean | Type::Id)), _) if !is_equality => Some(format!(
+                "`{sign}` does not compare {known}; it has no order"
+            )),
             _ => None,
         };
         if let Some(message) = message {
@@ -478,7 +475,13 @@ impl Checker<'_> {
             span,
         };
         let is_nullable = left.is_nullable || right.is_nullable;
-        self.made(code, Some(Type::Boolean), is_nullable, &[&left, &right], span)
+        self.made(
+            code,
+            Some(Type::Boolean),
+            is_nullable,
+            &[&left, &right],
+            span,
+        )
     }
 
     fn dependency(&self, part: &Checked) -> Option<&Dependency> {
@@ -516,13 +519,7 @@ impl Checker<'_> {
         self.fault(text.span, codes::NOT_AN_OPTION, message);
     }
 
-    fn among(
-        &mut self,
-        value: Checked,
-        among: Vec<Checked>,
-        is_in: bool,
-        span: Span,
-    ) -> Checked {
+    fn among(&mut self, value: Checked, among: Vec<Checked>, is_in: bool, span: Span) -> Checked {
         let mut parts = vec![&value];
         parts.extend(&among);
         if parts.iter().any(|part| part.is_null()) {
@@ -559,7 +556,13 @@ impl Checker<'_> {
             span,
         };
         let is_nullable = value.is_nullable || list.is_nullable;
-        self.made(code, Some(Type::Boolean), is_nullable, &[&value, &list], span)
+        self.made(
+            code,
+            Some(Type::Boolean),
+            is_nullable,
+            &[&value, &list],
+            span,
+        )
     }
 
     fn call(&mut self, name: &str, arguments: Vec<Checked>, span: Span) -> Checked {
@@ -689,8 +692,7 @@ impl Checker<'_> {
         let mut values: Vec<&Checked> = pairs.filter_map(|pair| pair.get(1)).collect();
         values.extend(otherwise);
         let value_type = self.common(&values, &user);
-        let is_nullable =
-            otherwise.is_none() || values.iter().any(|value| value.is_nullable);
+        let is_nullable = otherwise.is_none() || values.iter().any(|value| value.is_nullable);
         let branches = arguments.chunks_exact(2).filter_map(|pair| match pair {
             [condition, value] => Some([condition.code.clone(), value.code.clone()]),
             _ => None,

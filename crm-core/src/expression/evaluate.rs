@@ -374,7 +374,11 @@ fn computed<'a>(
             made.push(&right)?;
             made.done()
         }
-        (Operator::Add | Operator::Subtract | Operator::Divide, Datum::Money(left), Datum::Money(right)) => {
+        (
+            Operator::Add | Operator::Subtract | Operator::Divide,
+            Datum::Money(left),
+            Datum::Money(right),
+        ) => {
             //
             if left.currency() != right.currency() {
                 return Err(Problem::CurrencyMismatch);

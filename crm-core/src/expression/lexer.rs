@@ -114,7 +114,10 @@ fn number(rest: &str) -> Read {
     if behind.starts_with(is_of_name) || behind.starts_with('.') {
         let more = behind.find(|c| !is_of_name(c) && c != '.');
         let length = length + more.unwrap_or(behind.len());
-        return Err((length, "write a number with digits and a point, such as 12.5"));
+        return Err((
+            length,
+            "write a number with digits and a point, such as 12.5",
+        ));
     }
     match Decimal::from_str_exact(number) {
         Ok(number) => Ok((Word::Number(number), length)),
@@ -167,5 +170,8 @@ fn symbol(rest: &str, first: char) -> Read {
             return Ok((Word::Symbol(symbol), sign.len()));
         }
     }
-    Err((first.len_utf8(), "this character is not part of the language"))
+    Err((
+        first.len_utf8(),
+        "this character is not part of the language",
+    ))
 }

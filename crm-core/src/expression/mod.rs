@@ -153,7 +153,9 @@ pub const MAX_EXPONENT: u64 = 64;
 #[must_use]
 pub fn is_reserved(name: &str) -> bool {
     let keywords = parser::KEYWORDS.iter();
-    keywords.into_iter().any(|word| word.eq_ignore_ascii_case(name))
+    keywords
+        .into_iter()
+        .any(|word| word.eq_ignore_ascii_case(name))
 }
 
 /// A source that was read: its grammar is right, its types are not yet known.
@@ -213,11 +215,7 @@ impl Expression {
         self.checked(scope, Some(expected))
     }
 
-    fn checked(
-        &self,
-        scope: &dyn Scope,
-        expected: Option<Type>,
-    ) -> Result<Typed, ExpressionError> {
+    fn checked(&self, scope: &dyn Scope, expected: Option<Type>) -> Result<Typed, ExpressionError> {
         let fitting = check::check(&self.tree, scope, expected)
             .map_err(|faults| fault::located(&self.source, faults))?;
         Ok(Typed {

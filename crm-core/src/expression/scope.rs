@@ -1,6 +1,6 @@
 //! [`Scope`]: which fields an expression may name, and [`Values`]: what they hold for one record.
 
-use rapidfuzz::distance::levenshtein;
+use rapidfuzz::distance::osa;
 use uuid::Uuid;
 
 use super::MAX_REFERENCES;
@@ -168,11 +168,7 @@ impl At {
     }
 }
 
-fn member_of<'r>(
-    value: crate::schema::ValueRef<'r>,
-    member: &str,
-    value_type: Type,
-) -> Datum<'r> {
+fn member_of<'r>(value: crate::schema::ValueRef<'r>, member: &str, value_type: Type) -> Datum<'r> {
     use std::borrow::Cow;
     let crate::schema::ValueRef::Json(document) = value else {
         return Datum::Null;
@@ -508,7 +504,7 @@ pub(super) fn nearest<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> O
     }
     let name = name.to_lowercase();
     names
-        .map(|known| (levenshtein::distance(name.chars(), known.chars()), known))
+        .map(|known| (osa::distance(name.chars(), known.chars()), known))
         .filter(|(distance, _)| *distance <= (length / 3).max(1))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, known)| known)

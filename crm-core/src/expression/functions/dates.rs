@@ -106,9 +106,7 @@ pub(super) fn day<'a>(arguments: &mut Arguments<'_, 'a>) -> Given<'a> {
 }
 
 pub(super) fn weekday<'a>(arguments: &mut Arguments<'_, 'a>) -> Given<'a> {
-    part_of_day(arguments, |date| {
-        date.weekday().number_from_monday().into()
-    })
+    part_of_day(arguments, |date| date.weekday().number_from_monday().into())
 }
 
 pub(super) fn hour<'a>(arguments: &mut Arguments<'_, 'a>) -> Given<'a> {

@@ -271,7 +271,9 @@ fn zone(text: &str) -> Result<TimeZone, Problem> {
 pub(super) fn check_constant(parameter: &Parameter, argument: &Datum<'_>) -> Result<(), Problem> {
     match argument {
         Datum::Text(text) if parameter.name == ZONE.name => zone(text).map(|_| ()),
-        Datum::Text(text) if parameter.name == CURRENCY.name => numbers::currency_of(text).map(|_| ()),
+        Datum::Text(text) if parameter.name == CURRENCY.name => {
+            numbers::currency_of(text).map(|_| ())
+        }
         _ => Ok(()),
     }
 }
