@@ -10,6 +10,7 @@
 )]
 
 mod duplicates;
+mod formula;
 mod measure;
 mod memory;
 mod office;
@@ -33,6 +34,8 @@ fn main() {
     options.run("mem_page", memory::mem_page);
     options.run("audit_diff", memory::audit_diff);
     options.run("duplicate_pairs", duplicates::duplicate_pairs);
+    options.run("formula", formula::formula);
+    options.run("formula_rule", formula::formula_rule);
     options.run("score_50", scoring::score_50);
     options.run("score_500", scoring::score_500);
     options.run("mem_rescore", rescore::mem_rescore);

@@ -16,6 +16,7 @@
 //!   with comments, followers and tags, [`duplicates`] that are found and [`merging`] that makes one
 //!   record of several, and several again;
 //! - [`privacy`]: what a person allowed, and whether the person may be approached;
+//! - [`expression`]: the language of formulas, rules between fields, gates and conditions;
 //! - [`imports`] and [`exports`]: who brought which data in, and took which out.
 
 // The derive writes paths that begin with `::crm_core`, also inside this crate.
@@ -33,6 +34,7 @@ pub mod duplicates;
 pub mod engine;
 pub mod error;
 pub mod exports;
+pub mod expression;
 pub mod forecasts;
 pub mod hierarchy;
 mod id;

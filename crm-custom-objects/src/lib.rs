@@ -69,6 +69,7 @@ mod record;
 mod relationship;
 mod rule;
 mod rules;
+mod tenant;
 mod validator;
 
 use crm_core::engine::EngineBuilder;
@@ -86,6 +87,7 @@ pub use option::CustomFieldOption;
 pub use record::{CustomLink, CustomRecord, CustomValue};
 pub use relationship::{Cardinality, CustomRelationship, RelationshipKind};
 pub use rule::{CustomFieldRule, CustomSchema};
+pub use tenant::Definitions;
 pub use validator::{Checked, CompiledFields, Definition, Writer};
 
 /// Names one record of any object, of the engine's own or a custom one.
@@ -144,8 +146,8 @@ pub fn objects() -> Vec<ObjectRef> {
     objects
 }
 
-/// Makes an engine know definitions: their objects, the rules that keep them sound, and the hook that
-/// raises the version of a tenant's definitions.
+/// Makes an engine know definitions: their objects, the rules that keep them sound, the hook that
+/// raises the version of a tenant's definitions, and what reads them.
 ///
 /// The facade does so for every CRM; a host that builds its own engine calls it once.
 ///
@@ -165,4 +167,5 @@ pub fn install(builder: EngineBuilder) -> EngineBuilder {
         .rule(rules::RelationshipRules)
         .rule(rules::RuleRules)
         .hook(rules::SchemaVersion)
+        .tenant_schema(Definitions)
 }
