@@ -20,8 +20,8 @@
 //! assert_eq!(expected.result_type(), Type::Money);
 //!
 //! // Evaluated for a record.
-//! let context = Context::at(now, TimeZone::UTC);
-//! let value = expected.evaluate(&RowValues::new(&deal), &context)?;
+//! let (values, context) = (RowValues::new(&deal), Context::at(now, TimeZone::UTC));
+//! let value = expected.evaluate(&values, &context)?;
 //! assert_eq!(value, Datum::Money("0 USD".parse()?));
 //!
 //! // What does not fit is refused with its place and what to do, all faults at once.
