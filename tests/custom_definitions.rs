@@ -48,19 +48,20 @@ fn one(path: &str, code: &'static str) -> Vec<(String, &'static str)> {
 }
 
 async fn revision(session: &Session) -> i64 {
-    let found = session.records::<CustomSchema>().find_one(Find::new());
-    found.await.unwrap().map_or(0, |schema| schema.revision)
+    let schemas = session.records::<CustomSchema>();
+    let found = schemas.find_one(Find::new()).await.unwrap();
+    found.map_or(0, |schema| schema.revision)
 }
 
 async fn create(session: &Session, definition: CustomField) -> Result<Id<CustomField>> {
-    let created = session.records::<CustomField>().create(definition).await;
+    let created = session.records().create(definition).await;
     created.map(|field| field.id)
 }
 
 /// a field belongs to an object that there is, the engine's or the tenant's.
 #[tokio::test]
 async fn fields_belong_to_objects() {
-    let (_, session) = tenant(&crm().await, "acme").await;
+    let (_, session) = tenant(&crm(), "acme").await;
     assert_eq!(revision(&session).await, 0);
     let missing = create(&session, field("project", "budget", text())).await;
     assert_eq!(faults(missing), one("object", "not_found"));
@@ -103,7 +104,7 @@ async fn fields_belong_to_objects() {
 /// names are unambiguous.
 #[tokio::test]
 async fn names_are_taken_once() {
-    let (_, session) = tenant(&crm().await, "acme").await;
+    let (_, session) = tenant(&crm(), "acme").await;
     let of = |api_name: &str| CustomObject::new(name(api_name), "Thing", "Things");
     let contact = session.records().create(of("contact")).await;
     assert_eq!(faults(contact), one("api_name", "name_taken"));
@@ -132,7 +133,7 @@ async fn names_are_taken_once() {
 /// A field is renamed without its key; former names and keys stay its own until it is purged.
 #[tokio::test]
 async fn names_change_and_keys_stay() {
-    let (_, session) = tenant(&crm().await, "acme").await;
+    let (_, session) = tenant(&crm(), "acme").await;
     let region = create(&session, field("contact", "region", text()))
         .await
         .unwrap();
@@ -176,7 +177,7 @@ async fn names_change_and_keys_stay() {
 /// What values rest on is not changed.
 #[tokio::test]
 async fn objects_keys_and_kinds_of_values_stay() {
-    let (_, session) = tenant(&crm().await, "acme").await;
+    let (_, session) = tenant(&crm(), "acme").await;
     let id = create(&session, field("contact", "region", text()))
         .await
         .unwrap();
@@ -201,7 +202,7 @@ async fn objects_keys_and_kinds_of_values_stay() {
 /// Every fault of a definition at once.
 #[tokio::test]
 async fn definitions_are_sound() {
-    let (_, session) = tenant(&crm().await, "acme").await;
+    let (_, session) = tenant(&crm(), "acme").await;
     let limits = IntegerLimits {
         min: Some(2),
         max: Some(1),
@@ -237,7 +238,7 @@ async fn definitions_are_sound() {
 /// C-034, R-069, R-352, R-532.
 #[tokio::test]
 async fn options_are_rows_of_picklists() {
-    let (_, session) = tenant(&crm().await, "acme").await;
+    let (_, session) = tenant(&crm(), "acme").await;
     let note = create(&session, field("contact", "note", text()))
         .await
         .unwrap();
@@ -306,7 +307,7 @@ async fn options_are_rows_of_picklists() {
 ///
 #[tokio::test]
 async fn parts_have_a_whole() {
-    let (_, session) = tenant(&crm().await, "acme").await;
+    let (_, session) = tenant(&crm(), "acme").await;
     let rooms = |cardinality| {
         CustomRelationship::new(
             name("rooms"),
