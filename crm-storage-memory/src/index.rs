@@ -117,7 +117,8 @@ impl Layout {
     /// Whether the layout has all that `object` asks for.
     pub(crate) fn covers(&self, object: &ObjectRef) -> bool {
         same(&self.object, object)
-            || object
+            || self.object == *object
+                && object
                 .indexes()
                 .iter()
                 .all(|index| self.has_fields(&index.fields))

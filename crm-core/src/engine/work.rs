@@ -670,6 +670,11 @@ impl UnitOfWork {
         let Some(tenant) = self.session.tenant() else {
             return Err(forbidden("nothing is written outside of a tenant"));
         };
+        if object.is_template() {
+            return Err(forbidden(
+                "such records are written by the name of the object that the tenant defined",
+            ));
+        }
         match object.lifecycle() {
             Lifecycle::Full => {}
             Lifecycle::Log => return Err(forbidden("entries of a log are written by the engine")),
