@@ -79,8 +79,11 @@ $function$;
 -- Full-text operators are not leakproof, so under row-level security they cannot use their index.
 -- This function belongs to a role that sees all rows, but only the columns that a search needs; it
 -- looks at those of `tenant` only, and refuses any other tenant than that of the transaction. At
--- most 1,000 hits are ranked.
-CREATE FUNCTION "crm".search(tenant uuid, object_table text, query text, max_results integer)
+-- most 1,000 hits are ranked. Of a table that several objects share, the rows with `instance` in
+-- `discriminator` are looked at.
+CREATE FUNCTION "crm".search(
+    tenant uuid, object_table text, query text, max_results integer, discriminator text, instance uuid
+)
     RETURNS TABLE (id uuid, rank real)
     LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER ROWS 50
     SET search_path = pg_catalog, pg_temp
@@ -127,10 +130,11 @@ BEGIN
     RETURN QUERY EXECUTE format(
         'SELECT hit.id, ts_rank(hit.search_vector, $2) AS rank FROM ('
         'SELECT t.id, t.search_vector FROM %I.%I AS t WHERE t.tenant_id = $1 '
-        'AND t.search_vector @@ $2 AND t.deleted_at IS NULL LIMIT 1000) AS hit '
+        'AND t.search_vector @@ $2 AND t.deleted_at IS NULL%s LIMIT 1000) AS hit '
         'ORDER BY rank DESC, hit.id LIMIT greatest($3, 0)',
-        'crm', object_table)
-        USING tenant, words, max_results;
+        'crm', object_table,
+        CASE WHEN discriminator IS NULL THEN '' ELSE format(' AND t.%I = $4', discriminator) END)
+        USING tenant, words, max_results, instance;
 END
 $function$;
 
@@ -139,7 +143,7 @@ $function$;
 -- costs less to look at the rows in their order. Array operators are not leakproof; see `search`.
 CREATE FUNCTION "crm".tagged(
     tenant uuid, object_table text, column_name text, tags text[], match_all boolean,
-    max_results integer
+    max_results integer, discriminator text, instance uuid
 )
     RETURNS uuid[]
     LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER
@@ -164,9 +168,10 @@ BEGIN
     END IF;
     EXECUTE format(
         'SELECT coalesce(array_agg(hit.id), ''{}'') FROM ('
-        'SELECT t.id FROM %I.%I AS t WHERE t.tenant_id = $1 AND t.%I %s $2 LIMIT $3 + 1) AS hit',
-        'crm', object_table, column_name, CASE WHEN match_all THEN '@>' ELSE '&&' END)
-        INTO ids USING tenant, tags, greatest(max_results, 0)::bigint;
+        'SELECT t.id FROM %I.%I AS t WHERE t.tenant_id = $1 AND t.%I %s $2%s LIMIT $3 + 1) AS hit',
+        'crm', object_table, column_name, CASE WHEN match_all THEN '@>' ELSE '&&' END,
+        CASE WHEN discriminator IS NULL THEN '' ELSE format(' AND t.%I = $4', discriminator) END)
+        INTO ids USING tenant, tags, greatest(max_results, 0)::bigint, instance;
     RETURN CASE WHEN cardinality(ids) <= max_results THEN ids END;
 END
 $function$;
@@ -181,10 +186,13 @@ BEGIN
 END
 $function$;
 
--- The first of these rows that a row which is not deleted refers to. VOLATILE, so it looks with a
--- snapshot of its own: it sees what others committed while the statement waited for their locks.
+-- The first of these rows that a row which is not deleted refers to, or any row. VOLATILE, so it
+-- looks with a snapshot of its own: it sees what others committed while the statement waited for
+-- their locks. Of a table that several objects share, the rows with `instance` in `discriminator`
+-- are looked at.
 CREATE FUNCTION "crm".referred(
-    tenant uuid, object_table text, reference text, ids uuid[]
+    tenant uuid, object_table text, reference text, ids uuid[], with_deleted boolean,
+    discriminator text, instance uuid
 ) RETURNS uuid
     LANGUAGE plpgsql VOLATILE
     SET search_path = pg_catalog, pg_temp
@@ -193,10 +201,12 @@ DECLARE
     found_id uuid;
 BEGIN
     EXECUTE format(
-        'SELECT t.%1$I FROM %2$I.%3$I AS t WHERE t.tenant_id = $1 AND t.%1$I = ANY($2) '
-        'AND t.deleted_at IS NULL LIMIT 1',
-        reference, 'crm', object_table)
-        INTO found_id USING tenant, ids;
+        'SELECT t.%1$I FROM %2$I.%3$I AS t WHERE t.tenant_id = $1 AND t.%1$I = ANY($2)'
+        '%4$s%5$s LIMIT 1',
+        reference, 'crm', object_table,
+        CASE WHEN with_deleted THEN '' ELSE ' AND t.deleted_at IS NULL' END,
+        CASE WHEN discriminator IS NULL THEN '' ELSE format(' AND t.%I = $3', discriminator) END)
+        INTO found_id USING tenant, ids, instance;
     RETURN found_id;
 END
 $function$;
