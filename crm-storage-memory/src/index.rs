@@ -119,9 +119,9 @@ impl Layout {
         same(&self.object, object)
             || self.object == *object
                 && object
-                .indexes()
-                .iter()
-                .all(|index| self.has_fields(&index.fields))
+                    .indexes()
+                    .iter()
+                    .all(|index| self.has_fields(&index.fields))
                 && object
                     .unique_keys()
                     .iter()

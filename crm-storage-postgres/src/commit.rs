@@ -350,9 +350,11 @@ impl<'a> Plan<'a> {
         tables: &Tables,
     ) -> Result<(), StorageError> {
         for (number, referring) in self.references.iter().enumerate() {
-            let target = tables.target(self.changes, &referring.target).ok_or_else(|| {
-                failed("a reference leads to an object that the storage was not told of")
-            })?;
+            let target = tables
+                .target(self.changes, &referring.target)
+                .ok_or_else(|| {
+                    failed("a reference leads to an object that the storage was not told of")
+                })?;
             commit.reference(&target, &referring.ids, number);
         }
         Ok(())

@@ -795,7 +795,9 @@ impl Tables {
 
     /// The table of an object. What a tenant says of the object is not kept.
     pub(crate) fn of(&self, object: &ObjectRef) -> Arc<Table> {
-        let base = object.template().map_or(object, |template| &template.object);
+        let base = object
+            .template()
+            .map_or(object, |template| &template.object);
         let is_described = object.custom().is_some() || object.template().is_some();
         if !is_described {
             return self.engines(object);

@@ -81,9 +81,8 @@ impl Registry {
     #[must_use]
     pub fn over(base: Arc<Self>, objects: impl IntoIterator<Item = ObjectRef>) -> Self {
         let known = base.objects();
-        let hides = |object: &ObjectRef| {
-            object.template().is_some() && known.contains_key(object.name())
-        };
+        let hides =
+            |object: &ObjectRef| object.template().is_some() && known.contains_key(object.name());
         let objects = objects.into_iter().filter(|object| !hides(object));
         let by_name = objects.map(|object| (object.name().to_owned(), object));
         Self {
@@ -116,7 +115,11 @@ impl Registry {
 
     /// Whether a tenant's own objects are among them.
     pub(crate) fn has_tenant_objects(&self) -> bool {
-        self.base.is_some() && self.own().values().any(|object| object.template().is_some())
+        self.base.is_some()
+            && self
+                .own()
+                .values()
+                .any(|object| object.template().is_some())
     }
 
     /// The object called `name`.

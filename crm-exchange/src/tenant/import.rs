@@ -176,7 +176,10 @@ impl TenantImport {
         run.learn().await?;
         run.check_empty(&mut file, &manifest, &places).await?;
         // As the schema orders them now, so that a file cannot say otherwise.
-        let listed = run.objects.values().filter(|object| object.template().is_none());
+        let listed = run
+            .objects
+            .values()
+            .filter(|object| object.template().is_none());
         let listed: Vec<ObjectRef> = listed.cloned().collect();
         for group in order::groups(&listed) {
             run.group(&mut file, &group, &manifest, &places).await?;

@@ -50,9 +50,7 @@ pub(super) async fn find_taken(
                     field: FieldAt::new(system::ID),
                     values: written.into_iter().map(Value::Uuid).collect(),
                 };
-                taken = vec![
-                    Condition::Or(taken).and(Condition::Not(Box::new(others))),
-                ];
+                taken = vec![Condition::Or(taken).and(Condition::Not(Box::new(others)))];
             }
             // The primary key.
             None => {

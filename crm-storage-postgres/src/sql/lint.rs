@@ -8,7 +8,8 @@ use crm_core::query::{
     AggregateQuery, Comparison, Condition, Filter, ListMatch, Query, SortKey, TextMatch, TreePart,
 };
 use crm_core::schema::{
-    Dynamic, Entity as _, FieldSchema, FieldType, Meta, ObjectRef, Registry, Row, StorageKind, Value,
+    Dynamic, Entity as _, FieldSchema, FieldType, Meta, ObjectRef, Registry, Row, StorageKind,
+    Value,
 };
 use crm_core::storage::{Change, ChangeSet, Claim, Expectation, Scope};
 use crm_core::{Actor, Id, Stamp};

@@ -184,7 +184,13 @@ pub(crate) fn search(
 }
 
 /// One select over the table.
-fn part(statement: &mut Statement, table: &Table, condition: &str, behind: &str, tail: &str) -> String {
+fn part(
+    statement: &mut Statement,
+    table: &Table,
+    condition: &str,
+    behind: &str,
+    tail: &str,
+) -> String {
     let mut sql = String::from("SELECT ");
     for (index, column) in table.field_columns().iter().enumerate() {
         let comma = if index > 0 { ", " } else { "" };

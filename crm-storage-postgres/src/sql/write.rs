@@ -302,13 +302,7 @@ impl CommitStatement {
 
     /// No row at all refers to these rows, which are removed, in a field without a foreign key.
     /// `number` tells which it was if one does.
-    pub(crate) fn removed(
-        &mut self,
-        referring: &Table,
-        field: &str,
-        ids: &[Uuid],
-        number: usize,
-    ) {
+    pub(crate) fn removed(&mut self, referring: &Table, field: &str, ids: &[Uuid], number: usize) {
         let referred = self.referred(referring, field, ids, true);
         let number = self.statement.argument(number.to_string());
         self.refusals.push(format!(

@@ -70,7 +70,10 @@ async fn twins(bench: &Bench) -> Outcome<(Row, Row)> {
         let values = [
             ("name", object.name().into()),
             ("level", Value::Integer(level)),
-            ("worth", Value::Decimal(rust_decimal::Decimal::new(level, 0))),
+            (
+                "worth",
+                Value::Decimal(rust_decimal::Decimal::new(level, 0)),
+            ),
             ("tags", Value::List(vec!["both".to_owned()])),
         ];
         record_with(object, id, &values)
@@ -103,7 +106,9 @@ pub(super) async fn instances_rows(h: &Harness) -> Outcome {
             "the field that tells the objects apart"
         );
         let second = changed(&first, "level", 8)?;
-        bench.apply(vec![replacement(&first, second.clone())]).await?;
+        bench
+            .apply(vec![replacement(&first, second.clone())])
+            .await?;
         bench.expect_stored(&second).await?;
         let stale = changed(&first, "level", 9)?;
         let came = bench.commit(vec![replacement(&first, stale)]).await;
@@ -115,7 +120,11 @@ pub(super) async fn instances_rows(h: &Harness) -> Outcome {
             bench.expect_stored(&after).await?;
             last = after;
         }
-        let again = insertion(record_with(&object, last.id(), &[("name", "Again".into())])?);
+        let again = insertion(record_with(
+            &object,
+            last.id(),
+            &[("name", "Again".into())],
+        )?);
         let came = bench.commit(vec![again]).await;
         expect_duplicate(&came, &object, &["id"], "an id that is taken")?;
         bench.apply(vec![purge(&last)]).await?;
@@ -133,7 +142,9 @@ pub(super) async fn instances_same_ids(h: &Harness) -> Outcome {
         expect_same_rows(&all, std::slice::from_ref(row), "all rows of an object")?;
     }
     let second = changed(&exhibit, "name", "Second")?;
-    bench.apply(vec![replacement(&exhibit, second.clone())]).await?;
+    bench
+        .apply(vec![replacement(&exhibit, second.clone())])
+        .await?;
     bench.expect_stored(&second).await?;
     bench.expect_stored(&loan).await?;
     // What was read of one says nothing of the other.
@@ -208,10 +219,15 @@ pub(super) async fn instances_find(h: &Harness) -> Outcome {
             expect_same_rows(&found, std::slice::from_ref(row), &what)?;
         }
     }
-    let found = bench.find(loan.object(), filters.last().unwrap_or(&Filter::all())).await?;
+    let found = bench
+        .find(loan.object(), filters.last().unwrap_or(&Filter::all()))
+        .await?;
     ensure_eq!(found, [loan.id()], "loans whose name has an `a`");
     // Pages, and rows behind a position.
-    let more = [named(exhibit.object(), "more")?, named(exhibit.object(), "most")?];
+    let more = [
+        named(exhibit.object(), "more")?,
+        named(exhibit.object(), "most")?,
+    ];
     bench.insert(more.clone()).await?;
     let mut query = Query::new(exhibit.object(), Condition::all())
         .sort(vec![SortKey {
@@ -259,7 +275,11 @@ pub(super) async fn instances_trees(h: &Harness) -> Outcome {
     let id = new_id();
     let child = |of: &Row, parent: Option<Uuid>| {
         let parent = parent.map_or(Value::Null, Value::Uuid);
-        record_with(of.object(), id, &[("name", "Child".into()), ("parent_id", parent)])
+        record_with(
+            of.object(),
+            id,
+            &[("name", "Child".into()), ("parent_id", parent)],
+        )
     };
     bench
         .insert([child(&exhibit, Some(exhibit.id()))?, child(&loan, None)?])
@@ -301,7 +321,12 @@ pub(super) async fn instances_aggregate(h: &Harness) -> Outcome {
         let groups = bench.storage().aggregate(&bench.scope, &query).await?;
         ensure_eq!(groups.len(), 1, "the tags of `{}`", object.name());
         let tagged = groups.first().map(|group| group.count(0));
-        ensure_eq!(tagged, Some(1), "how often a tag of `{}` is used", object.name());
+        ensure_eq!(
+            tagged,
+            Some(1),
+            "how often a tag of `{}` is used",
+            object.name()
+        );
     }
     Ok(())
 }
@@ -319,9 +344,17 @@ pub(super) async fn instances_claim(h: &Harness) -> Outcome {
     let assign = vec![(field, Value::Timestamp(until))];
     let claim = Claim::new(object.clone(), free, Vec::new(), 10, assign, stamp());
     let taken = bench.storage().claim(&bench.scope, &claim).await?;
-    ensure_eq!(ids(&taken), [exhibit.id()], "the exhibits that a worker took");
+    ensure_eq!(
+        ids(&taken),
+        [exhibit.id()],
+        "the exhibits that a worker took"
+    );
     for row in &taken {
-        ensure_eq!(row.object().name(), object.name(), "the object of a claimed row");
+        ensure_eq!(
+            row.object().name(),
+            object.name(),
+            "the object of a claimed row"
+        );
         expect_same(&bench.again(row).await?, row, "a claimed row")?;
     }
     bench.expect_stored(&loan).await?;
@@ -334,7 +367,11 @@ pub(super) async fn instances_unique(h: &Harness) -> Outcome {
     let bench = h.bench();
     let (exhibit, loan) = both()?;
     let coded = |object: &ObjectRef, code: &str| {
-        record_with(object, new_id(), &[("name", code.into()), ("code", code.into())])
+        record_with(
+            object,
+            new_id(),
+            &[("name", code.into()), ("code", code.into())],
+        )
     };
     bench
         .insert([coded(&exhibit, "a")?, coded(&loan, "A")?])
@@ -345,10 +382,16 @@ pub(super) async fn instances_unique(h: &Harness) -> Outcome {
     }
     bench.insert([coded(&loan, "b")?]).await?;
     // Both write codes; which one is refused is told.
-    let changes = vec![insertion(coded(&exhibit, "B")?), insertion(coded(&loan, "B")?)];
+    let changes = vec![
+        insertion(coded(&exhibit, "B")?),
+        insertion(coded(&loan, "B")?),
+    ];
     let came = bench.commit(changes).await;
     expect_duplicate(&came, &loan, &["code"], "the loan's code is taken")?;
-    let changes = vec![insertion(coded(&loan, "c")?), insertion(coded(&exhibit, "A")?)];
+    let changes = vec![
+        insertion(coded(&loan, "c")?),
+        insertion(coded(&exhibit, "A")?),
+    ];
     let came = bench.commit(changes).await;
     expect_duplicate(&came, &exhibit, &["code"], "the exhibit's code is taken")?;
     let twice = vec![
@@ -367,7 +410,11 @@ pub(super) async fn instances_references(h: &Harness) -> Outcome {
     let bench = h.bench();
     let (exhibit, loan) = twins(&bench).await?;
     let linked = |object: &ObjectRef, target: Uuid| {
-        record_with(object, new_id(), &[("name", "Linked".into()), ("linked_id", target.into())])
+        record_with(
+            object,
+            new_id(),
+            &[("name", "Linked".into()), ("linked_id", target.into())],
+        )
     };
     let specimen = row(bare("Specimen"));
     let other_loan = named(loan.object(), "Only a loan")?;
@@ -387,7 +434,9 @@ pub(super) async fn instances_references(h: &Harness) -> Outcome {
         (theirs.id(), "another tenant's exhibit"),
     ];
     for (target, what) in wrong {
-        let came = bench.commit(vec![insertion(linked(loan.object(), target)?)]).await;
+        let came = bench
+            .commit(vec![insertion(linked(loan.object(), target)?)])
+            .await;
         let what = format!("a loan of {what}");
         expect_reference(&came, loan.object(), "linked_id", &what)?;
     }
@@ -405,15 +454,25 @@ pub(super) async fn instances_references(h: &Harness) -> Outcome {
         ])
         .await?;
     let itself = changed(&loan, "parent_id", loan.id())?;
-    bench.apply(vec![replacement(&loan, itself.clone())]).await?;
+    bench
+        .apply(vec![replacement(&loan, itself.clone())])
+        .await?;
     // A parent is of the same object.
     let child = record_with(
         exhibit.object(),
         new_id(),
-        &[("name", "Child".into()), ("parent_id", other_loan.id().into())],
+        &[
+            ("name", "Child".into()),
+            ("parent_id", other_loan.id().into()),
+        ],
     )?;
     let came = bench.commit(vec![insertion(child)]).await;
-    expect_reference(&came, exhibit.object(), "parent_id", "a loan is no exhibit's parent")
+    expect_reference(
+        &came,
+        exhibit.object(),
+        "parent_id",
+        "a loan is no exhibit's parent",
+    )
 }
 
 pub(super) async fn instances_removal(h: &Harness) -> Outcome {
@@ -452,14 +511,20 @@ pub(super) async fn instances_deletion(h: &Harness) -> Outcome {
     let specimen = row(bare("Specimen"));
     bench.insert([specimen.clone()]).await?;
     let shown = changed(&exhibit, "linked_id", specimen.id())?;
-    bench.apply(vec![replacement(&exhibit, shown.clone())]).await?;
+    bench
+        .apply(vec![replacement(&exhibit, shown.clone())])
+        .await?;
     let asked = |object: &ObjectRef, field: &str, id: Uuid| unreferenced(object, field, id);
     let question = vec![asked(exhibit.object(), "linked_id", specimen.id())?];
-    let came = bench.commit_leaving(vec![deletion(&specimen)], question).await;
+    let came = bench
+        .commit_leaving(vec![deletion(&specimen)], question)
+        .await;
     expect_conflict(&came, &specimen, "a deletion of a specimen that is shown")?;
     // A loan that has the exhibit's id as its own parent is no exhibit with that parent.
     let itself = changed(&loan, "parent_id", loan.id())?;
-    bench.apply(vec![replacement(&loan, itself.clone())]).await?;
+    bench
+        .apply(vec![replacement(&loan, itself.clone())])
+        .await?;
     let question = vec![
         asked(exhibit.object(), "parent_id", exhibit.id())?,
         asked(loan.object(), "linked_id", exhibit.id())?,
@@ -490,7 +555,9 @@ pub(super) async fn instances_per_tenant(h: &Harness) -> Outcome {
     foreign.insert([theirs.clone()]).await?;
     foreign.expect_stored(&theirs).await?;
     let second = changed(&theirs, "name", "Second")?;
-    foreign.apply(vec![replacement(&theirs, second.clone())]).await?;
+    foreign
+        .apply(vec![replacement(&theirs, second.clone())])
+        .await?;
     let came = foreign.commit(vec![purge(&loan)]).await;
     expect_conflict(&came, &loan, "a removal of another tenant's row")?;
     foreign.apply(vec![purge(&second)]).await?;
@@ -502,11 +569,16 @@ pub(super) async fn instances_leave_the_template_empty(h: &Harness) -> Outcome {
     let bench = h.bench();
     let (exhibit, _) = twins(&bench).await?;
     let template = CollectionRecord::schema();
-    let found = bench.get(template, &[exhibit.id()]).await?.len() + bench.all(template).await?.len();
+    let found =
+        bench.get(template, &[exhibit.id()]).await?.len() + bench.all(template).await?.len();
     ensure_eq!(found, 0, "how many records the template has itself");
     let query = AggregateQuery::count(template, Condition::all());
     let groups = bench.storage().aggregate(&bench.scope, &query).await?;
     let count = groups.first().map(|group| group.count(0));
-    ensure_eq!(count, Some(0), "how many records of the template are counted");
+    ensure_eq!(
+        count,
+        Some(0),
+        "how many records of the template are counted"
+    );
     Ok(())
 }
