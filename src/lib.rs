@@ -52,7 +52,7 @@ pub use crm_storage_postgres as postgres;
 #[cfg(feature = "postgres")]
 pub use crm_storage_postgres::PostgresStorage;
 
-use crm_core::engine::{Clock, CommitHook, EngineBuilder, IdGenerator, WriteRule};
+use crm_core::engine::{Clock, CommitHook, EngineBuilder, IdGenerator, TenantSchema, WriteRule};
 use crm_core::schema::{Entity, ObjectRef};
 use crm_core::storage::Storage;
 
@@ -201,6 +201,12 @@ impl CrmBuilder {
     /// Makes an object without a Rust type known.
     pub fn named_object(mut self, object: &ObjectRef) -> Self {
         self.engine = self.engine.named_object(object);
+        self
+    }
+
+    /// Lets tenants describe fields and objects of their own.
+    pub fn tenant_schema(mut self, schema: impl TenantSchema) -> Self {
+        self.engine = self.engine.tenant_schema(schema);
         self
     }
 

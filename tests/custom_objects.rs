@@ -28,15 +28,25 @@ async fn a_defined_object_and_field_are_used_at_once() {
         "Budget",
         CustomFieldType::Decimal(Default::default()),
     );
-    session.records::<CustomField>().create(budget).await.unwrap();
+    session
+        .records::<CustomField>()
+        .create(budget)
+        .await
+        .unwrap();
 
     let mut projects = session.object("project").await.unwrap();
     let body = json!({"name": "Rollout", "custom_fields": {"budget": 1500}});
     let rollout = projects.create(body.as_object().unwrap()).await.unwrap();
     assert_eq!(rollout.object().name(), "project");
-    assert_eq!(rollout.get("custom_fields").to_json(), json!({"budget": "1500"}));
+    assert_eq!(
+        rollout.get("custom_fields").to_json(),
+        json!({"budget": "1500"})
+    );
     let body = json!({"name": "Relaunch", "custom_fields": {"budget": "300", "none": 1}});
-    let refused = projects.create(body.as_object().unwrap()).await.unwrap_err();
+    let refused = projects
+        .create(body.as_object().unwrap())
+        .await
+        .unwrap_err();
     assert_eq!(refused.field_errors()[0].path, "custom_fields.none");
 
     let body = json!({"name": "Relaunch", "custom_fields": {"budget": "300"}});

@@ -29,4 +29,4 @@ pub use event::{AuditCategory, AuditEvent, AuditKind, Changes, FieldChange};
 pub use mask::{MASK, is_sensitive_name};
 pub use recorder::{Recorder, changes_between};
 pub use trail::{AuditExt, AuditTrail};
-pub use version::Version;
+pub use version::{RowVersion, Version};

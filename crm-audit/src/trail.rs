@@ -9,7 +9,7 @@ use crm_core::{Actor, EntityRef, Id, Record, Session};
 use uuid::Uuid;
 
 use crate::event::AuditEvent;
-use crate::version::{Version, rebuild};
+use crate::version::{RowVersion, Version, rebuild, rebuild_row};
 
 /// Gives sessions their audit trail.
 pub trait AuditExt {
@@ -117,6 +117,35 @@ impl AuditTrail<'_> {
     /// Those of the storage.
     pub async fn version<E: Entity>(&self, id: Id<E>, version: i64) -> Result<Option<Version<E>>> {
         rebuild(&self.trail(id).await?, version)
+    }
+
+    /// Like [`version`](Self::version), for a record of an object by its name, such as one that the
+    /// tenant defined.
+    ///
+    /// ```
+    /// # use crm_core::{Session, Result};
+    /// # use crm_audit::AuditExt;
+    /// # async fn example(session: &Session, id: uuid::Uuid) -> Result<()> {
+    /// let first = session.audit().version_of("project", id, 1).await?;
+    /// let first = first.expect("every record has a version 1");
+    /// println!("was created as {}", first.row.get("name").as_text().unwrap_or_default());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`QueryError::UnknownObject`](crm_core::query::QueryError::UnknownObject) where the tenant has
+    /// no such object (any more): [`trail`](Self::trail) still tells every value. Those of the
+    /// storage.
+    pub async fn version_of(
+        &self,
+        object: &str,
+        id: Uuid,
+        version: i64,
+    ) -> Result<Option<RowVersion>> {
+        let object = self.session.describe(object).await?;
+        let record = EntityRef::new(object.name(), id);
+        rebuild_row(&object, &self.trail(record).await?, version)
     }
 
     async fn page(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crm_core::Record;
 use crm_core::error::{Error, Result};
 use crm_core::schema::{
-    Entity, FieldSchema, FieldType, Meta, SYSTEM_FIELDS, StorageKind, Value, system,
+    Entity, FieldSchema, FieldType, Meta, ObjectRef, Row, SYSTEM_FIELDS, StorageKind, Value, system,
 };
 use crm_core::storage::StorageError;
 use serde_json::Value as Json;
@@ -23,11 +23,34 @@ pub struct Version<E> {
     pub masked: Vec<String>,
 }
 
+/// A record of an object without a Rust type as it was at one version.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RowVersion {
+    /// The record.
+    pub row: Row,
+    /// The fields whose value the trail does not keep: they are empty in the record.
+    pub masked: Vec<String>,
+}
+
 /// Builds a version from the events of a record, the first one first.
 pub(crate) fn rebuild<E: Entity>(
     events: &[Arc<Record<AuditEvent>>],
     version: i64,
 ) -> Result<Option<Version<E>>> {
+    let Some(RowVersion { row, masked }) = rebuild_row(E::schema(), events, version)? else {
+        return Ok(None);
+    };
+    let record = Record::from_row(row).ok_or_else(|| corrupt(E::schema()))?;
+    Ok(Some(Version { record, masked }))
+}
+
+/// Builds a version of a record of whatever object.
+pub(crate) fn rebuild_row(
+    object: &ObjectRef,
+    events: &[Arc<Record<AuditEvent>>],
+    version: i64,
+) -> Result<Option<RowVersion>> {
     let mut state: Option<State> = None;
     for event in events {
         if event.record_version > version {
@@ -37,10 +60,10 @@ pub(crate) fn rebuild<E: Entity>(
             (None, AuditKind::Create) => {
                 let mut created = State {
                     meta: Meta::first(event.record_id, event.created),
-                    values: empty::<E>(),
+                    values: empty(object),
                     masked: Vec::new(),
                 };
-                created.apply::<E>(event);
+                created.apply(object, event);
                 state = Some(created);
             }
             (_, AuditKind::Purge) => state = None,
@@ -53,13 +76,13 @@ pub(crate) fn rebuild<E: Entity>(
                     AuditKind::Delete => {
                         // A deletion has all that the record then was, as old values.
                         state.meta.deleted_at = Some(event.created.at);
-                        state.values = empty::<E>();
+                        state.values = empty(object);
                         state.masked.clear();
                     }
                     AuditKind::Restore => state.meta.deleted_at = None,
                     _ => {}
                 }
-                state.apply::<E>(event);
+                state.apply(object, event);
             }
             (None, _) => {}
         }
@@ -72,16 +95,13 @@ pub(crate) fn rebuild<E: Entity>(
     else {
         return Ok(None);
     };
-    let row = E::schema()
-        .build(meta, values)
-        .map_err(|_| corrupt::<E>())?;
-    let record = Record::from_row(row).ok_or_else(corrupt::<E>)?;
-    Ok(Some(Version { record, masked }))
+    let row = object.build(meta, values).map_err(|_| corrupt(object))?;
+    Ok(Some(RowVersion { row, masked }))
 }
 
-fn corrupt<E: Entity>() -> Error {
+fn corrupt(object: &ObjectRef) -> Error {
     Error::Storage(StorageError::Corrupt {
-        object: E::schema().name().to_owned(),
+        object: object.name().to_owned(),
         fields: vec!["audit trail".to_owned()],
     })
 }
@@ -93,8 +113,8 @@ struct State {
 }
 
 /// The values of a record before its creation: what an event leaves out is empty.
-fn empty<E: Entity>() -> Vec<Value> {
-    E::schema()
+fn empty(object: &ObjectRef) -> Vec<Value> {
+    object
         .own_fields()
         .iter()
         .map(|field| match field.storage_kind() {
@@ -108,8 +128,7 @@ fn empty<E: Entity>() -> Vec<Value> {
 }
 
 impl State {
-    fn apply<E: Entity>(&mut self, event: &AuditEvent) {
-        let schema = E::schema();
+    fn apply(&mut self, schema: &ObjectRef, event: &AuditEvent) {
         for change in &event.changes {
             let told = match event.event {
                 AuditKind::Delete => &change.old,

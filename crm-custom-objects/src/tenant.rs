@@ -16,8 +16,8 @@ use crm_core::{Id, Record, UnitOfWork};
 use serde_json::Value as Json;
 
 use crate::{
-    CompiledFields, CustomField, CustomFieldOption, CustomFieldRule, CustomLink, CustomObject,
-    CustomRecord, CustomRelationship, CustomSchema, Definition, RelationshipKind, Writer,
+    CompiledFields, CustomField, CustomFieldOption, CustomLink, CustomObject, CustomRecord,
+    CustomRelationship, CustomSchema, Definition, RelationshipKind, Writer,
 };
 
 /// Reads the definitions of a tenant and describes its objects by them.
@@ -42,7 +42,6 @@ pub(crate) struct Defined {
     pub(crate) fields: Vec<Arc<Record<CustomField>>>,
     pub(crate) options: Vec<Arc<Record<CustomFieldOption>>>,
     pub(crate) relationships: Vec<Arc<Record<CustomRelationship>>>,
-    pub(crate) rules: Vec<Arc<Record<CustomFieldRule>>>,
 }
 
 /// The live records of an object, in the order in which they were made.
@@ -59,7 +58,6 @@ impl Defined {
             fields: all(work).await?,
             options: all(work).await?,
             relationships: all(work).await?,
-            rules: all(work).await?,
         })
     }
 

@@ -288,7 +288,10 @@ impl<'a> Checks<'a> {
                 let target = target_of(step.object(), *field);
                 let row = match self.by_name(target, id) {
                     Some(step) => step.change.after(),
-                    None => self.view.row_of(target, id),
+                    None => match self.changes.object(target) {
+                        Some(target) => self.view.row(target, id),
+                        None => self.view.row_of(target, id),
+                    },
                 };
                 if row.is_none_or(|row| row.is_deleted()) {
                     return Err(StorageError::Reference {

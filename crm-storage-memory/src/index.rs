@@ -117,10 +117,11 @@ impl Layout {
     /// Whether the layout has all that `object` asks for.
     pub(crate) fn covers(&self, object: &ObjectRef) -> bool {
         same(&self.object, object)
-            || object
-                .indexes()
-                .iter()
-                .all(|index| self.has_fields(&index.fields))
+            || self.object == *object
+                && object
+                    .indexes()
+                    .iter()
+                    .all(|index| self.has_fields(&index.fields))
                 && object
                     .unique_keys()
                     .iter()

@@ -8,10 +8,21 @@ use crm_core::storage::StorageError;
 use smallvec::SmallVec;
 use uuid::Uuid;
 
+use crate::index::same;
 use crate::plan::{Plan, Wanted};
 use crate::space::View;
 use crate::table::{State, Table};
 use crate::trees::Trees;
+
+/// The row with the description that was asked with: a tenant may say something else of its own
+/// objects than when the row was written, even another name.
+fn described(object: &ObjectRef, row: &Row) -> Row {
+    if object.template().is_none() || same(row.object(), object) {
+        return row.clone();
+    }
+    let built = object.build(row.meta(), row.values());
+    built.unwrap_or_else(|_| row.clone())
+}
 
 impl View<'_> {
     /// The rows with these ids.
@@ -25,7 +36,7 @@ impl View<'_> {
             if only.is_none_or(|only| only == *id)
                 && let Some(row) = table.row(*id)
             {
-                rows.push(row.clone());
+                rows.push(described(object, row));
             }
         }
         rows
@@ -63,7 +74,7 @@ impl View<'_> {
             let mut found: Vec<Row> = Vec::with_capacity(query.limit.min(64));
             plan.visit(table, &mut |row, state| {
                 if is_found(row, state) {
-                    found.push(row.clone());
+                    found.push(described(&query.object, row));
                     if found.len() == query.limit {
                         return ControlFlow::Break(());
                     }
@@ -85,7 +96,8 @@ impl View<'_> {
             found.truncate(query.limit);
         }
         found.sort_unstable_by(order);
-        found.into_iter().cloned().collect()
+        let rows = found.into_iter();
+        rows.map(|row| described(&query.object, row)).collect()
     }
 
     /// The groups that answer a query.

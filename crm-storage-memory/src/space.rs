@@ -33,7 +33,11 @@ impl Space {
         self.tables
             .iter()
             .position(|slot| same(&slot.object, object))
-            .or_else(|| self.place_of(object.name()))
+            .or_else(|| {
+                self.tables
+                    .iter()
+                    .position(|slot| is_of(&slot.object, object))
+            })
     }
 
     fn place_of(&self, name: &str) -> Option<usize> {
@@ -79,6 +83,16 @@ impl Space {
         if let Some(slot) = Arc::make_mut(space).tables.get_mut(place) {
             Arc::make_mut(&mut slot.table).apply(edit);
         }
+    }
+}
+
+/// Whether two descriptions are of the same rows. The objects that a tenant defined are known by
+/// their definition: two may have had the same name, and one may have had two.
+fn is_of(a: &ObjectRef, b: &ObjectRef) -> bool {
+    match (a.template(), b.template()) {
+        (Some(a), Some(b)) => a.id == b.id && a.object == b.object,
+        (None, None) => a == b,
+        _ => false,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Commits: what a [`ChangeSet`] comes to in statements, and what a refusal means.
 
+mod taken;
+
 use std::collections::{HashMap, HashSet};
 
 use crm_core::schema::{Lifecycle, ObjectRef, ObjectScope, Row, Value, system};
@@ -254,7 +256,7 @@ impl<'a> Plan<'a> {
         }
         let unreferenced = self.unreferenced();
         for (object, ids) in held(&unreferenced) {
-            if let Some(table) = tables.named(object) {
+            if let Some(table) = tables.target(self.changes, object) {
                 commit.hold(&table, &ids);
             }
         }
@@ -321,6 +323,14 @@ impl<'a> Plan<'a> {
         if !bulk {
             self.check_references(&mut commit, tables)?;
         }
+        for (number, removed) in self.removed().iter().enumerate() {
+            commit.removed(
+                &tables.of(removed.object),
+                removed.object.field_name(removed.field),
+                &removed.ids,
+                number,
+            );
+        }
         for wanted in &unreferenced {
             commit.unreferenced(
                 &tables.of(wanted.object),
@@ -340,9 +350,11 @@ impl<'a> Plan<'a> {
         tables: &Tables,
     ) -> Result<(), StorageError> {
         for (number, referring) in self.references.iter().enumerate() {
-            let target = tables.named(&referring.target).ok_or_else(|| {
-                failed("a reference leads to an object that the storage was not told of")
-            })?;
+            let target = tables
+                .target(self.changes, &referring.target)
+                .ok_or_else(|| {
+                    failed("a reference leads to an object that the storage was not told of")
+                })?;
             commit.reference(&target, &referring.ids, number);
         }
         Ok(())
@@ -408,6 +420,53 @@ impl<'a> Plan<'a> {
             }
         }
         all
+    }
+
+    /// The removed rows to which records of tenants' own objects may refer, by the field that might:
+    /// no foreign key protects them.
+    fn removed(&self) -> Vec<Unwanted<'_>> {
+        let mut all = Vec::new();
+        for target in self.objects.iter().filter(|one| !one.deletes.is_empty()) {
+            let target_name = target.object.name();
+            for object in self.own_objects() {
+                for field in object.references() {
+                    let reference = object.fields().get(*field);
+                    let reference = reference.and_then(|field| field.reference());
+                    if reference.is_some_and(|(name, _)| name == target_name) {
+                        all.push(Unwanted {
+                            object,
+                            field: *field,
+                            target: target_name,
+                            ids: target.deletes.iter().map(|row| row.id()).collect(),
+                        });
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    /// The tenant's own objects that the commit has to do with, each once.
+    fn own_objects(&self) -> Vec<&ObjectRef> {
+        let written = self.objects.iter().map(|changed| &changed.object);
+        let mut own: Vec<&ObjectRef> = Vec::new();
+        for object in self.changes.objects.iter().chain(written) {
+            if object.template().is_some() && !own.contains(&object) {
+                own.push(object);
+            }
+        }
+        own
+    }
+
+    /// The objects that lie in one table with another of the commit and write rows there that count
+    /// in this unique key.
+    fn sharing(&self, tables: &Tables, name: &Constraint) -> Vec<&Changed<'_>> {
+        let writes = |changed: &&Changed<'_>| {
+            let is_own = changed.object.template().is_some();
+            let writes = !changed.inserts.is_empty() || !changed.updates.is_empty();
+            is_own && writes && duplicate(&tables.of(&changed.object), name).is_some()
+        };
+        self.objects.iter().filter(writes).collect()
     }
 
     /// How many rows the commit writes.
@@ -483,6 +542,12 @@ pub(crate) async fn run(
             let conflict = find_conflict(connection, tables, scope, plan).await;
             if let Some(conflict) = conflict.map_err(Failure::Server)? {
                 return Err(Failure::Refused(conflict));
+            }
+            if let Refusal::Unique(name) = &refusal {
+                let found = taken::find_taken(connection, tables, scope, plan, name).await;
+                if let Some(error) = found.map_err(Failure::Server)? {
+                    return Err(Failure::Refused(error));
+                }
             }
             Err(Failure::Refused(explain(tables, plan, refusal)))
         }
@@ -644,6 +709,17 @@ fn explain(tables: &Tables, plan: &Plan<'_>, refusal: Refusal) -> StorageError {
                 Some(referring) => StorageError::Reference {
                     object: referring.object.name().to_owned(),
                     field: referring.object.field_name(referring.field).to_owned(),
+                },
+                None => failed("a commit was refused without a reason"),
+            }
+        }
+        Refusal::Removed(number) => {
+            let removed = plan.removed();
+            match number.parse().ok().and_then(|n: usize| removed.get(n)) {
+                Some(removed) => StorageError::Referenced {
+                    object: removed.target.to_owned(),
+                    by: removed.object.name().to_owned(),
+                    field: removed.object.field_name(removed.field).to_owned(),
                 },
                 None => failed("a commit was refused without a reason"),
             }

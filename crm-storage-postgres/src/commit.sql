@@ -8,10 +8,13 @@ BEGIN
 END
 $function$;
 
--- The first of these rows that a row which is not deleted refers to. VOLATILE, so it looks with a
--- snapshot of its own: it sees what others committed while the statement waited for their locks.
+-- The first of these rows that a row which is not deleted refers to, or any row. VOLATILE, so it
+-- looks with a snapshot of its own: it sees what others committed while the statement waited for
+-- their locks. Of a table that several objects share, the rows with `instance` in `discriminator`
+-- are looked at.
 CREATE FUNCTION {schema}.referred(
-    tenant uuid, object_table text, reference text, ids uuid[]
+    tenant uuid, object_table text, reference text, ids uuid[], with_deleted boolean,
+    discriminator text, instance uuid
 ) RETURNS uuid
     LANGUAGE plpgsql VOLATILE
     SET search_path = pg_catalog, pg_temp
@@ -20,10 +23,12 @@ DECLARE
     found_id uuid;
 BEGIN
     EXECUTE format(
-        'SELECT t.%1$I FROM %2$I.%3$I AS t WHERE t.tenant_id = $1 AND t.%1$I = ANY($2) '
-        'AND t.deleted_at IS NULL LIMIT 1',
-        reference, {schema_literal}, object_table)
-        INTO found_id USING tenant, ids;
+        'SELECT t.%1$I FROM %2$I.%3$I AS t WHERE t.tenant_id = $1 AND t.%1$I = ANY($2)'
+        '%4$s%5$s LIMIT 1',
+        reference, {schema_literal}, object_table,
+        CASE WHEN with_deleted THEN '' ELSE ' AND t.deleted_at IS NULL' END,
+        CASE WHEN discriminator IS NULL THEN '' ELSE format(' AND t.%I = $3', discriminator) END)
+        INTO found_id USING tenant, ids, instance;
     RETURN found_id;
 END
 $function$;

@@ -678,6 +678,7 @@ fn searched_columns(table: &Table) -> Vec<&str> {
         return Vec::new();
     }
     columns.splice(0..0, [TENANT, "id", "deleted_at"]);
+    columns.extend(table.lead());
     columns
 }
 

@@ -126,7 +126,7 @@ async fn both(
 
     let tables: Vec<String> = of
         .iter()
-        .map(|object| Table::of(schema, object).name)
+        .map(|object| Table::of(schema, object).name.clone())
         .collect();
     let functions = ddl.function_names();
     let found = parts(connection, schema, &tables, &functions, &search_role).await?;

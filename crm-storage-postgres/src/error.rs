@@ -156,6 +156,8 @@ pub(crate) enum Refusal {
     Reference(String),
     /// A deleted row is referred to; `object id`.
     Referred(String),
+    /// A removed row is referred to; the number of the check in the commit.
+    Removed(String),
     /// A unique index has the values already.
     Unique(Constraint),
     /// A foreign key.
@@ -179,6 +181,9 @@ impl Refusal {
             }
             super::sql::write::REFERRED => {
                 Self::Referred(error.detail().unwrap_or_default().to_owned())
+            }
+            super::sql::write::REMOVED => {
+                Self::Removed(error.detail().unwrap_or_default().to_owned())
             }
             "23505" => Self::Unique(Constraint::of(error)),
             "23503" => Self::ForeignKey(Constraint::of(error)),

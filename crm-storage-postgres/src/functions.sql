@@ -45,8 +45,11 @@ $function$;
 -- Full-text operators are not leakproof, so under row-level security they cannot use their index.
 -- This function belongs to a role that sees all rows, but only the columns that a search needs; it
 -- looks at those of `tenant` only, and refuses any other tenant than that of the transaction. At
--- most 1,000 hits are ranked.
-CREATE FUNCTION {schema}.search(tenant uuid, object_table text, query text, max_results integer)
+-- most 1,000 hits are ranked. Of a table that several objects share, the rows with `instance` in
+-- `discriminator` are looked at.
+CREATE FUNCTION {schema}.search(
+    tenant uuid, object_table text, query text, max_results integer, discriminator text, instance uuid
+)
     RETURNS TABLE (id uuid, rank real)
     LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER ROWS 50
     SET search_path = pg_catalog, pg_temp
@@ -93,10 +96,11 @@ BEGIN
     RETURN QUERY EXECUTE format(
         'SELECT hit.id, ts_rank(hit.search_vector, $2) AS rank FROM ('
         'SELECT t.id, t.search_vector FROM %I.%I AS t WHERE t.tenant_id = $1 '
-        'AND t.search_vector @@ $2 AND t.deleted_at IS NULL LIMIT 1000) AS hit '
+        'AND t.search_vector @@ $2 AND t.deleted_at IS NULL%s LIMIT 1000) AS hit '
         'ORDER BY rank DESC, hit.id LIMIT greatest($3, 0)',
-        {schema_literal}, object_table)
-        USING tenant, words, max_results;
+        {schema_literal}, object_table,
+        CASE WHEN discriminator IS NULL THEN '' ELSE format(' AND t.%I = $4', discriminator) END)
+        USING tenant, words, max_results, instance;
 END
 $function$;
 
@@ -105,7 +109,7 @@ $function$;
 -- costs less to look at the rows in their order. Array operators are not leakproof; see `search`.
 CREATE FUNCTION {schema}.tagged(
     tenant uuid, object_table text, column_name text, tags text[], match_all boolean,
-    max_results integer
+    max_results integer, discriminator text, instance uuid
 )
     RETURNS uuid[]
     LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER
@@ -130,9 +134,10 @@ BEGIN
     END IF;
     EXECUTE format(
         'SELECT coalesce(array_agg(hit.id), ''{}'') FROM ('
-        'SELECT t.id FROM %I.%I AS t WHERE t.tenant_id = $1 AND t.%I %s $2 LIMIT $3 + 1) AS hit',
-        {schema_literal}, object_table, column_name, CASE WHEN match_all THEN '@>' ELSE '&&' END)
-        INTO ids USING tenant, tags, greatest(max_results, 0)::bigint;
+        'SELECT t.id FROM %I.%I AS t WHERE t.tenant_id = $1 AND t.%I %s $2%s LIMIT $3 + 1) AS hit',
+        {schema_literal}, object_table, column_name, CASE WHEN match_all THEN '@>' ELSE '&&' END,
+        CASE WHEN discriminator IS NULL THEN '' ELSE format(' AND t.%I = $4', discriminator) END)
+        INTO ids USING tenant, tags, greatest(max_results, 0)::bigint, instance;
     RETURN CASE WHEN cardinality(ids) <= max_results THEN ids END;
 END
 $function$;

@@ -4,12 +4,15 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::ops::Deref;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use crm_core::schema::{
     FieldSchema, FieldType, Lifecycle, ObjectRef, ObjectSchema, ObjectScope, StorageKind, system,
 };
+use crm_core::storage::ChangeSet;
 use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
 
 /// The most bytes PostgreSQL keeps of a name.
 pub(crate) const NAME_BYTES: usize = 63;
@@ -233,11 +236,45 @@ pub(crate) struct Check {
     pub(crate) expression: String,
 }
 
-/// How the records of one object lie in a table.
-#[derive(Debug)]
+/// The table of one object.
+#[derive(Clone, Debug)]
 pub(crate) struct Table {
-    /// The object.
+    /// The object: where a tenant described it, as it did.
     pub(crate) object: ObjectRef,
+    /// How its records lie: as those of the object's template, where it has one.
+    layout: Arc<Layout>,
+}
+
+impl Deref for Table {
+    type Target = Layout;
+
+    fn deref(&self) -> &Layout {
+        &self.layout
+    }
+}
+
+impl Table {
+    /// Works out the table of `object` in the database schema `schema`.
+    pub(crate) fn of(schema: &str, object: &ObjectRef) -> Self {
+        Self {
+            object: object.clone(),
+            layout: Arc::new(Layout::of(schema, object)),
+        }
+    }
+
+    /// The column that tells the records of this object from others in the table, and what stands
+    /// there.
+    pub(crate) fn discriminator(&self) -> Option<(&Column, Uuid)> {
+        let template = self.object.template()?;
+        Some((self.column(template.field)?, template.id))
+    }
+}
+
+/// How the records of one object lie in a table: nothing of it is a tenant's.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    /// The object.
+    object: ObjectRef,
     /// The table's name in the catalog.
     pub(crate) name: String,
     /// The table with its schema, as it stands in SQL.
@@ -291,9 +328,8 @@ pub(crate) const SEARCH: &str = "search_vector";
 /// The transaction that wrote an audit event, by which a feed knows what is settled.
 pub(crate) const TRANSACTION: &str = "transaction_id";
 
-impl Table {
-    /// Works out the table of `object` in the database schema `schema`.
-    pub(crate) fn of(schema: &str, object: &ObjectRef) -> Self {
+impl Layout {
+    fn of(schema: &str, object: &ObjectRef) -> Self {
         // A name that PostgreSQL would cut leads to no table, rather than to another's: the DDL
         // refuses such names.
         let name = shortened(object.table().to_owned(), NAME_BYTES);
@@ -466,11 +502,13 @@ impl Table {
     }
 
     /// The primary key's columns.
-    pub(crate) fn primary_key(&self) -> Vec<&'static str> {
+    pub(crate) fn primary_key(&self) -> Vec<&str> {
         if self.name == MEMBERS {
             vec![TENANT, "object", "path", "record_id"]
         } else if self.is_partitioned() {
             vec![TENANT, "created_at", "id"]
+        } else if let Some(name) = self.lead() {
+            vec![TENANT, name, "id"]
         } else if self.has_tenant() {
             vec![TENANT, "id"]
         } else {
@@ -483,19 +521,27 @@ impl Table {
         constraint_name(&self.name, &[], "pkey")
     }
 
+    /// The column that leads every key of a template's table, after the tenant: what is unique, and
+    /// what is looked for, is so among the records of one object.
+    pub(crate) fn lead(&self) -> Option<&str> {
+        let column = self.column(self.object.discriminator()?)?;
+        Some(&column.name)
+    }
+
     fn add_uniques(&mut self) {
         let object = self.object.clone();
         for (place, key) in object.unique_keys().iter().enumerate() {
-            let columns: Vec<usize> = key
-                .fields
-                .iter()
+            let fields = object.discriminator().into_iter();
+            let fields = fields.filter(|field| !key.fields.contains(field));
+            let columns: Vec<usize> = fields
+                .chain(key.fields.iter().copied())
                 .map(|field| {
                     self.derived
-                        .get(*field)
+                        .get(field)
                         .copied()
                         .flatten()
                         .filter(|_| key.ignore_case)
-                        .unwrap_or(*field)
+                        .unwrap_or(field)
                 })
                 .collect();
             let mut names: Vec<&str> = columns
@@ -549,6 +595,13 @@ impl Table {
                     .is_some_and(|column| column.kind == StorageKind::List)
             });
             let method = if is_list { Method::Gin } else { Method::Btree };
+            if let Some(lead) = self.lead()
+                && method == Method::Btree
+                && columns.first().is_none_or(|first| first != lead)
+            {
+                columns.retain(|column| column != lead);
+                columns.insert(0, lead.to_owned());
+            }
             self.push_index(columns, method);
         }
         if self.is_partitioned() {
@@ -740,8 +793,31 @@ impl Tables {
         &self.schema
     }
 
-    /// The table of an object.
+    /// The table of an object. What a tenant says of the object is not kept.
     pub(crate) fn of(&self, object: &ObjectRef) -> Arc<Table> {
+        let base = object
+            .template()
+            .map_or(object, |template| &template.object);
+        let is_described = object.custom().is_some() || object.template().is_some();
+        if !is_described {
+            return self.engines(object);
+        }
+        let known = match object.template() {
+            Some(_) => self.engines(base),
+            // The same object, only that the tenant added fields.
+            None => match self.named(object.name()) {
+                Some(known) => known,
+                None => return Arc::new(Table::of(&self.schema, object)),
+            },
+        };
+        Arc::new(Table {
+            object: object.clone(),
+            layout: known.layout.clone(),
+        })
+    }
+
+    /// The table of an object that no tenant described.
+    fn engines(&self, object: &ObjectRef) -> Arc<Table> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(table) = known.get(object.name())
             && std::ptr::eq(&*table.object as *const _, &**object as *const _)
@@ -749,28 +825,39 @@ impl Tables {
             return table.clone();
         }
         drop(known);
-        let mut table = Table::of(&self.schema, object);
+        let mut layout = Layout::of(&self.schema, object);
         for path in self.members.get(object.name()).into_iter().flatten() {
             let (field, name) = path.split_once('.').unwrap_or((path, ""));
             let field = object.field_index(field).filter(|index| {
-                table
+                layout
                     .column(*index)
                     .is_some_and(|column| column.kind == StorageKind::Json)
             });
             if let Some(field) = field {
-                table.members.push(Member {
+                layout.members.push(Member {
                     field,
                     name: name.to_owned(),
                     path: path.clone(),
                 });
             }
         }
-        let table = Arc::new(table);
+        let table = Arc::new(Table {
+            object: object.clone(),
+            layout: Arc::new(layout),
+        });
         self.known
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(object.name().to_owned(), table.clone());
         table
+    }
+
+    /// The table of the object called `name`, to which a commit leads.
+    pub(crate) fn target(&self, changes: &ChangeSet, name: &str) -> Option<Arc<Table>> {
+        match changes.object(name) {
+            Some(object) => Some(self.of(object)),
+            None => self.named(name),
+        }
     }
 
     /// The table of the object called `name`, if it was needed before.

@@ -60,5 +60,6 @@ async fn the_objects_of_the_engine() {
 
 #[tokio::test]
 async fn the_objects_of_the_suite() {
-    compare(conformance::objects(), 0x5EED_0002).await;
+    let objects = [conformance::objects(), conformance::instances()].concat();
+    compare(objects, 0x5EED_0002).await;
 }

@@ -169,7 +169,10 @@ impl World {
             Vec::new()
         };
         let at = DateTime::UNIX_EPOCH + TimeDelta::microseconds(self.clock);
-        ChangeSet::new(self.new_id(), at, changes, expects)
+        let own = self.objects.iter();
+        let own = own.filter(|object| object.template().is_some());
+        let own = own.cloned().collect();
+        ChangeSet::new(self.new_id(), at, changes, expects).with_objects(own)
     }
 
     /// Everything that a commit may answer, by the port's five checks.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::hash_map::RandomState;
 use std::fmt::Write as _;
 use std::hash::BuildHasher as _;
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta};
 use crm_engine::identity::User;
@@ -48,10 +49,14 @@ impl World {
         for object in objects {
             registry.add(object);
         }
+        let own = objects.iter().filter(|object| object.template().is_some());
+        let registry = Registry::over(Arc::new(registry), own.cloned());
+        // A template has no rows.
+        let objects = objects.iter().filter(|object| !object.is_template());
         Self {
             memory: MemoryStorage::new(),
             postgres,
-            objects: objects.to_vec(),
+            objects: objects.cloned().collect(),
             registry,
             tenants: [Uuid::from_u128(run | 1), Uuid::from_u128(run | 2)],
             rows: Default::default(),

@@ -37,6 +37,7 @@ pub(crate) struct EntityAttributes {
     pub(crate) log: bool,
     pub(crate) derived: bool,
     pub(crate) platform: bool,
+    pub(crate) template: Option<Ident>,
 }
 
 /// `unique(..)`.
@@ -96,6 +97,11 @@ impl EntityAttributes {
             "log" => self.log = true,
             "derived" => self.derived = true,
             "platform" => self.platform = true,
+            "template" => {
+                let content;
+                syn::parenthesized!(content in meta.input);
+                self.template = Some(content.parse()?);
+            }
             "unique" => self.unique.push(unique(meta)?),
             "index" => {
                 let mut fields = Vec::new();
@@ -108,7 +114,7 @@ impl EntityAttributes {
             _ => {
                 return Err(meta.error(
                     "unknown attribute: expected `object`, `table`, `unique`, `index`, `check`, \
-                     `log`, `derived` or `platform`",
+                     `log`, `derived`, `platform` or `template`",
                 ));
             }
         }

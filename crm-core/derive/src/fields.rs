@@ -142,6 +142,10 @@ pub(crate) fn entity(input: &DeriveInput, root: &Tokens) -> Result<Tokens> {
     let platform = attributes.platform.then(|| quote!(.platform()));
     let log = attributes.log.then(|| quote!(.log()));
     let derived = attributes.derived.then(|| quote!(.derived()));
+    let template = attributes.template.as_ref().map(|field| {
+        let field = field.to_string();
+        quote!(.template(#field))
+    });
     let unique = attributes.unique.iter().map(|key| {
         let fields = key.fields.iter().map(ToString::to_string);
         let (ignore_case, live) = (key.ignore_case, key.live);
@@ -175,7 +179,7 @@ pub(crate) fn entity(input: &DeriveInput, root: &Tokens) -> Result<Tokens> {
                 SCHEMA.get_or_init(|| {
                     #root::schema::ObjectRef::of::<Self>(
                         #root::schema::ObjectSchema::builder(#object, #table)
-                            .help(#text) #platform #log #derived #(#unique)* #(#indexes)*
+                            .help(#text) #platform #log #derived #template #(#unique)* #(#indexes)*
                     )
                 })
             }

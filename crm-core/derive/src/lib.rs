@@ -32,6 +32,7 @@ use syn::{DeriveInput, Ident, parse_macro_input};
 /// | `log` | records are written once by the engine and never changed |
 /// | `derived` | records are kept by the engine in step with others, without events |
 /// | `platform` | records belong to the platform, not to one tenant |
+/// | `template(object_id)` | its table holds the records of objects that tenants define, told apart by this field; see `ObjectRef::instance` |
 ///
 /// # On a field: `#[field(..)]`
 ///

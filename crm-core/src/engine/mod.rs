@@ -126,6 +126,12 @@ impl Engine {
         &self.shared.registry
     }
 
+    /// Whether tenants may describe fields and objects of their own.
+    #[must_use]
+    pub fn has_tenant_schema(&self) -> bool {
+        self.shared.tenant_schema.is_some()
+    }
+
     /// The clock.
     #[must_use]
     pub fn clock(&self) -> &Arc<dyn Clock> {

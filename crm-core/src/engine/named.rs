@@ -7,7 +7,7 @@ use super::UnitOfWork;
 use super::work::not_found;
 use super::workspace::{Workspace, in_work};
 use crate::error::{Error, Faults, Result, ValidationError, codes};
-use crate::query::{Aggregate, AggregateQuery, Find, Group, Page, page_of};
+use crate::query::{Aggregate, AggregateQuery, Find, Group, Page, QueryError, page_of};
 use crate::schema::{Meta, ObjectRef, Row, SYSTEM_FIELDS, Value};
 use crate::storage::StorageError;
 
@@ -170,12 +170,13 @@ impl<'a> NamedRecords<'a> {
 }
 
 impl UnitOfWork {
-    /// The records of an object by its name.
+    /// The records of an object by its name, which may be one that is staged here.
     ///
     /// # Errors
-    /// [`QueryError::UnknownObject`](crate::query::QueryError::UnknownObject).
+    /// [`QueryError::UnknownObject`].
     pub async fn object(&mut self, name: &str) -> Result<NamedRecords<'_>> {
-        let object = self.session.describe(name).await?;
+        let object = self.registry().await?.object(name);
+        let object = object.ok_or_else(|| QueryError::UnknownObject(name.to_owned()))?;
         Ok(NamedRecords::new(Workspace::Unit(self), object))
     }
 

@@ -15,6 +15,7 @@ use savepoint::Undo;
 use super::remembered::Own;
 use super::{Purpose, Records, Session, Workspace, Write};
 use crate::error::{Error, Faults, FieldError, Result, codes};
+use crate::query::QueryError;
 use crate::record::{Record, Stamp};
 use crate::schema::{
     Access, AnyRecord, CustomWrite, Entity, FieldSet, Lifecycle, Meta, ObjectRef, ObjectScope, Row,
@@ -508,15 +509,27 @@ impl UnitOfWork {
             return Ok(());
         };
         let object = described.registry.described(object);
-        let Some((custom, document)) = object.custom().zip(object.custom_document()) else {
-            return Ok(());
-        };
-        if let Some(version) = &described.version {
-            self.rely_on_row(version.clone());
+        let is_own = object.template().is_some();
+        if is_own || object.custom().is_some() {
+            if let Some(version) = &described.version {
+                self.rely_on_row(version.clone());
+            }
         }
         if write.after.is_deleted() {
             return Ok(());
         }
+        if is_own {
+            // Whoever has the description of an object may have it of another tenant, or of an
+            // object that is no more.
+            let id = |object: &ObjectRef| object.template().map(|template| template.id);
+            let known = described.registry.object(object.name());
+            if known.as_ref().and_then(id) != id(write.after.object()) {
+                return Err(QueryError::UnknownObject(object.name().to_owned()).into());
+            }
+        }
+        let Some((custom, document)) = object.custom().zip(object.custom_document()) else {
+            return Ok(());
+        };
         let checked = custom.check().check(
             &CustomWrite {
                 before: write.before.as_deref(),
@@ -691,6 +704,11 @@ impl UnitOfWork {
         let Some(tenant) = self.session.tenant() else {
             return Err(forbidden("nothing is written outside of a tenant"));
         };
+        if object.is_template() {
+            return Err(forbidden(
+                "such records are written by the name of the object that the tenant defined",
+            ));
+        }
         match object.lifecycle() {
             Lifecycle::Full => {}
             Lifecycle::Log => return Err(forbidden("entries of a log are written by the engine")),

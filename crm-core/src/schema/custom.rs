@@ -125,7 +125,7 @@ impl Serialize for CustomFields {
 }
 
 /// Where the records of an object lie that a tenant defined: among those of a template, told apart
-/// by one field.
+/// by one field. Two descriptions with the same id are of the same records, whatever their names.
 #[derive(Clone, Debug)]
 pub struct Template {
     /// The object whose table holds the records, and whose fields they have.

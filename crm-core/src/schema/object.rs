@@ -165,6 +165,8 @@ pub struct ObjectSchema {
     #[serde(rename = "custom_fields", skip_serializing_if = "Option::is_none")]
     custom: Option<CustomFields>,
     #[serde(skip)]
+    discriminator: Option<usize>,
+    #[serde(skip)]
     template: Option<Template>,
     #[serde(skip)]
     by_name: HashMap<String, usize>,
@@ -203,6 +205,7 @@ impl ObjectSchema {
                 unique: Vec::new(),
                 indexes: Vec::new(),
                 custom: None,
+                discriminator: None,
                 template: None,
                 by_name: HashMap::new(),
                 references: Vec::new(),
@@ -213,6 +216,7 @@ impl ObjectSchema {
             },
             unique: Vec::new(),
             indexes: Vec::new(),
+            template: None,
         }
     }
 
@@ -346,6 +350,20 @@ impl ObjectSchema {
     #[must_use]
     pub const fn template(&self) -> Option<&Template> {
         self.template.as_ref()
+    }
+
+    /// The field that tells the objects of one template apart, on the template and on the objects
+    /// over it.
+    #[must_use]
+    pub const fn discriminator(&self) -> Option<usize> {
+        self.discriminator
+    }
+
+    /// Whether the object is only a template: it has no records of its own, since each in its table
+    /// is one of an object over it.
+    #[must_use]
+    pub const fn is_template(&self) -> bool {
+        self.discriminator.is_some() && self.template.is_none()
     }
 
     /// The names of the fields of a key or index.
@@ -518,9 +536,28 @@ impl ObjectRef {
     }
 
     /// An object that a tenant defined over this one as its template: its records have the fields of
-    /// the template, lie in its table, and have `id` in the field `of`. `None` where the template
-    /// has no such field. `refine` may say more of the fields, such as what a UUID refers to, but
-    /// not how their values are held.
+    /// the template, lie in its table, and have `id` in the field `of`, which nobody else writes.
+    /// `None` where the object is no template by that field. `refine` may say more of the fields,
+    /// such as what a UUID refers to, but not how their values are held.
+    ///
+    /// Unique keys of the template, and ids, count within the object: two objects over one template
+    /// have nothing in common but the table.
+    ///
+    /// ```
+    /// use crm_core::schema::{FieldSchema, FieldType, ObjectSchema};
+    /// use uuid::Uuid;
+    ///
+    /// let record = ObjectSchema::builder("custom_record", "custom_records")
+    ///     .template("object_id")
+    ///     .field(FieldSchema { required: true, ..FieldSchema::new("object_id", FieldType::Uuid) })
+    ///     .field(FieldSchema::new("name", FieldType::text(255)))
+    ///     .build();
+    /// let id = Uuid::from_u128(7);
+    /// let project = record.instance("project", "What is done for customers.", "object_id", id, |_| {});
+    /// let project = project.expect("it is a template by that field");
+    /// assert_eq!(project.table(), "custom_records");
+    /// assert_eq!(project.defaults()[0].as_ref().as_uuid(), Some(id));
+    /// ```
     #[must_use]
     pub fn instance(
         &self,
@@ -531,6 +568,9 @@ impl ObjectRef {
         refine: impl Fn(&mut FieldSchema),
     ) -> Option<Self> {
         let field = self.field_index(of)?;
+        if self.discriminator != Some(field) || self.template.is_some() {
+            return None;
+        }
         let mut schema = ObjectSchema::clone(self);
         schema.name = name.into();
         schema.help = help.into();
@@ -539,10 +579,21 @@ impl ObjectRef {
             field,
             id,
         });
-        schema.build =
-            |object, meta, values| Ok(Arc::new(Dynamic::new(object.clone(), meta, values)));
+        schema.build = |object, meta, mut values| {
+            if let Some(template) = object.template()
+                && let Some(place) = template.field.checked_sub(SYSTEM_FIELDS)
+                && let Some(slot) = values.get_mut(place)
+            {
+                *slot = Value::Uuid(template.id);
+            }
+            Ok(Arc::new(Dynamic::new(object.clone(), meta, values)))
+        };
         let own = schema.fields.iter_mut().skip(SYSTEM_FIELDS);
         own.for_each(refine);
+        if let Some(field) = schema.fields.get_mut(field) {
+            field.read_only = true;
+            field.default = Value::Uuid(id);
+        }
         let is_reference = |index: &usize| {
             let field = schema.fields.get(*index);
             field.is_some_and(|field| field.reference().is_some())
@@ -574,6 +625,7 @@ pub struct ObjectBuilder {
     schema: ObjectSchema,
     unique: Vec<NamedKey>,
     indexes: Vec<Vec<Cow<'static, str>>>,
+    template: Option<Cow<'static, str>>,
 }
 
 #[derive(Debug)]
@@ -610,6 +662,14 @@ impl ObjectBuilder {
     #[must_use]
     pub const fn derived(mut self) -> Self {
         self.schema.lifecycle = Lifecycle::Derived;
+        self
+    }
+
+    /// The table holds the records of the objects that tenants define over this one, told apart by
+    /// the UUID in this field; see [`ObjectRef::instance`].
+    #[must_use]
+    pub fn template(mut self, field: impl Into<Cow<'static, str>>) -> Self {
+        self.template = Some(field.into());
         self
     }
 
@@ -660,6 +720,7 @@ impl ObjectBuilder {
             mut schema,
             unique,
             indexes,
+            template,
         } = self;
         schema.by_name = schema
             .fields
@@ -668,6 +729,11 @@ impl ObjectBuilder {
             .map(|(index, field)| (field.name.to_string(), index))
             .collect();
         let place = |name: &Cow<'static, str>| schema.by_name.get(&**name).copied();
+        let is_uuid = |index: &usize| {
+            let field = schema.fields.get(*index);
+            field.is_some_and(|field| field.storage_kind() == super::StorageKind::Uuid)
+        };
+        schema.discriminator = template.as_ref().and_then(place).filter(is_uuid);
         let places = |names: &[Cow<'static, str>]| -> Option<Vec<usize>> {
             names.iter().map(place).collect()
         };

@@ -76,10 +76,14 @@ impl Registry {
     }
 
     /// The objects of a tenant over those of the engine: where both have one of the same name, the
-    /// tenant's counts.
+    /// tenant's counts if it is the engine's with more fields. An object of the tenant's own never
+    /// takes the place of an engine's.
     #[must_use]
     pub fn over(base: Arc<Self>, objects: impl IntoIterator<Item = ObjectRef>) -> Self {
-        let objects = objects.into_iter();
+        let known = base.objects();
+        let hides =
+            |object: &ObjectRef| object.template().is_some() && known.contains_key(object.name());
+        let objects = objects.into_iter().filter(|object| !hides(object));
         let by_name = objects.map(|object| (object.name().to_owned(), object));
         Self {
             base: Some(base),
@@ -107,6 +111,15 @@ impl Registry {
         }
         let mut objects = self.objects.write().unwrap_or_else(PoisonError::into_inner);
         Arc::make_mut(&mut objects).insert(object.name().to_owned(), object.clone());
+    }
+
+    /// Whether a tenant's own objects are among them.
+    pub(crate) fn has_tenant_objects(&self) -> bool {
+        self.base.is_some()
+            && self
+                .own()
+                .values()
+                .any(|object| object.template().is_some())
     }
 
     /// The object called `name`.
@@ -148,12 +161,13 @@ impl Registry {
             .clone()
     }
 
-    /// The fields of all objects that refer to `object`, and what its deletion does to them.
+    /// The fields of all objects that refer to `object`, and what its deletion does to them. A mere
+    /// template has no records that could.
     #[must_use]
     pub fn referring_to(&self, object: &str) -> Vec<(ObjectRef, usize, OnDelete)> {
         let objects = self.objects();
         let mut found = Vec::new();
-        for referring in objects.values() {
+        for referring in objects.values().filter(|object| !object.is_template()) {
             for index in referring.references() {
                 let reference = referring
                     .fields()
@@ -183,7 +197,8 @@ impl Registry {
                 named: None,
             })
             .collect();
-        for linking in self.objects().values() {
+        let objects = self.objects();
+        for linking in objects.values().filter(|object| !object.is_template()) {
             links.extend(linking.record_links().iter().map(|link| Link {
                 object: linking.clone(),
                 field: link.id,

@@ -40,6 +40,9 @@ pub struct ChangeSet {
     pub expects: Vec<Expectation>,
     /// What nothing may refer to any more.
     pub unreferenced: Vec<Unreferenced>,
+    /// The tenant's own objects ([`ObjectRef::instance`]) that references of the changes lead to, and
+    /// those that may refer to a removed row: a storage was not told of them before.
+    pub objects: Vec<ObjectRef>,
 }
 
 impl ChangeSet {
@@ -57,7 +60,24 @@ impl ChangeSet {
             changes,
             expects,
             unreferenced: Vec::new(),
+            objects: Vec::new(),
         }
+    }
+
+    /// The tenant's own object of this name, where the commit writes rows of it or names it in
+    /// [`objects`](Self::objects).
+    #[must_use]
+    pub fn object(&self, name: &str) -> Option<&ObjectRef> {
+        let written = self.changes.iter().map(Change::object);
+        let mut own = self.objects.iter().chain(written);
+        own.find(|object| object.template().is_some() && object.name() == name)
+    }
+
+    /// The same commit with the tenant's own objects that it has to do with.
+    #[must_use]
+    pub fn with_objects(mut self, objects: Vec<ObjectRef>) -> Self {
+        self.objects = objects;
+        self
     }
 
     /// The object of the row that must not be referred to: the one that the reference leads to, or,

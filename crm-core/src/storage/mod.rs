@@ -23,6 +23,17 @@
 //! has a Rust type. [`Value::to_json`](crate::schema::Value::to_json) and
 //! [`FieldType::coerce`](crate::schema::FieldType::coerce) turn values into JSON and back.
 //!
+//! # Objects that tenants define
+//!
+//! An object over a template ([`ObjectSchema::template`](crate::schema::ObjectSchema::template)) is an
+//! object like others for all five methods, only that no backend is told of it beforehand and that
+//! tenants may give different ones the same name. A backend with a table for each object keeps its
+//! rows in the table of the template, told apart by the discriminator: **every** statement over that
+//! table has it, reads and writes alike, since ids and unique keys count within the object. There is
+//! no foreign key behind its references, or those that lead to it, so they are looked up in the
+//! commit; [`ChangeSet::objects`] names the objects that this takes. The template itself has no rows:
+//! reads of it give none.
+//!
 //! Then let the public suite judge it (feature `conformance`): one macro makes a test of every
 //! case.
 //!

@@ -149,12 +149,13 @@ impl TenantImport {
                 new_tenant(head.export, &subdomain)
             }
         };
-        let objects = known_objects(engine, &head)?;
+        let (objects, own) = known_objects(engine, &head)?;
         let mut run = Run {
             import: self,
             session: engine.session(ids.to, Actor::System),
             ids,
             objects,
+            own,
             progress,
             total: 0,
             written: 0,
@@ -165,15 +166,32 @@ impl TenantImport {
         // Everything is read and built once before anything is written.
         let manifest = scan(&mut file, &mut |record, line, offset| {
             let object = record.object.clone();
-            run.build(record, line)?;
+            if !run.own.contains(&object) {
+                run.build(record, line)?;
+            }
             places.entry(object).or_insert((line, offset));
             Ok(())
         })?;
         run.total = manifest.records();
+        run.learn().await?;
         run.check_empty(&mut file, &manifest, &places).await?;
         // As the schema orders them now, so that a file cannot say otherwise.
-        let listed: Vec<ObjectRef> = run.objects.values().cloned().collect();
+        let listed = run
+            .objects
+            .values()
+            .filter(|object| object.template().is_none());
+        let listed: Vec<ObjectRef> = listed.cloned().collect();
         for group in order::groups(&listed) {
+            run.group(&mut file, &group, &manifest, &places).await?;
+        }
+        // Now it is known what the tenant says of its own objects.
+        run.learn().await?;
+        let listed: Result<Vec<ObjectRef>, TransferError> = run
+            .own
+            .iter()
+            .map(|name| run.objects.get(name).cloned().ok_or_else(|| unknown(name)))
+            .collect();
+        for group in order::groups(&listed?) {
             run.group(&mut file, &group, &manifest, &places).await?;
         }
         run.compare_counts(&manifest).await?;
@@ -211,21 +229,31 @@ fn first_line(file: &mut (impl BufRead + Seek)) -> Result<Head, TransferError> {
     super::verify::read_head(line)
 }
 
-/// The objects of the file, all of which the engine must know.
+/// The objects of the file that the engine knows, and the names of those that the tenant defined:
+/// what they are is known when their definitions are there.
 fn known_objects(
     engine: &Engine,
     head: &Head,
-) -> Result<BTreeMap<String, ObjectRef>, TransferError> {
-    let unknown = |name: &String| TransferError::UnknownObject {
-        object: name.clone(),
-    };
-    let names = head.objects.iter().flatten();
-    names
-        .map(|name| match engine.registry().object(name) {
-            Some(object) if object.lifecycle() != Lifecycle::Derived => Ok((name.clone(), object)),
-            _ => Err(unknown(name)),
-        })
-        .collect()
+) -> Result<(BTreeMap<String, ObjectRef>, BTreeSet<String>), TransferError> {
+    let (mut known, mut own) = (BTreeMap::new(), BTreeSet::new());
+    for name in head.objects.iter().flatten() {
+        match engine.registry().object(name) {
+            Some(object) if object.lifecycle() != Lifecycle::Derived => {
+                known.insert(name.clone(), object);
+            }
+            None if engine.has_tenant_schema() => {
+                own.insert(name.clone());
+            }
+            _ => return Err(unknown(name)),
+        }
+    }
+    Ok((known, own))
+}
+
+fn unknown(name: &str) -> TransferError {
+    TransferError::UnknownObject {
+        object: name.to_owned(),
+    }
 }
 
 /// A row and the line it came from.
@@ -237,6 +265,8 @@ struct Run<'a> {
     session: Session,
     ids: Move,
     objects: BTreeMap<String, ObjectRef>,
+    /// The names of the objects that the tenant defined.
+    own: BTreeSet<String>,
     progress: &'a dyn Progress,
     total: u64,
     written: u64,
@@ -249,6 +279,22 @@ type Places = BTreeMap<String, (u64, u64)>;
 impl Run<'_> {
     const fn scope(&self) -> &Scope {
         self.session.scope()
+    }
+
+    /// Looks up what is known by now of the objects that the tenant defined.
+    async fn learn(&mut self) -> Result<(), TransferError> {
+        if self.own.is_empty() {
+            return Ok(());
+        }
+        // Rows are written past the engine here.
+        self.session.forget_settings();
+        let registry = self.session.registry().await?;
+        for name in &self.own {
+            if let Some(object) = registry.object(name) {
+                self.objects.insert(name.clone(), object);
+            }
+        }
+        Ok(())
     }
 
     /// The row that a line becomes.
@@ -495,7 +541,10 @@ impl Run<'_> {
                 .into_iter()
                 .map(|(_, row)| Change::Insert { row })
                 .collect();
-            let changes = ChangeSet::new(engine.ids().next(at), at, changes, Vec::new());
+            let own = self.objects.values();
+            let own = own.filter(|object| object.template().is_some());
+            let changes = ChangeSet::new(engine.ids().next(at), at, changes, Vec::new())
+                .with_objects(own.cloned().collect());
             engine.storage().commit(self.scope(), &changes).await?;
             self.written += count;
         }

@@ -64,10 +64,11 @@ pub(super) fn few_tagged(
     let column = statement.argument(column.name.as_str());
     let values = statement.argument(values);
     let is_all = statement.argument(op == ListMatch::All);
+    let (own, id) = statement.discriminator(table);
     let tenant = statement.tenant().to_owned();
     let _ = write!(
         statement.text,
-        ", few AS MATERIALIZED (SELECT {}.tagged({tenant}, {name}, {column}, {values}, {is_all}, {FEW}) \
+        ", few AS MATERIALIZED (SELECT {}.tagged({tenant}, {name}, {column}, {values}, {is_all}, {FEW}, {own}, {id}) \
          AS ids FROM scope WHERE scope.is_set)",
         quoted(tables.schema())
     );

@@ -70,13 +70,32 @@ impl Statement {
     }
 
     /// What every mention of a table must be accompanied by: the rows are those of the scope.
-    /// `alias` is the table's alias in the statement.
-    pub(crate) fn own(&self, table: &Table, alias: &str) -> String {
-        match &self.tenant {
+    /// `alias` is the table's alias in the statement. Of a table that several objects share, they are
+    /// the object's: which one is bound, so that the text is the same for all of them.
+    pub(crate) fn own(&mut self, table: &Table, alias: &str) -> String {
+        if table.object.is_template() {
+            return format!("{alias}.\"tenant_id\" = {} AND false", self.tenant());
+        }
+        let discriminator = table.discriminator();
+        let discriminator = discriminator.map(|(column, id)| (&column.sql, self.argument(id)));
+        let own = match &self.tenant {
             Some(tenant) if table.has_tenant() => format!("{alias}.\"tenant_id\" = {tenant}"),
             Some(tenant) => format!("{alias}.\"id\" = {tenant}"),
             None => (self.is_platform && !table.has_tenant()).to_string(),
+        };
+        match discriminator {
+            Some((column, id)) => format!("{own} AND {alias}.{column} = {id}"),
+            None => own,
         }
+    }
+
+    /// The placeholders of the discriminator's column and of its value, for our functions: nulls where
+    /// the table is one object's.
+    pub(crate) fn discriminator(&mut self, table: &Table) -> (String, String) {
+        let discriminator = table.discriminator();
+        let name = discriminator.map(|(column, _)| column.name.as_str());
+        let id = discriminator.map(|(_, id)| id);
+        (self.argument(name), self.argument(id))
     }
 
     /// The placeholder of the tenant, in a tenant's scope.

@@ -35,7 +35,7 @@ use crate::layout::{Column, Table, Tables, quoted};
 
 /// Whether the scope can see any row of the table.
 pub(super) fn is_visible(table: &Table, scope: &Scope) -> bool {
-    scope.tenant().is_some() || !table.has_tenant()
+    !table.object.is_template() && (scope.tenant().is_some() || !table.has_tenant())
 }
 
 /// The rows with these ids, in any order and each once: see [`in_order`]. The columns are
@@ -52,7 +52,7 @@ pub(crate) fn get(table: &Table, scope: &Scope, ids: &[Uuid]) -> Option<Statemen
         ids => format!("c.\"id\" = ANY({})", statement.argument(ids)),
     };
     statement.push(" SELECT r.* FROM scope CROSS JOIN LATERAL (");
-    let part = part(&statement, table, &condition, "", " OFFSET 0");
+    let part = part(&mut statement, table, &condition, "", " OFFSET 0");
     statement.push(&part).push(") AS r");
     Some(statement)
 }
@@ -98,16 +98,16 @@ pub(crate) fn select(
     let mut parts = Vec::with_capacity(behind.len());
     for behind in &behind {
         if !few {
-            parts.push(part(&statement, table, &condition, behind, &tail));
+            parts.push(part(&mut statement, table, &condition, behind, &tail));
             continue;
         }
         let by_id = format!("{behind} AND few.ids IS NOT NULL AND c.\"id\" = ANY(few.ids)");
         // Found by their ids and then sorted, whatever index has the order.
-        let by_id = part(&statement, table, &condition, &by_id, " OFFSET 0");
+        let by_id = part(&mut statement, table, &condition, &by_id, " OFFSET 0");
         let order = order_by(table, query, "f");
         parts.push(format!("SELECT f.* FROM ({by_id}) AS f{order}{end}"));
         let in_order = format!("{behind} AND few.ids IS NULL");
-        parts.push(part(&statement, table, &condition, &in_order, &tail));
+        parts.push(part(&mut statement, table, &condition, &in_order, &tail));
     }
     statement
         .push(" SELECT r.* FROM scope")
@@ -172,9 +172,10 @@ pub(crate) fn search(
     let name = statement.argument(table.name.as_str());
     let text = statement.argument(text);
     let limit = statement.argument(i32::try_from(limit).unwrap_or(i32::MAX));
+    let (column, id) = statement.discriminator(table);
     let sql = format!(
         " SELECT r.* FROM scope CROSS JOIN LATERAL \
-         (SELECT s.id, s.rank FROM {}.search({tenant}, {name}, {text}, {limit}) AS s \
+         (SELECT s.id, s.rank FROM {}.search({tenant}, {name}, {text}, {limit}, {column}, {id}) AS s \
          WHERE scope.is_set OFFSET 0) AS r ORDER BY r.rank DESC, r.id",
         quoted(tables.schema())
     );
@@ -183,7 +184,13 @@ pub(crate) fn search(
 }
 
 /// One select over the table.
-fn part(statement: &Statement, table: &Table, condition: &str, behind: &str, tail: &str) -> String {
+fn part(
+    statement: &mut Statement,
+    table: &Table,
+    condition: &str,
+    behind: &str,
+    tail: &str,
+) -> String {
     let mut sql = String::from("SELECT ");
     for (index, column) in table.field_columns().iter().enumerate() {
         let comma = if index > 0 { ", " } else { "" };

@@ -35,6 +35,9 @@ pub(crate) const REFERENCE: &str = "CRM02";
 /// SQLSTATE of a row that something refers to although it is deleted.
 pub(crate) const REFERRED: &str = "CRM03";
 
+/// SQLSTATE of a removed row that something refers to.
+pub(crate) const REMOVED: &str = "CRM05";
+
 /// SQLSTATE of a deletion at an isolation level at which it cannot be checked.
 pub(crate) const LEVEL: &str = "CRM04";
 
@@ -288,11 +291,40 @@ impl CommitStatement {
         ids: &[Uuid],
         object: &str,
     ) {
+        let referred = self.referred(referring, field, ids, false);
+        let object = self.statement.argument(object);
+        self.refusals.push(format!(
+            "WHEN {referred} IS NOT NULL \
+             THEN {}.refuse('{REFERRED}', {object} || ' ' || {referred}::text)",
+            self.schema
+        ));
+    }
+
+    /// No row at all refers to these rows, which are removed, in a field without a foreign key.
+    /// `number` tells which it was if one does.
+    pub(crate) fn removed(&mut self, referring: &Table, field: &str, ids: &[Uuid], number: usize) {
+        let referred = self.referred(referring, field, ids, true);
+        let number = self.statement.argument(number.to_string());
+        self.refusals.push(format!(
+            "WHEN {referred} IS NOT NULL THEN {}.refuse('{REMOVED}', {number})",
+            self.schema
+        ));
+    }
+
+    /// One of these rows that a row refers to, as SQL.
+    fn referred(
+        &mut self,
+        referring: &Table,
+        field: &str,
+        ids: &[Uuid],
+        with_deleted: bool,
+    ) -> String {
         let tenant = self.statement.tenant().to_owned();
         let table = self.statement.argument(referring.name.as_str());
         let field = self.statement.argument(field);
         let ids = self.statement.argument(ids);
-        let object = self.statement.argument(object);
+        let with_deleted = self.statement.argument(with_deleted);
+        let (column, id) = self.statement.discriminator(referring);
         // A snapshot that is kept for the whole transaction does not show who was faster.
         if !self.asks_level {
             self.asks_level = true;
@@ -302,15 +334,10 @@ impl CommitStatement {
                 self.schema
             ));
         }
-        let referred = format!(
-            "{}.referred({tenant}, {table}, {field}, {ids})",
+        format!(
+            "{}.referred({tenant}, {table}, {field}, {ids}, {with_deleted}, {column}, {id})",
             self.schema
-        );
-        self.refusals.push(format!(
-            "WHEN {referred} IS NOT NULL \
-             THEN {}.refuse('{REFERRED}', {object} || ' ' || {referred}::text)",
-            self.schema
-        ));
+        )
     }
 
     /// Writes and removes the derived rows of indexed members.

@@ -1,11 +1,14 @@
 //! The end of a unit of work: hooks, the changes as the storage gets them, and what its answers mean.
 
+use std::collections::HashSet;
+
 use tracing::Instrument;
 
 use super::{Commit, StagedChange, UnitOfWork};
 use crate::engine::delete::kept_references;
 use crate::error::{Error, Faults, FieldError, Result};
-use crate::storage::{Change, ChangeSet, StorageError};
+use crate::schema::ObjectRef;
+use crate::storage::{Change, ChangeSet, StorageError, check_references};
 
 impl UnitOfWork {
     /// Runs the hooks and writes everything, or nothing.
@@ -56,13 +59,45 @@ impl UnitOfWork {
             .into_iter()
             .filter_map(StagedChange::into_change)
             .collect();
-        Ok(ChangeSet::new(
+        let changes = ChangeSet::new(
             self.commit.id,
             self.commit.at,
             changes,
             std::mem::take(&mut self.expects),
-        )
-        .with_unreferenced(unreferenced))
+        );
+        let objects = self.tenant_objects(&changes).await?;
+        Ok(changes
+            .with_unreferenced(unreferenced)
+            .with_objects(objects))
+    }
+
+    /// The tenant's own objects that the storage must know of to check the references of a commit.
+    async fn tenant_objects(&self, changes: &ChangeSet) -> Result<Vec<ObjectRef>> {
+        let registry = self.registry().await?;
+        if !registry.has_tenant_objects() {
+            return Ok(Vec::new());
+        }
+        let is_removal = |change: &&Change| matches!(change, Change::Delete { .. });
+        let removed: HashSet<&str> = changes
+            .changes
+            .iter()
+            .filter(is_removal)
+            .map(|change| change.object().name())
+            .collect();
+        let referring = removed.iter().flat_map(|name| registry.referring_to(name));
+        let referring = referring.map(|(object, ..)| object);
+        let targets: HashSet<String> = check_references(changes)
+            .into_iter()
+            .map(|(_, _, target, _)| target)
+            .collect();
+        let targets = targets.iter().filter_map(|name| registry.object(name));
+        let mut objects: Vec<ObjectRef> = Vec::new();
+        for object in referring.chain(targets) {
+            if object.template().is_some() && !objects.contains(&object) {
+                objects.push(object);
+            }
+        }
+        Ok(objects)
     }
 
     pub(in crate::engine) async fn finish(&mut self) -> Result<Commit> {

@@ -86,8 +86,8 @@ async fn entries_of(work: &UnitOfWork, id: Id<Lead>) -> Result<Vec<Arc<Record<Le
         .collect())
 }
 
-fn object_of(work: &UnitOfWork, name: &str) -> Option<ObjectRef> {
-    work.session().engine().registry().object(name)
+async fn object_of(work: &UnitOfWork, name: &str) -> Result<Option<ObjectRef>> {
+    Ok(work.registry().await?.object(name))
 }
 
 /// The records that the conversion made and that are still there.
@@ -122,7 +122,7 @@ async fn rows_of(
     }
     let mut found = HashMap::new();
     for (name, ids) in ids {
-        if let Some(object) = object_of(work, name) {
+        if let Some(object) = object_of(work, name).await? {
             let rows = work.rows(&object, &ids).await?;
             found.extend(rows.into_iter().map(|row| (row.id(), row)));
         }
@@ -184,7 +184,7 @@ async fn obstacles(
         .map(|entry| (entry.record_id, &entry.after))
         .collect();
     for (name, ids) in made {
-        let Some(object) = object_of(work, name) else {
+        let Some(object) = object_of(work, name).await? else {
             continue;
         };
         for link in work.links_to(&object).await? {

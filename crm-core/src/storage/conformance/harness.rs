@@ -126,6 +126,7 @@ impl Bench {
     ) -> Result<Committed, StorageError> {
         let changes = ChangeSet::new(new_id(), now(), changes, expects);
         let changes = changes.with_unreferenced(unreferenced);
+        let changes = changes.with_objects(super::instances());
         self.storage().commit(&self.scope, &changes).await
     }
 
@@ -204,7 +205,7 @@ impl Bench {
     /// All rows of the suite's objects of the tenant, to compare before and after.
     pub(super) async fn everything(&self) -> Outcome<Vec<Row>> {
         let mut rows = Vec::new();
-        for object in super::objects() {
+        for object in super::objects().into_iter().chain(super::instances()) {
             rows.extend(self.all(&object).await?);
         }
         Ok(rows)

@@ -248,6 +248,21 @@ macro_rules! __conformance_list {
                 claims_by_many_workers
                 claims_beside_updates
             }
+            instances in instances {
+                instances_rows
+                instances_same_ids
+                instances_of_another_object
+                instances_find
+                instances_trees
+                instances_aggregate
+                instances_claim
+                instances_unique
+                instances_references
+                instances_removal
+                instances_deletion
+                instances_per_tenant
+                instances_leave_the_template_empty
+            }
             model in model {
                 model_random_work
             }

@@ -52,6 +52,7 @@
 //! | `atomicity` | all or nothing, for writers and readers |
 //! | `concurrency` | many workers at once |
 //! | `claims` | rows that workers take |
+//! | `instances` | objects that tenants define, which share the table of a template |
 //! | `model` | random work beside a naive model |
 //!
 //! A backend usually gets `crud` and `versions` right first, then the groups from top to bottom.
@@ -75,6 +76,7 @@ mod filters;
 mod fixtures;
 mod grouping;
 mod harness;
+mod instances;
 mod kinds;
 mod leading;
 mod list;
@@ -97,7 +99,9 @@ pub use failure::{Failure, Outcome};
 pub use harness::Harness;
 pub use list::{Case, case, cases};
 pub use naive::NaiveStorage;
-pub use objects::{Chore, Extent, Laboratory, Part, Reading, Specimen, State, objects};
+pub use objects::{
+    Chore, CollectionRecord, Extent, Laboratory, Part, Reading, Specimen, State, instances, objects,
+};
 pub use runtime::{BoxFuture, block_on};
 
 use failure::{ensure, ensure_eq};

@@ -3,13 +3,17 @@
 //! A backend that makes its tables from the schema makes them from [`objects`]; between them they
 //! have a field of every kind, a unique key of every sort and a reference of every sort.
 
+use std::sync::{Arc, OnceLock};
+
 use chrono::{DateTime, NaiveDate, Utc};
 use rust_decimal::Decimal;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
 use crate::Id;
-use crate::schema::{Entity, FieldGroup, ObjectRef, Picklist, Registry};
+use crate::schema::{
+    Entity, FieldGroup, FieldSchema, FieldType, ObjectRef, OnDelete, Picklist, Registry,
+};
 use crate::value::{
     ApiName, Color, Country, Currency, DomainName, EmailAddress, HttpUrl, LanguageTag, Percent,
     PhoneNumber, Score, Subdomain, TimeZone,
@@ -239,6 +243,86 @@ pub struct Laboratory {
     pub subdomain: Option<Subdomain>,
 }
 
+/// A template: its table holds the records of the objects that tenants define. It has none itself.
+#[derive(Clone, PartialEq, Entity)]
+#[entity(
+    object = "collection_record",
+    table = "collection_records",
+    template(collection_id),
+    unique(code; ignore_case, live),
+    index(level)
+)]
+pub struct CollectionRecord {
+    /// The object that it is a record of.
+    #[field(required, read_only)]
+    pub collection_id: Uuid,
+    /// A required text.
+    #[field(required, max_len = 200, searchable)]
+    pub name: String,
+    /// Unique among the live records of an object, whatever the case of its letters.
+    #[field(max_len = 60)]
+    pub code: Option<String>,
+    /// A whole number.
+    pub level: Option<i32>,
+    /// A decimal number.
+    pub worth: Option<Decimal>,
+    /// A list.
+    pub tags: Vec<String>,
+    /// A document.
+    #[field(default = serde_json::Value::Object(serde_json::Map::new()))]
+    pub custom_fields: Json,
+    /// Until when it belongs to a worker.
+    pub claimed_until: Option<DateTime<Utc>>,
+    /// A record of whatever object the definition says.
+    #[field(indexed)]
+    pub linked_id: Option<Uuid>,
+    /// A record of the same object.
+    #[field(indexed)]
+    pub parent_id: Option<Uuid>,
+    /// A reference that all objects over the template have.
+    #[field(references = "specimen", on_delete = "set_null")]
+    pub specimen_id: Option<Id<Specimen>>,
+}
+
+/// Two objects over the template [`CollectionRecord`], as a tenant would define them: exhibits, which
+/// belong to specimens, and loans, which belong to exhibits. Storages are not told of them.
+///
+/// ```
+/// use crm_core::storage::conformance::instances;
+///
+/// for object in instances() {
+///     assert_eq!(object.table(), "collection_records");
+/// }
+/// ```
+#[must_use]
+pub fn instances() -> Vec<ObjectRef> {
+    static INSTANCES: OnceLock<Vec<ObjectRef>> = OnceLock::new();
+    INSTANCES
+        .get_or_init(|| {
+            let instance = |name: &'static str, target: &'static str, id: u128| {
+                let refine = |field: &mut FieldSchema| {
+                    let (object, on_delete) = match &*field.name {
+                        "linked_id" => (target, OnDelete::Cascade),
+                        "parent_id" => (name, OnDelete::SetNull),
+                        _ => return,
+                    };
+                    field.field_type = FieldType::Reference {
+                        object: object.into(),
+                        on_delete,
+                    };
+                };
+                let template = CollectionRecord::schema();
+                template.instance(name, "", "collection_id", Uuid::from_u128(id), refine)
+            };
+            let all = [
+                instance("exhibit", "specimen", 0xE1),
+                instance("loan", "exhibit", 0x10A),
+            ];
+            all.into_iter().flatten().collect()
+        })
+        .clone()
+}
+
 /// The objects that a backend must know before the suite runs against it.
 ///
 /// ```
@@ -246,7 +330,9 @@ pub struct Laboratory {
 ///     .iter()
 ///     .map(|object| object.table().to_owned())
 ///     .collect();
-/// assert_eq!(tables, ["specimens", "parts", "chores", "readings", "laboratories"]);
+/// assert_eq!(tables, [
+///     "specimens", "parts", "chores", "readings", "laboratories", "collection_records",
+/// ]);
 /// ```
 #[must_use]
 pub fn objects() -> Vec<ObjectRef> {
@@ -256,6 +342,7 @@ pub fn objects() -> Vec<ObjectRef> {
         Chore::schema(),
         Reading::schema(),
         Laboratory::schema(),
+        CollectionRecord::schema(),
     ]
     .into_iter()
     .cloned()
@@ -268,5 +355,5 @@ pub(super) fn registry() -> Registry {
     for object in objects() {
         registry.add(&object);
     }
-    registry
+    Registry::over(Arc::new(registry), instances())
 }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::super::naive::State;
 use super::Defect;
-use super::store::anywhere;
+use super::store::{anywhere, sibling, siblings};
 use crate::query::fold_case;
 use crate::schema::{ObjectRef, ObjectScope, OnDelete, Row, UniqueKey, Value, ValueRef};
 use crate::storage::{Change, ChangeSet, Scope, StorageError, unique_value};
@@ -129,6 +129,9 @@ impl Checker<'_> {
                     _ => {}
                 }
             }
+            if stored.is_none() && self.is(Defect::WritesSiblings) {
+                stored = sibling(self.state, self.scope, object, id);
+            }
             let lenient = match self.defect {
                 Defect::IgnoresVersionsOfUpdates => !removal && stored.is_some(),
                 Defect::IgnoresVersionsOfRemovals => removal && stored.is_some(),
@@ -150,6 +153,16 @@ impl Checker<'_> {
             let taken = match self.defect {
                 Defect::InsertsReplace => false,
                 Defect::IdsOverTenants => anywhere(self.state, row.object(), row.id()).is_some(),
+                Defect::IdsOverSiblings => {
+                    let is_other = |other: &Change| {
+                        other.id() == row.id() && other.object().discriminator().is_some()
+                    };
+                    let twice = self.changes.changes.iter().filter(|other| is_other(other));
+                    let in_table = row.object().discriminator().is_some();
+                    in_table && twice.count() > 1
+                        || self.stored(row.object(), row.id()).is_some()
+                        || sibling(self.state, self.scope, row.object(), row.id()).is_some()
+                }
                 _ => self.stored(row.object(), row.id()).is_some(),
             };
             if taken {
@@ -174,6 +187,9 @@ impl Checker<'_> {
             Defect::PlatformUniquePerTenant => self.state.visible(self.scope, object),
             _ => self.state.compared(self.scope, object.name()),
         };
+        if self.is(Defect::UniqueOverSiblings) {
+            rows.extend(siblings(self.state, self.scope, object));
+        }
         let changes = || changes.iter().filter(|change| change.object() == object);
         let changed: HashSet<Uuid> = changes().map(Change::id).collect();
         rows.retain(|row| row.object() == object && !changed.contains(&row.id()));
@@ -318,7 +334,14 @@ impl Checker<'_> {
             .changes
             .iter()
             .find(|change| change.object().name() == object && change.id() == id);
-        let stored = self.state.find(self.scope, object, id);
+        let mut stored = self.state.find(self.scope, object, id);
+        if stored.is_none() && self.is(Defect::RefersToSiblings) {
+            let own = super::super::instances().into_iter();
+            let own = own.filter(|own| own.name() == object);
+            stored = own
+                .filter_map(|own| sibling(self.state, self.scope, &own, id))
+                .next();
+        }
         let row = match (change, self.defect) {
             (Some(Change::Insert { .. }), Defect::TargetsMustBeStored) => None,
             (Some(Change::Update { .. } | Change::Delete { .. }), Defect::TargetsAsStored) => {

@@ -373,6 +373,28 @@ defects! {
         /// Empties the fields that are not assigned.
         ClaimsEmptyOthers,
     }
+    "instances" {
+        /// Gets rows of every object over the template by id.
+        GetsSiblings,
+        /// Selects rows of every object over the template.
+        SelectsSiblings,
+        /// Counts rows of every object over the template.
+        AggregatesSiblings,
+        /// Claims rows of every object over the template.
+        ClaimsSiblings,
+        /// Writes rows of every object over the template.
+        WritesSiblings,
+        /// Follows references to whatever object over the template.
+        HasSeesSiblings,
+        /// Takes a row of another object over the template for a target.
+        RefersToSiblings,
+        /// Lets a unique value be used once in all objects over the template.
+        UniqueOverSiblings,
+        /// Lets an id be used once in all objects over the template.
+        IdsOverSiblings,
+        /// Gives the template the rows of all objects over it.
+        TemplatesHaveRows,
+    }
     "model" {
         /// Loses one change in a hundred.
         LosesOneInAHundred,

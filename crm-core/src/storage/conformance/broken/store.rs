@@ -55,6 +55,13 @@ impl BrokenStorage {
         self.defect == defect
     }
 
+    fn leaks(&self, tenants: Defect, instances: Defect) -> Leaks {
+        Leaks {
+            tenants: self.has(tenants),
+            instances: self.has(instances),
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, Stored> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -83,7 +90,11 @@ impl BrokenStorage {
                 .map(|(_, row)| row.clone())
                 .collect();
         }
-        state.visible(scope, object)
+        let mut rows = state.visible(scope, object);
+        if self.has(Defect::TemplatesHaveRows) && object.is_template() {
+            rows.extend(siblings(state, scope, object));
+        }
+        rows
     }
 
     fn given(&self, rows: Vec<Row>) -> Vec<Row> {
@@ -100,11 +111,15 @@ impl BrokenStorage {
 
     fn related(&self, state: &State, scope: &Scope) -> impl Related {
         let foreign = self.has(Defect::HasSeesForeign);
+        let shares = self.has(Defect::HasSeesSiblings);
         let leads = self.has(Defect::AnySeesForeign);
         RelatedBy::new(
             move |object: &ObjectRef, id| {
                 if foreign {
                     anywhere(state, object, id)
+                } else if shares {
+                    let own = state.find(scope, object.name(), id);
+                    sibling(state, scope, object, id).or(own)
                 } else {
                     state.find(scope, object.name(), id)
                 }
@@ -128,7 +143,7 @@ impl BrokenStorage {
         inserted: &HashMap<Uuid, Row>,
         scope: &Scope,
         query: &Query,
-        leaks: bool,
+        leaks: Leaks,
     ) -> Vec<Row> {
         let related = self.related(state, scope);
         let or_leaks = self.has(Defect::OrLeaksForeign)
@@ -137,7 +152,10 @@ impl BrokenStorage {
                 .conjuncts()
                 .iter()
                 .any(|one| matches!(one, Condition::Or(_)));
-        let mut found = self.visible(state, scope, &query.object, leaks || or_leaks);
+        let mut found = self.visible(state, scope, &query.object, leaks.tenants || or_leaks);
+        if leaks.instances {
+            found.extend(siblings(state, scope, &query.object));
+        }
         found.retain(|row| {
             let indexed = match inserted.get(&row.id()) {
                 Some(old) if self.has(Defect::LeavesOldIndexEntries) => old,
@@ -153,6 +171,32 @@ impl BrokenStorage {
         );
         found
     }
+}
+
+/// What a call sees besides the rows of its tenant and object.
+#[derive(Clone, Copy)]
+struct Leaks {
+    tenants: bool,
+    instances: bool,
+}
+
+/// The tenant's rows of the other objects that share a table with this one, as rows of it.
+pub(super) fn siblings(state: &State, scope: &Scope, object: &ObjectRef) -> Vec<Row> {
+    if object.discriminator().is_none() {
+        return Vec::new();
+    }
+    let others = super::super::instances().into_iter();
+    others
+        .filter(|other| other != object)
+        .flat_map(|other| state.visible(scope, &other))
+        .filter_map(|row| object.build(row.meta(), row.values()).ok())
+        .collect()
+}
+
+/// One of them.
+pub(super) fn sibling(state: &State, scope: &Scope, object: &ObjectRef, id: Uuid) -> Option<Row> {
+    let all = siblings(state, scope, object).into_iter();
+    all.rev().find(|row| row.id() == id)
 }
 
 /// The row with this id in whatever tenant.
@@ -178,7 +222,11 @@ impl Storage for BrokenStorage {
             .iter()
             .filter_map(|id| {
                 let own = state.find(scope, object.name(), *id);
-                own.or_else(|| visible.iter().find(|row| row.id() == *id).cloned())
+                let own = own.or_else(|| visible.iter().find(|row| row.id() == *id).cloned());
+                match self.defect {
+                    Defect::GetsSiblings => own.or_else(|| sibling(&state, scope, object, *id)),
+                    _ => own,
+                }
             })
             .collect();
         if self.has(Defect::GetsInStorageOrder) {
@@ -192,7 +240,7 @@ impl Storage for BrokenStorage {
 
     async fn select(&self, scope: &Scope, query: &Query) -> Result<Vec<Row>, StorageError> {
         let (state, inserted) = self.read();
-        let leaks = self.has(Defect::SelectsForeign);
+        let leaks = self.leaks(Defect::SelectsForeign, Defect::SelectsSiblings);
         Ok(self.given(self.find_all(&state, &inserted, scope, query, leaks)))
     }
 
@@ -207,7 +255,7 @@ impl Storage for BrokenStorage {
             _ => query.condition.clone(),
         };
         let rows = Query::new(&query.object, condition);
-        let leaks = self.has(Defect::AggregatesForeign);
+        let leaks = self.leaks(Defect::AggregatesForeign, Defect::AggregatesSiblings);
         self.groups(query, self.find_all(&state, &inserted, scope, &rows, leaks))
     }
 
@@ -226,7 +274,7 @@ impl Storage for BrokenStorage {
             _ => {}
         }
         let mut state = self.state();
-        let leaks = self.has(Defect::ClaimsForeign);
+        let leaks = self.leaks(Defect::ClaimsForeign, Defect::ClaimsSiblings);
         let found = self.find_all(&state.now, &state.inserted, scope, &query, leaks);
         if self.has(Defect::ClaimsWithoutLock) {
             drop(state);
