@@ -48,7 +48,8 @@ $function$;
 -- most 1,000 hits are ranked. Of a table that several objects share, the rows with `instance` in
 -- `discriminator` are looked at.
 CREATE FUNCTION {schema}.search(
-    tenant uuid, object_table text, query text, max_results integer, discriminator text, instance uuid
+    tenant uuid, object_table text, query text, max_results integer, discriminator text DEFAULT NULL,
+    instance uuid DEFAULT NULL
 )
     RETURNS TABLE (id uuid, rank real)
     LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER ROWS 50
@@ -109,7 +110,8 @@ $function$;
 -- costs less to look at the rows in their order. Array operators are not leakproof; see `search`.
 CREATE FUNCTION {schema}.tagged(
     tenant uuid, object_table text, column_name text, tags text[], match_all boolean,
-    max_results integer, discriminator text, instance uuid
+    max_results integer, discriminator text DEFAULT NULL,
+    instance uuid DEFAULT NULL
 )
     RETURNS uuid[]
     LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER

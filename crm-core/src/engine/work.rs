@@ -510,10 +510,10 @@ impl UnitOfWork {
         };
         let object = described.registry.described(object);
         let is_own = object.template().is_some();
-        if is_own || object.custom().is_some() {
-            if let Some(version) = &described.version {
-                self.rely_on_row(version.clone());
-            }
+        if (is_own || object.custom().is_some())
+            && let Some(version) = &described.version
+        {
+            self.rely_on_row(version.clone());
         }
         if write.after.is_deleted() {
             return Ok(());
