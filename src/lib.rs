@@ -152,7 +152,7 @@ impl Crm {
     /// ```
     pub fn builder(storage: impl Storage) -> CrmBuilder {
         CrmBuilder {
-            engine: Engine::builder(storage),
+            engine: custom_objects::install(Engine::builder(storage)),
         }
     }
 
@@ -232,7 +232,8 @@ impl CrmBuilder {
     #[must_use]
     pub fn build(self) -> Crm {
         Crm {
-            engine: custom_objects::install(self.engine)
+            engine: self
+                .engine
                 .object::<audit::AuditEvent>()
                 .hook(audit::Recorder)
                 .build(),

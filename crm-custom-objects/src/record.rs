@@ -17,6 +17,7 @@ use crate::{CustomField, CustomObject, CustomRelationship};
 #[entity(
     object = "custom_record",
     table = "custom_records",
+    template(object_id),
     index(object_id, name),
     index(object_id, owner_id)
 )]
@@ -50,6 +51,7 @@ pub struct CustomRecord {
 #[entity(
     object = "custom_link",
     table = "custom_links",
+    template(relationship_id),
     unique(relationship_id, from_id, to_id; live),
     index(relationship_id, to_id),
     index(to_id)

@@ -79,8 +79,12 @@ $function$;
 -- Full-text operators are not leakproof, so under row-level security they cannot use their index.
 -- This function belongs to a role that sees all rows, but only the columns that a search needs; it
 -- looks at those of `tenant` only, and refuses any other tenant than that of the transaction. At
--- most 1,000 hits are ranked.
-CREATE FUNCTION "crm".search(tenant uuid, object_table text, query text, max_results integer)
+-- most 1,000 hits are ranked. Of a table that several objects share, the rows with `instance` in
+-- `discriminator` are looked at.
+CREATE FUNCTION "crm".search(
+    tenant uuid, object_table text, query text, max_results integer, discriminator text DEFAULT NULL,
+    instance uuid DEFAULT NULL
+)
     RETURNS TABLE (id uuid, rank real)
     LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER ROWS 50
     SET search_path = pg_catalog, pg_temp
@@ -127,10 +131,11 @@ BEGIN
     RETURN QUERY EXECUTE format(
         'SELECT hit.id, ts_rank(hit.search_vector, $2) AS rank FROM ('
         'SELECT t.id, t.search_vector FROM %I.%I AS t WHERE t.tenant_id = $1 '
-        'AND t.search_vector @@ $2 AND t.deleted_at IS NULL LIMIT 1000) AS hit '
+        'AND t.search_vector @@ $2 AND t.deleted_at IS NULL%s LIMIT 1000) AS hit '
         'ORDER BY rank DESC, hit.id LIMIT greatest($3, 0)',
-        'crm', object_table)
-        USING tenant, words, max_results;
+        'crm', object_table,
+        CASE WHEN discriminator IS NULL THEN '' ELSE format(' AND t.%I = $4', discriminator) END)
+        USING tenant, words, max_results, instance;
 END
 $function$;
 
@@ -139,7 +144,8 @@ $function$;
 -- costs less to look at the rows in their order. Array operators are not leakproof; see `search`.
 CREATE FUNCTION "crm".tagged(
     tenant uuid, object_table text, column_name text, tags text[], match_all boolean,
-    max_results integer
+    max_results integer, discriminator text DEFAULT NULL,
+    instance uuid DEFAULT NULL
 )
     RETURNS uuid[]
     LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER
@@ -164,9 +170,10 @@ BEGIN
     END IF;
     EXECUTE format(
         'SELECT coalesce(array_agg(hit.id), ''{}'') FROM ('
-        'SELECT t.id FROM %I.%I AS t WHERE t.tenant_id = $1 AND t.%I %s $2 LIMIT $3 + 1) AS hit',
-        'crm', object_table, column_name, CASE WHEN match_all THEN '@>' ELSE '&&' END)
-        INTO ids USING tenant, tags, greatest(max_results, 0)::bigint;
+        'SELECT t.id FROM %I.%I AS t WHERE t.tenant_id = $1 AND t.%I %s $2%s LIMIT $3 + 1) AS hit',
+        'crm', object_table, column_name, CASE WHEN match_all THEN '@>' ELSE '&&' END,
+        CASE WHEN discriminator IS NULL THEN '' ELSE format(' AND t.%I = $4', discriminator) END)
+        INTO ids USING tenant, tags, greatest(max_results, 0)::bigint, instance;
     RETURN CASE WHEN cardinality(ids) <= max_results THEN ids END;
 END
 $function$;
@@ -181,10 +188,13 @@ BEGIN
 END
 $function$;
 
--- The first of these rows that a row which is not deleted refers to. VOLATILE, so it looks with a
--- snapshot of its own: it sees what others committed while the statement waited for their locks.
+-- The first of these rows that a row which is not deleted refers to, or any row. VOLATILE, so it
+-- looks with a snapshot of its own: it sees what others committed while the statement waited for
+-- their locks. Of a table that several objects share, the rows with `instance` in `discriminator`
+-- are looked at.
 CREATE FUNCTION "crm".referred(
-    tenant uuid, object_table text, reference text, ids uuid[]
+    tenant uuid, object_table text, reference text, ids uuid[], with_deleted boolean,
+    discriminator text, instance uuid
 ) RETURNS uuid
     LANGUAGE plpgsql VOLATILE
     SET search_path = pg_catalog, pg_temp
@@ -193,10 +203,12 @@ DECLARE
     found_id uuid;
 BEGIN
     EXECUTE format(
-        'SELECT t.%1$I FROM %2$I.%3$I AS t WHERE t.tenant_id = $1 AND t.%1$I = ANY($2) '
-        'AND t.deleted_at IS NULL LIMIT 1',
-        reference, 'crm', object_table)
-        INTO found_id USING tenant, ids;
+        'SELECT t.%1$I FROM %2$I.%3$I AS t WHERE t.tenant_id = $1 AND t.%1$I = ANY($2)'
+        '%4$s%5$s LIMIT 1',
+        reference, 'crm', object_table,
+        CASE WHEN with_deleted THEN '' ELSE ' AND t.deleted_at IS NULL' END,
+        CASE WHEN discriminator IS NULL THEN '' ELSE format(' AND t.%I = $3', discriminator) END)
+        INTO found_id USING tenant, ids, instance;
     RETURN found_id;
 END
 $function$;
@@ -3239,16 +3251,15 @@ CREATE TABLE "crm"."custom_records" (
     "search_vector" tsvector GENERATED ALWAYS AS (
         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE coalesce("name", '') END), 'A')
     ) STORED,
-    CONSTRAINT "custom_records_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "custom_records_pkey" PRIMARY KEY ("tenant_id", "object_id", "id"),
     CONSTRAINT "custom_records_version_check" CHECK ("version" >= 1),
     CONSTRAINT "custom_records_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
     CONSTRAINT "custom_records_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous'))
 );
 CREATE INDEX "custom_records_object_id_name_id_idx" ON "crm"."custom_records" ("tenant_id", "object_id", "name", "id");
 CREATE INDEX "custom_records_object_id_owner_id_idx" ON "crm"."custom_records" ("tenant_id", "object_id", "owner_id");
-CREATE INDEX "custom_records_created_at_id_idx" ON "crm"."custom_records" ("tenant_id", "created_at", "id");
-CREATE INDEX "custom_records_updated_at_id_idx" ON "crm"."custom_records" ("tenant_id", "updated_at", "id");
-CREATE INDEX "custom_records_owner_id_idx" ON "crm"."custom_records" ("tenant_id", "owner_id");
+CREATE INDEX "custom_records_object_id_created_at_id_idx" ON "crm"."custom_records" ("tenant_id", "object_id", "created_at", "id");
+CREATE INDEX "custom_records_object_id_updated_at_id_idx" ON "crm"."custom_records" ("tenant_id", "object_id", "updated_at", "id");
 CREATE INDEX "custom_records_tags_idx" ON "crm"."custom_records" USING gin ("tags");
 CREATE INDEX "custom_records_search_vector_idx" ON "crm"."custom_records" USING gin ("search_vector");
 ALTER TABLE "crm"."custom_records" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
@@ -3257,7 +3268,7 @@ CREATE POLICY "tenant_isolation" ON "crm"."custom_records"
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
 GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."custom_records" TO "crm_app";
 CREATE POLICY "search" ON "crm"."custom_records" FOR SELECT TO "crm_search" USING (true);
-GRANT SELECT ("tenant_id", "id", "deleted_at", "tags", "search_vector") ON "crm"."custom_records" TO "crm_search";
+GRANT SELECT ("tenant_id", "id", "deleted_at", "tags", "search_vector", "object_id") ON "crm"."custom_records" TO "crm_search";
 
 CREATE TABLE "crm"."custom_links" (
     "tenant_id" uuid NOT NULL,
@@ -3275,17 +3286,16 @@ CREATE TABLE "crm"."custom_links" (
     "from_id" uuid NOT NULL,
     "to_id" uuid NOT NULL,
     "data" jsonb NOT NULL,
-    CONSTRAINT "custom_links_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "custom_links_pkey" PRIMARY KEY ("tenant_id", "relationship_id", "id"),
     CONSTRAINT "custom_links_version_check" CHECK ("version" >= 1),
     CONSTRAINT "custom_links_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
     CONSTRAINT "custom_links_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous'))
 );
 CREATE UNIQUE INDEX "custom_links_relationship_id_from_id_to_id_key" ON "crm"."custom_links" ("tenant_id", "relationship_id", "from_id", "to_id") WHERE "deleted_at" IS NULL;
 CREATE INDEX "custom_links_relationship_id_to_id_idx" ON "crm"."custom_links" ("tenant_id", "relationship_id", "to_id");
-CREATE INDEX "custom_links_to_id_idx" ON "crm"."custom_links" ("tenant_id", "to_id");
-CREATE INDEX "custom_links_created_at_id_idx" ON "crm"."custom_links" ("tenant_id", "created_at", "id");
-CREATE INDEX "custom_links_updated_at_id_idx" ON "crm"."custom_links" ("tenant_id", "updated_at", "id");
-CREATE INDEX "custom_links_from_id_idx" ON "crm"."custom_links" ("tenant_id", "from_id");
+CREATE INDEX "custom_links_relationship_id_created_at_id_idx" ON "crm"."custom_links" ("tenant_id", "relationship_id", "created_at", "id");
+CREATE INDEX "custom_links_relationship_id_updated_at_id_idx" ON "crm"."custom_links" ("tenant_id", "relationship_id", "updated_at", "id");
+CREATE INDEX "custom_links_relationship_id_from_id_idx" ON "crm"."custom_links" ("tenant_id", "relationship_id", "from_id");
 ALTER TABLE "crm"."custom_links" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY "tenant_isolation" ON "crm"."custom_links"
     USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
