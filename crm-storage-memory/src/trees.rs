@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use crm_core::query::{Condition, FieldAt, Tree, TreePart};
+use crm_core::query::{Condition, Tree, TreePart};
 use crm_core::schema::{Value, ValueRef};
 use uuid::Uuid;
 
@@ -33,10 +33,10 @@ impl<'q> Trees<'q> {
                     self.add(view, one);
                 }
             }
-            Condition::InTree { index, tree } => {
+            Condition::InTree { field, tree } => {
                 if let Some(ids) = ids(view, tree) {
                     let values = ids.into_iter().map(Value::Uuid).collect();
-                    let field = FieldAt::new(*index);
+                    let field = field.clone();
                     self.0.push((condition, Condition::In { field, values }));
                 }
             }
@@ -68,7 +68,7 @@ fn ids(view: View<'_>, tree: &Tree) -> Option<HashSet<Uuid>> {
             && let Some(row) = is_live(id)
             && found.insert(id)
         {
-            next = row.value(tree.parent).as_uuid();
+            next = tree.above(row);
         }
         return Some(found);
     }

@@ -262,7 +262,7 @@ fn leaf(dice: &mut Dice, world: &World<'_>) -> Condition {
             is_null: dice.one_in(2),
         },
         8 => Condition::Has {
-            index: object.field_index("group_id").unwrap(),
+            field: FieldAt::new(object.field_index("group_id").unwrap()),
             object: group.clone(),
             condition: Box::new(Condition::equals(
                 group.field_index("name").unwrap(),

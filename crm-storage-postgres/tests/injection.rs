@@ -329,13 +329,13 @@ fn conditions(object: &ObjectRef, texts: &[String], member: &str) -> Vec<Conditi
         }
     }
     all.push(Condition::Has {
-        index: REFERENCE,
+        field: FieldAt::new(REFERENCE),
         object: object.clone(),
         condition: Box::new(Condition::all()),
     });
     for part in [TreePart::Within, TreePart::PathTo] {
         all.push(Condition::InTree {
-            index: system::ID,
+            field: FieldAt::new(system::ID),
             tree: Tree {
                 object: object.clone(),
                 parent: REFERENCE,

@@ -179,7 +179,7 @@ impl UnitOfWork {
     async fn rewrite(&self, condition: &Condition) -> Result<Condition> {
         Ok(match condition {
             Condition::Has {
-                index,
+                field,
                 object,
                 condition,
             } => {
@@ -191,7 +191,7 @@ impl UnitOfWork {
                     .map(|change| Value::Uuid(change.id()))
                     .collect();
                 let has = Condition::Has {
-                    index: *index,
+                    field: field.clone(),
                     object: object.clone(),
                     condition: Box::new(inner),
                 };
@@ -216,7 +216,6 @@ impl UnitOfWork {
                     .filter(|row| !row.is_deleted() && condition.matches(&***row, &find))
                     .map(|row| Value::Uuid(row.id()))
                     .collect();
-                let field = FieldAt::new(*index);
                 Condition::Or(vec![
                     Condition::In {
                         field: field.clone(),
@@ -224,15 +223,15 @@ impl UnitOfWork {
                     },
                     Condition::And(vec![
                         Condition::Not(Box::new(Condition::In {
-                            field,
+                            field: field.clone(),
                             values: changed,
                         })),
                         has,
                     ]),
                 ])
             }
-            Condition::InTree { index, tree } if self.stages(&tree.object) => Condition::In {
-                field: FieldAt::new(*index),
+            Condition::InTree { field, tree } if self.stages(&tree.object) => Condition::In {
+                field: field.clone(),
                 values: Box::pin(self.tree_ids(tree)).await?,
             },
             Condition::And(all) => Condition::And(self.rewrite_all(all).await?),
@@ -246,7 +245,7 @@ impl UnitOfWork {
     pub(crate) async fn path_rows(&self, path: &Tree) -> Result<HashMap<Uuid, Row>> {
         if !self.stages(&path.object) {
             let condition = Condition::InTree {
-                index: system::ID,
+                field: FieldAt::new(system::ID),
                 tree: path.clone(),
             };
             let rows = self.select(&Query::new(&path.object, condition)).await?;
@@ -284,10 +283,10 @@ impl UnitOfWork {
                 if new.is_empty() {
                     break;
                 }
-                level = Condition::In {
-                    field: FieldAt::new(tree.parent),
-                    values: new,
+                let Some(field) = FieldAt::at_place(&tree.object, tree.parent) else {
+                    break;
                 };
+                level = Condition::In { field, values: new };
             }
         }
         Ok(found.into_iter().map(Value::Uuid).collect())
@@ -326,7 +325,7 @@ impl UnitOfWork {
             let above = |id: &Uuid| -> Option<Uuid> {
                 let row = found.get(&key(*id))?.as_ref()?;
                 let is_live = !row.is_deleted();
-                row.value(tree.parent).as_uuid().filter(|_| is_live)
+                tree.above(row).filter(|_| is_live)
             };
             level = level.iter().filter_map(above).collect();
             if level.is_empty() {
@@ -358,13 +357,13 @@ impl UnitOfWork {
                 }
                 Condition::Not(one) => open.push((one, rows)),
                 Condition::Has {
-                    index,
+                    field,
                     object,
                     condition,
                 } => {
                     let mut next = Vec::new();
                     for row in &rows {
-                        let Some(id) = row.value(*index).as_uuid() else {
+                        let Some(id) = field.id(&**row) else {
                             continue;
                         };
                         let related = self.row(object, id).await?;
@@ -373,11 +372,11 @@ impl UnitOfWork {
                     }
                     open.push((condition, next));
                 }
-                Condition::InTree { index, tree } => {
+                Condition::InTree { field, tree } => {
                     let from = match tree.part {
                         TreePart::Within => rows
                             .iter()
-                            .filter_map(|row| row.value(*index).as_uuid())
+                            .filter_map(|row| field.id(&**row))
                             .collect(),
                         TreePart::PathTo => vec![tree.of],
                     };

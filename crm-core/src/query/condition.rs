@@ -8,8 +8,8 @@ use uuid::Uuid;
 use super::tree::parent_of;
 use super::{Comparison, Filter, ListMatch, QueryError, TextMatch, Tree};
 use crate::schema::{
-    AnyRecord, FieldSchema, FieldType, ObjectRef, Registry, Row, StorageKind, Value, ValueRef,
-    custom_value, system,
+    AnyRecord, CustomFieldSchema, FieldSchema, FieldType, ObjectRef, ObjectSchema, Registry, Row,
+    StorageKind, Value, ValueRef, custom_value, system,
 };
 
 /// Finds the row that a reference leads to, for conditions over related records.
@@ -58,8 +58,56 @@ impl FieldAt {
         self.member.is_some() && self.custom.is_none()
     }
 
+    /// The place of the field, where queries can sort, group and compute by it: of one of the
+    /// object's own, or of a custom field as
+    /// [`ObjectSchema::custom_at`](crate::schema::ObjectSchema::custom_at) counts.
+    #[must_use]
+    pub fn place(&self, object: &ObjectSchema) -> Option<usize> {
+        match &self.member {
+            None => Some(self.index),
+            Some(key) if self.custom.is_some() => object.custom_place(key),
+            Some(_) => None,
+        }
+    }
+
+    /// The field at a place, as [`place`](Self::place) gave it.
+    #[must_use]
+    pub fn at_place(object: &ObjectSchema, place: usize) -> Option<Self> {
+        if let Some(field) = object.fields().get(place) {
+            return Some(Self {
+                ignore_case: field.ignore_case,
+                ..Self::new(place)
+            });
+        }
+        Some(Self::of_custom(object.custom_document()?, object.custom_at(place)?))
+    }
+
+    fn of_custom(document: usize, custom: &CustomFieldSchema) -> Self {
+        Self {
+            index: document,
+            member: Some(custom.key.clone()),
+            custom: Some(CustomMember {
+                field: custom.id,
+                kind: custom.field.storage_kind(),
+                indexed: custom.field.indexed,
+            }),
+            ignore_case: custom.field.ignore_case,
+        }
+    }
+
+    /// The id that a row has in the field.
+    pub fn id(&self, row: &dyn AnyRecord) -> Option<Uuid> {
+        self.with(row, |value| value.as_uuid())
+    }
+
+    /// The value of a row, copied.
+    #[must_use]
+    pub fn value(&self, row: &dyn AnyRecord) -> Value {
+        self.with(row, |value| value.into_owned())
+    }
+
     /// Hands over the value of a row.
-    pub(crate) fn with<R>(&self, row: &dyn AnyRecord, answer: impl FnOnce(ValueRef<'_>) -> R) -> R {
+    pub fn with<R>(&self, row: &dyn AnyRecord, answer: impl FnOnce(ValueRef<'_>) -> R) -> R {
         let value = row.value(self.index);
         let Some(member) = &self.member else {
             return answer(value);
@@ -125,8 +173,8 @@ pub enum Condition {
     },
     /// The live record that a reference leads to fulfils a condition.
     Has {
-        /// The reference's place in the schema.
-        index: usize,
+        /// The reference.
+        field: FieldAt,
         /// The other object.
         object: ObjectRef,
         /// The condition over the other object.
@@ -134,8 +182,8 @@ pub enum Condition {
     },
     /// A reference, or the record's own id, leads into a part of a tree.
     InTree {
-        /// The field's place in the schema.
-        index: usize,
+        /// The field.
+        field: FieldAt,
         /// The part of the tree.
         tree: Tree,
     },
@@ -224,20 +272,19 @@ impl Condition {
                 }
             }),
             Self::Has {
-                index,
+                field,
                 object,
                 condition,
             } => {
-                let Some(id) = row.value(*index).as_uuid() else {
+                let Some(id) = field.id(row) else {
                     return false;
                 };
                 related(object, id)
                     .is_some_and(|row| !row.is_deleted() && condition.matches(&*row, related))
             }
-            Self::InTree { index, tree } => row
-                .value(*index)
-                .as_uuid()
-                .is_some_and(|id| tree.contains(id, related)),
+            Self::InTree { field, tree } => {
+                field.id(row).is_some_and(|id| tree.contains(id, related))
+            }
             Self::And(all) => all.iter().all(|condition| condition.matches(row, related)),
             Self::Or(all) => all.iter().any(|condition| condition.matches(row, related)),
             Self::Not(condition) => !condition.matches(row, related),
@@ -446,7 +493,7 @@ impl Binder<'_> {
                     .ok_or_else(|| QueryError::UnknownObject(target.to_owned()))?;
                 let condition = Box::new(self.bind(filter, &target, depth + 1)?);
                 Condition::Has {
-                    index: at.index,
+                    field: at,
                     object: target,
                     condition,
                 }
@@ -463,7 +510,7 @@ impl Binder<'_> {
                         .registry
                         .object(target)
                         .ok_or_else(|| QueryError::UnknownObject(target.to_owned()))?,
-                    None if at.index == system::ID => object.clone(),
+                    None if at == FieldAt::new(system::ID) => object.clone(),
                     None => return Err(unsupported(field, part.name())),
                 };
                 let Some(parent) = parent_of(&target, by.as_deref()) else {
@@ -471,7 +518,7 @@ impl Binder<'_> {
                     return Err(unsupported(named, part.name()));
                 };
                 Condition::InTree {
-                    index: at.index,
+                    field: at,
                     tree: Tree {
                         object: target,
                         parent,
@@ -525,17 +572,7 @@ pub(crate) fn locate<'a>(
             (_, None) => field,
         };
         let custom = custom.field(name).ok_or_else(unknown)?;
-        let at = FieldAt {
-            index: document,
-            member: Some(custom.key.clone()),
-            custom: Some(CustomMember {
-                field: custom.id,
-                kind: custom.field.storage_kind(),
-                indexed: custom.field.indexed,
-            }),
-            ignore_case: custom.field.ignore_case,
-        };
-        return Ok((at, &custom.field));
+        return Ok((FieldAt::of_custom(document, custom), &custom.field));
     }
     let index = own.ok_or_else(unknown)?;
     let schema = object.fields().get(index).ok_or_else(unknown)?;

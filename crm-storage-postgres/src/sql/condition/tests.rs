@@ -113,7 +113,7 @@ fn the_number_of_values_does_not_show() {
 fn related_records_are_live_ones_of_the_same_tenant() {
     let object = Part::schema();
     let condition = Condition::Has {
-        index: object.field_index("specimen_id").unwrap(),
+        field: FieldAt::new(object.field_index("specimen_id").unwrap()),
         object: Specimen::schema().clone(),
         condition: Box::new(Condition::all()),
     };
@@ -128,7 +128,7 @@ fn related_records_are_live_ones_of_the_same_tenant() {
 fn each_step_of_a_walk_is_in_the_same_tenant() {
     let specimens = Specimen::schema();
     let condition = |part| Condition::InTree {
-        index: place("parent_id"),
+        field: FieldAt::new(place("parent_id")),
         tree: Tree {
             object: specimens.clone(),
             parent: place("parent_id"),
@@ -221,7 +221,7 @@ fn conditions() -> impl Strategy<Value = Condition> {
             any::<u128>()
         )
             .prop_map(|(field, within, of)| Condition::InTree {
-                index: place(field),
+                field: FieldAt::new(place(field)),
                 tree: Tree {
                     object: Specimen::schema().clone(),
                     parent: place("parent_id"),
@@ -242,7 +242,7 @@ fn conditions() -> impl Strategy<Value = Condition> {
                 .clone()
                 .prop_map(|inner| Condition::Not(Box::new(inner))),
             inner.prop_map(|inner| Condition::Has {
-                index: place("parent_id"),
+                field: FieldAt::new(place("parent_id")),
                 object: Specimen::schema().clone(),
                 condition: Box::new(inner),
             }),

@@ -28,11 +28,11 @@ impl BrokenStorage {
                 !unknown && !self.matches(inner, row, related)
             }
             Condition::Has {
-                index,
+                field,
                 object,
                 condition,
             } => {
-                let Some(id) = row.value(*index).as_uuid() else {
+                let Some(id) = field.id(row) else {
                     return false;
                 };
                 related(object, id).is_some_and(|target| {
@@ -42,7 +42,7 @@ impl BrokenStorage {
                     !hidden && !skipped && self.matches(condition, &*target, related)
                 })
             }
-            Condition::InTree { index, tree } => match row.value(*index).as_uuid() {
+            Condition::InTree { field, tree } => match field.id(row) {
                 Some(id) => self.contains(tree, id, related).unwrap_or(truth),
                 None => truth,
             },
