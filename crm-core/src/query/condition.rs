@@ -58,6 +58,18 @@ impl FieldAt {
         self.member.is_some() && self.custom.is_none()
     }
 
+    /// The field of this name: one of the object's own, one that the tenant added (`region`, or
+    /// `custom_fields.region`), or a member of a document.
+    ///
+    /// # Errors
+    /// [`QueryError::UnknownField`].
+    pub fn named<'o>(
+        object: &'o ObjectRef,
+        name: &str,
+    ) -> Result<(Self, &'o FieldSchema), QueryError> {
+        locate(object, name)
+    }
+
     /// The place of the field, where queries can sort, group and compute by it: of one of the
     /// object's own, or of a custom field as
     /// [`ObjectSchema::custom_at`](crate::schema::ObjectSchema::custom_at) counts.
@@ -104,6 +116,19 @@ impl FieldAt {
     #[must_use]
     pub fn value(&self, row: &dyn AnyRecord) -> Value {
         self.with(row, |value| value.into_owned())
+    }
+
+    /// The value of a member of a document, as it is in a row that has the document.
+    #[must_use]
+    pub fn member_of(&self, document: &serde_json::Value) -> Value {
+        let member = self.member.as_ref().and_then(|name| document.get(&**name));
+        match (member, &self.custom) {
+            (None, _) => Value::Null,
+            (Some(json), None) => Value::from_json(json.clone()),
+            (Some(json), Some(custom)) => {
+                custom_value(json, custom.kind, |value| value.into_owned())
+            }
+        }
     }
 
     /// Hands over the value of a row.

@@ -9,15 +9,15 @@ use crm_core::error::{Error, FieldError, Result, codes};
 use crm_core::imports::{
     DuplicateHandling, ImportBatch, ImportJob, ImportMode, RowFault, RowOutcome, RowResult,
 };
-use crm_core::query::{Filter, Find, MAX_LIMIT, fold_case};
-use crm_core::schema::{Row, Value, ValueRef};
+use crm_core::query::{FieldAt, Filter, Find, MAX_LIMIT, fold_case};
+use crm_core::schema::{Row, Value};
 use crm_core::storage::unique_value;
 use crm_core::{Record, Session, UnitOfWork};
 use serde_json::Value as Json;
 use uuid::Uuid;
 
 use super::lookup::{Lookups, Named};
-use super::plan::{Key, ParsedRow, Plan, fault_of};
+use super::plan::{Key, ParsedRow, Plan, Reference, fault_of};
 use super::seen::{Before, Seen, fingerprint, unique_values};
 
 /// The name under which the keys of rows are remembered.
@@ -220,7 +220,7 @@ impl Run<'_> {
             let named = self.named(*place, text, candidate, delta);
             let fault = match named {
                 Named::One(id) => {
-                    candidate.set(reference.index, Value::Uuid(id), column.is_constant());
+                    candidate.set(reference, Value::Uuid(id), column.is_constant());
                     continue;
                 }
                 Named::Missing if early => continue,
@@ -235,7 +235,7 @@ impl Run<'_> {
                     "names several records; use a key that only one has",
                 ),
             };
-            let name = self.plan.object.field_name(reference.index);
+            let name = &reference.path;
             candidate.faults.push(RowFault {
                 column: column.header.clone(),
                 field: Some(name.to_owned()),
@@ -561,7 +561,7 @@ impl Run<'_> {
             let field = reference.object.field_index(&reference.lookup.by);
             let values: Vec<_> = field.zip(reference.coerced(&text)).into_iter().collect();
             let row = work.create_values(&reference.object, &values).await?;
-            candidate.set(reference.index, Value::Uuid(row.id()), column.is_constant());
+            candidate.set(reference, Value::Uuid(row.id()), column.is_constant());
             related.push((reference.object.name().to_owned(), row.id()));
             made.push((place, reference.folded(&text), row.id()));
         }
@@ -605,8 +605,8 @@ impl Run<'_> {
             // Every reference was looked up before: in a dry run, one to a record that an earlier row
             // would have created is not missing.
             let is_told = |error: &&FieldError| {
-                let field = self.plan.object.field(&error.path);
-                let is_reference = field.is_some_and(|field| field.reference().is_some());
+                let field = FieldAt::named(&self.plan.object, &error.path);
+                let is_reference = field.is_ok_and(|(_, field)| field.reference().is_some());
                 self.job.is_some() || error.code != codes::NOT_FOUND || !is_reference
             };
             let fault = |error: &FieldError| fault_of(error, self.plan.header_of(&error.path));
@@ -639,17 +639,14 @@ impl<'r> Candidate<'r> {
         }
     }
 
-    /// Sets the value of a field.
-    fn set(&mut self, index: usize, value: Value, is_constant: bool) {
+    /// Sets a reference.
+    fn set(&mut self, reference: &Reference, id: Value, is_constant: bool) {
         let values = if is_constant {
             &mut self.constants
         } else {
             &mut self.values
         };
-        match values.iter_mut().find(|(known, _)| *known == index) {
-            Some((_, known)) => *known = value,
-            None => values.push((index, value)),
-        }
+        reference.set(values, id);
     }
 
     /// The values of the row, with the constants where it is to be a new record.
@@ -685,18 +682,13 @@ impl<'r> Candidate<'r> {
 impl Key {
     /// The value of a stored record in the key, in the form in which values are compared.
     fn value_of(&self, row: &Row) -> Option<Value> {
-        let value = match (&self.member, row.value(self.index)) {
-            (None, ValueRef::Null) => return None,
-            (None, value) => value.into_owned(),
-            (Some(member), ValueRef::Json(json)) => Value::from_json(json.get(member)?.clone()),
-            (Some(_), _) => return None,
-        };
-        Some(self.fold(value))
+        let value = self.field.value(&**row);
+        (!value.is_null()).then(|| self.fold(value))
     }
 
     fn fold(&self, value: Value) -> Value {
         match value {
-            Value::Text(text) if self.ignore_case => Value::Text(fold_case(&text)),
+            Value::Text(text) if self.field.ignore_case => Value::Text(fold_case(&text)),
             value => value,
         }
     }
@@ -705,10 +697,10 @@ impl Key {
 /// The values of a row in the keys; `None` where one is missing.
 fn key_values(keys: &[Key], values: &[(usize, Value)]) -> Option<Vec<Value>> {
     let value = |key: &Key| {
-        let (_, value) = values.iter().find(|(index, _)| *index == key.index)?;
-        let value = match (&key.member, value) {
+        let (_, value) = values.iter().find(|(index, _)| *index == key.field.index)?;
+        let value = match (&key.field.member, value) {
             (None, value) => value.clone(),
-            (Some(member), Value::Json(json)) => Value::from_json(json.get(member)?.clone()),
+            (Some(_), Value::Json(json)) => key.field.member_of(json),
             (Some(_), _) => return None,
         };
         (!value.is_null()).then(|| key.fold(value))

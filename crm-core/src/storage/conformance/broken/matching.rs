@@ -72,7 +72,10 @@ impl BrokenStorage {
                     !matches!(row.value(field.index), ValueRef::Json(json)
                         if json.get(&**member).is_some())
                 });
-                if missing && self.has(Defect::MissingMembersAreValues) {
+                let is_ill_typed = field.custom.is_some() && !missing && field.value(row).is_null();
+                if missing && self.has(Defect::MissingMembersAreValues)
+                    || is_ill_typed && self.has(Defect::IllTypedMembersAreValues)
+                {
                     !is_null
                 } else {
                     truth
@@ -110,7 +113,7 @@ impl BrokenStorage {
                     TreePart::PathTo => (tree.of, id),
                 };
                 let live = |id| related(&tree.object, id).filter(|row| !row.is_deleted());
-                let above = live(from).and_then(|row| row.value(tree.parent).as_uuid());
+                let above = live(from).and_then(|row| tree.above(&row));
                 let is_above = above == Some(wanted) && live(wanted).is_some();
                 Some(is_above || from == wanted && live(wanted).is_some())
             }
@@ -152,7 +155,11 @@ impl BrokenStorage {
     ) -> Option<bool> {
         let own = row.value(field.index);
         if let (Some(member), ValueRef::Json(json)) = (&field.member, &own) {
-            if !self.has(Defect::MembersAsTexts) {
+            let as_texts = match field.custom {
+                Some(_) => Defect::CustomFieldsAsTexts,
+                None => Defect::MembersAsTexts,
+            };
+            if !self.has(as_texts) {
                 return None;
             }
             let member = json.get(&**member).filter(|member| !member.is_null())?;
