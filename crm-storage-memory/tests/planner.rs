@@ -9,6 +9,8 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use common::{
     Dice, commit, day, insert, integer, meta, moment, reference, row, stamp, tenant, text,
 };
@@ -16,8 +18,10 @@ use crm_core::query::{
     AggregateQuery, Comparison, Condition, FieldAt, Grouping, ListMatch, Measure, Query, SortKey,
     TextMatch, fold_case,
 };
+use crm_core::error::Faults;
 use crm_core::schema::{
-    FieldSchema, FieldType, ObjectRef, ObjectSchema, Row, StorageKind, Value, system,
+    CheckCustomFields, CustomFieldSchema, CustomFields, CustomWrite, FieldSchema, FieldType,
+    ObjectRef, ObjectSchema, Row, StorageKind, Value, system,
 };
 use crm_core::storage::{Storage, scan, scan_aggregate};
 use crm_storage_memory::MemoryStorage;
@@ -62,7 +66,8 @@ fn thing(dice: &mut Dice) -> ObjectRef {
         .field(FieldSchema::new("owner_id", FieldType::Uuid))
         .field(reference("group_id", "group"))
         .field(FieldSchema::new("tags", FieldType::List))
-        .field(FieldSchema::new("extra", FieldType::Json));
+        .field(FieldSchema::new("extra", FieldType::Json))
+        .field(FieldSchema::new("custom_fields", FieldType::Json));
     for _ in 0..dice.below(6) {
         let fields: Vec<&'static str> = (0..=dice.below(3))
             .map(|_| INDEXABLE[dice.below(INDEXABLE.len())])
@@ -81,9 +86,62 @@ fn thing(dice: &mut Dice) -> ObjectRef {
     builder.build()
 }
 
+#[derive(Debug)]
+struct Anything;
+
+impl CheckCustomFields for Anything {
+    fn check(&self, _: &CustomWrite<'_>, _: &mut Faults) -> Option<serde_json::Value> {
+        None
+    }
+}
+
+/// The same with the fields of a tenant: one of every kind.
+fn described(thing: &ObjectRef) -> ObjectRef {
+    let types = [
+        FieldType::text(10),
+        FieldType::Integer {
+            min: i64::MIN,
+            max: i64::MAX,
+        },
+        FieldType::decimal(),
+        FieldType::Boolean,
+        FieldType::Date,
+        FieldType::Timestamp,
+        FieldType::Uuid,
+        FieldType::List,
+    ];
+    let fields = types.into_iter().enumerate();
+    let fields = fields.map(|(number, field_type)| CustomFieldSchema {
+        id: Uuid::from_u128(number as u128 + 1),
+        key: format!("k{number}").into(),
+        former_names: Vec::new(),
+        field: FieldSchema::new(format!("c{number}"), field_type),
+        unique: false,
+        options: Vec::new(),
+        active: true,
+    });
+    thing.with_custom_fields(CustomFields::new(fields.collect(), Arc::new(Anything)))
+}
+
+/// A document with members of the right kinds, and some of others.
+fn custom_members(dice: &mut Dice) -> Value {
+    let described = described(&thing(&mut Dice::new(0)));
+    let count = described.custom_fields().len();
+    let members = (0..count).filter_map(|number| {
+        let kind = if dice.one_in(6) { dice.below(count) } else { number };
+        let place = described.fields().len() + kind;
+        let value = (!dice.one_in(6)).then(|| value(dice, &described, place))?;
+        Some((format!("k{number}"), value.to_json()))
+    });
+    Value::Json(serde_json::Value::Object(members.collect()))
+}
+
 /// A value of the kind that the field has, out of a few, so that rows and conditions often agree.
 fn value(dice: &mut Dice, object: &ObjectRef, field: usize) -> Value {
-    let schema = &object.fields()[field];
+    let schema = object.placed(field).unwrap();
+    if Some(field) == object.custom_document() {
+        return custom_members(dice);
+    }
     if schema.field_type == FieldType::Email {
         return dice
             .of(&[
@@ -187,7 +245,7 @@ fn random_field(dice: &mut Dice, object: &ObjectRef) -> usize {
         let fields = &indexes[dice.below(indexes.len())].fields;
         return fields[dice.below(fields.len())];
     }
-    dice.below(object.fields().len())
+    dice.below(object.fields().len() + object.custom_fields().len())
 }
 
 const ORDERED: [Comparison; 6] = [
@@ -227,11 +285,11 @@ fn leaf(dice: &mut Dice, world: &World<'_>) -> Condition {
         };
     }
     let field = random_field(dice, object);
-    let schema = &object.fields()[field];
+    let schema = object.placed(field).unwrap();
     let folds = schema.ignore_case && !dice.one_in(4);
     let at = FieldAt {
         ignore_case: folds,
-        ..FieldAt::new(field)
+        ..FieldAt::at_place(object, field).unwrap()
     };
     let operand = |dice: &mut Dice| match value(dice, object, field) {
         Value::Text(text) if folds => Value::Text(fold_case(&text)),
@@ -258,7 +316,7 @@ fn leaf(dice: &mut Dice, world: &World<'_>) -> Condition {
             values: (0..dice.below(4)).map(|_| operand(dice)).collect(),
         },
         7 => Condition::Null {
-            field: FieldAt::new(field),
+            field: at,
             is_null: dice.one_in(2),
         },
         8 => Condition::Has {
@@ -335,7 +393,7 @@ fn query(dice: &mut Dice, object: &ObjectRef, group: &ObjectRef, rows: &[Row]) -
     let mut sort = Vec::new();
     for _ in 0..dice.below(4) {
         let index = random_field(dice, object);
-        if object.fields()[index].is_sortable() {
+        if object.placed(index).unwrap().is_sortable() {
             sort.push(SortKey {
                 index,
                 descending: dice.one_in(2),
@@ -361,7 +419,7 @@ fn query(dice: &mut Dice, object: &ObjectRef, group: &ObjectRef, rows: &[Row]) -
         let position = query.sort.iter().map(|key| {
             let stays = key.index == system::ID || !dice.one_in(5);
             if stays {
-                row.value(key.index).into_owned()
+                object.read(&**row, key.index, |value| value.into_owned())
             } else {
                 value_or_null(dice, object, key.index)
             }
@@ -408,15 +466,19 @@ proptest! {
                 rows.push(row);
             }
         }
+        let described = described(&thing);
         let related = |_: &ObjectRef, id: Uuid| groups.iter().find(|row| row.id() == id).cloned();
         for seed in queries {
-            let query = query(&mut Dice::new(seed), &thing, &group, &rows);
+            let query = query(&mut Dice::new(seed), &described, &group, &rows);
             let found = pollster::block_on(storage.select(&scope, &query)).unwrap();
             let wanted = scan(&query, rows.clone(), &related);
             let ids = |rows: &[Row]| rows.iter().map(|row| row.id()).collect::<Vec<_>>();
             prop_assert_eq!(ids(&found), ids(&wanted), "{:?} {:?}", thing.indexes(), query);
 
-            let mut aggregate = AggregateQuery::count(&thing, query.condition);
+            let mut aggregate = AggregateQuery::count(&described, query.condition);
+            let custom = described.fields().len();
+            aggregate.measures.push(Measure::Max(custom + 4));
+            aggregate.groups.push(Grouping::Field(custom + seed as usize % 7));
             aggregate.measures.push(Measure::Max(thing.field_index("amount").unwrap()));
             aggregate.groups.push(Grouping::Field(thing.field_index("owner_id").unwrap()));
             let groups = pollster::block_on(storage.aggregate(&scope, &aggregate)).unwrap();

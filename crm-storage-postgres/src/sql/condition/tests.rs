@@ -3,7 +3,7 @@
 use chrono::NaiveDate;
 use crm_core::Id;
 use crm_core::query::AggregateQuery;
-use crm_core::query::{CalendarUnit, Grouping, Measure, Query, SortKey};
+use crm_core::query::{CalendarUnit, CustomMember, Grouping, Measure, Query, SortKey};
 use crm_core::schema::Entity as _;
 use crm_core::storage::Scope;
 use crm_core::storage::conformance::{Laboratory, Part, Specimen};
@@ -175,11 +175,32 @@ fn values() -> impl Strategy<Value = Value> {
 
 fn fields() -> impl Strategy<Value = FieldAt> {
     let count = Specimen::schema().fields().len();
-    (0..count + 1, any::<bool>(), hostile(), any::<bool>()).prop_map(
-        |(index, has_member, member, ignore_case)| FieldAt {
+    use StorageKind::{Boolean, Date, Integer, Json, List, Text, Timestamp, Uuid as Id};
+    let custom = (
+        prop::sample::select(vec![
+            Text,
+            Boolean,
+            Integer,
+            StorageKind::Decimal,
+            Date,
+            Timestamp,
+            Id,
+            List,
+            Json,
+        ]),
+        any::<bool>(),
+    )
+        .prop_map(|(kind, indexed)| CustomMember {
+            field: Uuid::nil(),
+            kind,
+            indexed,
+        });
+    let custom = prop::option::of(custom);
+    (0..count + 1, any::<bool>(), hostile(), custom, any::<bool>()).prop_map(
+        |(index, has_member, member, custom, ignore_case)| FieldAt {
             index,
             member: has_member.then(|| member.into()),
-            custom: None,
+            custom: custom.filter(|_| has_member),
             ignore_case,
         },
     )
