@@ -14,11 +14,11 @@ use std::sync::Arc;
 use common::{
     Dice, commit, day, insert, integer, meta, moment, reference, row, stamp, tenant, text,
 };
+use crm_core::error::Faults;
 use crm_core::query::{
     AggregateQuery, Comparison, Condition, FieldAt, Grouping, ListMatch, Measure, Query, SortKey,
     TextMatch, fold_case,
 };
-use crm_core::error::Faults;
 use crm_core::schema::{
     CheckCustomFields, CustomFieldSchema, CustomFields, CustomWrite, FieldSchema, FieldType,
     ObjectRef, ObjectSchema, Row, StorageKind, Value, system,
@@ -128,7 +128,11 @@ fn custom_members(dice: &mut Dice) -> Value {
     let described = described(&thing(&mut Dice::new(0)));
     let count = described.custom_fields().len();
     let members = (0..count).filter_map(|number| {
-        let kind = if dice.one_in(6) { dice.below(count) } else { number };
+        let kind = if dice.one_in(6) {
+            dice.below(count)
+        } else {
+            number
+        };
         let place = described.fields().len() + kind;
         let value = (!dice.one_in(6)).then(|| value(dice, &described, place))?;
         Some((format!("k{number}"), value.to_json()))

@@ -94,7 +94,9 @@ struct World {
 
 async fn world(name: &str) -> World {
     let own = crm_storage_postgres::objects();
-    let own = own.iter().any(|object| object.name() == typed_values::OBJECT);
+    let own = own
+        .iter()
+        .any(|object| object.name() == typed_values::OBJECT);
     let objects: Vec<ObjectRef> = match own {
         true => vec![gadget()],
         false => vec![gadget(), stand_in()],
@@ -182,7 +184,11 @@ impl World {
         let mut found = [Vec::new(), Vec::new()];
         for (indexed, found) in [true, false].into_iter().zip(&mut found) {
             let query = self.query(&filter, indexed);
-            let rows = self.storage.select(&self.scope, &query).await.expect("rows");
+            let rows = self
+                .storage
+                .select(&self.scope, &query)
+                .await
+                .expect("rows");
             *found = rows.iter().map(|row| row.id().as_u128()).collect();
         }
         let [found, scanned] = found;
@@ -215,40 +221,103 @@ async fn found_by_every_kind_of_value() {
     let world = world("custom_fields").await;
     let long = "É".repeat(300);
     let rows = [
-        row(1, json!({"k_tier": "gold", "k_Name": "Ann", "k_size": "1", "k_flag": true})),
-        row(2, json!({"k_tier": "Gold", "k_Name": "ANN", "k_size": "2.5", "k_flag": false})),
-        row(3, json!({"k_tier": true, "k_Name": 5, "k_size": "2.50", "k_made": "2026-01-31"})),
-        row(4, json!({"k_tier": null, "k_size": "x", "k_made": "2026-02-30"})),
-        row(5, json!({"k_tier": ["gold"], "k_size": 2.5, "k_made": "1969-12-31"})),
-        row(6, json!({"k_tier": format!("{long}a"), "k_size": "123456789012345678901234567"})),
-        row(7, json!({"k_tier": format!("{long}b"), "k_size": "-0.00000000001"})),
-        row(8, json!({"k_seen": "2026-01-31T10:00:00.000001Z", "k_size": "0.000000000011"})),
-        row(9, json!({"k_tier": "Gold' OR 1=1 --", "k_seen": "2026-01-31T10:00:00.000002Z"})),
+        row(
+            1,
+            json!({"k_tier": "gold", "k_Name": "Ann", "k_size": "1", "k_flag": true}),
+        ),
+        row(
+            2,
+            json!({"k_tier": "Gold", "k_Name": "ANN", "k_size": "2.5", "k_flag": false}),
+        ),
+        row(
+            3,
+            json!({"k_tier": true, "k_Name": 5, "k_size": "2.50", "k_made": "2026-01-31"}),
+        ),
+        row(
+            4,
+            json!({"k_tier": null, "k_size": "x", "k_made": "2026-02-30"}),
+        ),
+        row(
+            5,
+            json!({"k_tier": ["gold"], "k_size": 2.5, "k_made": "1969-12-31"}),
+        ),
+        row(
+            6,
+            json!({"k_tier": format!("{long}a"), "k_size": "123456789012345678901234567"}),
+        ),
+        row(
+            7,
+            json!({"k_tier": format!("{long}b"), "k_size": "-0.00000000001"}),
+        ),
+        row(
+            8,
+            json!({"k_seen": "2026-01-31T10:00:00.000001Z", "k_size": "0.000000000011"}),
+        ),
+        row(
+            9,
+            json!({"k_tier": "Gold' OR 1=1 --", "k_seen": "2026-01-31T10:00:00.000002Z"}),
+        ),
     ];
     world.insert(&rows).await;
     let none: [u128; 0] = [];
     assert_eq!(world.find(eq("tier", "gold")).await, [1]);
-    assert_eq!(world.find(of("ne", "tier", "gold")).await, [2, 3, 4, 5, 6, 7, 8, 9]);
+    assert_eq!(
+        world.find(of("ne", "tier", "gold")).await,
+        [2, 3, 4, 5, 6, 7, 8, 9]
+    );
     assert_eq!(world.find(eq("name", "aNN")).await, [1, 2]);
-    assert_eq!(world.find(of("in", "tier", json!(["gold", "Gold", "x"]))).await, [1, 2]);
-    assert_eq!(world.find(of("starts_with", "tier", "gOL")).await, [1, 2, 9]);
+    assert_eq!(
+        world
+            .find(of("in", "tier", json!(["gold", "Gold", "x"])))
+            .await,
+        [1, 2]
+    );
+    assert_eq!(
+        world.find(of("starts_with", "tier", "gOL")).await,
+        [1, 2, 9]
+    );
     // Longer than what is kept of a text.
     assert_eq!(world.find(eq("tier", format!("{long}b"))).await, [7]);
-    assert_eq!(world.find(of("starts_with", "tier", format!("{long}A"))).await, [6]);
+    assert_eq!(
+        world
+            .find(of("starts_with", "tier", format!("{long}A")))
+            .await,
+        [6]
+    );
     assert_eq!(world.find(of("gt", "tier", format!("{long}a"))).await, [7]);
     assert_eq!(world.find(of("gt", "tier", "gold")).await, [6, 7]);
     assert_eq!(world.find(eq("size", "2.5")).await, [2, 3, 5]);
-    assert_eq!(world.find(of("in", "size", json!([1, "2.5"]))).await, [1, 2, 3, 5]);
+    assert_eq!(
+        world.find(of("in", "size", json!([1, "2.5"]))).await,
+        [1, 2, 3, 5]
+    );
     assert_eq!(world.find(of("gt", "size", "2.5")).await, [6]);
     // More digits than are kept of a number.
     assert_eq!(world.find(of("lt", "size", 0)).await, [7]);
-    assert_eq!(world.find(of("gt", "size", "0.00000000001")).await, [1, 2, 3, 5, 6, 8]);
-    assert_eq!(world.find(eq("size", "123456789012345678901234567")).await, [6]);
-    assert_eq!(world.find(eq("size", "123456789012345678901234568")).await, none);
+    assert_eq!(
+        world.find(of("gt", "size", "0.00000000001")).await,
+        [1, 2, 3, 5, 6, 8]
+    );
+    assert_eq!(
+        world.find(eq("size", "123456789012345678901234567")).await,
+        [6]
+    );
+    assert_eq!(
+        world.find(eq("size", "123456789012345678901234568")).await,
+        none
+    );
     assert_eq!(world.find(of("gte", "made", "1969-12-31")).await, [3, 5]);
     assert_eq!(world.find(of("lt", "made", "1970-01-01")).await, [5]);
-    assert_eq!(world.find(eq("seen", "2026-01-31T10:00:00.000001Z")).await, [8]);
-    assert_eq!(world.find(of("gt", "seen", "2026-01-31T10:00:00.000001Z")).await, [9]);
+    assert_eq!(
+        world.find(eq("seen", "2026-01-31T10:00:00.000001Z")).await,
+        [8]
+    );
+    assert_eq!(
+        world
+            .find(of("gt", "seen", "2026-01-31T10:00:00.000001Z"))
+            .await,
+        [9]
+    );
     assert_eq!(world.find(eq("flag", false)).await, [2]);
     assert_eq!(
         world.find(json!({"not": of("lt", "size", 2)})).await,
@@ -282,7 +351,11 @@ async fn indexed_custom_fields_are_served_by_an_index() {
         .execute(&mut owner)
         .await
         .expect("rows");
-        for (number, (name, _)) in FIELDS.iter().enumerate().filter(|(number, _)| number % 2 == 0) {
+        for (number, (name, _)) in FIELDS
+            .iter()
+            .enumerate()
+            .filter(|(number, _)| number % 2 == 0)
+        {
             sqlx::query(
                 "INSERT INTO crm.custom_field_values (tenant_id, id, version, created_at, \
                  created_by, updated_at, updated_by, object, record_id, field_id, text_value, \
@@ -314,13 +387,24 @@ async fn indexed_custom_fields_are_served_by_an_index() {
         (of("gt", "size", 14_990), 10),
     ] {
         let query = world.query(&filter, true).limit(50);
-        let found = world.storage.select(&world.scope, &query).await.expect("rows");
+        let found = world
+            .storage
+            .select(&world.scope, &query)
+            .await
+            .expect("rows");
         assert_eq!(found.len(), count.min(50), "{filter}");
-        let plan = world.storage.explain(&world.scope, &query).await.expect("a plan");
+        let plan = world
+            .storage
+            .explain(&world.scope, &query)
+            .await
+            .expect("a plan");
         let mut all = Vec::new();
         nodes(&plan[0]["Plan"], &mut all);
         let is_read_whole = |node: &&Json| node["Node Type"] == "Seq Scan";
-        assert!(!all.iter().any(|node| is_read_whole(&node)), "{filter}: {plan:#}");
+        assert!(
+            !all.iter().any(|node| is_read_whole(&node)),
+            "{filter}: {plan:#}"
+        );
         let by_index = all.iter().filter_map(|node| node["Index Name"].as_str());
         let by_value: Vec<&str> = by_index
             .filter(|name| name.starts_with("custom_field_values_field_id_"))

@@ -14,8 +14,8 @@ use std::error::Error as _;
 
 use chrono::{DateTime, Utc};
 use crm_core::query::{
-    AggregateQuery, Comparison, Condition, CustomMember, FieldAt, Grouping, ListMatch, Measure, Query, SortKey,
-    TextMatch, Tree, TreePart, fold_case,
+    AggregateQuery, Comparison, Condition, CustomMember, FieldAt, Grouping, ListMatch, Measure,
+    Query, SortKey, TextMatch, Tree, TreePart, fold_case,
 };
 use crm_core::schema::{
     FieldSchema, FieldType, Meta, ObjectRef, ObjectSchema, OnDelete, Row, SYSTEM_FIELDS,

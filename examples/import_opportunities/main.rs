@@ -145,9 +145,7 @@ impl Target {
     }
 
     async fn postgres(url: &str) -> Result<Self, Failure> {
-        let storage = PostgresStorage::builder()
-            .connect(url)
-            .await?;
+        let storage = PostgresStorage::builder().connect(url).await?;
         Migrations::new().run(storage.pool()).await?;
         Ok(Self::over(storage))
     }

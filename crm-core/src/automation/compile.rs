@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use super::{AutomationRule, RuleType, TriggerEvent};
 use crate::Id;
 use crate::deals::Deal;
@@ -12,6 +11,7 @@ use crate::error::{FieldError, Result, codes};
 use crate::query::{Condition, Criteria, FieldAt, Refusal, locate};
 use crate::record::Record;
 use crate::schema::{AnyRecord, Entity, Registry};
+use async_trait::async_trait;
 
 /// Binds criteria to the schema of deals.
 pub(super) fn bind(criteria: &Criteria, registry: &Registry) -> Result<Condition, Refusal> {
@@ -45,7 +45,8 @@ impl Watched {
     }
 
     fn differs(&self, before: &Record<Deal>, after: &Record<Deal>) -> bool {
-        self.0.with(before, |before| self.0.with(after, |after| before != after))
+        self.0
+            .with(before, |before| self.0.with(after, |after| before != after))
     }
 }
 
@@ -65,7 +66,9 @@ impl ActiveRule {
         let before = record.conditions_before.as_ref();
         let before = before.map(|before| bind(before, registry)).transpose().ok();
         let watched = record.watched_fields.iter();
-        let watched: Option<Vec<Watched>> = watched.map(|name| Watched::new(name, registry).ok()).collect();
+        let watched: Option<Vec<Watched>> = watched
+            .map(|name| Watched::new(name, registry).ok())
+            .collect();
         let (Some(conditions), Some(before), Some(watched)) = (conditions, before, watched) else {
             tracing::warn!(rule = %record.id, "an automation rule does not fit deals any more");
             return None;

@@ -224,13 +224,11 @@ fn apply(place: &Place, record: &dyn AnyRecord, mut with: impl FnMut(&ValueRef<'
             let e164 = place.e164.map(|index| record.value(index));
             with(&value, e164.as_ref().and_then(ValueRef::as_text));
         }
-        (Some(member), ValueRef::Json(json)) => {
-            match (json.get(&**member), place.kind) {
-                (Some(inner), Some(kind)) => custom_value(inner, kind, |value| with(&value, None)),
-                (Some(inner), None) => with(&ValueRef::Json(Cow::Borrowed(inner)), None),
-                (None, _) => {}
-            }
-        }
+        (Some(member), ValueRef::Json(json)) => match (json.get(&**member), place.kind) {
+            (Some(inner), Some(kind)) => custom_value(inner, kind, |value| with(&value, None)),
+            (Some(inner), None) => with(&ValueRef::Json(Cow::Borrowed(inner)), None),
+            (None, _) => {}
+        },
         _ => {}
     }
 }

@@ -374,10 +374,9 @@ impl UnitOfWork {
                 }
                 Condition::InTree { field, tree } => {
                     let from = match tree.part {
-                        TreePart::Within => rows
-                            .iter()
-                            .filter_map(|row| field.id(&**row))
-                            .collect(),
+                        TreePart::Within => {
+                            rows.iter().filter_map(|row| field.id(&**row)).collect()
+                        }
                         TreePart::PathTo => vec![tree.of],
                     };
                     self.ascend(tree, from, &mut found).await?;

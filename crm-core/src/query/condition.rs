@@ -91,7 +91,10 @@ impl FieldAt {
                 ..Self::new(place)
             });
         }
-        Some(Self::of_custom(object.custom_document()?, object.custom_at(place)?))
+        Some(Self::of_custom(
+            object.custom_document()?,
+            object.custom_at(place)?,
+        ))
     }
 
     fn of_custom(document: usize, custom: &CustomFieldSchema) -> Self {

@@ -214,10 +214,13 @@ fn decimal(text: &str) -> Option<Decimal> {
 /// Whether a text has the form of `pattern`, in which `0` stands for any digit.
 fn has_form(text: &str, pattern: &str) -> bool {
     text.len() == pattern.len()
-        && text.bytes().zip(pattern.bytes()).all(|(own, wanted)| match wanted {
-            b'0' => own.is_ascii_digit(),
-            wanted => own == wanted,
-        })
+        && text
+            .bytes()
+            .zip(pattern.bytes())
+            .all(|(own, wanted)| match wanted {
+                b'0' => own.is_ascii_digit(),
+                wanted => own == wanted,
+            })
 }
 
 fn day(text: &str) -> Option<NaiveDate> {
@@ -359,9 +362,18 @@ mod tests {
         ] {
             assert_eq!(read(json.clone(), kind), Value::Null, "{json} as {kind:?}");
         }
-        assert_eq!(read(json!("1.50"), Number), Value::Decimal(Decimal::new(15, 1)));
-        assert_eq!(read(json!(1e-7), Number), Value::Decimal(Decimal::new(1, 7)));
-        assert_eq!(read(json!(["a", 1, "b"]), List), Value::List(vec!["a".into(), "b".into()]));
+        assert_eq!(
+            read(json!("1.50"), Number),
+            Value::Decimal(Decimal::new(15, 1))
+        );
+        assert_eq!(
+            read(json!(1e-7), Number),
+            Value::Decimal(Decimal::new(1, 7))
+        );
+        assert_eq!(
+            read(json!(["a", 1, "b"]), List),
+            Value::List(vec!["a".into(), "b".into()])
+        );
     }
 
     proptest! {

@@ -11,8 +11,8 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::{
-    AnyRecord, CUSTOM_FIELDS, CustomFieldSchema, CustomFields, Dynamic, Entity, FieldList, FieldReader,
-    FieldSchema, FieldType, Meta, Row, Template, Value, ValueRef, custom_value,
+    AnyRecord, CUSTOM_FIELDS, CustomFieldSchema, CustomFields, Dynamic, Entity, FieldList,
+    FieldReader, FieldSchema, FieldType, Meta, Row, Template, Value, ValueRef, custom_value,
 };
 use crate::Record;
 use crate::error::{Faults, FieldError, codes};

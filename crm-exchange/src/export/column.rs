@@ -57,28 +57,25 @@ pub(super) fn resolve(
             }
         }
         None => {
-            let wanted = object.fields().iter().filter(|field| match field.privacy {
+            let is_wanted = |field: &FieldSchema| match field.privacy {
                 Privacy::Public => true,
                 Privacy::Personal => personal,
                 Privacy::Sensitive => false,
-            });
-            for field in wanted {
-                // Of the document with custom fields, each of them.
-                let is_custom = object.field_index(&field.name) == object.custom_document();
-                if !(is_custom && object.custom().is_some()) {
-                    columns.push(column(object, registry, &field.name, headers)?);
-                    continue;
-                }
-                for custom in object.custom_fields().iter().filter(|custom| custom.active) {
-                    let is_wanted = match custom.field.privacy {
-                        Privacy::Public => true,
-                        Privacy::Personal => personal,
-                        Privacy::Sensitive => false,
-                    };
-                    if is_wanted {
+            };
+            let document = object
+                .custom_document()
+                .filter(|_| object.custom().is_some());
+            for (index, field) in object.fields().iter().enumerate() {
+                // Of the document with custom fields, each of them, as its definition says.
+                if Some(index) == document {
+                    let custom = object.custom_fields().iter();
+                    for custom in custom.filter(|custom| custom.active && is_wanted(&custom.field))
+                    {
                         let path = format!("{}.{}", field.name, custom.field.name);
                         columns.push(column(object, registry, &path, headers)?);
                     }
+                } else if is_wanted(field) {
+                    columns.push(column(object, registry, &field.name, headers)?);
                 }
             }
         }

@@ -115,9 +115,7 @@ impl Reference {
     /// The value of the other object's field; `None` where a text can never be one.
     pub(crate) fn coerced(&self, text: &str) -> Option<Value> {
         match FieldAt::named(&self.object, &self.lookup.by) {
-            Ok((at, field)) if !at.is_untyped() => {
-                field.field_type.coerce(Value::from(text)).ok()
-            }
+            Ok((at, field)) if !at.is_untyped() => field.field_type.coerce(Value::from(text)).ok(),
             // A member of a document.
             _ => Some(Value::from(text)),
         }

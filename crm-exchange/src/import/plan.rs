@@ -8,8 +8,8 @@ use crm_core::error::FieldError;
 use crm_core::imports::{DuplicateHandling, ImportMode, RowFault};
 use crm_core::query::{FieldAt, Filter, Find, fold_case};
 use crm_core::schema::{
-    CustomFieldSchema, Dynamic, FieldType, Lifecycle, Meta, ObjectRef, Registry, Row, SYSTEM_FIELDS,
-    StorageKind, Value,
+    CustomFieldSchema, Dynamic, FieldType, Lifecycle, Meta, ObjectRef, Registry, Row,
+    SYSTEM_FIELDS, StorageKind, Value,
 };
 use crm_core::{Actor, Stamp};
 use serde_json::{Map, Value as Json};
@@ -64,7 +64,10 @@ enum Target {
         /// What the member is, where the tenant defined it; its name is the whole path.
         custom: Option<Box<CustomFieldSchema>>,
     },
-    FullName { first: usize, last: usize },
+    FullName {
+        first: usize,
+        last: usize,
+    },
     Reference(Reference),
 }
 
@@ -334,7 +337,9 @@ impl Plan {
     pub(crate) fn header_of(&self, path: &str) -> Option<&str> {
         let name = path.split('.').next().unwrap_or_default();
         let index = self.object.field_index(name);
-        let rest = path.strip_prefix(name).and_then(|rest| rest.strip_prefix('.'));
+        let rest = path
+            .strip_prefix(name)
+            .and_then(|rest| rest.strip_prefix('.'));
         let key = rest.map(|rest| match self.object.custom_field(rest) {
             Some(custom) => &*custom.key,
             None => rest,
@@ -384,7 +389,10 @@ fn parse_custom(
 ) -> Result<Value, FieldError> {
     let option = |text: String| {
         let folded = fold_case(&text);
-        let known = custom.options.iter().find(|option| fold_case(option) == folded);
+        let known = custom
+            .options
+            .iter()
+            .find(|option| fold_case(option) == folded);
         known.map_or(text, ToString::to_string)
     };
     Ok(match parse(cell, &custom.field, format)? {

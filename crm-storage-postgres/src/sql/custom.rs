@@ -212,12 +212,7 @@ pub(super) fn narrowed(
 }
 
 /// The test of the typed row.
-fn test(
-    statement: &mut Statement,
-    text: &str,
-    number: &str,
-    known: Known<'_>,
-) -> Option<String> {
+fn test(statement: &mut Statement, text: &str, number: &str, known: Known<'_>) -> Option<String> {
     let (op, values) = match known {
         Known::Begins(prefix) => {
             let prefix = TypedValue::cut(prefix);
@@ -266,7 +261,10 @@ mod tests {
     #[test]
     fn the_patterns_are_plain_text() {
         for pattern in [DAY, MOMENT, ID, DECIMAL] {
-            assert!(!pattern.contains('\'') && !pattern.contains('\\'), "{pattern}");
+            assert!(
+                !pattern.contains('\'') && !pattern.contains('\\'),
+                "{pattern}"
+            );
             assert!(!pattern.contains(char::is_whitespace), "{pattern}");
         }
     }

@@ -365,7 +365,10 @@ impl Remembered for FieldMapping {
                 let target = registry.described(pair.target.object());
                 LeadConversionMapping {
                     target_field: stored_path(&target, &pair.target_field),
-                    source_field: pair.source_field.as_ref().map(|path| stored_path(&lead, path)),
+                    source_field: pair
+                        .source_field
+                        .as_ref()
+                        .map(|path| stored_path(&lead, path)),
                     ..pair.data.clone()
                 }
             })

@@ -82,7 +82,10 @@ fn fields() -> Outcome<Vec<Field>> {
         }
     };
     let texts = |texts: &[&str]| -> Vec<(Json, Value)> {
-        texts.iter().map(|text| (json!(text), (*text).into())).collect()
+        texts
+            .iter()
+            .map(|text| (json!(text), (*text).into()))
+            .collect()
     };
     let numbers = |texts: &[&str]| -> Outcome<Vec<(Json, Value)>> {
         let pair = |text: &&str| Ok((json!(text), Value::Decimal(dec(text)?)));
@@ -98,7 +101,13 @@ fn fields() -> Outcome<Vec<Field>> {
     };
     let id = "0190b1a0-1111-7000-8000-00000000000a";
     let mut decimals = numbers(&[
-        "1.50", "1.5", "-3", "100.0001", "0.1", "-0.25", "12345678901234567890.5",
+        "1.50",
+        "1.5",
+        "-3",
+        "100.0001",
+        "0.1",
+        "-0.25",
+        "12345678901234567890.5",
     ])?;
     decimals.push((json!(2), Value::Decimal(dec("2")?)));
     decimals.push((json!(2.5), Value::Decimal(dec("2.5")?)));
@@ -111,8 +120,22 @@ fn fields() -> Outcome<Vec<Field>> {
             "c_text",
             "k'\"text",
             FieldType::text(100),
-            texts(&["North", "north", "Ærø", "", "it's 100%", "2026-01-31", "\u{10FFFF}z"]),
-            vec![json!(5), json!(true), Json::Null, json!(["a"]), json!({"a": 1})],
+            texts(&[
+                "North",
+                "north",
+                "Ærø",
+                "",
+                "it's 100%",
+                "2026-01-31",
+                "\u{10FFFF}z",
+            ]),
+            vec![
+                json!(5),
+                json!(true),
+                Json::Null,
+                json!(["a"]),
+                json!({"a": 1}),
+            ],
         ),
         field(
             FOLDED,
@@ -178,7 +201,13 @@ fn fields() -> Outcome<Vec<Field>> {
             "c_day",
             "k_day",
             FieldType::Date,
-            days(&["2026-01-31", "2024-02-29", "0001-01-01", "9999-12-31", "2000-02-29"])?,
+            days(&[
+                "2026-01-31",
+                "2024-02-29",
+                "0001-01-01",
+                "9999-12-31",
+                "2000-02-29",
+            ])?,
             vec![
                 json!("2026-02-29"),
                 json!("1900-02-29"),
@@ -215,7 +244,10 @@ fn fields() -> Outcome<Vec<Field>> {
             "c_id",
             "k_id",
             FieldType::Uuid,
-            vec![(json!(id), Value::Uuid(Uuid::from_u128(0x0190_b1a0_1111_7000_8000_0000_0000_000a)))],
+            vec![(
+                json!(id),
+                Value::Uuid(Uuid::from_u128(0x0190_b1a0_1111_7000_8000_0000_0000_000a)),
+            )],
             vec![
                 json!(id.to_uppercase()),
                 json!(id.replace('-', "")),
@@ -370,7 +402,11 @@ impl World {
             .collect();
         expected.sort_unstable();
         let found = self.found(filter).await?;
-        ensure_eq!(found, expected, "the ids of the rows that fulfil {filter:?}");
+        ensure_eq!(
+            found,
+            expected,
+            "the ids of the rows that fulfil {filter:?}"
+        );
         Ok(())
     }
 }
@@ -437,7 +473,13 @@ pub(super) async fn filters_custom_texts_and_lists(h: &Harness) -> Outcome {
                 }
             }
             StorageKind::List => {
-                for entries in [&["a"] as &[&str], &["a", "b"], &["it's", "1"], &["null"], &[]] {
+                for entries in [
+                    &["a"] as &[&str],
+                    &["a", "b"],
+                    &["it's", "1"],
+                    &["null"],
+                    &[],
+                ] {
                     for op in [ListMatch::Any, ListMatch::All] {
                         let values = entries.iter().map(|entry| (*entry).to_owned());
                         let filter = Filter::List {
@@ -501,9 +543,17 @@ pub(super) async fn filters_custom_references(h: &Harness) -> Outcome {
         ids
     };
     let named = |name: &str| compare("name", Comparison::Eq, name);
-    ensure_eq!(found(has(named("top"))).await?, vec![below], "led to the top");
+    ensure_eq!(
+        found(has(named("top"))).await?,
+        vec![below],
+        "led to the top"
+    );
     let twice = has(has(named("top")));
-    ensure_eq!(found(twice.clone()).await?, vec![last], "led to the top in two steps");
+    ensure_eq!(
+        found(twice.clone()).await?,
+        vec![last],
+        "led to the top in two steps"
+    );
     let tree = |field: &'static str, part, of| Filter::InTree {
         field: field.into(),
         part,
@@ -511,9 +561,17 @@ pub(super) async fn filters_custom_references(h: &Harness) -> Outcome {
         by: Some("c_above".into()),
     };
     let within = tree("c_above", TreePart::Within, top);
-    ensure_eq!(found(within).await?, sorted(vec![below, last]), "led into the tree");
+    ensure_eq!(
+        found(within).await?,
+        sorted(vec![below, last]),
+        "led into the tree"
+    );
     let within = tree("id", TreePart::Within, below);
-    ensure_eq!(found(within).await?, sorted(vec![below, last]), "in the tree");
+    ensure_eq!(
+        found(within).await?,
+        sorted(vec![below, last]),
+        "in the tree"
+    );
     let path = tree("id", TreePart::PathTo, last);
     ensure_eq!(
         found(path).await?,
@@ -525,7 +583,11 @@ pub(super) async fn filters_custom_references(h: &Harness) -> Outcome {
     bench.apply(vec![deletion(&below)]).await?;
     ensure!(found(twice).await?.is_empty(), "led over a deleted record");
     let path = tree("id", TreePart::PathTo, last);
-    ensure_eq!(found(path).await?, vec![last], "the path ends at a deleted record");
+    ensure_eq!(
+        found(path).await?,
+        vec![last],
+        "the path ends at a deleted record"
+    );
     Ok(())
 }
 
@@ -627,7 +689,11 @@ pub(super) async fn sorting_custom_fields_together(h: &Harness) -> Outcome {
             });
             query.after = Some(position.collect());
         }
-        ensure_eq!(walked, expected, "a walk by two custom fields, {directions:?}");
+        ensure_eq!(
+            walked,
+            expected,
+            "a walk by two custom fields, {directions:?}"
+        );
     }
     Ok(())
 }
@@ -708,7 +774,10 @@ pub(super) async fn aggregates_custom_groups(h: &Harness) -> Outcome {
 pub(super) async fn aggregates_custom_numbers(h: &Harness) -> Outcome {
     let world = world(h).await?;
     let decimals = |values: &[Value]| -> Vec<Option<Decimal>> {
-        values.iter().map(|value| value.as_ref().as_decimal()).collect()
+        values
+            .iter()
+            .map(|value| value.as_ref().as_decimal())
+            .collect()
     };
     let mut by_name = Vec::new();
     for field in world.fields.iter().filter(|field| field.is_sortable()) {

@@ -196,14 +196,19 @@ fn fields() -> impl Strategy<Value = FieldAt> {
             indexed,
         });
     let custom = prop::option::of(custom);
-    (0..count + 1, any::<bool>(), hostile(), custom, any::<bool>()).prop_map(
-        |(index, has_member, member, custom, ignore_case)| FieldAt {
+    (
+        0..count + 1,
+        any::<bool>(),
+        hostile(),
+        custom,
+        any::<bool>(),
+    )
+        .prop_map(|(index, has_member, member, custom, ignore_case)| FieldAt {
             index,
             member: has_member.then(|| member.into()),
             custom: custom.filter(|_| has_member),
             ignore_case,
-        },
-    )
+        })
 }
 
 fn conditions() -> impl Strategy<Value = Condition> {

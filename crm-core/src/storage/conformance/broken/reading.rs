@@ -31,7 +31,11 @@ impl BrokenStorage {
             if self.has(Defect::SortsOwnFieldsOnly) && query.object.custom_at(key.index).is_some() {
                 continue;
             }
-            let read = |row| query.object.read(row, key.index, |value| value.into_owned());
+            let read = |row| {
+                query
+                    .object
+                    .read(row, key.index, |value| value.into_owned())
+            };
             let (a, b) = (read(a), read(b));
             let (a, b) = (a.as_ref(), b.as_ref());
             let order = match (self.defect, &a, &b) {
@@ -67,7 +71,9 @@ impl BrokenStorage {
         };
         let first = query.sort.first().copied();
         for (place, (key, at)) in query.sort.iter().zip(position).enumerate() {
-            let own = query.object.read(row, key.index, |value| value.into_owned());
+            let own = query
+                .object
+                .read(row, key.index, |value| value.into_owned());
             let is_custom = query.object.custom_at(key.index).is_some();
             let own = match (self.defect, is_custom) {
                 (Defect::PositionInOwnFieldsOnly, true) => ValueRef::Null,
