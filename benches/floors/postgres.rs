@@ -9,7 +9,7 @@ use crm_engine::exchange::import::{Import, ImportExt, ReadOptions, Source};
 use crm_engine::imports::ImportMode;
 use crm_engine::pipelines::analytics::PipelineView;
 use crm_engine::prelude::*;
-use crm_engine::query::{Cursor, Filter};
+use crm_engine::query::Cursor;
 use crm_engine::schema::Value;
 use crm_test_postgres::{Database, Server};
 use sqlx::postgres::PgPoolOptions;
@@ -22,7 +22,7 @@ use crate::office::Office;
 use crate::plain::{self, Edit, PlainContact};
 use crate::summary::{by_stage, deals};
 
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 15] = [
     "pg_create",
     "pg_create_vs_insert",
     "pg_create_employee",
