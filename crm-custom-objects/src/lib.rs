@@ -166,6 +166,8 @@ pub fn install(builder: EngineBuilder) -> EngineBuilder {
         .rule(rules::OptionRules)
         .rule(rules::RelationshipRules)
         .rule(rules::RuleRules)
+        .rule(rules::ActivityLinkRules)
+        .rule(rules::SeriesLinkRules)
         .hook(rules::SchemaVersion)
         .tenant_schema(Definitions)
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use crm_core::activities::{Activity, ActivityLinks, ActivitySeries};
 use crm_core::engine::{CommitHook, UnitOfWork, Write, WriteRule};
 use crm_core::error::{FieldError, Result, codes};
 use crm_core::query::{Find, WhereExt};
@@ -93,7 +94,7 @@ fn stays(write: &mut Write, path: impl Into<String>) {
 
 /// Raises the version of the tenant's definitions, once in a commit (contract of every write that is
 /// decided by them).
-async fn raise_version(work: &mut UnitOfWork) -> Result<()> {
+pub(crate) async fn raise_version(work: &mut UnitOfWork) -> Result<()> {
     let Some(tenant) = work.session().tenant() else {
         return Ok(());
     };
@@ -533,6 +534,73 @@ impl WriteRule for RelationshipRules {
         });
         Ok(())
     }
+}
+
+/// Whether activities may be about the records of an object is said by its definition.
+#[derive(Debug)]
+pub(crate) struct ActivityLinkRules;
+
+#[async_trait]
+impl WriteRule for ActivityLinkRules {
+    fn object(&self) -> &'static str {
+        Activity::schema().name()
+    }
+
+    async fn before_write(&self, work: &mut UnitOfWork, write: &mut Write) -> Result<()> {
+        let before = write.before::<Activity>().map(|before| &before.links);
+        let after = write.after::<Activity>().map(|after| &after.links);
+        let object = newly_related(before, after).filter(|_| !write.deletes());
+        check_allowed(work, object, write).await
+    }
+}
+
+/// The same for the series of activities.
+#[derive(Debug)]
+pub(crate) struct SeriesLinkRules;
+
+#[async_trait]
+impl WriteRule for SeriesLinkRules {
+    fn object(&self) -> &'static str {
+        ActivitySeries::schema().name()
+    }
+
+    async fn before_write(&self, work: &mut UnitOfWork, write: &mut Write) -> Result<()> {
+        let before = write.before::<ActivitySeries>();
+        let before = before.map(|before| &before.pattern.links);
+        let after = write.after::<ActivitySeries>();
+        let after = after.map(|after| &after.pattern.links);
+        let object = newly_related(before, after).filter(|_| !write.deletes());
+        check_allowed(work, object, write).await
+    }
+}
+
+/// The object that an activity was not linked to before.
+fn newly_related(before: Option<&ActivityLinks>, after: Option<&ActivityLinks>) -> Option<ApiName> {
+    let after = after?.related_object.as_deref()?;
+    let known = before.and_then(|links| links.related_object.as_deref());
+    let is_new = known != Some(after);
+    is_new.then(|| ApiName::parse(after).ok()).flatten()
+}
+
+async fn check_allowed(
+    work: &mut UnitOfWork,
+    object: Option<ApiName>,
+    write: &mut Write,
+) -> Result<()> {
+    // The engine's own and the host's objects have no definition, and take activities.
+    let Some(name) = object.filter(|name| engine_object(work, name).is_none()) else {
+        return Ok(());
+    };
+    let Some(object) = custom_object(work, &name).await? else {
+        return Ok(());
+    };
+    work.rely_on(&*object);
+    if !object.allow_activities {
+        let path = ActivityLinks::RELATED_OBJECT.name();
+        let message = "activities about records of this object are not allowed";
+        write.faults().add(path, codes::INCONSISTENT, message);
+    }
+    Ok(())
 }
 
 /// Rules between fields belong to objects that there are.
