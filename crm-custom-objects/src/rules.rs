@@ -79,6 +79,12 @@ fn engine_object(work: &UnitOfWork, name: &ApiName) -> Option<ObjectRef> {
     work.session().engine().registry().object(name.as_str())
 }
 
+/// Whether something of the engine, or what definitions are kept in, has a name.
+fn is_engines(work: &UnitOfWork, name: &ApiName) -> bool {
+    let mut tables = crate::objects().into_iter();
+    engine_object(work, name).is_some() || tables.any(|table| table.name() == name.as_str())
+}
+
 fn no_object(path: impl Into<String>) -> FieldError {
     FieldError::new(
         path,
@@ -171,7 +177,7 @@ impl WriteRule for ObjectRules {
             let named = CustomRelationship::NAME.eq(api_name.clone());
             let find = Find::new().filter(named).with_archived();
             let links = work.records::<CustomRelationship>().find_one(find).await?;
-            if engine_object(work, &api_name).is_some() || links.is_some() {
+            if is_engines(work, &api_name) || links.is_some() {
                 let message = "another object or relationship has this name";
                 write.faults().add(path, TAKEN, message);
             }
@@ -506,8 +512,7 @@ impl WriteRule for RelationshipRules {
             for (_, path) in changed.into_iter().filter(|(is_changed, _)| *is_changed) {
                 stays(write, path);
             }
-        } else if engine_object(work, &after.name).is_some()
-            || custom_object(work, &after.name).await?.is_some()
+        } else if is_engines(work, &after.name) || custom_object(work, &after.name).await?.is_some()
         {
             let path = CustomRelationship::NAME.name();
             write.faults().add(path, TAKEN, "an object has this name");

@@ -35,7 +35,10 @@ async fn activities_belong_to_records_of_any_object() {
     let globex = globex.unwrap().id;
 
     let mut activities = session.activities();
-    let first = activities.create(task(bridge.clone(), owner)).await.unwrap();
+    let first = activities
+        .create(task(bridge.clone(), owner))
+        .await
+        .unwrap();
     assert_eq!(first.links.related(), Some(bridge.clone()));
     let second = ActivityLinks {
         account_id: Some(globex),
@@ -73,7 +76,10 @@ async fn activities_belong_to_records_of_any_object() {
     };
     for (links, fault) in [
         (related(Some("project"), None), ("related_id", "required")),
-        (related(None, Some(bridge.id)), ("related_object", "required")),
+        (
+            related(None, Some(bridge.id)),
+            ("related_object", "required"),
+        ),
         (
             related(Some("account"), Some(globex.uuid())),
             ("related_object", "inconsistent"),
@@ -91,7 +97,9 @@ async fn activities_belong_to_records_of_any_object() {
         let refused = refused.unwrap_err();
         assert!(paths(&refused).contains(&fault), "{refused:?}");
     }
-    let refused = activities.create(task(ActivityLinks::default(), owner)).await;
+    let refused = activities
+        .create(task(ActivityLinks::default(), owner))
+        .await;
     assert_eq!(paths(&refused.unwrap_err()).len(), 4);
 
     // A series, and a template that names fields of the record.
@@ -124,8 +132,12 @@ async fn activities_follow_what_becomes_of_the_record() {
     let owner = acme.admin;
     let globex = session.accounts().create(Account::new("Globex")).await;
     let globex = globex.unwrap().id;
-    let bridge = make(&session, "project", json!({"name": "Bridge"})).await.id();
-    let double = make(&session, "project", json!({"name": "Bridge 2"})).await.id();
+    let bridge = make(&session, "project", json!({"name": "Bridge"}))
+        .await
+        .id();
+    let double = make(&session, "project", json!({"name": "Bridge 2"}))
+        .await
+        .id();
     let of = |id: Uuid| EntityRef::new("project", id);
     let mut activities = session.activities();
     let only = activities.create(task(of(double), owner)).await.unwrap();

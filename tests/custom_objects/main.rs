@@ -11,6 +11,7 @@
 mod activities;
 #[path = "../common/mod.rs"]
 mod common;
+mod fields;
 mod model;
 mod services;
 
@@ -73,8 +74,16 @@ pub(crate) async fn define_projects(session: &Session) -> Arc<Record<CustomObjec
     let kinds = [
         ("code", "Code", CustomFieldType::Text(Default::default())),
         ("phase", "Phase", CustomFieldType::Picklist),
-        ("budget", "Budget", CustomFieldType::Decimal(Default::default())),
-        ("hours", "Hours", CustomFieldType::Number(Default::default())),
+        (
+            "budget",
+            "Budget",
+            CustomFieldType::Decimal(Default::default()),
+        ),
+        (
+            "hours",
+            "Hours",
+            CustomFieldType::Number(Default::default()),
+        ),
         ("starts", "Kick-off day", CustomFieldType::Date),
         ("customer", "Customer", customer),
     ];
@@ -89,7 +98,10 @@ pub(crate) async fn define_projects(session: &Session) -> Arc<Record<CustomObjec
 }
 
 /// A new tenant with the object of projects.
-pub(crate) async fn office(crm: &Crm, subdomain: &str) -> (crm_engine::tenancy::Onboarded, Session) {
+pub(crate) async fn office(
+    crm: &Crm,
+    subdomain: &str,
+) -> (crm_engine::tenancy::Onboarded, Session) {
     let (onboarded, session) = common::tenant(crm, subdomain).await;
     define_projects(&session).await;
     (onboarded, session)

@@ -51,7 +51,11 @@ impl Kind {
             Self::Text => vec![json!("alpha"), json!("beta"), json!("gamma")],
             Self::Number => vec![json!(-20), json!(9), json!(10), json!(100)],
             Self::Decimal => vec![json!("-3.5"), json!("9.5"), json!("10"), json!("100.25")],
-            Self::Date => vec![json!("1999-12-31"), json!("2025-12-01"), json!("2026-01-01")],
+            Self::Date => vec![
+                json!("1999-12-31"),
+                json!("2025-12-01"),
+                json!("2026-01-01"),
+            ],
             Self::Boolean => vec![json!(false), json!(true)],
             Self::Picklist => vec![json!("high"), json!("low")],
         }
@@ -283,7 +287,8 @@ impl Run<'_> {
                 let filter = json!({"field": name, "op": op, "value": value});
                 let find = Find::new().filter_by_name(Filter::from_json(&filter).unwrap());
                 let found = records.count(&find).await.unwrap();
-                let fits = |known: &&&Known| known.values[place].is_some_and(|it| is_meant(it.cmp(&at)));
+                let fits =
+                    |known: &&&Known| known.values[place].is_some_and(|it| is_meant(it.cmp(&at)));
                 let known = live.iter().filter(fits).count();
                 assert_eq!(found, known as u64, "{filter}");
             }
@@ -303,7 +308,10 @@ impl Run<'_> {
             .iter()
             .map(|row| member(&row.get("custom_fields").to_json()).unwrap())
             .collect();
-        let mut known: Vec<usize> = live.iter().filter_map(|known| known.values[place]).collect();
+        let mut known: Vec<usize> = live
+            .iter()
+            .filter_map(|known| known.values[place])
+            .collect();
         known.sort_unstable();
         assert_eq!(found, known, "sorted by {name}");
         let groups: Aggregate<()> =
