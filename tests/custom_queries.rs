@@ -78,6 +78,7 @@ impl TenantSchema for Described {
         Ok(TenantObjects {
             objects: objects.map(|object| with_fields(object, fields())).to_vec(),
             version: None,
+            ..TenantObjects::default()
         })
     }
 }

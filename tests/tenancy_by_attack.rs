@@ -15,16 +15,18 @@ use std::fmt::Debug;
 
 use chrono::NaiveDate;
 use common::{Populated, body_like, picture, populate, rows_of};
+use crm_engine::EntityRef;
 use crm_engine::activities::ActivityRollUp;
 use crm_engine::campaigns::CampaignStatus;
 use crm_engine::contacts::BuyingRole;
+use crm_engine::custom_objects::CustomObject;
 use crm_engine::deals::{CloseOutcome, CloseReason, CompetitorStatus, DealCompetitor};
 use crm_engine::engine::NamedRecords;
 use crm_engine::forecasts::{AdjustmentKind, ForecastAdjustment};
 use crm_engine::hierarchy::RollUp;
 use crm_engine::imports::{ImportJob, ImportLease, ImportMapping, ImportRow};
 use crm_engine::leads::{ConversionPlan, Qualification};
-use crm_engine::merging::{Merge, MergeLink};
+use crm_engine::merging::{Choices, Merge, MergeLink};
 use crm_engine::pipelines::analytics::PipelineView;
 use crm_engine::pipelines::{ApprovalPolicy, ProbabilityCalculation};
 use crm_engine::prelude::*;
@@ -32,6 +34,7 @@ use crm_engine::query::Filter;
 use crm_engine::schema::Lifecycle;
 use crm_engine::scoring::LeadScoringRuleSet;
 use crm_engine::tenancy::TenantConfiguration;
+use crm_engine::value::ApiName;
 use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
 
@@ -1294,4 +1297,134 @@ async fn logs_are_written_by_nobody() {
         assert_eq!(codes, ["forbidden"; 4], "{}", object.name());
     }
     assert!(before == picture(session).await);
+}
+
+/// A viewing of a tenant, and who came to it: records of an object and of a relationship that both
+/// tenants defined with the same names.
+async fn viewing(who: &Populated) -> [Uuid; 2] {
+    let session = &who.session;
+    let body = json!({"name": "First floor", "custom_fields": {"outcome": "liked"}});
+    let mut viewings = session.object("viewing").await.unwrap();
+    let viewing = viewings
+        .create(body.as_object().unwrap())
+        .await
+        .unwrap()
+        .id();
+    let body = json!({"from_id": viewing, "to_id": who.contact});
+    let mut visitors = session.object("viewing_visitors").await.unwrap();
+    let visitor = visitors.create(body.as_object().unwrap()).await.unwrap();
+    [viewing, visitor.id()]
+}
+
+/// C-036: what two tenants define under one name has nothing to do with each other.
+#[tokio::test]
+async fn records_of_another_tenants_objects_never_existed() {
+    let scene = Scene::new().await;
+    let theirs = viewing(&scene.victim).await;
+    let own = viewing(&scene.attacker).await;
+    let names = ["viewing", "viewing_visitors"];
+    let secret = CustomObject::new(ApiName::parse("secret").unwrap(), "Secret", "Secrets");
+    let of_victim = scene.victim.session.records::<CustomObject>();
+    { of_victim }.create(secret).await.unwrap();
+    let about = |id| EntityRef::new("viewing", id);
+    let (session, victim) = (&scene.attacker.session, &scene.victim.session);
+    let of_theirs = about(theirs[0]);
+    victim
+        .comments()
+        .write(of_theirs.clone(), "Kept")
+        .await
+        .unwrap();
+    let task = |id, owner| Activity::new(ActivityType::Task, "Ask", about(id), owner);
+    let known = task(theirs[0], scene.victim.user);
+    victim.activities().create(known).await.unwrap();
+    let described = victim.describe("viewing").await.unwrap();
+    let before = (
+        picture(victim).await,
+        picture(session).await,
+        rows_of(victim, names[0]).await,
+        rows_of(victim, names[1]).await,
+    );
+
+    for (name, id) in names.into_iter().zip(theirs) {
+        for operation in OPERATIONS {
+            let mut records = session.object(name).await.unwrap();
+            let ghost = operate(&mut records, operation, GHOST).await;
+            let foreign = operate(&mut records, operation, id).await;
+            assert_eq!(foreign, ghost, "{operation} of a {name}");
+        }
+        let records = session.object(name).await.unwrap();
+        assert_eq!(records.count(&Find::new()).await.unwrap(), 1);
+        let mut work = session.begin();
+        assert!(work.row(&described, id).await.unwrap().is_none());
+        let field = described.field_index("name").unwrap();
+        let stolen = work
+            .create_values(&described, &[(field, "Stolen".into())])
+            .await;
+        assert!(stolen.is_err());
+    }
+    // Links, activities, comments and followers lead to nobody else's records.
+    let mut told_of = Vec::new();
+    for id in [theirs[0], GHOST] {
+        let contact = scene.attacker.contact;
+        let link = json!({"from_id": id, "to_id": contact});
+        let mut visitors = session.object(names[1]).await.unwrap();
+        let link = visitors.create(link.as_object().unwrap()).await;
+        let activity = task(id, scene.attacker.user);
+        let mut viewings = session.object(names[0]).await.unwrap();
+        told_of.push([
+            told(link.map(|row| row.to_json()), id),
+            told(session.activities().create(activity).await, id),
+            told(session.activities().of(about(id), None).await, id),
+            told(session.activities().recompute(about(id)).await, id),
+            told(session.comments().write(about(id), "Mine").await, id),
+            told(session.comments().of(about(id), None).await, id),
+            told(
+                session
+                    .followers()
+                    .follow(about(id), scene.attacker.user)
+                    .await,
+                id,
+            ),
+            told(
+                viewings
+                    .merge_into(own[0], &[id], &Choices::new(), None)
+                    .await,
+                id,
+            ),
+            told(viewings.resolve_all(&[id]).await, id),
+        ]);
+    }
+    assert_eq!(told_of[0], told_of[1]);
+    for (place, outcome) in told_of[0].iter().enumerate() {
+        let reads = matches!(place, 2 | 5 | 8);
+        assert_eq!(
+            !outcome.contains("NotFound") && !outcome.contains("not_found"),
+            reads,
+            "{outcome}"
+        );
+    }
+    let through = json!({"any": names[1], "by": "to_id", "where":
+        {"field": "from_id", "op": "eq", "value": theirs[0]}});
+    let through = Find::<()>::new().filter_by_name(Filter::from_json(&through).unwrap());
+    let contacts = session.object("contact").await.unwrap();
+    assert_eq!(contacts.count(&through).await.unwrap(), 0);
+    // The object of which only the other tenant knows is one that never existed.
+    let unknown = session.object("secret").await.err().unwrap().to_string();
+    let never = session.object("nothing").await.err().unwrap().to_string();
+    assert_eq!(unknown.replace("secret", "nothing"), never);
+    let after = (
+        picture(victim).await,
+        picture(session).await,
+        rows_of(victim, names[0]).await,
+        rows_of(victim, names[1]).await,
+    );
+    let json = |rows: &[crm_engine::schema::Row]| -> Vec<_> {
+        rows.iter().map(|row| row.to_json()).collect()
+    };
+    assert!(
+        before.0 == after.0 && before.1 == after.1,
+        "an attack left a trace"
+    );
+    assert_eq!(json(&before.2), json(&after.2));
+    assert_eq!(json(&before.3), json(&after.3));
 }

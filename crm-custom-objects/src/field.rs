@@ -162,6 +162,7 @@ impl CustomField {
         let help = self.help_text.as_ref().or(self.description.as_ref());
         let default = self.default_value.clone().map(Value::from_json);
         FieldSchema {
+            title: Some(Cow::Owned(self.label.clone())),
             help: Cow::Owned(help.cloned().unwrap_or_default()),
             required: is_required,
             read_only: self.field_type.is_computed(),

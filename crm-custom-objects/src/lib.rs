@@ -173,6 +173,8 @@ pub fn install(builder: EngineBuilder) -> EngineBuilder {
         .rule(rules::OptionRules)
         .rule(rules::RelationshipRules)
         .rule(rules::RuleRules)
+        .rule(rules::ActivityLinkRules)
+        .rule(rules::SeriesLinkRules)
         .hook(rules::SchemaVersion)
         .derived_hook(values::hook::ValueRows)
         .tenant_schema(Definitions)

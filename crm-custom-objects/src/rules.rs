@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use crm_core::activities::{Activity, ActivityLinks, ActivitySeries};
 use crm_core::engine::{CommitHook, StagedChange, UnitOfWork, Write, WriteRule};
 use crm_core::error::{FieldError, Result, codes};
 use crm_core::query::{Find, WhereExt};
@@ -80,6 +81,12 @@ fn engine_object(work: &UnitOfWork, name: &ApiName) -> Option<ObjectRef> {
     work.session().engine().registry().object(name.as_str())
 }
 
+/// Whether something of the engine, or what definitions are kept in, has a name.
+fn is_engines(work: &UnitOfWork, name: &ApiName) -> bool {
+    let mut tables = crate::objects().into_iter();
+    engine_object(work, name).is_some() || tables.any(|table| table.name() == name.as_str())
+}
+
 fn no_object(path: impl Into<String>) -> FieldError {
     FieldError::new(
         path,
@@ -95,7 +102,7 @@ fn stays(write: &mut Write, path: impl Into<String>) {
 
 /// Raises the version of the tenant's definitions, once in a commit (contract of every write that is
 /// decided by them).
-async fn raise_version(work: &mut UnitOfWork) -> Result<()> {
+pub(crate) async fn raise_version(work: &mut UnitOfWork) -> Result<()> {
     let Some(tenant) = work.session().tenant() else {
         return Ok(());
     };
@@ -181,7 +188,7 @@ impl WriteRule for ObjectRules {
             let named = CustomRelationship::NAME.eq(api_name.clone());
             let find = Find::new().filter(named).with_archived();
             let links = work.records::<CustomRelationship>().find_one(find).await?;
-            if engine_object(work, &api_name).is_some() || links.is_some() {
+            if is_engines(work, &api_name) || links.is_some() {
                 let message = "another object or relationship has this name";
                 write.faults().add(path, TAKEN, message);
             }
@@ -522,8 +529,7 @@ impl WriteRule for RelationshipRules {
             for (_, path) in changed.into_iter().filter(|(is_changed, _)| *is_changed) {
                 stays(write, path);
             }
-        } else if engine_object(work, &after.name).is_some()
-            || custom_object(work, &after.name).await?.is_some()
+        } else if is_engines(work, &after.name) || custom_object(work, &after.name).await?.is_some()
         {
             let path = CustomRelationship::NAME.name();
             write.faults().add(path, TAKEN, "an object has this name");
@@ -550,6 +556,73 @@ impl WriteRule for RelationshipRules {
         });
         Ok(())
     }
+}
+
+/// Whether activities may be about the records of an object is said by its definition.
+#[derive(Debug)]
+pub(crate) struct ActivityLinkRules;
+
+#[async_trait]
+impl WriteRule for ActivityLinkRules {
+    fn object(&self) -> &'static str {
+        Activity::schema().name()
+    }
+
+    async fn before_write(&self, work: &mut UnitOfWork, write: &mut Write) -> Result<()> {
+        let before = write.before::<Activity>().map(|before| &before.links);
+        let after = write.after::<Activity>().map(|after| &after.links);
+        let object = newly_related(before, after).filter(|_| !write.deletes());
+        check_allowed(work, object, write).await
+    }
+}
+
+/// The same for the series of activities.
+#[derive(Debug)]
+pub(crate) struct SeriesLinkRules;
+
+#[async_trait]
+impl WriteRule for SeriesLinkRules {
+    fn object(&self) -> &'static str {
+        ActivitySeries::schema().name()
+    }
+
+    async fn before_write(&self, work: &mut UnitOfWork, write: &mut Write) -> Result<()> {
+        let before = write.before::<ActivitySeries>();
+        let before = before.map(|before| &before.pattern.links);
+        let after = write.after::<ActivitySeries>();
+        let after = after.map(|after| &after.pattern.links);
+        let object = newly_related(before, after).filter(|_| !write.deletes());
+        check_allowed(work, object, write).await
+    }
+}
+
+/// The object that an activity was not linked to before.
+fn newly_related(before: Option<&ActivityLinks>, after: Option<&ActivityLinks>) -> Option<ApiName> {
+    let after = after?.related_object.as_deref()?;
+    let known = before.and_then(|links| links.related_object.as_deref());
+    let is_new = known != Some(after);
+    is_new.then(|| ApiName::parse(after).ok()).flatten()
+}
+
+async fn check_allowed(
+    work: &mut UnitOfWork,
+    object: Option<ApiName>,
+    write: &mut Write,
+) -> Result<()> {
+    // The engine's own and the host's objects have no definition, and take activities.
+    let Some(name) = object.filter(|name| engine_object(work, name).is_none()) else {
+        return Ok(());
+    };
+    let Some(object) = custom_object(work, &name).await? else {
+        return Ok(());
+    };
+    work.rely_on(&*object);
+    if !object.allow_activities {
+        let path = ActivityLinks::RELATED_OBJECT.name();
+        let message = "activities about records of this object are not allowed";
+        write.faults().add(path, codes::INCONSISTENT, message);
+    }
+    Ok(())
 }
 
 /// Rules between fields belong to objects that there are.

@@ -20,7 +20,7 @@ use serde_json::Value as Json;
 use crate::values::form::KeptField;
 use crate::{
     CompiledFields, CustomField, CustomFieldOption, CustomLink, CustomObject, CustomRecord,
-    CustomRelationship, CustomSchema, Definition, RelationshipKind, Writer,
+    CustomRelationship, CustomSchema, Definition, RelationshipKind, Writer, rules,
 };
 
 /// Reads the definitions of a tenant and describes its objects by them.
@@ -62,6 +62,10 @@ impl Defined {
             options: all(work).await?,
             relationships: all(work).await?,
         })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.objects.is_empty() && self.fields.is_empty() && self.relationships.is_empty()
     }
 
     /// The definitions of the fields of an object, with their options in order.
@@ -150,9 +154,8 @@ impl TenantSchema for Definitions {
         };
         let defined = Defined::load(work).await?;
         let base = work.session().engine().registry();
-        let mut objects = Vec::new();
-        let active = defined.objects.iter().filter(|object| object.is_active);
-        for object in active {
+        let (mut objects, mut hidden) = (Vec::new(), Vec::new());
+        for object in &defined.objects {
             let help = object
                 .description
                 .clone()
@@ -160,7 +163,12 @@ impl TenantSchema for Definitions {
             let name = object.api_name.to_string();
             let id = object.id.uuid();
             let instance = CustomRecord::schema().instance(name, help, "object_id", id, |_| {});
-            objects.extend(instance.map(|instance| defined.described(&instance)));
+            let described = instance.map(|instance| defined.described(&instance));
+            let place = match object.is_active {
+                true => &mut objects,
+                false => &mut hidden,
+            };
+            place.extend(described);
         }
         let mut extended: BTreeMap<&str, ObjectRef> = BTreeMap::new();
         for field in &defined.fields {
@@ -176,8 +184,21 @@ impl TenantSchema for Definitions {
         objects.extend(links.filter_map(|link| link_object(link)));
         Ok(TenantObjects {
             objects,
+            hidden,
             version: Some(version),
         })
+    }
+
+    async fn imported(&self, work: &mut UnitOfWork) -> Result<()> {
+        // Definitions are read once they have a version.
+        let Some(tenant) = work.session().tenant() else {
+            return Ok(());
+        };
+        let version = work.row(CustomSchema::schema(), tenant.uuid()).await?;
+        if version.is_none() && !Defined::load(work).await?.is_empty() {
+            rules::raise_version(work).await?;
+        }
+        Ok(())
     }
 }
 

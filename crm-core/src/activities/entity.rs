@@ -5,18 +5,19 @@ use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
 use super::{CalendarIdentity, OccurrenceOf};
-use crate::Id;
 use crate::accounts::Account;
 use crate::contacts::Contact;
 use crate::deals::{Deal, Priority};
 use crate::error::{Faults, codes};
 use crate::identity::User;
 use crate::leads::Lead;
-use crate::query::Where;
+use crate::query::{Where, WhereExt};
 use crate::schema::{Entity, FieldGroup, FieldOf, ObjectRef, Picklist};
 use crate::value::HttpUrl;
+use crate::{EntityRef, Id};
 
-/// Something done, or to be done, with an account, contact, deal or lead.
+/// Something done, or to be done, with an account, contact, deal or lead, or a record of any other
+/// object.
 ///
 /// ```
 /// # use crm_core::{Id, activities::{Activity, ActivityType}, deals::Deal, identity::User};
@@ -108,12 +109,18 @@ pub struct Activity {
     pub calendar: CalendarIdentity,
 }
 
-/// The records that an activity belongs to: at least one (R-049). Made from the id of the first.
+/// The records that an activity belongs to: at least one (R-049). Made from the id of the first, or
+/// from what names a record of any object.
 ///
 /// ```
-/// # use crm_core::{Id, activities::ActivityLinks, contacts::Contact, deals::Deal};
-/// # fn example(contact: Id<Contact>, deal: Id<Deal>) {
+/// # use crm_core::{EntityRef, Id, activities::ActivityLinks, contacts::Contact, deals::Deal};
+/// # fn example(contact: Id<Contact>, deal: Id<Deal>, project: uuid::Uuid) {
 /// let links = ActivityLinks { contact_id: Some(contact), ..ActivityLinks::from(deal) };
+/// // A record of an object that the host made, or the tenant defined.
+/// let links = ActivityLinks::from(EntityRef::new("project", project));
+/// assert_eq!(links.related_id, Some(project));
+/// // What has a link of its own is linked by that.
+/// assert_eq!(ActivityLinks::from(EntityRef::from(deal)).deal_id, Some(deal));
 /// # }
 /// ```
 #[derive(Clone, PartialEq, Eq, FieldGroup)]
@@ -130,6 +137,12 @@ pub struct ActivityLinks {
     /// The lead.
     #[field(references = "lead", on_delete = "set_null")]
     pub lead_id: Option<Id<Lead>>,
+    /// The object of a record of any other object, such as one that the tenant defined (R-071).
+    #[field(max_len = 100)]
+    pub related_object: Option<String>,
+    /// That record. Accounts, contacts, deals and leads have links of their own.
+    #[field(record_of = "related_object")]
+    pub related_id: Option<Uuid>,
 }
 
 impl Activity {
@@ -155,29 +168,40 @@ impl ActivityLinks {
             && self.contact_id.is_none()
             && self.deal_id.is_none()
             && self.lead_id.is_none()
+            && self.related_id.is_none()
+    }
+
+    /// The record of any other object.
+    #[must_use]
+    pub fn related(&self) -> Option<EntityRef> {
+        let object = self.related_object.as_deref()?;
+        Some(EntityRef::new(object, self.related_id?))
     }
 }
+
+/// The names of the fields that link a record of any other object.
+const RELATED: [&str; 2] = ["related_object", "related_id"];
 
 macro_rules! links {
     ($($entity:ty => $field:ident;)*) => {
         impl ActivityLinks {
-            /// The names of the fields.
+            /// The names of the fields with references.
             pub(super) const FIELDS: &'static [&'static str] = &[$(stringify!($field)),*];
 
-            /// The objects that activities are linked to.
+            /// The objects that activities are linked to by references.
             pub(super) fn objects() -> impl Iterator<Item = &'static ObjectRef> {
                 [$(<$entity as Entity>::schema()),*].into_iter()
             }
 
-            /// The records, each with its object.
+            /// The records that references lead to, each with its object.
             pub(super) fn records(&self) -> impl Iterator<Item = (&'static ObjectRef, Uuid)> {
                 [$((<$entity as Entity>::schema(), self.$field.map(|id| id.uuid()))),*]
                     .into_iter()
                     .filter_map(|(object, id)| id.map(|id| (object, id)))
             }
 
-            /// The filter for the activities of a record; `None` where activities have no link to
-            /// its object.
+            /// The filter for the activities of a record; `None` where activities have no reference
+            /// to its object.
             pub(super) fn filter(object: &ObjectRef, id: Uuid) -> Option<Where<Activity>> {
                 $(if object == <$entity as Entity>::schema() {
                     let id = Id::<$entity>::new(id);
@@ -192,6 +216,32 @@ macro_rules! links {
                 Self { $field: Some(id), ..Self::default() }
             }
         })*
+
+        impl From<EntityRef> for ActivityLinks {
+            fn from(record: EntityRef) -> Self {
+                $(if record.object == <$entity as Entity>::schema().name() {
+                    return Self::from(Id::<$entity>::new(record.id));
+                })*
+                Self {
+                    related_object: Some(record.object),
+                    related_id: Some(record.id),
+                    ..Self::default()
+                }
+            }
+        }
+
+        impl Activity {
+            /// The filter for the activities of a record of any object.
+            pub(super) fn of_record(record: EntityRef) -> Where<Self> {
+                $(if record.object == <$entity as Entity>::schema().name() {
+                    let id = Id::<$entity>::new(record.id);
+                    return FieldOf::<Self, Id<$entity>>::new(stringify!($field)).eq(id);
+                })*
+                let [object, id] = RELATED;
+                let related = FieldOf::<Self, Uuid>::new(id).eq(record.id);
+                related.and(FieldOf::<Self, String>::new(object).eq(record.object))
+            }
+        }
     };
 }
 
@@ -256,8 +306,26 @@ impl ActivityStatus {
 /// R-049.
 pub(crate) fn check_links(given: &ActivityLinks, faults: &mut Faults) {
     let links = ActivityLinks::FIELDS;
+    if given.related_object.is_some() != given.related_id.is_some() {
+        let [object, id] = RELATED;
+        let missing = if given.related_id.is_some() {
+            object
+        } else {
+            id
+        };
+        let message = "a related record is named by its object and its id";
+        faults.add(missing, codes::REQUIRED, message);
+    }
+    let own = ActivityLinks::objects().zip(links);
+    let mut own = own.filter(|(object, _)| given.related_object.as_deref() == Some(object.name()));
+    if let Some((_, field)) = own.next() {
+        let [object, _] = RELATED;
+        let message = format!("use `{field}` for records of this object");
+        faults.add(object, codes::INCONSISTENT, message);
+    }
     // A link that was refused is missing only because of that.
-    if given.is_empty() && !links.iter().any(|field| faults.has(field)) {
+    let is_refused = links.iter().chain(&RELATED).any(|field| faults.has(field));
+    if given.is_empty() && !is_refused {
         for field in links {
             faults.add(
                 *field,

@@ -9,6 +9,10 @@
 //!   what is planned next ([`roll_up`]);
 //! - [`ActivityParticipant`]s are changed through it: its version rises when one of them changes.
 //!
+//! An activity may also belong to one record of any other object, the host's or the tenant's own:
+//! [`ActivityLinks::related_id`]. When that is deleted, the activity goes with it unless it belongs to
+//! something else too.
+//!
 //! [`ActivityTemplate`]s make new activities; [`ActivityList`] says what is overdue, due today or
 //! coming up for a user, in the user's time zone.
 //!

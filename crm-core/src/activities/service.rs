@@ -7,11 +7,11 @@ use chrono::{DateTime, Utc};
 
 use super::days::{is_over_everywhere, whole_day};
 use super::{Activity, ActivityStatus, RefusedTransition, allowed, reminders, roll_up};
-use crate::Id;
 use crate::engine::{CommitHook, Records, UnitOfWork, Write, WriteRule, in_work};
 use crate::error::{Result, codes};
-use crate::query::{Find, Page};
+use crate::query::{Cursor, Find, Page};
 use crate::record::Record;
+use crate::{EntityRef, Id};
 
 impl Records<'_, Activity> {
     /// Plans an activity; with `scheduled_at` it has a fixed time.
@@ -90,6 +90,37 @@ impl Records<'_, Activity> {
             let created = work.update(created.id, &linked).await?;
             Ok((completed, created))
         })
+    }
+
+    /// The activities of a record of any object, the latest first, fifty at once; `after` is the cursor
+    /// of the page before.
+    ///
+    /// ```
+    /// # use crm_core::{EntityRef, Session, activities::*, error::Result, identity::User, Id};
+    /// # async fn example(session: &Session, project: uuid::Uuid, ada: Id<User>) -> Result<()> {
+    /// // A record of an object that the tenant defined.
+    /// let project = EntityRef::new("project", project);
+    /// let kick_off = Activity::new(ActivityType::Meeting, "Kick off", project.clone(), ada);
+    /// let kick_off = session.activities().create(kick_off).await?;
+    /// let page = session.activities().of(project, None).await?;
+    /// assert_eq!(page.items[0].id, kick_off.id);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Query`](crate::Error::Query) for a cursor of another query.
+    pub async fn of(
+        &self,
+        record: impl Into<EntityRef>,
+        after: Option<Cursor>,
+    ) -> Result<Page<Arc<Record<Activity>>>> {
+        let find = Find::from(Activity::of_record(record.into())).sort(Activity::CREATED_AT.desc());
+        self.find(match after {
+            Some(cursor) => find.after(cursor),
+            None => find,
+        })
+        .await
     }
 
     /// One page of the activities that follow up another one, the first one first.

@@ -326,6 +326,19 @@ async fn context(
             _ => faults.push(FieldError::missing_record(format!("{}_id", object.name()))),
         }
     }
+    if let Some(related) = links.related() {
+        let object = work.registry().await?.object(&related.object);
+        let row = match object {
+            Some(object) => work.row(&object, related.id).await?,
+            None => None,
+        };
+        match row.filter(|row| !row.is_deleted()) {
+            Some(row) => {
+                context.insert(related.object, shown(&row));
+            }
+            None => faults.push(FieldError::missing_record("related_id")),
+        }
+    }
     let row: Row = owner.clone();
     context.insert(OWNER.to_owned(), shown(&row));
     let local = work.now().with_timezone(&owner.timezone.tz());

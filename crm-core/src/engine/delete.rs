@@ -35,7 +35,7 @@ impl UnitOfWork {
                 match link.on_delete {
                     OnDelete::Restrict => return Err(referenced(&object, &link)),
                     OnDelete::Cascade => Box::pin(self.delete_row(other)).await?,
-                    OnDelete::SetNull => match emptied(self, &other, link.field)? {
+                    OnDelete::SetNull => match emptied(self, &other, &link)? {
                         Some(after) => Box::pin(self.stage_emptied(other, after)).await?,
                         None => Box::pin(self.delete_row(other)).await?,
                     },
@@ -128,7 +128,7 @@ impl UnitOfWork {
                 match link.on_delete {
                     OnDelete::Restrict => return Err(referenced(&object, &link)),
                     OnDelete::Cascade => Box::pin(self.purge_row(other)).await?,
-                    OnDelete::SetNull => match emptied(self, &other, link.field)? {
+                    OnDelete::SetNull => match emptied(self, &other, &link)? {
                         Some(after) => Box::pin(self.stage_emptied(other, after)).await?,
                         None => Box::pin(self.purge_row(other)).await?,
                     },
@@ -211,13 +211,15 @@ fn referenced(object: &ObjectRef, by: &Link) -> Error {
 
 /// The row without its reference; `None` where its own rules do not allow it without, as an
 /// activity needs a record that it belongs to.
-fn emptied(work: &UnitOfWork, row: &Row, index: usize) -> Result<Option<Row>> {
+fn emptied(work: &UnitOfWork, row: &Row, link: &Link) -> Result<Option<Row>> {
     let mut values = row.values();
-    let slot = index
-        .checked_sub(SYSTEM_FIELDS)
-        .and_then(|place| values.get_mut(place));
-    if let Some(slot) = slot {
-        *slot = Value::Null;
+    for index in link.fields() {
+        let slot = index
+            .checked_sub(SYSTEM_FIELDS)
+            .and_then(|place| values.get_mut(place));
+        if let Some(slot) = slot {
+            *slot = Value::Null;
+        }
     }
     let after = match row.with_values(work.next_meta(row), values) {
         Ok(after) => after,

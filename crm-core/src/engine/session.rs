@@ -112,6 +112,13 @@ impl Session {
         ))
     }
 
+    /// The records of an object by its description, also if it is out of use: for what takes a whole
+    /// tenant along.
+    #[doc(hidden)]
+    pub const fn rows_of(&self, object: ObjectRef) -> NamedRecords<'_> {
+        NamedRecords::new(Workspace::Session(self), object)
+    }
+
     /// The description of an object, for hosts that draw forms and lists.
     ///
     /// # Errors

@@ -27,6 +27,15 @@ pub trait TenantSchema: Debug + Send + Sync + 'static {
     /// # Errors
     /// Those of the storage.
     async fn load(&self, work: &UnitOfWork) -> Result<TenantObjects>;
+
+    /// Makes what follows from the tenant's records and is not carried with them, after a whole tenant
+    /// was written past the engine. It may be done twice.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    async fn imported(&self, _work: &mut UnitOfWork) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// What a tenant says of objects.
@@ -34,6 +43,8 @@ pub trait TenantSchema: Debug + Send + Sync + 'static {
 pub struct TenantObjects {
     /// The engine's objects with the tenant's fields, and the tenant's own objects.
     pub objects: Vec<ObjectRef>,
+    /// Objects of the tenant's own that are out of use. See [`Registry::hiding`].
+    pub hidden: Vec<ObjectRef>,
     /// The row to rely on: that of [`SCHEMA_VERSION`], where the tenant ever said anything; before
     /// that one that the first definition changes, such as the tenant's own.
     pub version: Option<Row>,
@@ -57,9 +68,9 @@ impl Remembered for Described {
             Some(schema) => schema.load(work).await?,
             None => TenantObjects::default(),
         };
-        let registry = match objects.objects.is_empty() {
+        let registry = match objects.objects.is_empty() && objects.hidden.is_empty() {
             true => base,
-            false => Arc::new(Registry::over(base, objects.objects)),
+            false => Arc::new(Registry::over(base, objects.objects).hiding(objects.hidden)),
         };
         Ok(Self {
             registry,
@@ -79,6 +90,20 @@ impl Session {
             Some(described) => Ok(described.registry.clone()),
             None => Ok(self.engine().shared.registry.clone()),
         }
+    }
+
+    /// Makes what follows from what the tenant says, after its records were written past the engine.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    #[doc(hidden)]
+    pub async fn restore_schema(&self) -> Result<()> {
+        let Some(schema) = self.engine().shared.tenant_schema.clone() else {
+            return Ok(());
+        };
+        let mut work = self.begin();
+        schema.imported(&mut work).await?;
+        work.commit().await.map(|_| ())
     }
 
     /// `None` where no tenant says anything.

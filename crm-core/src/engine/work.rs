@@ -522,7 +522,12 @@ impl UnitOfWork {
             // Whoever has the description of an object may have it of another tenant, or of an
             // object that is no more.
             let id = |object: &ObjectRef| object.template().map(|template| template.id);
-            let known = described.registry.object(object.name());
+            let registry = &described.registry;
+            // What is out of use has no new records.
+            let known = match write.is_new() {
+                true => registry.object(object.name()),
+                false => registry.any_object(object.name()),
+            };
             if known.as_ref().and_then(id) != id(write.after.object()) {
                 return Err(QueryError::UnknownObject(object.name().to_owned()).into());
             }
@@ -762,7 +767,7 @@ impl UnitOfWork {
     ) -> Result<Vec<FieldError>> {
         let mut missing = Vec::new();
         for (object, index, target, id) in references {
-            let Some(target) = self.registry().await?.object(&target) else {
+            let Some(target) = self.registry().await?.any_object(&target) else {
                 continue;
             };
             let row = self.row(&target, id).await?;

@@ -170,7 +170,7 @@ impl Undoing<'_> {
             links.push((entry.field.clone(), entry.fate));
         }
         for (name, rows) in by_object {
-            let Some(object) = work.registry().await?.object(&name) else {
+            let Some(object) = work.registry().await?.any_object(&name) else {
                 continue;
             };
             let ids: Vec<Uuid> = rows.keys().copied().collect();

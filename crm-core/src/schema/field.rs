@@ -177,6 +177,9 @@ pub enum Privacy {
 pub struct FieldSchema {
     /// The name in filters, JSON and storage.
     pub name: Cow<'static, str>,
+    /// The name as people read it, where that is not made from `name`: what a tenant calls its field.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<Cow<'static, str>>,
     /// One sentence on what the field holds, from the struct's docs.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub help: Cow<'static, str>,
@@ -201,9 +204,9 @@ pub struct FieldSchema {
     /// Whether every object has it, such as `created_at`.
     pub system: bool,
     /// For a UUID that is the id of a record of any object, the field of the same record that names
-    /// the object. Such a link is treated like a reference whose deletion cascades, without a key
-    /// in the database: it leads to a live record of the tenant or is a fault, and the record is
-    /// deleted, restored and purged together with the one that it leads to.
+    /// the object. Such a link is treated like a reference without a key in the database: it leads to
+    /// a live record of the tenant or is a fault. If it is required, the record is deleted, restored
+    /// and purged together with the one that it leads to; otherwise both fields are emptied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub record_of: Option<Cow<'static, str>>,
     /// For a field of a group that is there or missing as a whole, such as an address or a
@@ -256,6 +259,7 @@ impl FieldSchema {
         );
         Self {
             name: name.into(),
+            title: None,
             help: Cow::Borrowed(""),
             field_type,
             required: false,
@@ -272,10 +276,14 @@ impl FieldSchema {
         }
     }
 
-    /// The name as a person reads it: `annual_revenue` is `Annual revenue`.
+    /// The name as a person reads it: the title or, without one, `Annual revenue` of
+    /// `annual_revenue`.
     #[must_use]
     pub fn label(&self) -> String {
-        super::label(&self.name)
+        match &self.title {
+            Some(title) => title.to_string(),
+            None => super::label(&self.name),
+        }
     }
 
     /// How a backend holds the values.

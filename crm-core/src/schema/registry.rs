@@ -39,6 +39,12 @@ impl Link {
         }
     }
 
+    /// The fields that say where the link leads: one, or with the object's name two.
+    pub fn fields(&self) -> impl Iterator<Item = usize> {
+        let named = self.named.as_ref().map(|(field, _)| *field);
+        std::iter::once(self.field).chain(named)
+    }
+
     /// The record that `row` leads to by this field.
     #[must_use]
     pub fn target(&self, row: &dyn AnyRecord) -> Option<Uuid> {
@@ -67,6 +73,8 @@ pub struct Registry {
     /// What lies below the objects of a tenant.
     base: Option<Arc<Self>>,
     objects: RwLock<Arc<BTreeMap<String, ObjectRef>>>,
+    /// What the tenant put out of use.
+    hidden: BTreeMap<String, ObjectRef>,
 }
 
 impl Registry {
@@ -88,7 +96,21 @@ impl Registry {
         Self {
             base: Some(base),
             objects: RwLock::new(Arc::new(by_name.collect())),
+            hidden: BTreeMap::new(),
         }
+    }
+
+    /// The same with objects of the tenant's own that are out of use: nobody finds them by name, and
+    /// their records stay as they are and are kept in step with those that they lead to.
+    #[must_use]
+    pub fn hiding(mut self, objects: impl IntoIterator<Item = ObjectRef>) -> Self {
+        let by_name = objects
+            .into_iter()
+            .map(|object| (object.name().to_owned(), object));
+        self.hidden = by_name
+            .filter(|(name, _)| self.object(name).is_none())
+            .collect();
+        self
     }
 
     /// Adds an object, or replaces the one of the same name. What a tenant says of an object is not
@@ -119,6 +141,7 @@ impl Registry {
             && self
                 .own()
                 .values()
+                .chain(self.hidden.values())
                 .any(|object| object.template().is_some())
     }
 
@@ -129,13 +152,20 @@ impl Registry {
         own.or_else(|| self.base.as_ref()?.object(name))
     }
 
+    /// The object called `name`, also if it is out of use.
+    #[must_use]
+    pub fn any_object(&self, name: &str) -> Option<ObjectRef> {
+        self.object(name).or_else(|| self.hidden.get(name).cloned())
+    }
+
     /// The object as the tenant knows it: with the fields that it added, where it added any.
     #[must_use]
     pub fn described(&self, object: &ObjectRef) -> ObjectRef {
         let own = self
             .base
             .as_ref()
-            .and_then(|_| self.own().get(object.name()).cloned());
+            .and_then(|_| self.own().get(object.name()).cloned())
+            .or_else(|| self.hidden.get(object.name()).cloned());
         own.unwrap_or_else(|| object.clone())
     }
 
@@ -154,6 +184,18 @@ impl Registry {
         objects
     }
 
+    /// All objects by name, those that are out of use too: for what takes the whole tenant along.
+    #[must_use]
+    pub fn all_objects(&self) -> Arc<BTreeMap<String, ObjectRef>> {
+        let mut objects = self.objects();
+        if !self.hidden.is_empty() {
+            let hidden = self.hidden.iter();
+            let hidden = hidden.map(|(name, object)| (name.clone(), object.clone()));
+            Arc::make_mut(&mut objects).extend(hidden);
+        }
+        objects
+    }
+
     fn own(&self) -> Arc<BTreeMap<String, ObjectRef>> {
         self.objects
             .read()
@@ -165,7 +207,7 @@ impl Registry {
     /// template has no records that could.
     #[must_use]
     pub fn referring_to(&self, object: &str) -> Vec<(ObjectRef, usize, OnDelete)> {
-        let objects = self.objects();
+        let objects = self.all_objects();
         let mut found = Vec::new();
         for referring in objects.values().filter(|object| !object.is_template()) {
             for index in referring.references() {
@@ -197,12 +239,15 @@ impl Registry {
                 named: None,
             })
             .collect();
-        let objects = self.objects();
+        let objects = self.all_objects();
         for linking in objects.values().filter(|object| !object.is_template()) {
             links.extend(linking.record_links().iter().map(|link| Link {
                 object: linking.clone(),
                 field: link.id,
-                on_delete: OnDelete::Cascade,
+                on_delete: match linking.fields().get(link.id) {
+                    Some(field) if !field.required => OnDelete::SetNull,
+                    _ => OnDelete::Cascade,
+                },
                 named: Some((link.object, object.to_owned())),
             }));
         }

@@ -119,7 +119,7 @@ impl TenantExport {
                 ..ExportJob::new(tenant.object().name(), ExportFormat::Tenant)
             })
             .await?;
-        let registry = session.registry().await?.objects();
+        let registry = session.registry().await?.all_objects();
         let carried: Vec<ObjectRef> = registry
             .values()
             .filter(|object| match object.lifecycle() {
@@ -215,12 +215,8 @@ impl Walk<'_> {
     ) -> Result<Manifest, TransferError> {
         let mut total = 0;
         for object in groups.iter().flatten() {
-            total += self
-                .session
-                .object(object.name())
-                .await?
-                .count(&self.find())
-                .await?;
+            let records = self.session.rows_of(object.clone());
+            total += records.count(&self.find()).await?;
         }
         write_line(writer, self.head, None)?;
         let mut objects = Vec::new();
@@ -264,7 +260,7 @@ impl Walk<'_> {
         let registry = &*self.session.registry().await?;
         let is_referred_to = !registry.referring_to(object.name()).is_empty();
         let stays_behind = self.behind.contains(object.name());
-        let records = self.session.object(object.name()).await?;
+        let records = self.session.rows_of(object.clone());
         let (mut count, mut left_out, mut hash) = (0, 0, Sha256::new());
         let mut next = None;
         loop {

@@ -288,9 +288,10 @@ impl Run<'_> {
         }
         // Rows are written past the engine here.
         self.session.forget_settings();
+        self.session.restore_schema().await?;
         let registry = self.session.registry().await?;
         for name in &self.own {
-            if let Some(object) = registry.object(name) {
+            if let Some(object) = registry.any_object(name) {
                 self.objects.insert(name.clone(), object);
             }
         }
@@ -351,7 +352,7 @@ impl Run<'_> {
         manifest: &Manifest,
         places: &Places,
     ) -> Result<(), TransferError> {
-        let all = self.session.registry().await?.objects();
+        let all = self.session.registry().await?.all_objects();
         for object in all.values() {
             if object.lifecycle() == Lifecycle::Derived || object.scope() == ObjectScope::Platform {
                 continue;
@@ -488,9 +489,10 @@ impl Run<'_> {
         }
         let mut live: HashSet<(String, Uuid)> = HashSet::new();
         let mut deleted = HashSet::new();
+        let registry = self.session.registry().await?;
         for (name, ids) in wanted {
             let ids: Vec<Uuid> = ids.into_iter().collect();
-            let target = self.session.describe(&name).await?;
+            let target = registry.any_object(&name).ok_or_else(|| unknown(&name))?;
             let storage = self.session.engine().storage();
             for row in storage.get(self.scope(), &target, &ids).await? {
                 let place = (name.clone(), row.id());
@@ -559,6 +561,7 @@ impl Run<'_> {
     async fn derive(&self) -> Result<(), TransferError> {
         // The rows were written past the engine.
         self.session.forget_settings();
+        self.session.restore_schema().await?;
         let rules = self.session.duplicate_rules();
         let mut find = Find::new().limit(MAX_LIMIT);
         loop {

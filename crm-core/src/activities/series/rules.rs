@@ -136,7 +136,9 @@ fn is_individual_change(before: &Activity, after: &Activity) -> bool {
         links.account_id,
         links.contact_id,
         links.deal_id,
-        links.lead_id
+        links.lead_id,
+        links.related_object,
+        links.related_id
     );
     kept != had || before.scheduled_at != after.scheduled_at || before.due_date != after.due_date
 }

@@ -90,7 +90,7 @@ impl UnitOfWork {
             .into_iter()
             .map(|(_, _, target, _)| target)
             .collect();
-        let targets = targets.iter().filter_map(|name| registry.object(name));
+        let targets = targets.iter().filter_map(|name| registry.any_object(name));
         let mut objects: Vec<ObjectRef> = Vec::new();
         for object in referring.chain(targets) {
             if object.template().is_some() && !objects.contains(&object) {
