@@ -185,7 +185,7 @@ async fn one_of_many_gets_a_unique_value() {
         (
             "contact",
             "custom_fields.member",
-            json!({"last_name": "Lovelace", "custom_fields": {"member": "M-1"}}),
+            json!({"first_name": "Ada", "last_name": "Lovelace", "custom_fields": {"member": "M-1"}}),
         ),
     ] {
         let barrier = Arc::new(Barrier::new(CALLS));
