@@ -409,6 +409,7 @@ async fn typed_operations_find_nothing_of_another_tenant() {
         crm_engine::custom_objects::CustomRelationship,
         crm_engine::custom_objects::CustomFieldRule,
         crm_engine::custom_objects::CustomSchema,
+        crm_engine::custom_objects::CustomValue,
     );
     assert!(targets.is_empty(), "not attacked: {:?}", targets.keys());
     assert!(

@@ -5,13 +5,16 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use crm_engine::PostgresStorage;
+use crm_engine::custom_objects::{CustomField, CustomFieldType, CustomValuesExt, TextLimits};
 use crm_engine::exchange::import::{Import, ImportExt, ReadOptions, Source};
 use crm_engine::imports::ImportMode;
 use crm_engine::pipelines::analytics::PipelineView;
 use crm_engine::prelude::*;
-use crm_engine::query::Cursor;
+use crm_engine::query::{Cursor, Filter};
 use crm_engine::schema::Value;
+use crm_engine::value::ApiName;
 use crm_test_postgres::{Database, Server};
+use serde_json::json;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{Connection as _, PgConnection, PgPool, query_scalar};
 use tokio::runtime::{Builder, Runtime};
@@ -22,7 +25,7 @@ use crate::office::Office;
 use crate::plain::{self, Edit, PlainContact};
 use crate::summary::{by_stage, deals};
 
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 16] = [
     "pg_create",
     "pg_create_vs_insert",
     "pg_create_employee",
@@ -31,6 +34,7 @@ const NAMES: [&str; 15] = [
     "pg_get",
     "pg_page",
     "pg_page_1000",
+    "pg_custom_filter",
     "pg_summary",
     "pg_stage_summary",
     "pg_rescore",
@@ -144,6 +148,7 @@ impl Benches {
             options.run("pg_page", |options| self.page(options, &paged));
             options.run("pg_page_1000", |options| self.page_1000(options, &paged));
         }
+        options.run("pg_custom_filter", |options| self.custom_filter(options));
         if options.wants("pg_summary") || options.wants("pg_stage_summary") {
             let (office, pipeline) = self.runtime.block_on(self.deals(options));
             options.run("pg_summary", |options| self.summary(options, &office));
@@ -504,6 +509,82 @@ impl Benches {
             CALLS,
             |count| read(count, Some(&cursor)),
             |count| read(count, None),
+        )
+    }
+
+    /// Ten contacts each: those with a value in a custom field, against those with a value in a
+    /// plain column that has an index.
+    fn custom_filter(&self, options: &Options) -> Medians {
+        let tiers = options.records() / 10;
+        let office = self.runtime.block_on(async {
+            let office = self.office("custom").await;
+            let tier = CustomField {
+                is_indexed: true,
+                ..CustomField::new(
+                    ApiName::parse("contact").unwrap(),
+                    ApiName::parse("tier").unwrap(),
+                    "Tier",
+                    CustomFieldType::Text(TextLimits::default()),
+                )
+            };
+            let tier = office.session.records().create(tier).await.unwrap().id;
+            let values = office.session.custom_values();
+            values.rebuild(tier, None, &()).await.unwrap();
+            let mut numbers = 0..options.records();
+            loop {
+                let contacts: Vec<Contact> = numbers
+                    .by_ref()
+                    .take(1_000)
+                    .map(|place| {
+                        let value = format!("value-{}", place % tiers);
+                        let mut contact = office.contact(number());
+                        contact.custom_fields = json!({ "tier": value });
+                        contact.lead_source = Some(value);
+                        contact
+                    })
+                    .collect();
+                if contacts.is_empty() {
+                    break;
+                }
+                office
+                    .session
+                    .contacts()
+                    .create_all(contacts)
+                    .await
+                    .unwrap();
+            }
+            let mut owner = self.database.owner().await.unwrap();
+            plain::vacuum(&mut owner).await;
+            office
+        });
+        let (mut ours, mut floor) = (Places(0x5EED), Places(0xF1007));
+        let values = |places: &mut Places, count| -> Vec<String> {
+            (0..count)
+                .map(|_| format!("value-{}", places.next(tiers)))
+                .collect()
+        };
+        options.measure_calls(
+            CALLS,
+            |count| {
+                let values = values(&mut ours, count);
+                self.timed(async {
+                    for value in values {
+                        let filter = Filter::eq("custom_fields.tier", value);
+                        let find = Find::new().filter_by_name(filter).limit(50);
+                        let page = office.session.contacts().find(find).await;
+                        assert_eq!(black_box(page.unwrap()).items.len(), 10);
+                    }
+                })
+            },
+            |count| {
+                let values = values(&mut floor, count);
+                self.timed(async {
+                    for value in values {
+                        let page = plain::by_source(&self.pool, office.tenant(), &value).await;
+                        assert_eq!(black_box(page).len(), 10);
+                    }
+                })
+            },
         )
     }
 

@@ -3051,6 +3051,7 @@ CREATE TABLE "crm"."custom_field_definitions" (
     "is_required" boolean NOT NULL,
     "is_unique" boolean NOT NULL,
     "is_indexed" boolean NOT NULL,
+    "index_state" varchar(50) COLLATE "C" NOT NULL,
     "is_searchable" boolean NOT NULL,
     "is_personal" boolean NOT NULL,
     "is_system" boolean NOT NULL,
@@ -3066,6 +3067,7 @@ CREATE TABLE "crm"."custom_field_definitions" (
     CONSTRAINT "custom_field_definitions_version_check" CHECK ("version" >= 1),
     CONSTRAINT "custom_field_definitions_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
     CONSTRAINT "custom_field_definitions_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "custom_field_definitions_index_state_check" CHECK ("index_state" IN ('none', 'building', 'ready', 'removing')),
     CONSTRAINT "custom_field_definitions_display_order_check" CHECK ("display_order" BETWEEN 0 AND 2147483647)
 );
 CREATE UNIQUE INDEX "custom_field_definitions_object_key_key" ON "crm"."custom_field_definitions" ("tenant_id", "object", "key");

@@ -664,6 +664,25 @@ async fn definitions(session: &Session) {
         .create(rule)
         .await
         .unwrap();
+    let season = CustomField {
+        is_indexed: true,
+        ..CustomField::new(
+            name("campaign"),
+            name("season"),
+            "Season",
+            CustomFieldType::Text(Default::default()),
+        )
+    };
+    session
+        .records::<CustomField>()
+        .create(season)
+        .await
+        .unwrap();
+    let in_spring = Campaign {
+        custom_fields: json!({"season": "spring"}),
+        ..Campaign::new("Open house")
+    };
+    session.campaigns().create(in_spring).await.unwrap();
 }
 
 /// Checks that every record of the tenant has one event for each of its versions, that its last

@@ -187,6 +187,36 @@ pub(crate) async fn settle(
     stage_known(work, wanted.collect()).await
 }
 
+/// Stages the removal of those of some rows of a unique field that hold a value which their records
+/// do not have; how many.
+pub(crate) async fn remove_wrong(
+    work: &mut UnitOfWork,
+    object: &ObjectRef,
+    field: &KeptField,
+    rows: &[Row],
+) -> Result<u64> {
+    let typed = rows.iter().cloned();
+    let typed: Vec<_> = typed.filter_map(Record::<CustomValue>::from_row).collect();
+    let ids: Vec<Uuid> = typed.iter().map(|row| row.record_id).collect();
+    let records = work.rows(object, &ids).await?;
+    let records: HashMap<Uuid, Row> = records.into_iter().map(|row| (row.id(), row)).collect();
+    let mut count = 0;
+    for row in typed {
+        let record = records.get(&row.record_id);
+        let wanted = record.and_then(|record| field.row_of(object, &**record));
+        if row.unique_key.is_none() || wanted.as_ref() == Some(&row.data) {
+            continue;
+        }
+        if let Some(record) = record {
+            work.rely_on(&**record);
+        }
+        let row: Row = row;
+        work.remove_derived(&row);
+        count += 1;
+    }
+    Ok(count)
+}
+
 /// Writes and removes typed rows in the commit of their records.
 ///
 /// New records and values that were not there before need no read; other changes of values need

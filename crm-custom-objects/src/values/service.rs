@@ -7,7 +7,7 @@ use crm_core::schema::{Entity, FieldValue as _, ObjectRef, Row, Value};
 use crm_core::{Id, Record};
 use uuid::Uuid;
 
-use super::form::IndexState;
+use super::form::{IndexState, KeptField};
 use super::hook::{self, FIELD_ID};
 use crate::{CustomField, CustomValue};
 
@@ -142,6 +142,10 @@ impl CustomValues<'_> {
         let total = self.count(&object, Condition::all()).await?;
         let mut after = from.map(|from| from.after);
         let mut rebuilt = RebuiltValues::default();
+        if definition.is_unique && definition.index_state == IndexState::Building && from.is_none()
+        {
+            rebuilt.rows += self.sweep(&definition).await?;
+        }
         loop {
             let batch = self.batch(&definition, after).await?;
             rebuilt.records += batch.records as u64;
@@ -180,6 +184,44 @@ impl CustomValues<'_> {
         Ok(groups.first().map_or(0, |group| group.count(0)))
     }
 
+    /// Removes the rows of a unique field that do not tell what their records have, as rows of before
+    /// the field was deleted and restored: they would keep others from having the value.
+    async fn sweep(&self, field: &Record<CustomField>) -> Result<u64> {
+        let (mut removed, mut after, mut tries) = (0, None, 0);
+        loop {
+            let mut work = self.session.begin();
+            let (object, kept, _) = self.sees(&work, field).await?;
+            let own = Condition::equals(FIELD_ID, Value::Uuid(field.id.uuid()));
+            let mut query = Query::new(CustomValue::schema(), own).limit(BATCH);
+            query.after = after.map(|id| vec![Value::Uuid(id)]);
+            let rows = work.select(&query).await?;
+            let Some(last) = rows.last().map(|row| row.id()) else {
+                return Ok(removed);
+            };
+            let wrong = hook::remove_wrong(&mut work, &object, &kept, &rows).await?;
+            match work.commit().await {
+                Ok(_) => (removed, after, tries) = (removed + wrong, Some(last), 0),
+                Err(Error::Conflict { .. }) if tries < TRIES => tries += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The definition as it still is, with its object and what is kept of its values.
+    async fn sees(
+        &self,
+        work: &UnitOfWork,
+        field: &Record<CustomField>,
+    ) -> Result<(ObjectRef, KeptField, std::sync::Arc<Record<CustomField>>)> {
+        let now = self.definition(work, field.id).await?;
+        let object = work.registry().await?.object(field.object.as_ref());
+        let object = object.filter(|_| now.version == field.version);
+        let object = object.ok_or_else(|| changed(field.id))?;
+        let kept = hook::kept(&object).iter().find(|kept| kept.id == field.id);
+        let kept = kept.cloned().ok_or_else(|| changed(field.id))?;
+        Ok((object, kept, now))
+    }
+
     /// One batch behind a record; tried again with fewer records where somebody wrote one of them.
     async fn batch(&self, field: &Record<CustomField>, after: Option<Uuid>) -> Result<Batch> {
         let mut size = BATCH;
@@ -205,13 +247,7 @@ impl CustomValues<'_> {
         after: Option<Uuid>,
         size: usize,
     ) -> Result<Batch> {
-        let now = self.definition(work, field.id).await?;
-        let registry = work.registry().await?;
-        let object = registry.object(field.object.as_ref());
-        let object = object.filter(|_| now.version == field.version);
-        let object = object.ok_or_else(|| changed(field.id))?;
-        let kept = hook::kept(&object).iter().find(|kept| kept.id == field.id);
-        let kept = kept.cloned().ok_or_else(|| changed(field.id))?;
+        let (object, kept, now) = self.sees(work, field).await?;
         let mut query = Query::new(&object, Condition::all()).limit(size);
         query.after = after.map(|id| vec![Value::Uuid(id)]);
         let records = work.select(&query).await?;
