@@ -146,7 +146,10 @@ async fn a_lookup_leads_to_a_live_record_of_the_tenant() {
     let expected = vec![("custom_fields.customer".to_owned(), "not_found")];
 
     let project = create(&session, "project", json!({"customer": globex})).await;
-    assert_eq!(value(&session, "project", project, "customer").await, json!(globex));
+    assert_eq!(
+        value(&session, "project", project, "customer").await,
+        json!(globex)
+    );
     for nowhere in [NOBODY, foreign, project] {
         let body = json!({"customer": nowhere});
         let refused = try_create(&session, "project", body.clone()).await;
@@ -162,7 +165,11 @@ async fn a_lookup_leads_to_a_live_record_of_the_tenant() {
 
     // In either order within a unit of work, and of a record that it deletes.
     let mut work = session.begin();
-    let initech = work.accounts().create(Account::new("Initech")).await.unwrap();
+    let initech = work
+        .accounts()
+        .create(Account::new("Initech"))
+        .await
+        .unwrap();
     let body = json!({"name": "Two", "custom_fields": {"customer": initech.id}});
     let mut named = work.object("project").await.unwrap();
     named.create(body.as_object().unwrap()).await.unwrap();
@@ -183,7 +190,11 @@ async fn a_lookup_leads_to_a_live_record_of_the_tenant() {
             cascade: false,
         },
     );
-    session.records::<CustomField>().create(sponsor).await.unwrap();
+    session
+        .records::<CustomField>()
+        .create(sponsor)
+        .await
+        .unwrap();
     let pipeline = rows_of(&session, "pipeline").await[0].id();
     let mut deal = Deal::new("Rollout", Id::new(pipeline));
     deal.custom_fields = json!({"sponsor": NOBODY});
@@ -220,7 +231,10 @@ async fn deletion_empties_restricts_or_cascades() {
 
     // A lookup is emptied.
     delete(&session, "account", globex).await.unwrap();
-    assert_eq!(value(&session, "project", project, "customer").await, Json::Null);
+    assert_eq!(
+        value(&session, "project", project, "customer").await,
+        Json::Null
+    );
     // Parts go with the whole, to any depth, and come back with it; not what was deleted before.
     delete(&session, "phase", own).await.unwrap();
     delete(&session, "project", project).await.unwrap();
@@ -282,29 +296,49 @@ async fn trees_of_parts_have_no_circles() {
         ..relation("area", "within", "area", RelationshipKind::Lookup)
     };
     relate(&session, parts).await;
-    relate(&session, relation("area", "twin", "area", RelationshipKind::Lookup)).await;
+    relate(
+        &session,
+        relation("area", "twin", "area", RelationshipKind::Lookup),
+    )
+    .await;
     let top = create(&session, "area", json!({})).await;
     let middle = create(&session, "area", json!({"within": top})).await;
     let low = create(&session, "area", json!({"within": middle, "twin": top})).await;
     let aside = create(&session, "area", json!({})).await;
     for above in [top, middle, low] {
         let refused = set(&session, "area", top, json!({"within": above})).await;
-        assert_eq!(faults(refused), [("custom_fields.within".to_owned(), "cycle")]);
+        assert_eq!(
+            faults(refused),
+            [("custom_fields.within".to_owned(), "cycle")]
+        );
     }
-    set(&session, "area", top, json!({"twin": low})).await.unwrap();
+    set(&session, "area", top, json!({"twin": low}))
+        .await
+        .unwrap();
 
     let below = |of: Uuid| filter(json!({"field": "id", "within": of, "by": "within"}));
-    assert_eq!(found(&session, "area", below(middle)).await, [middle, low].into());
+    assert_eq!(
+        found(&session, "area", below(middle)).await,
+        [middle, low].into()
+    );
     let above = filter(json!({"field": "id", "path_to": low, "by": "within"}));
-    assert_eq!(found(&session, "area", above).await, [top, middle, low].into());
-    let of_child = filter(json!({"any": "area", "by": "within", "where": {"field": "id", "eq": low}}));
+    assert_eq!(
+        found(&session, "area", above).await,
+        [top, middle, low].into()
+    );
+    let of_child = filter(
+        json!({"any": "area", "by": "within", "where": {"field": "id", "op": "eq", "value": low}}),
+    );
     assert_eq!(found(&session, "area", of_child).await, [middle].into());
 
     delete(&session, "area", top).await.unwrap();
     assert!(is_live(&session, "area", aside).await);
     assert!(!is_live(&session, "area", low).await);
     restore(&session, "area", top).await.unwrap();
-    assert_eq!(found(&session, "area", below(top)).await, [top, middle, low].into());
+    assert_eq!(
+        found(&session, "area", below(top)).await,
+        [top, middle, low].into()
+    );
 }
 
 /// Neither of two commits at the same moment leaves a value that leads nowhere.
@@ -327,7 +361,10 @@ async fn a_lookup_and_the_deletion_of_its_record_do_not_cross() {
         let gone = tokio::spawn(async move { delete(&deleting, "account", globex).await });
         leading.await.unwrap();
         gone.await.unwrap().unwrap();
-        assert_eq!(value(&session, "project", project, "customer").await, Json::Null);
+        assert_eq!(
+            value(&session, "project", project, "customer").await,
+            Json::Null
+        );
         let links = session.links("involved");
         let left = links.from(project, &Find::new()).await.unwrap();
         assert!(left.items.is_empty());
@@ -351,7 +388,10 @@ async fn the_field_of_a_relationship_follows_it() {
         page.unwrap().items
     };
     let field = fields().await.remove(0);
-    assert_eq!((field.object.as_str(), field.api_name.as_str()), ("project", "ordered_by"));
+    assert_eq!(
+        (field.object.as_str(), field.api_name.as_str()),
+        ("project", "ordered_by")
+    );
     assert_eq!(field.relationship_id, Some(orders));
     let globex = account(&session, "Globex").await;
     let project = create(&session, "project", json!({"ordered_by": globex})).await;
@@ -359,34 +399,60 @@ async fn the_field_of_a_relationship_follows_it() {
     // It changes with its relationship, and not on its own.
     let relationships = || session.records::<CustomRelationship>();
     let mut all = relationships();
-    let stay = all.update(orders, |one| one.cardinality = Cardinality::ManyToOne).await;
+    let stay = all
+        .update(orders, |one| one.cardinality = Cardinality::ManyToOne)
+        .await;
     assert_eq!(faults(stay), [("cardinality".to_owned(), "inconsistent")]);
-    all.update(orders, |one| one.is_required = true).await.unwrap();
+    all.update(orders, |one| one.is_required = true)
+        .await
+        .unwrap();
     assert!(fields().await[0].is_required);
     let mut own = session.records::<CustomField>();
-    let refused = own.update(field.id, |field| field.is_required = false).await;
-    assert_eq!(faults(refused), [("is_required".to_owned(), "inconsistent")]);
+    let refused = own
+        .update(field.id, |field| field.is_required = false)
+        .await;
+    assert_eq!(
+        faults(refused),
+        [("is_required".to_owned(), "inconsistent")]
+    );
     let refused = own.delete(field.id).await.unwrap_err();
     assert_eq!(refused.code(), "relationship_field");
-    own.update(field.id, |field| field.label = "Ordered by".into()).await.unwrap();
-    all.update(orders, |one| one.to_field = Some(name("buyer"))).await.unwrap();
+    own.update(field.id, |field| field.label = "Ordered by".into())
+        .await
+        .unwrap();
+    all.update(orders, |one| one.to_field = Some(name("buyer")))
+        .await
+        .unwrap();
     assert_eq!(fields().await[0].api_name.as_str(), "buyer");
-    let by_either = |name: &str| filter(json!({"field": name, "eq": globex}));
-    assert_eq!(found(&session, "project", by_either("buyer")).await, [project].into());
-    assert_eq!(found(&session, "project", by_either("ordered_by")).await, [project].into());
+    let by_either = |name: &str| filter(json!({"field": name, "op": "eq", "value": globex}));
+    assert_eq!(
+        found(&session, "project", by_either("buyer")).await,
+        [project].into()
+    );
+    assert_eq!(
+        found(&session, "project", by_either("ordered_by")).await,
+        [project].into()
+    );
 
     // It goes with its relationship, and comes back; values stay as they were.
     all.delete(orders).await.unwrap();
     assert!(fields().await.is_empty());
     all.restore(orders).await.unwrap();
     assert_eq!(fields().await.len(), 1);
-    assert_eq!(value(&session, "project", project, "ordered_by").await, json!(globex));
+    assert_eq!(
+        value(&session, "project", project, "ordered_by").await,
+        json!(globex)
+    );
 
     let mut pair = relation("project", "badge", "contact", RelationshipKind::Lookup);
     pair.cardinality = Cardinality::OneToOne;
     relate(&session, pair).await;
     let badge = fields().await;
-    assert!(badge.iter().any(|field| field.api_name.as_str() == "badge" && field.is_unique));
+    assert!(
+        badge
+            .iter()
+            .any(|field| field.api_name.as_str() == "badge" && field.is_unique)
+    );
 }
 
 ///
@@ -404,8 +470,14 @@ async fn links_lead_both_ways() {
     let link = links.link(project, globex).await.unwrap();
     // The same two once: the answer is the link that there is.
     assert_eq!(links.link(project, globex).await.unwrap().id(), link.id());
-    let told = links.link_with(project, globex, json!({"role": "buyer"})).await.unwrap();
-    assert_eq!((told.id(), told.get("data").to_json()), (link.id(), json!({"role": "buyer"})));
+    let told = links
+        .link_with(project, globex, json!({"role": "buyer"}))
+        .await
+        .unwrap();
+    assert_eq!(
+        (told.id(), told.get("data").to_json()),
+        (link.id(), json!({"role": "buyer"}))
+    );
     links.link(project, initech).await.unwrap();
     let refused = links.link(project, NOBODY).await;
     assert_eq!(faults(refused), [("to_id".to_owned(), "not_found")]);
@@ -422,25 +494,56 @@ async fn links_lead_both_ways() {
     // Queries through links, from both ends, and through a lookup.
     let named = |called: &str| Filter::eq("name", called);
     let with_globex = linked_to("involved", named("Globex"));
-    assert_eq!(found(&session, "project", with_globex).await, [project].into());
-    let of_project = linked_from("involved", filter(json!({"field": "id", "eq": project})));
-    assert_eq!(found(&session, "account", of_project).await, [globex, initech].into());
-    assert!(found(&session, "project", linked_to("involved", named("None"))).await.is_empty());
-    set(&session, "project", project, json!({"customer": globex})).await.unwrap();
-    let has = filter(json!({"field": "customer", "has": {"field": "name", "eq": "Globex"}}));
+    assert_eq!(
+        found(&session, "project", with_globex).await,
+        [project].into()
+    );
+    let of_project = linked_from(
+        "involved",
+        filter(json!({"field": "id", "op": "eq", "value": project})),
+    );
+    assert_eq!(
+        found(&session, "account", of_project).await,
+        [globex, initech].into()
+    );
+    assert!(
+        found(&session, "project", linked_to("involved", named("None")))
+            .await
+            .is_empty()
+    );
+    set(&session, "project", project, json!({"customer": globex}))
+        .await
+        .unwrap();
+    let has = filter(
+        json!({"field": "customer", "has": {"field": "name", "op": "eq", "value": "Globex"}}),
+    );
     assert_eq!(found(&session, "project", has).await, [project].into());
-    let any = filter(json!({"any": "project", "by": "customer", "where": {"field": "name", "eq": "One"}}));
+    let any = filter(
+        json!({"any": "project", "by": "customer", "where": {"field": "name", "op": "eq", "value": "One"}}),
+    );
     assert_eq!(found(&session, "account", any).await, [globex].into());
 
     // Links go and come with their ends.
     delete(&session, "account", globex).await.unwrap();
-    assert_eq!(links.from(project, &Find::new()).await.unwrap().items.len(), 1);
+    assert_eq!(
+        links.from(project, &Find::new()).await.unwrap().items.len(),
+        1
+    );
     restore(&session, "account", globex).await.unwrap();
-    assert_eq!(links.from(project, &Find::new()).await.unwrap().items.len(), 2);
+    assert_eq!(
+        links.from(project, &Find::new()).await.unwrap().items.len(),
+        2
+    );
     assert!(links.unlink(project, initech).await.unwrap());
     assert!(!links.unlink(project, initech).await.unwrap());
     delete(&session, "project", project).await.unwrap();
-    session.object("project").await.unwrap().purge(project).await.unwrap();
+    session
+        .object("project")
+        .await
+        .unwrap()
+        .purge(project)
+        .await
+        .unwrap();
     assert!(rows_of(&session, "involved").await.is_empty());
 
     // Nothing of another tenant.
@@ -450,8 +553,22 @@ async fn links_lead_both_ways() {
     let own = create(&other, "project", json!({})).await;
     let refused = other.links("involved").link(own, globex).await;
     assert_eq!(faults(refused), [("to_id".to_owned(), "not_found")]);
-    assert!(other.links("involved").to(globex, &Find::new()).await.unwrap().items.is_empty());
-    assert!(session.links("account").link(globex, initech).await.is_err());
+    assert!(
+        other
+            .links("involved")
+            .to(globex, &Find::new())
+            .await
+            .unwrap()
+            .items
+            .is_empty()
+    );
+    assert!(
+        session
+            .links("account")
+            .link(globex, initech)
+            .await
+            .is_err()
+    );
 }
 
 /// Many at once make one link; a relationship that is not active takes none.
@@ -466,7 +583,12 @@ async fn many_make_one_link() {
     for _ in 0..8 {
         let session = session.clone();
         tasks.push(tokio::spawn(async move {
-            session.links("involved").link(project, globex).await.unwrap().id()
+            session
+                .links("involved")
+                .link(project, globex)
+                .await
+                .unwrap()
+                .id()
         }));
     }
     let mut ids = BTreeSet::new();
@@ -478,7 +600,10 @@ async fn many_make_one_link() {
     let named = Find::new().filter(CustomRelationship::NAME.eq(name("involved")));
     let mut definitions = session.records::<CustomRelationship>();
     let id = definitions.find_one(named).await.unwrap().unwrap().id;
-    definitions.update(id, |one| one.is_active = false).await.unwrap();
+    definitions
+        .update(id, |one| one.is_active = false)
+        .await
+        .unwrap();
     let links = session.links("involved");
     let initech = account(&session, "Initech").await;
     let refused = links.link(project, initech).await.unwrap_err();
@@ -560,13 +685,25 @@ async fn lookups_and_links_follow_a_merge() {
         .await
         .unwrap();
     for project in [one, two] {
-        assert_eq!(value(&session, "project", project, "customer").await, json!(globex));
-        assert_eq!(links.from(project, &Find::new()).await.unwrap().items.len(), 1);
+        assert_eq!(
+            value(&session, "project", project, "customer").await,
+            json!(globex)
+        );
+        assert_eq!(
+            links.from(project, &Find::new()).await.unwrap().items.len(),
+            1
+        );
     }
     assert_eq!(links.to(globex, &Find::new()).await.unwrap().items.len(), 2);
     session.merges().undo(merged.merges[0]).await.unwrap();
-    assert_eq!(value(&session, "project", one, "customer").await, json!(double));
-    assert_eq!(value(&session, "project", two, "customer").await, json!(globex));
+    assert_eq!(
+        value(&session, "project", one, "customer").await,
+        json!(double)
+    );
+    assert_eq!(
+        value(&session, "project", two, "customer").await,
+        json!(globex)
+    );
     assert_eq!(links.to(globex, &Find::new()).await.unwrap().items.len(), 1);
     assert_eq!(links.to(double, &Find::new()).await.unwrap().items.len(), 2);
 }
@@ -586,7 +723,11 @@ async fn an_object_is_removed_with_all_that_it_has() {
             cascade: false,
         },
     );
-    session.records::<CustomField>().create(favourite).await.unwrap();
+    session
+        .records::<CustomField>()
+        .create(favourite)
+        .await
+        .unwrap();
     let globex = account(&session, "Globex").await;
     let mut last = Uuid::nil();
     for _ in 0..3 {
@@ -607,7 +748,10 @@ async fn an_object_is_removed_with_all_that_it_has() {
     assert_eq!(contents.fields, [name("customer")]);
     assert_eq!(contents.led_to_by, [(name("contact"), name("favourite"))]);
     let removal = RemovalOfObject::IfUnused;
-    let refused = session.remove_object(project, removal, &()).await.unwrap_err();
+    let refused = session
+        .remove_object(project, removal, &())
+        .await
+        .unwrap_err();
     assert_eq!(refused.code(), "object_in_use");
     let removal = RemovalOfObject::WithRecords;
     assert!(session.remove_object(project, removal, &()).await.unwrap());
@@ -697,16 +841,24 @@ async fn apply(session: &Session, model: &mut Model, step: &Step) {
             model.projects.insert(made, (true, None));
         }
         Step::Phase(number) => {
-            let Some((project, (is_live, _))) = pick(&model.projects, number) else { return };
+            let Some((project, (is_live, _))) = pick(&model.projects, number) else {
+                return;
+            };
             let made = try_create(session, "phase", json!({"of_project": project})).await;
             assert_eq!(made.is_ok(), *is_live);
             if let Ok(made) = made {
-                let phase = Phase { project, is_live: true, went_along: false };
+                let phase = Phase {
+                    project,
+                    is_live: true,
+                    went_along: false,
+                };
                 model.phases.insert(made.id(), phase);
             }
         }
         Step::Customer(number, target) => {
-            let Some((project, (is_live, _))) = pick(&model.projects, number) else { return };
+            let Some((project, (is_live, _))) = pick(&model.projects, number) else {
+                return;
+            };
             let target = target.and_then(|number| pick(&model.accounts, number));
             let id = target.map(|(id, _)| id);
             let fits = *is_live && target.is_none_or(|(_, is_live)| *is_live);
@@ -717,18 +869,32 @@ async fn apply(session: &Session, model: &mut Model, step: &Step) {
             }
         }
         Step::Link(number, target) => {
-            let Some((project, (live, _))) = pick(&model.projects, number) else { return };
-            let Some((account, account_live)) = pick(&model.accounts, target) else { return };
+            let Some((project, (live, _))) = pick(&model.projects, number) else {
+                return;
+            };
+            let Some((account, account_live)) = pick(&model.accounts, target) else {
+                return;
+            };
             let linked = session.links("involved").link(project, account).await;
             assert_eq!(linked.is_ok(), *live && *account_live);
         }
         Step::Unlink(number, target) => {
-            let Some((project, _)) = pick(&model.projects, number) else { return };
-            let Some((account, _)) = pick(&model.accounts, target) else { return };
-            session.links("involved").unlink(project, account).await.unwrap();
+            let Some((project, _)) = pick(&model.projects, number) else {
+                return;
+            };
+            let Some((account, _)) = pick(&model.accounts, target) else {
+                return;
+            };
+            session
+                .links("involved")
+                .unlink(project, account)
+                .await
+                .unwrap();
         }
         Step::DeleteAccount(number) => {
-            let Some((account, is_live)) = pick(&model.accounts, number) else { return };
+            let Some((account, is_live)) = pick(&model.accounts, number) else {
+                return;
+            };
             assert_eq!(delete(session, "account", account).await.is_ok(), *is_live);
             model.accounts.insert(account, false);
             for (is_live, customer) in model.projects.values_mut() {
@@ -738,7 +904,9 @@ async fn apply(session: &Session, model: &mut Model, step: &Step) {
             }
         }
         Step::RestoreAccount(number) => {
-            let Some((account, is_live)) = pick(&model.accounts, number) else { return };
+            let Some((account, is_live)) = pick(&model.accounts, number) else {
+                return;
+            };
             let is_live = *is_live;
             // One that was merged away stays.
             if restore(session, "account", account).await.is_ok() {
@@ -747,7 +915,9 @@ async fn apply(session: &Session, model: &mut Model, step: &Step) {
             }
         }
         Step::DeleteProject(number) => {
-            let Some((project, (is_live, _))) = pick(&model.projects, number) else { return };
+            let Some((project, (is_live, _))) = pick(&model.projects, number) else {
+                return;
+            };
             let is_live = *is_live;
             assert_eq!(delete(session, "project", project).await.is_ok(), is_live);
             if let Some(entry) = model.projects.get_mut(&project) {
@@ -759,7 +929,9 @@ async fn apply(session: &Session, model: &mut Model, step: &Step) {
             }
         }
         Step::RestoreProject(number) => {
-            let Some((project, (is_live, customer))) = pick(&model.projects, number) else { return };
+            let Some((project, (is_live, customer))) = pick(&model.projects, number) else {
+                return;
+            };
             let there = customer.is_none_or(|id| model.accounts.get(&id) == Some(&true));
             let comes = !is_live && there;
             assert_eq!(restore(session, "project", project).await.is_ok(), comes);
@@ -774,14 +946,18 @@ async fn apply(session: &Session, model: &mut Model, step: &Step) {
             }
         }
         Step::DeletePhase(number) => {
-            let Some((id, phase)) = pick(&model.phases, number) else { return };
+            let Some((id, phase)) = pick(&model.phases, number) else {
+                return;
+            };
             assert_eq!(delete(session, "phase", id).await.is_ok(), phase.is_live);
             if let Some(phase) = model.phases.get_mut(&id) {
                 phase.is_live = false;
             }
         }
         Step::RestorePhase(number) => {
-            let Some((id, phase)) = pick(&model.phases, number) else { return };
+            let Some((id, phase)) = pick(&model.phases, number) else {
+                return;
+            };
             let whole = model.projects.get(&phase.project);
             let comes = !phase.is_live && whole.is_some_and(|(is_live, _)| *is_live);
             assert_eq!(restore(session, "phase", id).await.is_ok(), comes);
@@ -790,7 +966,9 @@ async fn apply(session: &Session, model: &mut Model, step: &Step) {
             }
         }
         Step::PurgeProject(number) => {
-            let Some((project, (is_live, _))) = pick(&model.projects, number) else { return };
+            let Some((project, (is_live, _))) = pick(&model.projects, number) else {
+                return;
+            };
             let is_live = *is_live;
             let mut records = session.object("project").await.unwrap();
             assert_eq!(records.purge(project).await.is_ok(), !is_live);
@@ -800,8 +978,12 @@ async fn apply(session: &Session, model: &mut Model, step: &Step) {
             }
         }
         Step::Merge(survivor, loser) => {
-            let Some((survivor, one)) = pick(&model.accounts, survivor) else { return };
-            let Some((loser, other)) = pick(&model.accounts, loser) else { return };
+            let Some((survivor, one)) = pick(&model.accounts, survivor) else {
+                return;
+            };
+            let Some((loser, other)) = pick(&model.accounts, loser) else {
+                return;
+            };
             let fits = *one && *other && survivor != loser;
             let merged = session
                 .accounts()
@@ -823,12 +1005,16 @@ async fn apply(session: &Session, model: &mut Model, step: &Step) {
 async fn compare(session: &Session, model: &Model) {
     let text = |row: &Row, field: &str| {
         let document = row.get("custom_fields").to_json();
-        let id = document.get(field).and_then(Json::as_str).map(str::to_owned);
+        let id = document
+            .get(field)
+            .and_then(Json::as_str)
+            .map(str::to_owned);
         id.map(|id| id.parse::<Uuid>().unwrap())
     };
     let mut references = BTreeSet::new();
     let mut keep = |object: &str, row: &Row, target: Option<Uuid>| {
-        let reference = target.map(|target| (object.to_owned(), row.id(), target, row.is_deleted()));
+        let reference =
+            target.map(|target| (object.to_owned(), row.id(), target, row.is_deleted()));
         references.extend(reference);
     };
     let mut projects = BTreeMap::new();
@@ -844,7 +1030,10 @@ async fn compare(session: &Session, model: &Model) {
         keep("phase", &row, project);
         phases.insert(row.id(), (project.unwrap(), !row.is_deleted()));
     }
-    let expected = model.phases.iter().map(|(id, phase)| (*id, (phase.project, phase.is_live)));
+    let expected = model
+        .phases
+        .iter()
+        .map(|(id, phase)| (*id, (phase.project, phase.is_live)));
     assert_eq!(phases, expected.collect());
     // The rows by which records are found are those that follow from the records.
     let kept: BTreeSet<_> = rows_of(session, "custom_reference")
@@ -863,7 +1052,10 @@ async fn compare(session: &Session, model: &Model) {
         let id = |field: &str| row.get(field).as_uuid().unwrap();
         let (from, to) = (id("from_id"), id("to_id"));
         if !row.is_deleted() {
-            assert!(model.projects[&from].0 && model.accounts[&to], "a link leads nowhere");
+            assert!(
+                model.projects[&from].0 && model.accounts[&to],
+                "a link leads nowhere"
+            );
             assert!(pairs.insert((from, to)), "linked twice");
         }
     }

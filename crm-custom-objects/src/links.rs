@@ -3,16 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use async_trait::async_trait;
+use crm_core::Session;
 use crm_core::engine::{CommitHook, StagedChange, UnitOfWork};
 use crm_core::error::{Error, Faults, Result, RuleViolation, codes};
 use crm_core::query::{Comparison, Condition, FieldAt, Filter, Find, Page, Query, QueryError};
 use crm_core::schema::{Entity, ObjectRef, Row, Value};
-use crm_core::Session;
 use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
 
-use crate::reference_field::relationship;
 use crate::CustomLink;
+use crate::reference_field::relationship;
 
 /// How often a link is looked for again that somebody else made, or removed, at the same moment.
 const ATTEMPTS: usize = 8;
@@ -147,7 +147,10 @@ impl Links<'_> {
     async fn between(&self, from: Uuid, to: Uuid) -> Result<Option<Row>> {
         let records = self.session.object(&self.relationship).await?;
         let pair = Filter::And(vec![is("from_id", from), is("to_id", to)]);
-        let find = Find::<()>::new().filter_by_name(pair).with_archived().limit(1);
+        let find = Find::<()>::new()
+            .filter_by_name(pair)
+            .with_archived()
+            .limit(1);
         Ok(records.find(&find).await?.items.into_iter().next())
     }
 
@@ -195,7 +198,9 @@ impl Links<'_> {
     ) -> Result<Page<Linked>> {
         let object = self.object().await?;
         let records = self.session.object(&self.relationship).await?;
-        let found = records.find(&find.clone().filter_by_name(is(own, id))).await?;
+        let found = records
+            .find(&find.clone().filter_by_name(is(own, id)))
+            .await?;
         let target = object.field(other).and_then(|field| field.reference());
         let target = match target {
             Some((target, _)) => self.session.describe(target).await?,
@@ -251,12 +256,7 @@ pub fn linked_from(relationship: &str, filter: Filter) -> Filter {
     through(relationship, "to_id", "from_id", filter)
 }
 
-fn through(
-    relationship: &str,
-    by: &'static str,
-    other: &'static str,
-    filter: Filter,
-) -> Filter {
+fn through(relationship: &str, by: &'static str, other: &'static str, filter: Filter) -> Filter {
     Filter::Any {
         object: relationship.to_owned().into(),
         by: by.into(),

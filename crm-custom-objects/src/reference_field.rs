@@ -117,11 +117,26 @@ async fn judge(work: &mut UnitOfWork, before: Option<&Row>, after: Option<&Row>)
     work.rely_on(&*relationship);
     let mut faults = Faults::default();
     let differing = [
-        (field.api_name != wanted.api_name, CustomField::API_NAME.name()),
-        (field.field_type != wanted.field_type, CustomField::FIELD_TYPE.name()),
-        (field.is_required != wanted.is_required, CustomField::IS_REQUIRED.name()),
-        (field.is_unique != wanted.is_unique, CustomField::IS_UNIQUE.name()),
-        (field.is_active != wanted.is_active, CustomField::IS_ACTIVE.name()),
+        (
+            field.api_name != wanted.api_name,
+            CustomField::API_NAME.name(),
+        ),
+        (
+            field.field_type != wanted.field_type,
+            CustomField::FIELD_TYPE.name(),
+        ),
+        (
+            field.is_required != wanted.is_required,
+            CustomField::IS_REQUIRED.name(),
+        ),
+        (
+            field.is_unique != wanted.is_unique,
+            CustomField::IS_UNIQUE.name(),
+        ),
+        (
+            field.is_active != wanted.is_active,
+            CustomField::IS_ACTIVE.name(),
+        ),
     ];
     for (_, path) in differing.into_iter().filter(|(differs, _)| *differs) {
         let message = "follows from the relationship of the field: change it there";

@@ -159,7 +159,8 @@ impl CustomObjectsExt for Session {
         }
         let contents = self.contents_of_object(object).await?;
         if removal == RemovalOfObject::IfUnused && !contents.is_unused() {
-            let message = "the object is used: say that its records and what leads to it go with it";
+            let message =
+                "the object is used: say that its records and what leads to it go with it";
             return Err(RuleViolation::new("object_in_use", "R-504", message).into());
         }
         let name = definition.api_name.as_str();

@@ -12,7 +12,8 @@ use uuid::Uuid;
 
 use super::{
     AnyRecord, CUSTOM_FIELDS, CustomFieldSchema, CustomFields, Dynamic, Entity, FieldList,
-    FieldReader, FieldSchema, FieldType, Meta, OnDelete, Row, StorageKind, Template, Value, ValueRef, custom_value,
+    FieldReader, FieldSchema, FieldType, Meta, OnDelete, Row, StorageKind, Template, Value,
+    ValueRef, custom_value,
 };
 use crate::Record;
 use crate::error::{Faults, FieldError, codes};

@@ -10,9 +10,7 @@ use crate::engine::{Progress, Session, Settle, Workspace};
 use crate::error::{Faults, FieldError, Result};
 use crate::query::{Condition, FieldAt, Query};
 use crate::references::CustomReference;
-use crate::schema::{
-    Entity, Lifecycle, Link, Meta, ObjectRef, OnDelete, Registry, Row, Value,
-};
+use crate::schema::{Entity, Lifecycle, Link, Meta, ObjectRef, OnDelete, Registry, Row, Value};
 use crate::storage::Unreferenced;
 
 /// The code of a record that would be a part of itself.
@@ -274,7 +272,10 @@ impl UnitOfWork {
             gone.extend(rows.filter(|row| !is_known(registry, row)));
         }
         for row in gone {
-            if self.place(schema, row.id()).is_none_or(|change| change.after().is_some()) {
+            if self
+                .place(schema, row.id())
+                .is_none_or(|change| change.after().is_some())
+            {
                 self.remove(&row);
             }
         }
@@ -311,9 +312,7 @@ impl UnitOfWork {
         for batch in ids.chunks(BATCH) {
             found.extend(self.rows(&link.object, batch).await?);
         }
-        found.retain(|row| {
-            leads(row) && deleted.is_none_or(|deleted| row.is_deleted() == deleted)
-        });
+        found.retain(|row| leads(row) && deleted.is_none_or(|deleted| row.is_deleted() == deleted));
         Ok(found)
     }
 
@@ -372,9 +371,9 @@ impl Session {
     pub async fn restore_custom_references(&self, progress: &impl Progress) -> Result<u64> {
         let (mut done, mut written) = (0_u64, 0_u64);
         let objects = self.registry().await?.objects();
-        let referring = objects.values().filter(|object| {
-            !object.is_template() && object.custom_references().next().is_some()
-        });
+        let referring = objects
+            .values()
+            .filter(|object| !object.is_template() && object.custom_references().next().is_some());
         for object in referring {
             let mut after = None;
             loop {
