@@ -176,7 +176,7 @@ impl CustomField {
                 Privacy::Public
             },
             searchable: self.is_searchable && is_text,
-            indexed: self.is_indexed || self.is_unique || self.field_type.target().is_some(),
+            indexed: self.is_indexed || self.is_unique,
             default: default
                 .and_then(|value| field_type.coerce(value).ok())
                 .unwrap_or_default(),
