@@ -402,6 +402,7 @@ async fn typed_operations_find_nothing_of_another_tenant() {
         ImportRow,
         DuplicateRule,
         crm_engine::duplicates::DuplicateKey,
+        crm_engine::references::CustomReference,
         common::Property,
         crm_engine::custom_objects::CustomObject,
         crm_engine::custom_objects::CustomField,

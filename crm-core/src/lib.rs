@@ -47,6 +47,7 @@ pub mod privacy;
 pub mod products;
 pub mod query;
 mod record;
+pub mod references;
 pub mod schema;
 pub mod scoring;
 pub mod storage;
@@ -131,6 +132,7 @@ pub fn objects() -> Vec<schema::ObjectRef> {
         imports::ImportRow::schema(),
         duplicates::DuplicateRule::schema(),
         duplicates::DuplicateKey::schema(),
+        references::CustomReference::schema(),
     ]
     .map(Clone::clone)
     .to_vec()

@@ -9,7 +9,7 @@ use crm_core::value::{ApiName, TextValue as _};
 use serde_json::{Value as Json, json};
 
 use crate::validator::check_default;
-use crate::{CustomFieldType, CustomObject, IndexState};
+use crate::{CustomFieldType, CustomObject, CustomRelationship, IndexState};
 
 /// A field that a tenant adds to an object, of its own or of the engine's.
 ///
@@ -57,6 +57,15 @@ pub struct CustomField {
         indexed
     )]
     pub object_id: Option<Id<CustomObject>>,
+    /// The relationship that the field is made by, and goes with. What the relationship says of it is
+    /// changed there.
+    #[field(
+        references = "custom_relationship",
+        on_delete = "cascade",
+        read_only,
+        indexed
+    )]
+    pub relationship_id: Option<Id<CustomRelationship>>,
     /// The name in lists of the object's fields, of which an object has only one (R-197, R-320,
     /// R-350); the API name unless given.
     pub name: Option<ApiName>,

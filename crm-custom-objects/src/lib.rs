@@ -21,6 +21,10 @@
 //! - [`CompiledFields`] is what the definitions of one object compile into: a validator of the
 //!   values of records, which also says them as JSON Schema.
 //! - [`FieldChange`] tells what a change of a definition means for the records that there are.
+//! - A lookup or master-detail relationship is a field that refers to records
+//!   ([`CustomRelationship::reference_field`]); the links of a many-to-many one are made by [`Links`].
+//!   [`linked_to`] and [`linked_from`] ask through them. [`CustomObjectsExt`] removes an object with
+//!   all that it has.
 //! - [`CustomRecord`], [`CustomLink`] and [`CustomValue`] are the rows behind records of custom
 //!   objects, their links, and what indexed fields are found by.
 //!
@@ -62,11 +66,14 @@ mod document;
 mod field;
 mod field_type;
 mod json_schema;
+mod links;
 mod object;
 mod option;
 mod pattern;
 mod record;
+mod reference_field;
 mod relationship;
+mod removal;
 mod rule;
 mod rules;
 mod tenant;
@@ -83,10 +90,12 @@ pub use field_type::{
     RollUpFunction, TextLimits,
 };
 pub use json_schema::{json_schema, json_schema_options};
+pub use links::{Linked, Links, LinksExt, linked_from, linked_to};
 pub use object::CustomObject;
 pub use option::CustomFieldOption;
 pub use record::{CustomLink, CustomRecord, CustomValue};
 pub use relationship::{Cardinality, CustomRelationship, RelationshipKind};
+pub use removal::{CustomObjectsExt, ObjectContents, RemovalOfObject};
 pub use rule::{CustomFieldRule, CustomSchema};
 pub use tenant::Definitions;
 pub use validator::{Checked, CompiledFields, Definition, Writer};
@@ -120,9 +129,9 @@ pub use crm_core::EntityRef as RecordRef;
 pub fn definitions() -> Vec<ObjectRef> {
     [
         CustomObject::schema(),
+        CustomRelationship::schema(),
         CustomField::schema(),
         CustomFieldOption::schema(),
-        CustomRelationship::schema(),
         CustomFieldRule::schema(),
         CustomSchema::schema(),
     ]
@@ -175,6 +184,8 @@ pub fn install(builder: EngineBuilder) -> EngineBuilder {
         .rule(rules::RuleRules)
         .rule(rules::ActivityLinkRules)
         .rule(rules::SeriesLinkRules)
+        .hook(reference_field::ReferenceFields)
+        .hook(links::LinkRules)
         .hook(rules::SchemaVersion)
         .derived_hook(values::hook::ValueRows)
         .tenant_schema(Definitions)

@@ -5,7 +5,7 @@ use crm_core::error::{Faults, codes};
 use crm_core::schema::{Entity, Picklist};
 use crm_core::value::ApiName;
 
-use crate::CustomObject;
+use crate::{CustomField, CustomFieldType, CustomObject};
 
 /// What belonging together means (R-200, R-292).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Picklist)]
@@ -47,6 +47,11 @@ impl RelationshipKind {
 }
 
 /// How records of two objects belong together; an object may relate to itself.
+///
+/// A lookup or master-detail relationship is a custom field of one of the objects, which is made with
+/// it and goes with it: of the first, or of the second where one record of the first has many of the
+/// second. The links of a many-to-many relationship are records of their own, of an object with the
+/// name of the relationship; [`Links`](crate::Links) makes them.
 ///
 /// Kind and cardinality agree (R-070), and a part cannot be without its whole (R-072): a
 /// master-detail relationship is written as required and cascading, whatever was given.
@@ -106,9 +111,10 @@ pub struct CustomRelationship {
         indexed
     )]
     pub to_object_id: Option<Id<CustomObject>>,
-    /// The name of the relationship as a field of the first object.
+    /// The name of the relationship as seen from the first object. Where that object holds the
+    /// reference it is the name of the field, and the name of the relationship unless given.
     pub from_field: Option<ApiName>,
-    /// The name of the relationship as a field of the second object.
+    /// The name of the relationship as seen from the second object, likewise.
     pub to_field: Option<ApiName>,
     /// Whether a record must have a link (R-072).
     pub is_required: bool,
@@ -126,6 +132,50 @@ pub struct CustomRelationship {
 }
 
 impl CustomRelationship {
+    /// The custom field that holds the reference; `None` where links do.
+    ///
+    /// ```
+    /// use crm_core::value::{ApiName, TextValue};
+    /// use crm_custom_objects::{Cardinality, CustomRelationship, RelationshipKind};
+    ///
+    /// let rooms = CustomRelationship::new(
+    ///     ApiName::parse("rooms")?,
+    ///     ApiName::parse("property")?,
+    ///     ApiName::parse("room")?,
+    ///     RelationshipKind::MasterDetail,
+    ///     Cardinality::OneToMany,
+    /// );
+    /// let field = rooms.reference_field().expect("no links");
+    /// assert_eq!((field.object.as_str(), field.api_name.as_str()), ("room", "rooms"));
+    /// assert_eq!(field.field_type.target().map(ApiName::as_str), Some("property"));
+    /// # Ok::<(), crm_core::value::ValueError>(())
+    /// ```
+    #[must_use]
+    pub fn reference_field(&self) -> Option<CustomField> {
+        let (holder, target, name) = match self.cardinality {
+            Cardinality::OneToMany => (&self.to_object, &self.from_object, &self.to_field),
+            _ => (&self.from_object, &self.to_object, &self.from_field),
+        };
+        let object = target.clone();
+        let field_type = match self.kind {
+            RelationshipKind::Lookup => CustomFieldType::Lookup {
+                object,
+                cascade: self.cascade_delete,
+            },
+            RelationshipKind::MasterDetail => CustomFieldType::MasterDetail { object },
+            RelationshipKind::ManyToMany => return None,
+        };
+        let name = name.clone().unwrap_or_else(|| self.name.clone());
+        let label = self.label.clone().unwrap_or_else(|| name.to_string());
+        Some(CustomField {
+            is_required: self.needs_link(),
+            is_unique: self.cardinality == Cardinality::OneToOne,
+            is_active: self.is_active,
+            description: self.description.clone(),
+            ..CustomField::new(holder.clone(), name, label, field_type)
+        })
+    }
+
     /// Whether a record must have a link: a part always has its whole (R-072).
     #[must_use]
     pub fn needs_link(&self) -> bool {

@@ -525,6 +525,10 @@ impl WriteRule for RelationshipRules {
                     CustomRelationship::TO_OBJECT.name(),
                 ),
                 (before.kind != after.kind, CustomRelationship::KIND.name()),
+                (
+                    holder(&before.data) != holder(&after),
+                    CustomRelationship::CARDINALITY.name(),
+                ),
             ];
             for (_, path) in changed.into_iter().filter(|(is_changed, _)| *is_changed) {
                 stays(write, path);
@@ -623,6 +627,11 @@ async fn check_allowed(
         write.faults().add(path, codes::INCONSISTENT, message);
     }
     Ok(())
+}
+
+/// The object whose records hold the reference.
+fn holder(relationship: &CustomRelationship) -> Option<ApiName> {
+    relationship.reference_field().map(|field| field.object)
 }
 
 /// Rules between fields belong to objects that there are.

@@ -616,7 +616,7 @@ pub(crate) fn writable_objects(session: &Session) -> Vec<ObjectRef> {
         .collect()
 }
 
-/// What the tenant adds to the model: an object with a picklist, a rule and a relationship.
+/// What the tenant adds to the model: an object with a picklist, a rule and relationships.
 async fn definitions(session: &Session) {
     let name = |text: &str| ApiName::parse(text).unwrap();
     let viewing = CustomObject::new(name("viewing"), "Viewing", "Viewings");
@@ -651,6 +651,27 @@ async fn definitions(session: &Session) {
     session
         .records::<CustomRelationship>()
         .create(visitors)
+        .await
+        .unwrap();
+    let supplier = CustomRelationship::new(
+        name("supplier"),
+        name("product"),
+        name("account"),
+        RelationshipKind::Lookup,
+        Cardinality::ManyToOne,
+    );
+    session
+        .records::<CustomRelationship>()
+        .create(supplier)
+        .await
+        .unwrap();
+    let product = rows_of(session, "product").await[0].id();
+    let account = rows_of(session, "account").await[0].id();
+    session
+        .products()
+        .update(Id::new(product), |product: &mut Product| {
+            product.custom_fields = serde_json::json!({"supplier": account});
+        })
         .await
         .unwrap();
     let rule = CustomFieldRule::new(

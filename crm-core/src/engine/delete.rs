@@ -7,8 +7,9 @@ use super::work::{forbidden, not_found};
 use crate::error::{Error, Faults, FieldError, Result, RuleViolation};
 use crate::merging::ensure_not_merged;
 use crate::query::{Condition, Query};
+use crate::references::CustomReference;
 use crate::schema::{
-    Lifecycle, Link, Meta, ObjectRef, ObjectScope, OnDelete, Row, SYSTEM_FIELDS, Value, ValueRef,
+    Entity, Lifecycle, Link, Meta, ObjectRef, ObjectScope, OnDelete, Row, Value, ValueRef,
 };
 use crate::storage::{Change, ChangeSet, Unreferenced};
 
@@ -25,6 +26,17 @@ impl UnitOfWork {
     }
 
     pub(crate) async fn delete_row(&mut self, row: Row) -> Result<()> {
+        // Parts of each other: the deletion of this record is under way.
+        let id = row.id();
+        if !self.going.insert(id) {
+            return Ok(());
+        }
+        let deleted = self.delete_with_parts(row).await;
+        self.going.remove(&id);
+        deleted
+    }
+
+    async fn delete_with_parts(&mut self, row: Row) -> Result<()> {
         let object = row.object().clone();
         for link in self.links_to(&object).await? {
             if link.object.lifecycle() != Lifecycle::Full {
@@ -121,10 +133,30 @@ impl UnitOfWork {
     }
 
     async fn purge_row(&mut self, row: Row) -> Result<()> {
+        let id = row.id();
+        if !self.going.insert(id) {
+            return Ok(());
+        }
+        let purged = self.purge_with_parts(row).await;
+        self.going.remove(&id);
+        purged
+    }
+
+    async fn purge_with_parts(&mut self, row: Row) -> Result<()> {
         let object = row.object().clone();
         for link in self.links_to(&object).await? {
-            let all = Query::new(&link.object, link.to(&[row.id()]));
-            for other in self.select(&all).await? {
+            if link.object == *CustomReference::schema() {
+                // In step with the records that have the fields.
+                continue;
+            }
+            let leading = match link.custom() {
+                Some(_) => self.led_by_custom(&link, row.id(), None).await?,
+                None => {
+                    let all = Query::new(&link.object, link.to(&[row.id()]));
+                    self.select(&all).await?
+                }
+            };
+            for other in leading {
                 match link.on_delete {
                     OnDelete::Restrict => return Err(referenced(&object, &link)),
                     OnDelete::Cascade => Box::pin(self.purge_row(other)).await?,
@@ -148,11 +180,13 @@ impl UnitOfWork {
         let mut unreferenced = Vec::new();
         for change in self.staged() {
             let is_kept = change.after().is_some_and(|row| row.is_deleted());
-            if !is_kept || !is_live(change.before()) {
+            let is_derived = change.object().lifecycle() == Lifecycle::Derived;
+            if !is_kept || !is_live(change.before()) || is_derived {
                 continue;
             }
+            unreferenced.extend(self.led_to_by_none(change.id()));
             for link in self.links_to(change.object()).await? {
-                if link.object.lifecycle() == Lifecycle::Full {
+                if link.object.lifecycle() == Lifecycle::Full && link.custom().is_none() {
                     unreferenced.push(Unreferenced {
                         object: link.object,
                         field: link.field,
@@ -170,6 +204,9 @@ impl UnitOfWork {
 
     /// The live, or the deleted, rows that lead to a record.
     async fn linked(&self, link: &Link, id: Uuid, deleted: bool) -> Result<Vec<Row>> {
+        if link.custom().is_some() {
+            return self.led_by_custom(link, id, Some(deleted)).await;
+        }
         let state = if deleted {
             Condition::Not(Box::new(Condition::not_deleted()))
         } else {
@@ -205,7 +242,7 @@ fn referenced(object: &ObjectRef, by: &Link) -> Error {
     Error::Reference {
         object: object.name().to_owned(),
         by: by.object.name().to_owned(),
-        field: by.object.field_name(by.field).to_owned(),
+        field: by.object.path_at(by.field),
     }
 }
 
@@ -213,13 +250,8 @@ fn referenced(object: &ObjectRef, by: &Link) -> Error {
 /// activity needs a record that it belongs to.
 fn emptied(work: &UnitOfWork, row: &Row, link: &Link) -> Result<Option<Row>> {
     let mut values = row.values();
-    for index in link.fields() {
-        let slot = index
-            .checked_sub(SYSTEM_FIELDS)
-            .and_then(|place| values.get_mut(place));
-        if let Some(slot) = slot {
-            *slot = Value::Null;
-        }
+    for place in link.fields() {
+        link.object.lay(&mut values, place, Value::Null);
     }
     let after = match row.with_values(work.next_meta(row), values) {
         Ok(after) => after,

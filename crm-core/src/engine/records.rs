@@ -407,7 +407,8 @@ impl UnitOfWork {
     }
 
     /// Changes a record for the engine as it was just read.
-    pub(crate) async fn update_record<E: Entity>(
+    #[doc(hidden)]
+    pub async fn update_record<E: Entity>(
         &mut self,
         record: Arc<Record<E>>,
         change: &(impl Fn(&mut E) + Sync + ?Sized),
@@ -492,8 +493,9 @@ impl UnitOfWork {
         rows.into_iter().map(typed).collect()
     }
 
-    /// Creates a typed record for the engine.
-    pub(crate) async fn create<E: Entity>(&mut self, entity: E) -> Result<Arc<Record<E>>> {
+    /// Creates a typed record for the engine, and for the crates that are part of it.
+    #[doc(hidden)]
+    pub async fn create<E: Entity>(&mut self, entity: E) -> Result<Arc<Record<E>>> {
         let meta = self.new_meta();
         self.write(Access::Engine, None, meta, entity).await
     }

@@ -1,6 +1,7 @@
 //! [`UnitOfWork`]: several writes that become one commit.
 
 mod commit;
+mod references;
 mod savepoint;
 
 use std::collections::{HashMap, HashSet};
@@ -67,6 +68,8 @@ pub struct UnitOfWork {
     pub(super) own: Box<Own>,
     /// Rows as a hook left them that runs more than once.
     in_step: HashMap<Uuid, Option<Row>>,
+    /// The records that a deletion or removal is at work on, so that one that comes back to them ends.
+    pub(super) going: HashSet<Uuid>,
 }
 
 /// The id and time of a commit.
@@ -143,6 +146,7 @@ impl UnitOfWork {
             contended: Vec::new(),
             own: Box::default(),
             in_step: HashMap::new(),
+            going: HashSet::new(),
         }
     }
 
@@ -736,7 +740,7 @@ impl UnitOfWork {
     }
 
     async fn add_missing_references(
-        &self,
+        &mut self,
         after: &Row,
         before: Option<&Row>,
         faults: &mut Faults,
@@ -751,6 +755,11 @@ impl UnitOfWork {
         let changes = ChangeSet::new(self.commit.id, self.commit.at, vec![change], Vec::new());
         for fault in self.missing_references(&changes).await? {
             faults.push(fault);
+        }
+        for fault in self.missing_custom(before, after).await? {
+            if !faults.has(&fault.path) {
+                faults.push(fault);
+            }
         }
         Ok(())
     }

@@ -132,20 +132,16 @@ fn lead(
             .and_then(|value| value.as_ref().as_uuid())
     };
     // The link was made for this object; what it names besides the id stays as it is.
-    let moved: Vec<usize> = links
-        .iter()
-        .map(|link| link.field)
-        .filter(|field| value_at(&arranged.after, *field) == Some(loser))
-        .collect();
+    let leads = |link: &&Link| link.object.id_among(&arranged.after, link.field) == Some(loser);
+    let leading: Vec<&Link> = links.iter().filter(leads).collect();
+    let moved: Vec<usize> = leading.iter().map(|link| link.field).collect();
     let Some(first) = moved.first().copied() else {
         return;
     };
     let mut after = arranged.after.clone();
-    for field in &moved {
-        let place = field.checked_sub(SYSTEM_FIELDS);
-        if let Some(slot) = place.and_then(|place| after.get_mut(place)) {
-            *slot = Value::Uuid(survivor);
-        }
+    for link in leading {
+        let survivor = Value::Uuid(survivor);
+        link.object.lay(&mut after, link.field, survivor);
     }
     let Ok(mut turned) = row.with_values(row.meta(), after.clone()) else {
         return;

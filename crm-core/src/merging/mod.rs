@@ -123,8 +123,8 @@ pub struct MergeLink {
     /// The record.
     #[field(required)]
     pub record_id: Uuid,
-    /// The field that led to the loser.
-    #[field(required, max_len = 100)]
+    /// The field that led to the loser; `custom_fields.owner` for a custom field.
+    #[field(required, max_len = 120)]
     pub field: String,
     /// What became of it.
     #[field(required)]

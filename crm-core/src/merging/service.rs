@@ -16,7 +16,8 @@ use crate::engine::UnitOfWork;
 use crate::error::{Error, Faults, Result, RuleViolation};
 use crate::query::{Condition, Query};
 use crate::schema::{
-    Lifecycle, Meta, ObjectRef, ObjectScope, OnDelete, Privacy, Row, SYSTEM_FIELDS, Value, system,
+    Lifecycle, Link, Meta, ObjectRef, ObjectScope, OnDelete, Privacy, Registry, Row, SYSTEM_FIELDS,
+    Value, system,
 };
 
 /// How far a tree is looked up.
@@ -62,19 +63,20 @@ pub(super) async fn preview(
             winner: *winner,
         });
     }
+    let registry = work.registry().await?;
     Ok(MergePreview {
         fields,
-        moved: counted(links, LinkFate::Moved),
-        dropped: counted(links, LinkFate::Dropped),
+        moved: counted(&registry, links, LinkFate::Moved),
+        dropped: counted(&registry, links, LinkFate::Dropped),
     })
 }
 
-fn counted(links: &[Arranged], fate: LinkFate) -> Vec<LinkPreview> {
+fn counted(registry: &Registry, links: &[Arranged], fate: LinkFate) -> Vec<LinkPreview> {
     let mut counts: BTreeMap<(String, String), usize> = BTreeMap::new();
     for arranged in links {
-        let object = arranged.row.object();
+        let object = registry.described(arranged.row.object());
         for one in arranged.fates.iter().filter(|one| one.fate == fate) {
-            let field = object.field_name(one.field).to_owned();
+            let field = object.path_at(one.field);
             *counts.entry((object.name().to_owned(), field)).or_default() += 1;
         }
     }
@@ -135,9 +137,13 @@ async fn decide(
         if link.object.lifecycle() != Lifecycle::Full {
             continue;
         }
-        let leading = work
-            .select(&Query::new(&link.object, link.to(losers)))
-            .await?;
+        let leading = match link.custom() {
+            Some(_) => led_by_custom(work, &link, losers).await?,
+            None => {
+                let leading = Query::new(&link.object, link.to(losers));
+                work.select(&leading).await?
+            }
+        };
         if leading.is_empty() {
             continue;
         }
@@ -156,6 +162,29 @@ async fn decide(
     }
     let links = arrange(object, survivor, losers, found);
     Ok(Decision { rows, plan, links })
+}
+
+/// The records that lead to losers by a custom field, deleted ones too.
+async fn led_by_custom(work: &UnitOfWork, link: &Link, losers: &[Uuid]) -> Result<Vec<Row>> {
+    let mut leading = Vec::new();
+    for loser in losers {
+        leading.extend(work.led_by_custom(link, *loser, None).await?);
+    }
+    Ok(leading)
+}
+
+/// The values of the survivor without custom fields that would lead it to itself, or to what becomes
+/// part of it.
+fn beside_itself(object: &ObjectRef, rows: &[Row], mut values: Vec<Value>) -> Vec<Value> {
+    let own = object.custom_references();
+    let own = own.filter(|(_, target, _)| *target == object.name());
+    for (place, ..) in own {
+        let leads_to = object.id_among(&values, place);
+        if rows.iter().any(|row| leads_to == Some(row.id())) {
+            object.lay(&mut values, place, Value::Null);
+        }
+    }
+    values
 }
 
 /// What stands above each record that one of the rows refers to in a tree of its own object.
@@ -227,7 +256,9 @@ async fn stage(
     };
     work.rely_on_row(survivor.clone());
     // First the survivor: what is led to it may ask where it stands.
-    let after = build(survivor, work.next_meta(survivor), last.clone())?;
+    let registry = work.registry().await?;
+    let last = beside_itself(&registry.described(object), &rows, last.clone());
+    let after = build(survivor, work.next_meta(survivor), last)?;
     let merged = work
         .stage(Some(survivor.clone()), after, Faults::default())
         .await?;
@@ -282,12 +313,12 @@ async fn stage(
         };
         let entry = work.create(entry).await?;
         for (row, fate) in fates {
-            let object = row.object();
+            let object = registry.described(row.object());
             work.append_entry(MergeLink::new(
                 entry.id,
                 object.name(),
                 row.id(),
-                object.field_name(fate.field),
+                object.path_at(fate.field),
                 fate.fate,
             ))?;
         }
@@ -403,12 +434,10 @@ async fn give_up(work: &mut UnitOfWork, arranged: &Arranged, error: Error) -> Re
             Ok(fates(LinkFate::Dropped).take(1).collect())
         }
         OnDelete::SetNull => {
+            let object = work.registry().await?.described(row.object());
             let mut values = row.values();
             for fate in arranged.links() {
-                let place = fate.field.checked_sub(SYSTEM_FIELDS);
-                if let Some(slot) = place.and_then(|place| values.get_mut(place)) {
-                    *slot = Value::Null;
-                }
+                object.lay(&mut values, fate.field, Value::Null);
             }
             let after = build(row, work.next_meta(row), values)?;
             work.stage(Some(row.clone()), after, Faults::default())

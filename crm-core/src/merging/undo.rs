@@ -136,13 +136,14 @@ impl Undoing<'_> {
             return Err(missing(&self.merge.object, id));
         };
         let mut values = row.values();
+        let described = work.registry().await?.described(&self.object);
         for field in dead_ends(work, &row).await? {
             // What is required cannot be emptied: then the rules say what is missing.
-            let name = self.object.field_name(field).to_owned();
-            if self.object.field(&name).is_some_and(|field| field.required) {
+            let name = described.path_at(field);
+            if described.placed(field).is_some_and(|field| field.required) {
                 continue;
             }
-            set(&mut values, field, Value::Null);
+            described.lay(&mut values, field, Value::Null);
             let object = self.object.clone();
             self.keep(&object, id, &name, KeptReason::TargetGone);
         }
@@ -200,7 +201,7 @@ impl Undoing<'_> {
         row: Row,
         links: &[(String, LinkFate)],
     ) -> Result<()> {
-        let object = row.object().clone();
+        let object = work.registry().await?.described(row.object());
         let mut row = row;
         for (field, _) in links.iter().filter(|(_, fate)| *fate == LinkFate::Dropped) {
             if !row.is_deleted() {
@@ -226,7 +227,7 @@ impl Undoing<'_> {
         let mut given = Vec::new();
         let of_fate = |wanted: &'static [LinkFate]| {
             let links = links.iter().filter(|(_, fate)| wanted.contains(fate));
-            links.filter_map(|(field, fate)| Some((field, fate, object.field_index(field)?)))
+            links.filter_map(|(field, fate)| Some((field, fate, place_at(&object, field)?)))
         };
         let mut stays = false;
         for (field, fate, index) in of_fate(&[LinkFate::Moved, LinkFate::Emptied]) {
@@ -238,10 +239,10 @@ impl Undoing<'_> {
                 given.push(field);
                 continue;
             }
-            let now = row.value(index).as_uuid();
+            let now = object.read(&*row, index, |value| value.as_uuid());
             let expected = (*fate == LinkFate::Moved).then_some(self.merge.survivor_id);
             if now == expected && self.is_of_object(&row, index) {
-                set(&mut values, index, Value::Uuid(self.merge.loser_id));
+                object.lay(&mut values, index, Value::Uuid(self.merge.loser_id));
                 given.push(field);
             } else {
                 stays = true;
@@ -418,7 +419,7 @@ pub(crate) async fn leads_nowhere(
         return Ok(false);
     };
     let registry = &*work.registry().await?;
-    let field = object.fields().get(index);
+    let field = object.placed(index);
     let target = field
         .and_then(|field| field.reference())
         .and_then(|(target, _)| registry.object(target));
@@ -436,13 +437,24 @@ pub(crate) async fn leads_nowhere(
 
 /// The references of a row to records that are not there any more.
 async fn dead_ends(work: &mut UnitOfWork, row: &Row) -> Result<Vec<usize>> {
-    let object = row.object().clone();
+    let object = work.registry().await?.described(row.object());
+    let custom = object.custom_references().map(|(place, ..)| place);
+    let places: Vec<usize> = object.references().iter().copied().chain(custom).collect();
     let mut dead = Vec::new();
-    for index in object.references() {
-        let value = row.value(*index).into_owned();
-        if leads_nowhere(work, &object, *index, &value).await? {
-            dead.push(*index);
+    for index in places {
+        let value = object.read(&**row, index, |value| value.into_owned());
+        if leads_nowhere(work, &object, index, &value).await? {
+            dead.push(index);
         }
     }
     Ok(dead)
+}
+
+/// The place of a field by the path that [`ObjectSchema::path_at`](crate::schema::ObjectSchema) gave.
+fn place_at(object: &ObjectRef, path: &str) -> Option<usize> {
+    let own = object.field_index(path);
+    own.or_else(|| {
+        let (_, name) = path.split_once('.')?;
+        object.custom_place(name)
+    })
 }

@@ -12,7 +12,8 @@ use uuid::Uuid;
 
 use super::{
     AnyRecord, CUSTOM_FIELDS, CustomFieldSchema, CustomFields, Dynamic, Entity, FieldList,
-    FieldReader, FieldSchema, FieldType, Meta, Row, Template, Value, ValueRef, custom_value,
+    FieldReader, FieldSchema, FieldType, Meta, OnDelete, Row, StorageKind, Template, Value,
+    ValueRef, custom_value,
 };
 use crate::Record;
 use crate::error::{Faults, FieldError, codes};
@@ -309,6 +310,65 @@ impl ObjectSchema {
     #[must_use]
     pub fn custom_place(&self, name: &str) -> Option<usize> {
         Some(self.fields.len() + self.custom()?.position(name)?)
+    }
+
+    /// The custom fields that refer to other objects, by their places: where each leads, and what the
+    /// deletion of that record does.
+    pub fn custom_references(&self) -> impl Iterator<Item = (usize, &str, OnDelete)> {
+        let count = self.fields.len();
+        let custom = self.custom_fields().iter().enumerate();
+        custom.filter_map(move |(position, custom)| {
+            let (target, on_delete) = custom.field.reference()?;
+            Some((count + position, target, on_delete))
+        })
+    }
+
+    /// Lays a value at a place over the values of a record, the system's left out: over one of the
+    /// object's own fields, or a custom field.
+    pub(crate) fn lay(&self, values: &mut [Value], place: usize, value: Value) {
+        let custom = self.custom_at(place).zip(self.custom_document());
+        let index = custom.map_or(place, |(_, document)| document);
+        let slot = index.checked_sub(SYSTEM_FIELDS);
+        let Some(slot) = slot.and_then(|slot| values.get_mut(slot)) else {
+            return;
+        };
+        let Some((custom, _)) = custom else {
+            *slot = value;
+            return;
+        };
+        if !matches!(slot, Value::Json(serde_json::Value::Object(_))) {
+            *slot = Value::Json(serde_json::Value::Object(serde_json::Map::new()));
+        }
+        if let Value::Json(serde_json::Value::Object(members)) = slot {
+            match value {
+                Value::Null => members.remove(&*custom.key),
+                value => members.insert(custom.key.to_string(), value.to_json()),
+            };
+        }
+    }
+
+    /// The id at a place among the values of a record, the system's left out.
+    pub(crate) fn id_among(&self, values: &[Value], place: usize) -> Option<Uuid> {
+        let custom = self.custom_at(place).zip(self.custom_document());
+        let index = custom.map_or(place, |(_, document)| document);
+        let value = values.get(index.checked_sub(SYSTEM_FIELDS)?)?;
+        match (custom, value) {
+            (None, value) => value.as_ref().as_uuid(),
+            (Some((custom, _)), Value::Json(json)) => {
+                let member = json.get(&*custom.key)?;
+                custom_value(member, StorageKind::Uuid, |value| value.as_uuid())
+            }
+            _ => None,
+        }
+    }
+
+    /// The path of the field at a place in errors and in what is kept of changes:
+    /// `custom_fields.region` for a custom field.
+    pub(crate) fn path_at(&self, place: usize) -> String {
+        match self.custom_at(place) {
+            Some(custom) => format!("{CUSTOM_FIELDS}.{}", custom.field.name),
+            None => self.field_name(place).to_owned(),
+        }
     }
 
     /// Hands over the value that a record has at a place: of one of the object's own fields, or of a

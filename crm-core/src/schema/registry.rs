@@ -5,8 +5,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use uuid::Uuid;
 
-use super::{AnyRecord, Entity, ObjectRef, OnDelete, Value, ValueRef};
-use crate::query::{Condition, FieldAt};
+use super::{AnyRecord, CustomFieldSchema, Entity, ObjectRef, OnDelete, Value, ValueRef};
+use crate::query::{Comparison, Condition, FieldAt};
 
 /// A field by which the records of one object lead to those of another: a reference, or the id of a
 /// record of any object.
@@ -14,7 +14,8 @@ use crate::query::{Condition, FieldAt};
 pub struct Link {
     /// The object whose records have the field.
     pub object: ObjectRef,
-    /// The field, by its place in the schema.
+    /// The field, by its place in the schema; of a custom field as
+    /// [`custom_at`](super::ObjectSchema::custom_at) counts.
     pub field: usize,
     /// What the deletion of a record does to those that lead to it.
     pub on_delete: OnDelete,
@@ -26,10 +27,16 @@ impl Link {
     /// That a record leads to one of these by this field.
     #[must_use]
     pub fn to(&self, ids: &[Uuid]) -> Condition {
+        let field = FieldAt::at_place(&self.object, self.field);
+        let field = field.unwrap_or_else(|| FieldAt::new(self.field));
         let leads = match ids {
-            [id] => Condition::equals(self.field, Value::Uuid(*id)),
+            [id] => Condition::Compare {
+                field,
+                op: Comparison::Eq,
+                value: Value::Uuid(*id),
+            },
             _ => Condition::In {
-                field: FieldAt::new(self.field),
+                field,
                 values: ids.iter().copied().map(Value::Uuid).collect(),
             },
         };
@@ -52,7 +59,14 @@ impl Link {
             Some((field, name)) => row.value(*field) == ValueRef::Text(name),
             None => true,
         };
-        row.value(self.field).as_uuid().filter(|_| is_meant)
+        let id = self.object.read(row, self.field, |value| value.as_uuid());
+        id.filter(|_| is_meant)
+    }
+
+    /// The custom field that leads, where it is one.
+    #[must_use]
+    pub fn custom(&self) -> Option<&CustomFieldSchema> {
+        self.object.custom_at(self.field)
     }
 }
 
@@ -226,7 +240,7 @@ impl Registry {
     }
 
     /// The fields of all objects by which records may lead to those of `object`: its references,
-    /// and the ids of records of any object.
+    /// those among custom fields too, and the ids of records of any object.
     #[must_use]
     pub fn links_to(&self, object: &str) -> Vec<Link> {
         let mut links: Vec<Link> = self
@@ -249,6 +263,14 @@ impl Registry {
                     _ => OnDelete::Cascade,
                 },
                 named: Some((link.object, object.to_owned())),
+            }));
+            let custom = linking.custom_references();
+            let custom = custom.filter(|(_, target, _)| *target == object);
+            links.extend(custom.map(|(field, _, on_delete)| Link {
+                object: linking.clone(),
+                field,
+                on_delete,
+                named: None,
             }));
         }
         links

@@ -53,6 +53,7 @@ impl UnitOfWork {
         for hook in &engine.shared.hooks {
             hook.before_commit(self).await?;
         }
+        self.keep_references().await?;
         let unreferenced = self.unreferenced().await?;
         let staged = self.staged.clone();
         let changes: Vec<Change> = staged
