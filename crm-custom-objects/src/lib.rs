@@ -58,6 +58,7 @@
 //! ```
 
 mod change;
+mod checks;
 mod document;
 mod field;
 mod field_type;
@@ -69,7 +70,10 @@ mod record;
 mod relationship;
 mod rule;
 mod rules;
+mod safe;
+mod service;
 mod tenant;
+mod uses;
 mod validator;
 
 use crm_core::engine::EngineBuilder;
@@ -87,6 +91,9 @@ pub use option::CustomFieldOption;
 pub use record::{CustomLink, CustomRecord, CustomValue};
 pub use relationship::{Cardinality, CustomRelationship, RelationshipKind};
 pub use rule::{CustomFieldRule, CustomSchema};
+pub use service::{
+    ChangePreview, CustomFieldService, CustomFieldsExt, FieldImpact, FieldPurge, custom_values,
+};
 pub use tenant::Definitions;
 pub use validator::{Checked, CompiledFields, Definition, Writer};
 
@@ -147,7 +154,8 @@ pub fn objects() -> Vec<ObjectRef> {
 }
 
 /// Makes an engine know definitions: their objects, the rules that keep them sound, the hook that
-/// raises the version of a tenant's definitions, and what reads them.
+/// raises the version of a tenant's definitions, the one that keeps changes from making records
+/// wrong, and what reads them.
 ///
 /// The facade does so for every CRM; a host that builds its own engine calls it once.
 ///
@@ -167,5 +175,6 @@ pub fn install(builder: EngineBuilder) -> EngineBuilder {
         .rule(rules::RelationshipRules)
         .rule(rules::RuleRules)
         .hook(rules::SchemaVersion)
+        .hook(safe::SafeChanges)
         .tenant_schema(Definitions)
 }
