@@ -23,10 +23,24 @@ pub(crate) struct SafeChanges;
 /// What a commit does to a field.
 #[derive(Default)]
 struct Touched {
-    /// The field as it was and as it becomes, if it is written.
-    field: Option<(Option<Arc<Record<CustomField>>>, Option<Row>)>,
+    field: Written,
     /// Whether a value may be none any more because of what options become.
     loses_options: bool,
+}
+
+/// Whether a commit writes a field, and what it was before.
+#[derive(Default)]
+enum Written {
+    /// Not at all: only its options.
+    #[default]
+    No,
+    /// It is new.
+    New,
+    /// It was this.
+    From {
+        before: Arc<Record<CustomField>>,
+        is_purged: bool,
+    },
 }
 
 #[async_trait]
@@ -50,7 +64,10 @@ fn touched(work: &UnitOfWork) -> BTreeMap<Id<CustomField>, Touched> {
         if change.object() == CustomField::schema() {
             let before = change.before().cloned().and_then(Record::from_row);
             let entry = all.entry(Id::new(change.id())).or_default();
-            entry.field = Some((before, change.after().cloned()));
+            entry.field = before.map_or(Written::New, |before| Written::From {
+                before,
+                is_purged: change.after().is_none(),
+            });
         } else if change.object() == CustomFieldOption::schema() {
             let option = |row: Option<&Row>| {
                 let row = row.filter(|row| !row.is_deleted())?;
@@ -79,10 +96,10 @@ async fn check(
     touched: &Touched,
 ) -> Result<()> {
     let Some(definition) = defined.definition(id) else {
-        let Some((Some(before), after)) = &touched.field else {
+        let Written::From { before, is_purged } = &touched.field else {
             return Ok(());
         };
-        if after.is_none() {
+        if *is_purged {
             return no_values(work, before).await;
         }
         if before.deleted_at.is_none() {
@@ -95,8 +112,7 @@ async fn check(
         }
         return Ok(());
     };
-    let before = touched.field.as_ref().map(|(before, _)| before.as_deref());
-    let checks = checks(before, touched.loses_options, &definition);
+    let checks = checks(touched, &definition);
     let Some(object) = object_of(work, &definition.field).filter(|_| !checks.is_empty()) else {
         return Ok(());
     };
@@ -116,17 +132,12 @@ async fn check(
     Ok(())
 }
 
-/// What records are to be checked for. `before` is what is known of the field as it was: nothing
-/// where only its options change, and no record where it is new.
-fn checks(
-    before: Option<Option<&Record<CustomField>>>,
-    loses_options: bool,
-    definition: &Definition,
-) -> Vec<Check> {
+/// What records are to be checked for.
+fn checks(touched: &Touched, definition: &Definition) -> Vec<Check> {
     let field = &definition.field;
-    let mut checks = match before {
-        None => Vec::new(),
-        Some(Some(before)) if before.deleted_at.is_none() => {
+    let mut checks = match &touched.field {
+        Written::No => Vec::new(),
+        Written::From { before, .. } if before.deleted_at.is_none() => {
             let mut checks = FieldChange::between(before, field).checks().to_vec();
             let is_controlled = field.controlling_field_id.is_some()
                 && before.controlling_field_id != field.controlling_field_id;
@@ -135,7 +146,7 @@ fn checks(
             }
             checks
         }
-        Some(before) => {
+        written => {
             let mut checks = Vec::new();
             if field.needs_value() {
                 checks.push(Check::HasValue);
@@ -145,13 +156,13 @@ fn checks(
             }
             // Values of a deleted field were not written meanwhile. Of a new one there may be some
             // from the time when the object had no definitions.
-            if before.is_none() && !field.field_type.is_computed() {
+            if matches!(written, Written::New) && !field.field_type.is_computed() {
                 checks.push(Check::Valid);
             }
             checks
         }
     };
-    if loses_options && !checks.contains(&Check::Valid) {
+    if touched.loses_options && !checks.contains(&Check::Valid) {
         checks.push(Check::Valid);
     }
     checks
