@@ -420,17 +420,6 @@ pub(crate) async fn newest(pool: &PgPool, tenant: Uuid, owner: Uuid) -> Vec<Plai
     rows.unwrap().iter().map(PlainContact::read).collect()
 }
 
-pub(crate) async fn by_source(pool: &PgPool, tenant: Uuid, source: &str) -> Vec<PlainContact> {
-    let rows = query(select!(
-        "lead_source = $2 AND deleted_at IS NULL AND archived_at IS NULL ORDER BY id LIMIT 50"
-    ))
-    .bind(tenant)
-    .bind(source)
-    .fetch_all(pool)
-    .await;
-    rows.unwrap().iter().map(PlainContact::read).collect()
-}
-
 /// The deals of a stage.
 #[derive(Debug, PartialEq)]
 pub(crate) struct StageSum {

@@ -9,7 +9,7 @@ use crm_engine::exchange::import::{Import, ImportExt, ReadOptions, Source};
 use crm_engine::imports::ImportMode;
 use crm_engine::pipelines::analytics::PipelineView;
 use crm_engine::prelude::*;
-use crm_engine::query::{Cursor, Filter};
+use crm_engine::query::Cursor;
 use crm_engine::schema::Value;
 use crm_test_postgres::{Database, Server};
 use sqlx::postgres::PgPoolOptions;
@@ -22,7 +22,7 @@ use crate::office::Office;
 use crate::plain::{self, Edit, PlainContact};
 use crate::summary::{by_stage, deals};
 
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 15] = [
     "pg_create",
     "pg_create_vs_insert",
     "pg_create_employee",
@@ -31,7 +31,6 @@ const NAMES: [&str; 16] = [
     "pg_get",
     "pg_page",
     "pg_page_1000",
-    "pg_custom_filter",
     "pg_summary",
     "pg_stage_summary",
     "pg_rescore",
@@ -145,7 +144,6 @@ impl Benches {
             options.run("pg_page", |options| self.page(options, &paged));
             options.run("pg_page_1000", |options| self.page_1000(options, &paged));
         }
-        options.run("pg_custom_filter", |options| self.custom_filter(options));
         if options.wants("pg_summary") || options.wants("pg_stage_summary") {
             let (office, pipeline) = self.runtime.block_on(self.deals(options));
             options.run("pg_summary", |options| self.summary(options, &office));
@@ -506,75 +504,6 @@ impl Benches {
             CALLS,
             |count| read(count, Some(&cursor)),
             |count| read(count, None),
-        )
-    }
-
-    /// Ten contacts each: those with a value in a custom field, against those with a value in a
-    /// plain column that has an index.
-    fn custom_filter(&self, options: &Options) -> Medians {
-        let tiers = options.records() / 10;
-        // Of their own, so that other contacts are written without the index.
-        let storage = PostgresStorage::builder()
-            .index_member("contact", "custom_fields.tier")
-            .build(self.pool.clone());
-        let crm = Crm::builder(storage).build();
-        let office = self.runtime.block_on(async {
-            let office = Office::enter(&crm, "custom").await.0;
-            let mut numbers = 0..options.records();
-            loop {
-                let contacts: Vec<Contact> = numbers
-                    .by_ref()
-                    .take(1_000)
-                    .map(|place| {
-                        let value = format!("value-{}", place % tiers);
-                        let mut contact = office.contact(number());
-                        contact.custom_fields["tier"] = value.clone().into();
-                        contact.lead_source = Some(value);
-                        contact
-                    })
-                    .collect();
-                if contacts.is_empty() {
-                    break;
-                }
-                office
-                    .session
-                    .contacts()
-                    .create_all(contacts)
-                    .await
-                    .unwrap();
-            }
-            let mut owner = self.database.owner().await.unwrap();
-            plain::vacuum(&mut owner).await;
-            office
-        });
-        let (mut ours, mut floor) = (Places(0x5EED), Places(0xF1007));
-        let values = |places: &mut Places, count| -> Vec<String> {
-            (0..count)
-                .map(|_| format!("value-{}", places.next(tiers)))
-                .collect()
-        };
-        options.measure_calls(
-            CALLS,
-            |count| {
-                let values = values(&mut ours, count);
-                self.timed(async {
-                    for value in values {
-                        let filter = Filter::eq("custom_fields.tier", value);
-                        let find = Find::new().filter_by_name(filter).limit(50);
-                        let page = office.session.contacts().find(find).await;
-                        assert_eq!(black_box(page.unwrap()).items.len(), 10);
-                    }
-                })
-            },
-            |count| {
-                let values = values(&mut floor, count);
-                self.timed(async {
-                    for value in values {
-                        let page = plain::by_source(&self.pool, office.tenant(), &value).await;
-                        assert_eq!(black_box(page).len(), 10);
-                    }
-                })
-            },
         )
     }
 

@@ -42,7 +42,7 @@ impl Related for View<'_> {
             None => table
                 .rows()
                 .values()
-                .any(|row| by.id_in(&**row) == Some(id) && fulfils(row, State::of(row))),
+                .any(|row| by.id(&**row) == Some(id) && fulfils(row, State::of(row))),
         }
     }
 }
@@ -73,7 +73,7 @@ pub(crate) fn led_to(
             return ControlFlow::Break(());
         }
         if is_found {
-            found.extend(by.id_in(&**row));
+            found.extend(by.id(&**row));
         }
         ControlFlow::Continue(())
     });

@@ -35,10 +35,10 @@ impl<'q> Trees<'q> {
                     self.add(view, one);
                 }
             }
-            Condition::InTree { index, tree } => {
+            Condition::InTree { field, tree } => {
                 if let Some(ids) = ids(view, tree) {
                     let values = ids.into_iter().map(Value::Uuid).collect();
-                    let field = FieldAt::new(*index);
+                    let field = field.clone();
                     self.0.push((condition, Condition::In { field, values }));
                 }
             }
@@ -94,7 +94,7 @@ fn ids(view: View<'_>, tree: &Tree) -> Option<HashSet<Uuid>> {
             && let Some(row) = is_live(id)
             && found.insert(id)
         {
-            next = row.value(tree.parent).as_uuid();
+            next = tree.above(row);
         }
         return Some(found);
     }

@@ -9,15 +9,19 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use common::{
     Dice, commit, day, insert, integer, meta, moment, reference, row, stamp, tenant, text,
 };
+use crm_core::error::Faults;
 use crm_core::query::{
     AggregateQuery, Comparison, Condition, FieldAt, Grouping, ListMatch, Measure, NoRelated, Query,
     RelatedBy, SortKey, TextMatch, fold_case,
 };
 use crm_core::schema::{
-    FieldSchema, FieldType, ObjectRef, ObjectSchema, Row, StorageKind, Value, system,
+    CheckCustomFields, CustomFieldSchema, CustomFields, CustomWrite, FieldSchema, FieldType,
+    ObjectRef, ObjectSchema, Row, StorageKind, Value, system,
 };
 use crm_core::storage::{Storage, scan, scan_aggregate};
 use crm_storage_memory::MemoryStorage;
@@ -107,7 +111,8 @@ fn thing(dice: &mut Dice) -> ObjectRef {
         .field(FieldSchema::new("owner_id", FieldType::Uuid))
         .field(reference("group_id", "group"))
         .field(FieldSchema::new("tags", FieldType::List))
-        .field(FieldSchema::new("extra", FieldType::Json));
+        .field(FieldSchema::new("extra", FieldType::Json))
+        .field(FieldSchema::new("custom_fields", FieldType::Json));
     for _ in 0..dice.below(6) {
         let fields: Vec<&'static str> = (0..=dice.below(3))
             .map(|_| INDEXABLE[dice.below(INDEXABLE.len())])
@@ -126,9 +131,66 @@ fn thing(dice: &mut Dice) -> ObjectRef {
     builder.build()
 }
 
+#[derive(Debug)]
+struct Anything;
+
+impl CheckCustomFields for Anything {
+    fn check(&self, _: &CustomWrite<'_>, _: &mut Faults) -> Option<serde_json::Value> {
+        None
+    }
+}
+
+/// The same with the fields of a tenant: one of every kind.
+fn described(thing: &ObjectRef) -> ObjectRef {
+    let types = [
+        FieldType::text(10),
+        FieldType::Integer {
+            min: i64::MIN,
+            max: i64::MAX,
+        },
+        FieldType::decimal(),
+        FieldType::Boolean,
+        FieldType::Date,
+        FieldType::Timestamp,
+        FieldType::Uuid,
+        FieldType::List,
+    ];
+    let fields = types.into_iter().enumerate();
+    let fields = fields.map(|(number, field_type)| CustomFieldSchema {
+        id: Uuid::from_u128(number as u128 + 1),
+        key: format!("k{number}").into(),
+        former_names: Vec::new(),
+        field: FieldSchema::new(format!("c{number}"), field_type),
+        unique: false,
+        options: Vec::new(),
+        active: true,
+    });
+    thing.with_custom_fields(CustomFields::new(fields.collect(), Arc::new(Anything)))
+}
+
+/// A document with members of the right kinds, and some of others.
+fn custom_members(dice: &mut Dice) -> Value {
+    let described = described(&thing(&mut Dice::new(0)));
+    let count = described.custom_fields().len();
+    let members = (0..count).filter_map(|number| {
+        let kind = if dice.one_in(6) {
+            dice.below(count)
+        } else {
+            number
+        };
+        let place = described.fields().len() + kind;
+        let value = (!dice.one_in(6)).then(|| value(dice, &described, place))?;
+        Some((format!("k{number}"), value.to_json()))
+    });
+    Value::Json(serde_json::Value::Object(members.collect()))
+}
+
 /// A value of the kind that the field has, out of a few, so that rows and conditions often agree.
 fn value(dice: &mut Dice, object: &ObjectRef, field: usize) -> Value {
-    let schema = &object.fields()[field];
+    let schema = object.placed(field).unwrap();
+    if Some(field) == object.custom_document() {
+        return custom_members(dice);
+    }
     if schema.field_type == FieldType::Email {
         return dice
             .of(&[
@@ -232,7 +294,7 @@ fn random_field(dice: &mut Dice, object: &ObjectRef) -> usize {
         let fields = &indexes[dice.below(indexes.len())].fields;
         return fields[dice.below(fields.len())];
     }
-    dice.below(object.fields().len())
+    dice.below(object.fields().len() + object.custom_fields().len())
 }
 
 const ORDERED: [Comparison; 6] = [
@@ -271,7 +333,7 @@ fn noted(dice: &mut Dice, world: &World<'_>) -> Condition {
         1 => Condition::Not(Box::new(label(dice))),
         2 => label(dice).and(Condition::not_archived()),
         3 => Condition::Has {
-            index: by("thing_id").index,
+            field: by("thing_id"),
             object: world.object.clone(),
             condition: Box::new(condition(dice, world, 0)),
         },
@@ -309,11 +371,11 @@ fn leaf(dice: &mut Dice, world: &World<'_>) -> Condition {
         };
     }
     let field = random_field(dice, object);
-    let schema = &object.fields()[field];
+    let schema = object.placed(field).unwrap();
     let folds = schema.ignore_case && !dice.one_in(4);
     let at = FieldAt {
         ignore_case: folds,
-        ..FieldAt::new(field)
+        ..FieldAt::at_place(object, field).unwrap()
     };
     let operand = |dice: &mut Dice| match value(dice, object, field) {
         Value::Text(text) if folds => Value::Text(fold_case(&text)),
@@ -340,11 +402,11 @@ fn leaf(dice: &mut Dice, world: &World<'_>) -> Condition {
             values: (0..dice.below(4)).map(|_| operand(dice)).collect(),
         },
         7 => Condition::Null {
-            field: FieldAt::new(field),
+            field: at,
             is_null: dice.one_in(2),
         },
         8 => Condition::Has {
-            index: object.field_index("group_id").unwrap(),
+            field: FieldAt::new(object.field_index("group_id").unwrap()),
             object: group.clone(),
             condition: Box::new(Condition::equals(
                 group.field_index("name").unwrap(),
@@ -413,7 +475,7 @@ fn query(dice: &mut Dice, world: &World<'_>) -> Query {
     let mut sort = Vec::new();
     for _ in 0..dice.below(4) {
         let index = random_field(dice, object);
-        if object.fields()[index].is_sortable() {
+        if object.placed(index).unwrap().is_sortable() {
             sort.push(SortKey {
                 index,
                 descending: dice.one_in(2),
@@ -439,7 +501,7 @@ fn query(dice: &mut Dice, world: &World<'_>) -> Query {
         let position = query.sort.iter().map(|key| {
             let stays = key.index == system::ID || !dice.one_in(5);
             if stays {
-                row.value(key.index).into_owned()
+                object.read(&**row, key.index, |value| value.into_owned())
             } else {
                 value_or_null(dice, object, key.index)
             }
@@ -503,8 +565,9 @@ proptest! {
         };
         let find = |object: &ObjectRef, id: Uuid| all(object).into_iter().find(|row| row.id() == id);
         let related = RelatedBy::new(find, all);
+        let described = described(&thing);
         let world = World {
-            object: &thing,
+            object: &described,
             group: &group,
             note: &note,
             rows: &rows,
@@ -516,7 +579,10 @@ proptest! {
             let ids = |rows: &[Row]| rows.iter().map(|row| row.id()).collect::<Vec<_>>();
             prop_assert_eq!(ids(&found), ids(&wanted), "{:?} {:?}", thing.indexes(), query);
 
-            let mut aggregate = AggregateQuery::count(&thing, query.condition);
+            let mut aggregate = AggregateQuery::count(&described, query.condition);
+            let custom = described.fields().len();
+            aggregate.measures.push(Measure::Max(custom + 4));
+            aggregate.groups.push(Grouping::Field(custom + seed as usize % 7));
             aggregate.measures.push(Measure::Max(thing.field_index("amount").unwrap()));
             aggregate.groups.push(Grouping::Field(thing.field_index("owner_id").unwrap()));
             let groups = pollster::block_on(storage.aggregate(&scope, &aggregate)).unwrap();

@@ -1,7 +1,6 @@
 -- Made from the schemas of the objects, and frozen once released: then changes are a new file.
 
 DROP TABLE
-    "crm"."member_values",
     "crm"."audit_events",
     "crm"."custom_field_values",
     "crm"."custom_links",

@@ -3385,24 +3385,6 @@ GRANT SELECT, INSERT ON "crm"."audit_events" TO "crm_app";
 CREATE TABLE "crm"."audit_events_default" PARTITION OF "crm"."audit_events" DEFAULT;
 ALTER TABLE "crm"."audit_events_default" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 
-CREATE TABLE "crm"."member_values" (
-    "tenant_id" uuid NOT NULL,
-    "object" varchar(100) COLLATE "C" NOT NULL,
-    "path" varchar(255) COLLATE "C" NOT NULL,
-    "record_id" uuid NOT NULL,
-    "text_value" text COLLATE "C",
-    "number_value" double precision,
-    "boolean_value" boolean,
-    CONSTRAINT "member_values_pkey" PRIMARY KEY ("tenant_id", "object", "path", "record_id")
-);
-CREATE INDEX "member_values_object_path_text_value_record_id_idx" ON "crm"."member_values" ("tenant_id", "object", "path", "text_value", "record_id");
-CREATE INDEX "member_values_object_path_number_value_record_id_idx" ON "crm"."member_values" ("tenant_id", "object", "path", "number_value", "record_id");
-ALTER TABLE "crm"."member_values" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
-CREATE POLICY "tenant_isolation" ON "crm"."member_values"
-    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
-    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
-GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."member_values" TO "crm_app";
-
 ALTER TABLE "crm"."users" ADD CONSTRAINT "users_manager_id_fkey"
     FOREIGN KEY ("tenant_id", "manager_id") REFERENCES "crm"."users" ("tenant_id", "id");
 ALTER TABLE "crm"."teams" ADD CONSTRAINT "teams_parent_team_id_fkey"

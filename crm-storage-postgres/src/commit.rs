@@ -18,7 +18,6 @@ use crate::decode;
 use crate::error::{Constraint, Refusal, read_error};
 use crate::layout::{Table, Tables, quoted};
 use crate::sql::Statement;
-use crate::sql::members::MemberRows;
 use crate::sql::select;
 use crate::sql::write::{self, CommitStatement};
 
@@ -299,31 +298,8 @@ impl<'a> Plan<'a> {
                     statements.push(full.finish());
                 }
                 commit.insert(&table, rows);
-                let mut members = MemberRows::default();
-                for row in rows {
-                    members.change(&table, None, Some(row));
-                }
-                commit.members(&tables.members(), &members);
             }
         }
-        let mut members = MemberRows::default();
-        for changed in &self.objects {
-            let table = tables.of(&changed.object);
-            if table.members.is_empty() {
-                continue;
-            }
-            for (before, after) in &changed.updates {
-                members.change(&table, Some(before), Some(after));
-            }
-            for before in &changed.deletes {
-                members.change(&table, Some(before), None);
-            }
-            // Those of large commits are written with their batches.
-            for row in changed.inserts.iter().filter(|_| !bulk) {
-                members.change(&table, None, Some(row));
-            }
-        }
-        commit.members(&tables.members(), &members);
         if !bulk {
             self.check_references(&mut commit, tables)?;
         }

@@ -8,7 +8,7 @@ use crm_core::schema::ObjectRef;
 use sqlx::{Acquire as _, PgConnection};
 
 use crate::ddl::{Ddl, Names, SchemaError, create_role, trusted};
-use crate::layout::{Table, literal, members_object, quoted};
+use crate::layout::{Table, literal, quoted};
 use crate::migrate::objects;
 
 /// Reads the catalog.
@@ -103,10 +103,6 @@ async fn both(
         application_role: me,
     };
     let search_role = real.search_role();
-
-    // The engine's own table besides those of objects.
-    let mut of = of.to_vec();
-    of.push(members_object().clone());
 
     // References may lead to any object of the engine.
     let mut all = objects();

@@ -5,10 +5,10 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::ops::Deref;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use crm_core::schema::{
-    FieldSchema, FieldType, Lifecycle, ObjectRef, ObjectSchema, ObjectScope, StorageKind, system,
+    FieldSchema, FieldType, Lifecycle, ObjectRef, ObjectScope, StorageKind, system,
 };
 use crm_core::storage::ChangeSet;
 use sha2::{Digest as _, Sha256};
@@ -289,31 +289,8 @@ pub(crate) struct Layout {
     pub(crate) foreign_keys: Vec<ForeignKey>,
     /// The CHECKs.
     pub(crate) checks: Vec<Check>,
-    /// The members of documents that have derived rows.
-    pub(crate) members: Vec<Member>,
     /// For each field, the place of the column derived from it.
     derived: Vec<Option<usize>>,
-}
-
-/// A member of a document that records are found by: an indexed custom field. Its values have rows
-/// of their own in the table [`MEMBERS`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Member {
-    /// The JSON field, by its place in the schema.
-    pub(crate) field: usize,
-    /// The member's name.
-    pub(crate) name: String,
-    /// Both: `custom_fields.tier`.
-    pub(crate) path: String,
-}
-
-/// The table of the values of indexed members (C-038, C-164).
-pub(crate) const MEMBERS: &str = "member_values";
-
-/// What stands for that table among the objects: it has no fields besides the table's own columns.
-pub(crate) fn members_object() -> &'static ObjectRef {
-    static OBJECT: OnceLock<ObjectRef> = OnceLock::new();
-    OBJECT.get_or_init(|| ObjectSchema::builder("member_value", MEMBERS).build())
 }
 
 /// The name of the table whose rows are partitioned by month.
@@ -394,66 +371,13 @@ impl Layout {
             indexes: Vec::new(),
             foreign_keys: Vec::new(),
             checks: Vec::new(),
-            members: Vec::new(),
             derived,
         };
-        if object == members_object() {
-            table.be_members();
-            return table;
-        }
         table.add_uniques();
         table.add_indexes();
         table.add_foreign_keys();
         table.add_checks();
         table
-    }
-
-    /// The columns and indexes of the table [`MEMBERS`].
-    fn be_members(&mut self) {
-        let column = |name: &str, kind, sql_type: &str, nullable| Column {
-            name: name.to_owned(),
-            sql: quoted(name),
-            field: 0,
-            holds: Holds::Value,
-            kind,
-            sql_type: sql_type.to_owned(),
-            nullable,
-        };
-        self.columns = vec![
-            column(
-                "object",
-                StorageKind::Text,
-                "varchar(100) COLLATE \"C\"",
-                false,
-            ),
-            column(
-                "path",
-                StorageKind::Text,
-                "varchar(255) COLLATE \"C\"",
-                false,
-            ),
-            column("record_id", StorageKind::Uuid, "uuid", false),
-            column("text_value", StorageKind::Text, "text COLLATE \"C\"", true),
-            column(
-                "number_value",
-                StorageKind::Decimal,
-                "double precision",
-                true,
-            ),
-            column("boolean_value", StorageKind::Boolean, "boolean", true),
-        ];
-        self.derived = Vec::new();
-        for value in ["text_value", "number_value"] {
-            let columns = ["object", "path", value, "record_id"];
-            self.push_index(columns.map(str::to_owned).to_vec(), Method::Btree);
-        }
-    }
-
-    /// The rows of an indexed member, if it is one.
-    pub(crate) fn member(&self, field: usize, name: &str) -> Option<&Member> {
-        self.members
-            .iter()
-            .find(|member| member.field == field && member.name == name)
     }
 
     /// Whether the rows belong to tenants; else the rows are the tenants.
@@ -503,9 +427,7 @@ impl Layout {
 
     /// The primary key's columns.
     pub(crate) fn primary_key(&self) -> Vec<&str> {
-        if self.name == MEMBERS {
-            vec![TENANT, "object", "path", "record_id"]
-        } else if self.is_partitioned() {
+        if self.is_partitioned() {
             vec![TENANT, "created_at", "id"]
         } else if let Some(name) = self.lead() {
             vec![TENANT, name, "id"]
@@ -757,8 +679,6 @@ fn check(field: &FieldSchema, index: usize, column: &str) -> Option<String> {
 #[derive(Debug)]
 pub(crate) struct Tables {
     schema: String,
-    /// The paths of the indexed members, by object.
-    members: HashMap<String, Vec<String>>,
     known: RwLock<HashMap<String, Arc<Table>>>,
 }
 
@@ -767,25 +687,8 @@ impl Tables {
     pub(crate) fn new(schema: &str) -> Self {
         Self {
             schema: schema.to_owned(),
-            members: HashMap::new(),
             known: RwLock::default(),
         }
-    }
-
-    /// Keeps derived rows of these members: pairs of an object and a path.
-    pub(crate) fn with_members(mut self, members: &[(String, String)]) -> Self {
-        for (object, path) in members {
-            let paths = self.members.entry(object.clone()).or_default();
-            if !paths.contains(path) {
-                paths.push(path.clone());
-            }
-        }
-        self
-    }
-
-    /// The table of the values of indexed members.
-    pub(crate) fn members(&self) -> Arc<Table> {
-        self.of(members_object())
     }
 
     /// The database schema's name.
@@ -825,25 +728,9 @@ impl Tables {
             return table.clone();
         }
         drop(known);
-        let mut layout = Layout::of(&self.schema, object);
-        for path in self.members.get(object.name()).into_iter().flatten() {
-            let (field, name) = path.split_once('.').unwrap_or((path, ""));
-            let field = object.field_index(field).filter(|index| {
-                layout
-                    .column(*index)
-                    .is_some_and(|column| column.kind == StorageKind::Json)
-            });
-            if let Some(field) = field {
-                layout.members.push(Member {
-                    field,
-                    name: name.to_owned(),
-                    path: path.clone(),
-                });
-            }
-        }
         let table = Arc::new(Table {
             object: object.clone(),
-            layout: Arc::new(layout),
+            layout: Arc::new(Layout::of(&self.schema, object)),
         });
         self.known
             .write()

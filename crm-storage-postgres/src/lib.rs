@@ -69,8 +69,8 @@
 //! - lists and full text are looked up by functions that belong to a role of their own and first
 //!   compare the tenant (`tagged`, `search`). Their inverted indexes hold all tenants together, so the
 //!   look-up of a tag that very many tenants use grows with all of them;
-//! - members of documents, such as custom fields, are found by rows of their own where
-//!   [`PostgresStorageBuilder::index_member`] names them.
+//! - custom fields are members of documents: those that are indexed are found by typed rows of their
+//!   own ([`typed_values`](crm_core::schema::typed_values)).
 //!
 //! # Connections
 //!

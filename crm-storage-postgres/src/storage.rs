@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use crm_core::query::{AggregateQuery, Condition, Group, Query};
-use crm_core::schema::{Entity, ObjectRef, Row, Value};
+use crm_core::query::{AggregateQuery, Group, Query};
+use crm_core::schema::{Entity, ObjectRef, Row};
 use crm_core::storage::{ChangeSet, Claim, Committed, Scope, Storage, StorageError};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::{Connection as _, PgConnection, PgPool, Postgres, Row as _, Transaction};
@@ -20,7 +20,6 @@ use crate::error::{
 };
 use crate::layout::{Table, Tables};
 use crate::migrate::Migrations;
-use crate::sql::members::MemberRows;
 use crate::sql::{Statement, aggregate, select, write};
 
 /// How often a commit that lost against another transaction is sent again.
@@ -230,53 +229,6 @@ impl PostgresStorage {
         hits.map_err(|error| read_error(&error))
     }
 
-    /// Makes the index of an object's indexed members whole for one tenant, and returns how many
-    /// records it went through: after a member was added to those that
-    /// [`index_member`](PostgresStorageBuilder::index_member) names, or one taken away, whose rows
-    /// go. Others may write meanwhile; of a thousand records at a time they wait a moment.
-    ///
-    /// # Errors
-    /// Those of reads and commits. What was done so far stays; call it again.
-    pub async fn rebuild_members(
-        &self,
-        scope: &Scope,
-        object: &ObjectRef,
-    ) -> Result<u64, StorageError> {
-        const BATCH: usize = 1_000;
-        let table = self.tables.of(object);
-        let mut query = Query::new(object, Condition::all()).limit(BATCH);
-        let mut count = 0;
-        loop {
-            let failed = |error: sqlx::Error| read_error(&error);
-            let mut transaction = self.pool.begin().await.map_err(failed)?;
-            let Some(statement) = select::locked(&self.tables, &table, scope, &query) else {
-                return Ok(count);
-            };
-            let rows = statement.fetch(&mut transaction).await.map_err(failed)?;
-            let rows = Self::decode(&table, &rows)?;
-            let mut members = MemberRows::default();
-            for row in &rows {
-                members.renew(&table, row);
-            }
-            write::member_rows(&self.tables, scope, &members)
-                .fetch(&mut transaction)
-                .await
-                .map_err(failed)?;
-            transaction.commit().await.map_err(failed)?;
-            count += rows.len() as u64;
-            let Some(last) = rows.last().filter(|_| rows.len() == BATCH) else {
-                // What is not named any more goes.
-                let mut connection = self.pool.acquire().await.map_err(failed)?;
-                write::forget_members(&self.tables, &table, scope)
-                    .fetch(&mut connection)
-                    .await
-                    .map_err(failed)?;
-                return Ok(count);
-            };
-            query.after = Some(vec![Value::Uuid(last.id())]);
-        }
-    }
-
     /// Runs a statement for reading; a connection that went stale in the pool is tried once more.
     async fn read(
         &self,
@@ -321,7 +273,6 @@ pub struct PostgresStorageBuilder {
     schema: String,
     application_role: String,
     objects: Vec<ObjectRef>,
-    members: Vec<(String, String)>,
     statement_timeout: Option<Duration>,
     max_connections: u32,
     replica: Option<PgPool>,
@@ -333,7 +284,6 @@ impl Default for PostgresStorageBuilder {
             schema: "crm".to_owned(),
             application_role: "crm_app".to_owned(),
             objects: Vec::new(),
-            members: Vec::new(),
             statement_timeout: None,
             max_connections: 10,
             replica: None,
@@ -364,33 +314,6 @@ impl PostgresStorageBuilder {
     /// Makes an object without a Rust type known.
     pub fn named_object(mut self, object: &ObjectRef) -> Self {
         self.objects.push(object.clone());
-        self
-    }
-
-    /// Keeps an index on a member of a document, such as a custom field: `("contact",
-    /// "custom_fields.tier")`. Comparisons of it (`eq`, `in`, `lt` ...) find records by that index
-    /// at any number of records (C-038, C-095).
-    ///
-    /// Every process that writes to the database has to name the same members. For a member that is
-    /// named later than its first values,
-    /// [`PostgresStorage::rebuild_members`] makes the index whole.
-    ///
-    /// ```no_run
-    /// # use crm_core::{Session, contacts::Contact, error::Result, query::{Comparison, Filter, Find}};
-    /// # async fn example(session: Session) -> Result<()> {
-    /// let storage = crm_storage_postgres::PostgresStorage::builder()
-    ///     .index_member("contact", "custom_fields.tier");
-    /// let gold = Filter::Compare {
-    ///     field: "custom_fields.tier".into(),
-    ///     op: Comparison::Eq,
-    ///     value: "gold".into(),
-    /// };
-    /// let found = session.contacts().find(Find::new().filter_by_name(gold)).await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn index_member(mut self, object: impl Into<String>, path: impl Into<String>) -> Self {
-        self.members.push((object.into(), path.into()));
         self
     }
 
@@ -439,7 +362,7 @@ impl PostgresStorageBuilder {
             let options = with_timeout(replica.connect_options().as_ref().clone(), timeout);
             replica.set_connect_options(options);
         }
-        let tables = Tables::new(&self.schema).with_members(&self.members);
+        let tables = Tables::new(&self.schema);
         for object in crate::objects().iter().chain(&self.objects) {
             tables.of(object);
         }

@@ -14,12 +14,12 @@ use std::error::Error as _;
 
 use chrono::{DateTime, Utc};
 use crm_core::query::{
-    AggregateQuery, Comparison, Condition, FieldAt, Grouping, ListMatch, Measure, Query, SortKey,
-    TextMatch, Tree, TreePart, fold_case,
+    AggregateQuery, Comparison, Condition, CustomMember, FieldAt, Grouping, ListMatch, Measure,
+    Query, SortKey, TextMatch, Tree, TreePart, fold_case,
 };
 use crm_core::schema::{
-    FieldSchema, FieldType, Meta, ObjectRef, ObjectSchema, OnDelete, Row, SYSTEM_FIELDS, Value,
-    system,
+    FieldSchema, FieldType, Meta, ObjectRef, ObjectSchema, OnDelete, Row, SYSTEM_FIELDS,
+    StorageKind, Value, system,
 };
 use crm_core::storage::conformance::NaiveStorage;
 use crm_core::storage::{Change, ChangeSet, Claim, Scope, Storage, StorageError};
@@ -276,6 +276,18 @@ fn at(index: usize, member: Option<&str>) -> FieldAt {
     }
 }
 
+/// A member that a tenant defined as a text.
+fn custom(member: &str) -> FieldAt {
+    FieldAt {
+        custom: Some(CustomMember {
+            field: Uuid::nil(),
+            kind: StorageKind::Text,
+            indexed: false,
+        }),
+        ..at(DOCUMENT, Some(member))
+    }
+}
+
 /// Every kind of condition, over these texts.
 fn conditions(object: &ObjectRef, texts: &[String], member: &str) -> Vec<Condition> {
     let mut all = Vec::new();
@@ -287,7 +299,7 @@ fn conditions(object: &ObjectRef, texts: &[String], member: &str) -> Vec<Conditi
             Comparison::Lt,
             Comparison::Ge,
         ] {
-            for field in [at(TEXT, None), at(DOCUMENT, Some(member))] {
+            for field in [at(TEXT, None), at(DOCUMENT, Some(member)), custom(member)] {
                 all.push(Condition::Compare {
                     field,
                     op,
@@ -302,7 +314,12 @@ fn conditions(object: &ObjectRef, texts: &[String], member: &str) -> Vec<Conditi
             value: Value::from(folded.as_str()),
         });
         for op in [TextMatch::StartsWith, TextMatch::Contains] {
-            for field in [at(TEXT, None), at(FOLDED, None), at(DOCUMENT, Some(member))] {
+            for field in [
+                at(TEXT, None),
+                at(FOLDED, None),
+                at(DOCUMENT, Some(member)),
+                custom(member),
+            ] {
                 all.push(Condition::Text {
                     field,
                     op,
@@ -317,7 +334,12 @@ fn conditions(object: &ObjectRef, texts: &[String], member: &str) -> Vec<Conditi
                 values: vec![text.clone()],
             });
         }
-        for field in [at(TEXT, None), at(CHOICE, None), at(DOCUMENT, Some(text))] {
+        for field in [
+            at(TEXT, None),
+            at(CHOICE, None),
+            at(DOCUMENT, Some(text)),
+            custom(text),
+        ] {
             all.push(Condition::In {
                 field: field.clone(),
                 values: vec![value(), value()],
@@ -329,7 +351,7 @@ fn conditions(object: &ObjectRef, texts: &[String], member: &str) -> Vec<Conditi
         }
     }
     all.push(Condition::Has {
-        index: REFERENCE,
+        field: FieldAt::new(REFERENCE),
         object: object.clone(),
         condition: Box::new(Condition::all()),
     });
@@ -343,7 +365,7 @@ fn conditions(object: &ObjectRef, texts: &[String], member: &str) -> Vec<Conditi
     }
     for part in [TreePart::Within, TreePart::PathTo] {
         all.push(Condition::InTree {
-            index: system::ID,
+            field: FieldAt::new(system::ID),
             tree: Tree {
                 object: object.clone(),
                 parent: REFERENCE,

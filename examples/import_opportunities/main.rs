@@ -145,11 +145,7 @@ impl Target {
     }
 
     async fn postgres(url: &str) -> Result<Self, Failure> {
-        let storage = PostgresStorage::builder()
-            // By it a deal is found again, however many there are.
-            .index_member("deal", deals::OPPORTUNITY_ID)
-            .connect(url)
-            .await?;
+        let storage = PostgresStorage::builder().connect(url).await?;
         Migrations::new().run(storage.pool()).await?;
         Ok(Self::over(storage))
     }

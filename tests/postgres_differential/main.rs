@@ -36,21 +36,7 @@ async fn postgres() -> PostgresStorage {
         .fold(PostgresStorage::builder(), |builder, object| {
             builder.named_object(object)
         });
-    // Some members are found by an index, others not.
-    [
-        ("specimen", "extra.a"),
-        ("specimen", "extra."),
-        ("specimen", "extra.a.b"),
-        ("specimen", "details.b"),
-        ("contact", "custom_fields.a"),
-        ("contact", "custom_fields.quo\"te"),
-        ("deal", "custom_fields.A"),
-    ]
-    .into_iter()
-    .fold(builder, |builder, (object, path)| {
-        builder.index_member(object, path)
-    })
-    .build(pool)
+    builder.build(pool)
 }
 
 #[tokio::test]

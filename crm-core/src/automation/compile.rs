@@ -3,17 +3,15 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use serde_json::Value as Json;
-
 use super::{AutomationRule, RuleType, TriggerEvent};
 use crate::Id;
 use crate::deals::Deal;
 use crate::engine::{Remembered, UnitOfWork};
 use crate::error::{FieldError, Result, codes};
-use crate::query::{Condition, Criteria, NoRelated, Refusal};
+use crate::query::{Condition, Criteria, FieldAt, NoRelated, Refusal, locate};
 use crate::record::Record;
-use crate::schema::{AnyRecord, Entity, Registry, StorageKind, ValueRef};
+use crate::schema::{AnyRecord, Entity, Registry};
+use async_trait::async_trait;
 
 /// Binds criteria to the schema of deals.
 pub(super) fn bind(criteria: &Criteria, registry: &Registry) -> Result<Condition, Refusal> {
@@ -23,52 +21,32 @@ pub(super) fn bind(criteria: &Criteria, registry: &Registry) -> Result<Condition
 
 /// A field that a rule watches, or a member of one.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Watched {
-    index: usize,
-    member: Option<String>,
-}
+pub(super) struct Watched(FieldAt);
 
 impl Watched {
     /// The field of deals with this name.
-    pub(super) fn new(name: &str) -> Result<Self, FieldError> {
+    pub(super) fn new(name: &str, registry: &Registry) -> Result<Self, FieldError> {
         let refused = |code, message: &'static str| {
             FieldError::new(AutomationRule::WATCHED_FIELDS.name(), code, message)
         };
-        let schema = Deal::schema();
-        let (field, member) = match name.split_once('.') {
-            Some((field, member)) => (field, Some(member.to_owned())),
-            None => (name, None),
-        };
-        let index = schema.field_index(field);
-        let known = index.and_then(|index| Some((index, schema.fields().get(index)?)));
-        let Some((index, known)) = known.filter(|(_, known)| !known.system) else {
+        let deals = registry.described(Deal::schema());
+        let known = locate(&deals, name).ok();
+        let Some((at, _)) = known.filter(|(_, known)| !known.system) else {
             return Err(refused(codes::UNKNOWN_FIELD, "a deal has no such field"));
         };
-        if member.is_some() && known.storage_kind() != StorageKind::Json {
-            return Err(refused(codes::UNKNOWN_FIELD, "the field has no members"));
-        }
         let follows = [Deal::LAST_ACTIVITY_AT.name(), Deal::NEXT_ACTIVITY_AT.name()];
-        if follows.iter().any(|follows| *follows == field) {
+        if follows.iter().any(|follows| *follows == name) {
             return Err(refused(
                 "unsupported",
                 "is worked out after automation ran; use a rule that is based on time",
             ));
         }
-        Ok(Self { index, member })
+        Ok(Self(at))
     }
 
     fn differs(&self, before: &Record<Deal>, after: &Record<Deal>) -> bool {
-        let (before, after) = (
-            AnyRecord::value(before, self.index),
-            AnyRecord::value(after, self.index),
-        );
-        match (&self.member, &before, &after) {
-            (Some(member), ValueRef::Json(before), ValueRef::Json(after)) => {
-                let of = |json: &Json| json.get(member).filter(|value| !value.is_null()).cloned();
-                of(before) != of(after)
-            }
-            _ => before != after,
-        }
+        self.0
+            .with(before, |before| self.0.with(after, |after| before != after))
     }
 }
 
@@ -88,7 +66,9 @@ impl ActiveRule {
         let before = record.conditions_before.as_ref();
         let before = before.map(|before| bind(before, registry)).transpose().ok();
         let watched = record.watched_fields.iter();
-        let watched: Option<Vec<Watched>> = watched.map(|name| Watched::new(name).ok()).collect();
+        let watched: Option<Vec<Watched>> = watched
+            .map(|name| Watched::new(name, registry).ok())
+            .collect();
         let (Some(conditions), Some(before), Some(watched)) = (conditions, before, watched) else {
             tracing::warn!(rule = %record.id, "an automation rule does not fit deals any more");
             return None;
@@ -203,7 +183,7 @@ impl Remembered for ActiveRules {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value as Json, json};
     use uuid::Uuid;
 
     use super::*;
@@ -324,7 +304,9 @@ mod tests {
         assert!(segment.is_set_off(Some(&none), &large));
         assert!(!segment.is_set_off(Some(&large), &other));
         assert!(!segment.is_set_off(Some(&none), &of(json!({"segment": null}))));
-        assert!(Watched::new("nothing").is_err() && Watched::new("name.x").is_err());
-        assert!(Watched::new("last_activity_at").is_err() && Watched::new("version").is_err());
+        let registry = Registry::default();
+        for name in ["nothing", "name.x", "last_activity_at", "version"] {
+            assert!(Watched::new(name, &registry).is_err(), "{name}");
+        }
     }
 }

@@ -56,11 +56,6 @@ pub(super) fn check_rule(rule: &AutomationRule, faults: &mut Faults) {
             "only for rules that wait for changes of fields",
         );
     }
-    for name in &rule.watched_fields {
-        if let Err(fault) = Watched::new(name) {
-            faults.push(fault);
-        }
-    }
     rule.actions.check(&AutomationRule::ACTIONS.name(), faults);
 }
 
@@ -84,8 +79,11 @@ impl WriteRule for AutomationRules {
         }
         let before = write.before::<AutomationRule>();
         let mut rule = after.data.clone();
-        let mut faults = Vec::new();
         let registry = &*work.registry().await?;
+        let watched = rule.watched_fields.iter();
+        let mut faults: Vec<FieldError> = watched
+            .filter_map(|name| Watched::new(name, registry).err())
+            .collect();
         let same =
             |same: &dyn Fn(&AutomationRule) -> bool| before.is_some_and(|before| same(before));
         if !same(&|before| before.conditions == rule.conditions)

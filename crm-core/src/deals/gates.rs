@@ -7,9 +7,9 @@ use super::{Deal, StageApproval};
 use crate::Id;
 use crate::error::{FieldError, codes};
 use crate::pipelines::{Entrance, PipelineStage, StageType, Step, Way};
-use crate::query::{NoRelated, locate};
+use crate::query::{FieldAt, NoRelated};
 use crate::record::Record;
-use crate::schema::{AnyRecord, Entity, ValueRef};
+use crate::schema::ValueRef;
 
 /// One reason why a deal may not enter a stage. A refused move tells all of them, each as a
 /// [`FieldError`] with its [`code`](Self::code).
@@ -173,30 +173,23 @@ fn next_of<'a>(open: &[&'a PipelineStage], from: &PipelineStage) -> Option<&'a P
 
 /// Whether a field of a deal is filled: it has a value that is no blank text and no empty list or
 /// document. A field that deals do not have is not filled.
-pub(super) fn is_filled(deal: &Record<Deal>, name: &str) -> bool {
-    let Ok((at, _)) = locate(Deal::schema(), name) else {
-        return false;
-    };
+pub(super) fn is_filled(deal: &Record<Deal>, field: Option<&FieldAt>) -> bool {
     let is_text = |text: &str| !text.trim().is_empty();
-    match (AnyRecord::value(deal, at.index), &at.member) {
-        (ValueRef::Null, _) => false,
-        (ValueRef::Json(json), member) => {
-            let value = match member {
-                Some(member) => json.get(&**member),
-                None => Some(&*json),
-            };
-            match value {
-                None | Some(serde_json::Value::Null) => false,
-                Some(serde_json::Value::String(text)) => is_text(text),
-                Some(serde_json::Value::Array(items)) => !items.is_empty(),
-                Some(serde_json::Value::Object(members)) => !members.is_empty(),
-                Some(_) => true,
-            }
-        }
-        (ValueRef::Text(text), _) => is_text(text),
-        (ValueRef::List(items), _) => !items.is_empty(),
-        _ => true,
-    }
+    field.is_some_and(|field| {
+        field.with(deal, |value| match value {
+            ValueRef::Null => false,
+            ValueRef::Json(json) => match &*json {
+                serde_json::Value::Null => false,
+                serde_json::Value::String(text) => is_text(text),
+                serde_json::Value::Array(items) => !items.is_empty(),
+                serde_json::Value::Object(members) => !members.is_empty(),
+                _ => true,
+            },
+            ValueRef::Text(text) => is_text(text),
+            ValueRef::List(items) => !items.is_empty(),
+            _ => true,
+        })
+    })
 }
 
 /// A deal before a stage.
@@ -302,10 +295,10 @@ impl Entry<'_> {
     }
 
     fn add_state(&self, found: &mut Vec<Obstacle>) {
-        let stage = &self.to.stage;
-        for field in &stage.required_fields {
-            if !is_filled(self.deal, field) {
-                let field = field.clone();
+        let required = self.to.stage.required_fields.iter();
+        for (name, field) in required.zip(&self.to.required) {
+            if !is_filled(self.deal, field.as_ref()) {
+                let field = name.clone();
                 found.push(Obstacle::Missing { field });
             }
         }
@@ -318,7 +311,7 @@ impl Entry<'_> {
             found.push(Obstacle::Criteria);
         }
         let is_approved = |approval: &&StageApproval| approval.is_for(self.deal);
-        if stage.approval.is_some() && !self.approvals.iter().any(is_approved) {
+        if self.to.stage.approval.is_some() && !self.approvals.iter().any(is_approved) {
             found.push(Obstacle::NotApproved);
         }
     }

@@ -1,5 +1,6 @@
 //! Comparing two records by a compiled rule, and telling why they match.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use chrono::{Datelike, NaiveDate};
@@ -11,7 +12,7 @@ use uuid::Uuid;
 
 use super::compile::{CompiledRule, Leaf, Metric, Node, Place, Term};
 use super::normal::Atom;
-use crate::schema::{AnyRecord, ValueRef};
+use crate::schema::{AnyRecord, ValueRef, custom_value};
 
 /// The most keys that one record has under one rule; more than that, which only lists of many
 /// values or long names make, are left out.
@@ -223,11 +224,11 @@ fn apply(place: &Place, record: &dyn AnyRecord, mut with: impl FnMut(&ValueRef<'
             let e164 = place.e164.map(|index| record.value(index));
             with(&value, e164.as_ref().and_then(ValueRef::as_text));
         }
-        (Some(member), ValueRef::Json(json)) => {
-            if let Some(inner) = json.get(&**member) {
-                with(&ValueRef::Json(std::borrow::Cow::Borrowed(inner)), None);
-            }
-        }
+        (Some(member), ValueRef::Json(json)) => match (json.get(&**member), place.kind) {
+            (Some(inner), Some(kind)) => custom_value(inner, kind, |value| with(&value, None)),
+            (Some(inner), None) => with(&ValueRef::Json(Cow::Borrowed(inner)), None),
+            (None, _) => {}
+        },
         _ => {}
     }
 }

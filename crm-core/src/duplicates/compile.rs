@@ -50,6 +50,8 @@ pub(super) struct Slot {
 pub(super) struct Place {
     pub(super) index: usize,
     pub(super) member: Option<Box<str>>,
+    /// How the member's values are held, where the tenant defined it.
+    pub(super) kind: Option<StorageKind>,
     /// Where its canonical form stands, if it is a telephone number.
     pub(super) e164: Option<usize>,
 }
@@ -337,7 +339,7 @@ impl Compiler<'_> {
         }
         let kind = field.storage_kind();
         let fits = match form {
-            _ if at.member.is_some() => true,
+            _ if at.is_untyped() => true,
             _ if kind == StorageKind::Json => {
                 let message = "is a document: name a member of it";
                 self.fault(path, codes::WRONG_TYPE, message);
@@ -367,6 +369,7 @@ impl Compiler<'_> {
         Some(Place {
             index: at.index,
             member: at.member,
+            kind: at.custom.map(|custom| custom.kind),
             e164,
         })
     }

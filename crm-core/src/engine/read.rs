@@ -169,14 +169,14 @@ impl UnitOfWork {
     async fn rewrite(&self, condition: &Condition) -> Result<Condition> {
         Ok(match condition {
             Condition::Has {
-                index,
+                field,
                 object,
                 condition,
             } => {
                 let inner = Box::pin(self.rewrite(condition)).await?;
                 let changed = self.changed_ids(object);
                 let has = Condition::Has {
-                    index: *index,
+                    field: field.clone(),
                     object: object.clone(),
                     condition: Box::new(inner),
                 };
@@ -185,7 +185,6 @@ impl UnitOfWork {
                 }
                 let fulfil = self.changed_that_fulfil(object, condition).await?;
                 let fulfil = fulfil.iter().map(|row| Value::Uuid(row.id())).collect();
-                let field = FieldAt::new(*index);
                 Condition::Or(vec![
                     Condition::In {
                         field: field.clone(),
@@ -193,7 +192,7 @@ impl UnitOfWork {
                     },
                     Condition::And(vec![
                         Condition::Not(Box::new(Condition::In {
-                            field,
+                            field: field.clone(),
                             values: changed,
                         })),
                         has,
@@ -216,7 +215,7 @@ impl UnitOfWork {
                     return Ok(any(inner));
                 }
                 let fulfil = self.changed_that_fulfil(object, condition).await?;
-                let led_to = fulfil.iter().filter_map(|row| field.id_in(&**row));
+                let led_to = fulfil.iter().filter_map(|row| field.id(&**row));
                 let id = || FieldAt::new(system::ID);
                 let unchanged = Condition::Not(Box::new(Condition::In {
                     field: id(),
@@ -230,8 +229,8 @@ impl UnitOfWork {
                     any(unchanged.and(inner)),
                 ])
             }
-            Condition::InTree { index, tree } if self.stages(&tree.object) => Condition::In {
-                field: FieldAt::new(*index),
+            Condition::InTree { field, tree } if self.stages(&tree.object) => Condition::In {
+                field: field.clone(),
                 values: Box::pin(self.tree_ids(tree)).await?,
             },
             Condition::And(all) => Condition::And(self.rewrite_all(all).await?),
@@ -269,7 +268,7 @@ impl UnitOfWork {
     pub(crate) async fn path_rows(&self, path: &Tree) -> Result<HashMap<Uuid, Row>> {
         if !self.stages(&path.object) {
             let condition = Condition::InTree {
-                index: system::ID,
+                field: FieldAt::new(system::ID),
                 tree: path.clone(),
             };
             let rows = self.select(&Query::new(&path.object, condition)).await?;
@@ -307,10 +306,10 @@ impl UnitOfWork {
                 if new.is_empty() {
                     break;
                 }
-                level = Condition::In {
-                    field: FieldAt::new(tree.parent),
-                    values: new,
+                let Some(field) = FieldAt::at_place(&tree.object, tree.parent) else {
+                    break;
                 };
+                level = Condition::In { field, values: new };
             }
         }
         Ok(found.into_iter().map(Value::Uuid).collect())
@@ -349,7 +348,7 @@ impl UnitOfWork {
             let above = |id: &Uuid| -> Option<Uuid> {
                 let row = found.get(&key(*id))?.as_ref()?;
                 let is_live = !row.is_deleted();
-                row.value(tree.parent).as_uuid().filter(|_| is_live)
+                tree.above(row).filter(|_| is_live)
             };
             level = level.iter().filter_map(above).collect();
             if level.is_empty() {
@@ -396,7 +395,7 @@ impl UnitOfWork {
                 .collect());
         }
         let rows = Box::pin(self.select(&Query::new(object, condition))).await?;
-        Ok(rows.iter().filter_map(|row| field.id_in(&**row)).collect())
+        Ok(rows.iter().filter_map(|row| field.id(&**row)).collect())
     }
 
     /// What a condition over `rows` asks about other records, with the changes staged here.
@@ -411,13 +410,13 @@ impl UnitOfWork {
                 }
                 Condition::Not(one) => open.push((one, rows)),
                 Condition::Has {
-                    index,
+                    field,
                     object,
                     condition,
                 } => {
                     let mut next = Vec::new();
                     for row in &rows {
-                        let Some(id) = row.value(*index).as_uuid() else {
+                        let Some(id) = field.id(&**row) else {
                             continue;
                         };
                         let related = self.row(object, id).await?;
@@ -435,12 +434,11 @@ impl UnitOfWork {
                     let ids = self.led_to(object, field, ids, condition).await?;
                     led_to.push((&**condition, ids));
                 }
-                Condition::InTree { index, tree } => {
+                Condition::InTree { field, tree } => {
                     let from = match tree.part {
-                        TreePart::Within => rows
-                            .iter()
-                            .filter_map(|row| row.value(*index).as_uuid())
-                            .collect(),
+                        TreePart::Within => {
+                            rows.iter().filter_map(|row| field.id(&**row)).collect()
+                        }
                         TreePart::PathTo => vec![tree.of],
                     };
                     self.ascend(tree, from, &mut found).await?;

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::*;
 use crate::accounts::Account;
 use crate::deals::{Deal, DealStatus};
+use crate::query::RelatedBy;
 use crate::schema::{Entity, FieldSchema, FieldType, Meta, ObjectRef, Registry, Row};
 use crate::value::{Currency, Money, TextValue, TimeZone};
 use crate::{Actor, Id, Record, Stamp};
@@ -632,7 +633,8 @@ fn with_row<R>(then: impl FnOnce(&ObjectScope<'_>, &RowValues<'_>) -> R) -> R {
     };
     let account = Record::new(meta(2), account);
     let rows: Vec<Row> = vec![std::sync::Arc::new(account), std::sync::Arc::new(parent)];
-    let related = |_: &ObjectRef, id: Uuid| rows.iter().find(|row| row.id() == id).cloned();
+    let get = |_: &ObjectRef, id: Uuid| rows.iter().find(|row| row.id() == id).cloned();
+    let related = RelatedBy::new(get, |_: &ObjectRef| rows.clone());
     let deal = deal();
     then(&scope, &RowValues::with_related(&deal, &related))
 }

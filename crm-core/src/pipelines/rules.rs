@@ -126,9 +126,10 @@ async fn check_gates(
     after: &PipelineStage,
     faults: &mut Faults,
 ) -> Result<()> {
+    let deals = work.registry().await?.described(Deal::schema());
     for name in &after.required_fields {
         let is_empty = name.ends_with('.');
-        if is_empty || locate(Deal::schema(), name).is_err() {
+        if is_empty || locate(&deals, name).is_err() {
             let path = PipelineStage::REQUIRED_FIELDS.name();
             faults.add(path, codes::UNKNOWN_FIELD, "a deal has no such field");
         }

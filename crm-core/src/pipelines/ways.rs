@@ -11,7 +11,7 @@ use crate::Id;
 use crate::deals::Deal;
 use crate::engine::{Remembered, UnitOfWork};
 use crate::error::Result;
-use crate::query::{Condition, Criteria, Refusal};
+use crate::query::{Condition, Criteria, FieldAt, Refusal, locate};
 use crate::record::Record;
 use crate::schema::{Entity, Registry};
 
@@ -36,6 +36,9 @@ pub(crate) struct Step {
     pub(crate) stage: Arc<Record<PipelineStage>>,
     /// Which deals may enter.
     pub(crate) criteria: Entrance,
+    /// The fields that must be filled, in the order of their names; `None` for those that deals do
+    /// not have any more.
+    pub(crate) required: Vec<Option<FieldAt>>,
 }
 
 /// Which deals may enter a stage.
@@ -75,7 +78,14 @@ impl Step {
                 }
             },
         };
-        Self { stage, criteria }
+        let deals = registry.described(Deal::schema());
+        let required = stage.required_fields.iter();
+        let required = required.map(|name| Some(locate(&deals, name).ok()?.0));
+        Self {
+            required: required.collect(),
+            stage,
+            criteria,
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::condition::locate;
 use super::find::Visibility;
-use super::{Comparison, Condition, Filter, QueryError, Where};
+use super::{Comparison, Condition, FieldAt, Filter, QueryError, Where};
 use crate::schema::{
     AnyRecord, FieldOf, FieldType, FieldValue, ObjectRef, Registry, StorageKind, Value, ValueRef,
 };
@@ -339,14 +339,17 @@ fn unsupported(field: &str, operation: &'static str) -> QueryError {
 
 fn bind_group(group: &GroupBy, object: &ObjectRef) -> Result<Grouping, QueryError> {
     let (at, field) = locate(object, &group.field)?;
-    if at.member.is_none() && group.by.is_none() && field.storage_kind() == StorageKind::List {
-        return Ok(Grouping::Entry(at.index));
+    let Some(index) = at.place(object) else {
+        return Err(unsupported(&group.field, "group_by"));
+    };
+    if group.by.is_none() && field.storage_kind() == StorageKind::List {
+        return Ok(Grouping::Entry(index));
     }
-    if at.member.is_some() || !field.is_sortable() {
+    if !field.is_sortable() {
         return Err(unsupported(&group.field, "group_by"));
     }
     let Some(unit) = group.by else {
-        return Ok(Grouping::Field(at.index));
+        return Ok(Grouping::Field(index));
     };
     if !matches!(
         field.storage_kind(),
@@ -356,7 +359,7 @@ fn bind_group(group: &GroupBy, object: &ObjectRef) -> Result<Grouping, QueryErro
     }
     let time_zone = group.time_zone.unwrap_or_default();
     Ok(Grouping::Calendar {
-        index: at.index,
+        index,
         unit,
         time_zone,
     })
@@ -369,17 +372,13 @@ fn bind_measure(measure: &NamedMeasure, object: &ObjectRef) -> Result<Measure, Q
             field.storage_kind(),
             StorageKind::Integer | StorageKind::Decimal
         );
-        if at.member.is_some() || !is_number {
-            return Err(unsupported(name, operation));
-        }
-        Ok(at.index)
+        let place = at.place(object).filter(|_| is_number);
+        place.ok_or_else(|| unsupported(name, operation))
     };
     let ordered = |name: &str, operation: &'static str| {
         let (at, field) = locate(object, name)?;
-        if at.member.is_some() || !field.is_sortable() {
-            return Err(unsupported(name, operation));
-        }
-        Ok(at.index)
+        let place = at.place(object).filter(|_| field.is_sortable());
+        place.ok_or_else(|| unsupported(name, operation))
     };
     Ok(match measure {
         NamedMeasure::Count => Measure::Count,
@@ -412,17 +411,18 @@ fn check_currency(
     let Some(FieldType::Decimal {
         currency_field: Some(name),
         ..
-    }) = object.fields().get(amount).map(|field| &field.field_type)
+    }) = object.placed(amount).map(|field| &field.field_type)
     else {
         return Ok(());
     };
-    let Some(currency) = object.field_index(name) else {
+    let Ok((at, _)) = locate(object, name) else {
         return Ok(());
     };
+    let currency = at.place(object);
     let grouped = groups
         .iter()
-        .any(|group| matches!(group, Grouping::Field(i) if *i == currency));
-    if grouped || fixes(condition, currency) {
+        .any(|group| matches!(group, Grouping::Field(i) if Some(*i) == currency));
+    if grouped || fixes(condition, &at) {
         return Ok(());
     }
     Err(QueryError::MixedCurrencies {
@@ -431,15 +431,16 @@ fn check_currency(
 }
 
 /// Whether all rows that fulfil the condition have one and the same value in the field.
-fn fixes(condition: &Condition, index: usize) -> bool {
+fn fixes(condition: &Condition, at: &FieldAt) -> bool {
+    let is_it = |field: &FieldAt| field.index == at.index && field.member == at.member;
     match condition {
-        Condition::And(all) => all.iter().any(|condition| fixes(condition, index)),
+        Condition::And(all) => all.iter().any(|condition| fixes(condition, at)),
         Condition::Compare {
             field,
             op: Comparison::Eq,
             ..
-        } => field.index == index && field.member.is_none(),
-        Condition::In { field, values } => field.index == index && values.len() == 1,
+        } => is_it(field),
+        Condition::In { field, values } => is_it(field) && values.len() == 1,
         _ => false,
     }
 }
@@ -477,7 +478,8 @@ impl AggregateQuery {
     }
 }
 
-/// What to compute over a group; fields by their place in the schema.
+/// What to compute over a group; fields by their place in the schema, custom fields as
+/// [`ObjectSchema::custom_at`](crate::schema::ObjectSchema::custom_at) counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Measure {
@@ -500,7 +502,8 @@ pub enum Measure {
     },
 }
 
-/// What makes a group; fields by their place in the schema.
+/// What makes a group; fields by their place in the schema, custom fields as
+/// [`ObjectSchema::custom_at`](crate::schema::ObjectSchema::custom_at) counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Grouping {
@@ -522,37 +525,37 @@ pub enum Grouping {
 
 impl Grouping {
     /// The groups that a row is in.
-    fn keys(&self, row: &dyn AnyRecord) -> Vec<Value> {
+    fn keys(&self, object: &ObjectRef, row: &dyn AnyRecord) -> Vec<Value> {
         match self {
-            Self::Field(index) => vec![row.value(*index).into_owned()],
-            Self::Entry(index) => match row.value(*index) {
+            Self::Field(index) => vec![object.read(row, *index, |value| value.into_owned())],
+            Self::Entry(index) => object.read(row, *index, |value| match value {
                 ValueRef::List(entries) => {
                     let entries = entries.iter();
                     entries.map(|entry| Value::Text(entry.clone())).collect()
                 }
                 _ => Vec::new(),
-            },
+            }),
             Self::Calendar {
                 index,
                 unit,
                 time_zone,
             } => {
-                let day = match row.value(*index) {
-                    ValueRef::Date(day) => day,
-                    ValueRef::Timestamp(at) => at.with_timezone(&time_zone.tz()).date_naive(),
-                    _ => return vec![Value::Null],
-                };
-                vec![Value::Date(unit.start_of(day))]
+                let day = object.read(row, *index, |value| match value {
+                    ValueRef::Date(day) => Some(day),
+                    ValueRef::Timestamp(at) => Some(at.with_timezone(&time_zone.tz()).date_naive()),
+                    _ => None,
+                });
+                vec![day.map_or(Value::Null, |day| Value::Date(unit.start_of(day)))]
             }
         }
     }
 }
 
 /// Every combination of one key of each grouping.
-fn combinations(groups: &[Grouping], row: &dyn AnyRecord) -> Vec<Key> {
+fn combinations(object: &ObjectRef, groups: &[Grouping], row: &dyn AnyRecord) -> Vec<Key> {
     let mut combined = vec![Key(Vec::with_capacity(groups.len()))];
     for group in groups {
-        let keys = group.keys(row);
+        let keys = group.keys(object, row);
         if let [one] = keys.as_slice() {
             for key in &mut combined {
                 key.0.push(one.clone());
@@ -666,13 +669,14 @@ impl<'a> Aggregator<'a> {
     /// Adds a row that fulfils the query's condition.
     pub fn add(&mut self, row: &dyn AnyRecord) {
         let count = self.query.measures.len();
-        for key in combinations(&self.query.groups, row) {
+        let object = &self.query.object;
+        for key in combinations(object, &self.query.groups, row) {
             let sums = self
                 .groups
                 .entry(key)
                 .or_insert_with(|| vec![Sum::default(); count]);
             for (measure, sum) in self.query.measures.iter().zip(sums) {
-                if !sum.add(measure, row)
+                if !sum.add(object, measure, row)
                     && let Measure::Sum(index)
                     | Measure::Average(index)
                     | Measure::WeightedSum { amount: index, .. } = measure
@@ -725,24 +729,27 @@ impl<'a> Aggregator<'a> {
 
 impl Sum {
     /// Adds a row; false where the sum has too many digits.
-    fn add(&mut self, measure: &Measure, row: &dyn AnyRecord) -> bool {
+    fn add(&mut self, object: &ObjectRef, measure: &Measure, row: &dyn AnyRecord) -> bool {
+        let number = |index: usize| object.read(row, index, |value| value.as_decimal());
         match measure {
             Measure::Count => self.count += 1,
             Measure::Sum(index) | Measure::Average(index) => {
-                if let Some(number) = row.value(*index).as_decimal() {
+                if let Some(number) = number(*index) {
                     return self.plus(Some(number));
                 }
             }
             Measure::WeightedSum { amount, percent } => {
-                let amount = row.value(*amount).as_decimal();
-                let percent = row.value(*percent).as_decimal();
-                if let (Some(amount), Some(percent)) = (amount, percent) {
+                if let (Some(amount), Some(percent)) = (number(*amount), number(*percent)) {
                     let weighted = amount.checked_mul(percent / Decimal::ONE_HUNDRED);
                     return self.plus(weighted);
                 }
             }
-            Measure::Min(index) => self.keep(row.value(*index), Ordering::Less),
-            Measure::Max(index) => self.keep(row.value(*index), Ordering::Greater),
+            Measure::Min(index) => {
+                object.read(row, *index, |value| self.keep(value, Ordering::Less));
+            }
+            Measure::Max(index) => {
+                object.read(row, *index, |value| self.keep(value, Ordering::Greater));
+            }
         }
         true
     }

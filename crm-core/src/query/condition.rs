@@ -8,8 +8,8 @@ use uuid::Uuid;
 use super::tree::parent_of;
 use super::{Comparison, Filter, ListMatch, QueryError, RelatedRows, TextMatch, Tree};
 use crate::schema::{
-    AnyRecord, FieldSchema, FieldType, ObjectRef, Registry, StorageKind, Value, ValueRef,
-    custom_value, system,
+    AnyRecord, CustomFieldSchema, FieldSchema, FieldType, ObjectRef, ObjectSchema, Registry,
+    StorageKind, Value, ValueRef, custom_value, system,
 };
 
 /// A field of a bound condition.
@@ -55,12 +55,64 @@ impl FieldAt {
         self.member.is_some() && self.custom.is_none()
     }
 
-    /// The id that the field holds. A member of a JSON field holds it as a text, in lower case and
-    /// with hyphens.
+    /// The field of this name: one of the object's own, one that the tenant added (`region`, or
+    /// `custom_fields.region`), or a member of a document.
+    ///
+    /// # Errors
+    /// [`QueryError::UnknownField`].
+    pub fn named<'o>(
+        object: &'o ObjectRef,
+        name: &str,
+    ) -> Result<(Self, &'o FieldSchema), QueryError> {
+        locate(object, name)
+    }
+
+    /// The place of the field, where queries can sort, group and compute by it: of one of the
+    /// object's own, or of a custom field as
+    /// [`ObjectSchema::custom_at`](crate::schema::ObjectSchema::custom_at) counts.
     #[must_use]
-    pub fn id_in(&self, row: &dyn AnyRecord) -> Option<Uuid> {
+    pub fn place(&self, object: &ObjectSchema) -> Option<usize> {
+        match &self.member {
+            None => Some(self.index),
+            Some(key) if self.custom.is_some() => object.custom_place(key),
+            Some(_) => None,
+        }
+    }
+
+    /// The field at a place, as [`place`](Self::place) gave it.
+    #[must_use]
+    pub fn at_place(object: &ObjectSchema, place: usize) -> Option<Self> {
+        if let Some(field) = object.fields().get(place) {
+            return Some(Self {
+                ignore_case: field.ignore_case,
+                ..Self::new(place)
+            });
+        }
+        Some(Self::of_custom(
+            object.custom_document()?,
+            object.custom_at(place)?,
+        ))
+    }
+
+    fn of_custom(document: usize, custom: &CustomFieldSchema) -> Self {
+        Self {
+            index: document,
+            member: Some(custom.key.clone()),
+            custom: Some(CustomMember {
+                field: custom.id,
+                kind: custom.field.storage_kind(),
+                indexed: custom.field.indexed,
+            }),
+            ignore_case: custom.field.ignore_case,
+        }
+    }
+
+    /// The id that a row has in the field. A member of a document that nobody defined holds it as a
+    /// text, in lower case and with hyphens.
+    #[must_use]
+    pub fn id(&self, row: &dyn AnyRecord) -> Option<Uuid> {
         self.with(row, |value| match value {
-            ValueRef::Text(text) if self.member.is_some() => {
+            ValueRef::Text(text) if self.is_untyped() => {
                 let id = Uuid::parse_str(text).ok()?;
                 let mut canonical = Uuid::encode_buffer();
                 (id.hyphenated().encode_lower(&mut canonical) == text).then_some(id)
@@ -69,8 +121,27 @@ impl FieldAt {
         })
     }
 
+    /// The value of a row, copied.
+    #[must_use]
+    pub fn value(&self, row: &dyn AnyRecord) -> Value {
+        self.with(row, |value| value.into_owned())
+    }
+
+    /// The value of a member of a document, as it is in a row that has the document.
+    #[must_use]
+    pub fn member_of(&self, document: &serde_json::Value) -> Value {
+        let member = self.member.as_ref().and_then(|name| document.get(&**name));
+        match (member, &self.custom) {
+            (None, _) => Value::Null,
+            (Some(json), None) => Value::from_json(json.clone()),
+            (Some(json), Some(custom)) => {
+                custom_value(json, custom.kind, |value| value.into_owned())
+            }
+        }
+    }
+
     /// Hands over the value of a row.
-    pub(crate) fn with<R>(&self, row: &dyn AnyRecord, answer: impl FnOnce(ValueRef<'_>) -> R) -> R {
+    pub fn with<R>(&self, row: &dyn AnyRecord, answer: impl FnOnce(ValueRef<'_>) -> R) -> R {
         let value = row.value(self.index);
         let Some(member) = &self.member else {
             return answer(value);
@@ -136,8 +207,8 @@ pub enum Condition {
     },
     /// The live record that a reference leads to fulfils a condition.
     Has {
-        /// The reference's place in the schema.
-        index: usize,
+        /// The reference.
+        field: FieldAt,
         /// The other object.
         object: ObjectRef,
         /// The condition over the other object.
@@ -154,8 +225,8 @@ pub enum Condition {
     },
     /// A reference, or the record's own id, leads into a part of a tree.
     InTree {
-        /// The field's place in the schema.
-        index: usize,
+        /// The field.
+        field: FieldAt,
         /// The part of the tree.
         tree: Tree,
     },
@@ -244,11 +315,11 @@ impl Condition {
                 }
             }),
             Self::Has {
-                index,
+                field,
                 object,
                 condition,
             } => {
-                let Some(id) = row.value(*index).as_uuid() else {
+                let Some(id) = field.id(row) else {
                     return false;
                 };
                 related
@@ -260,10 +331,9 @@ impl Condition {
                 field,
                 condition,
             } => related.any(object, field, row.id(), condition),
-            Self::InTree { index, tree } => row
-                .value(*index)
-                .as_uuid()
-                .is_some_and(|id| tree.contains(id, related)),
+            Self::InTree { field, tree } => {
+                field.id(row).is_some_and(|id| tree.contains(id, related))
+            }
             Self::And(all) => all.iter().all(|condition| condition.matches(row, related)),
             Self::Or(all) => all.iter().any(|condition| condition.matches(row, related)),
             Self::Not(condition) => !condition.matches(row, related),
@@ -472,7 +542,7 @@ impl Binder<'_> {
                     .ok_or_else(|| QueryError::UnknownObject(target.to_owned()))?;
                 let condition = Box::new(self.bind(filter, &target, depth + 1)?);
                 Condition::Has {
-                    index: at.index,
+                    field: at,
                     object: target,
                     condition,
                 }
@@ -506,7 +576,7 @@ impl Binder<'_> {
                         .registry
                         .object(target)
                         .ok_or_else(|| QueryError::UnknownObject(target.to_owned()))?,
-                    None if at.index == system::ID => object.clone(),
+                    None if at == FieldAt::new(system::ID) => object.clone(),
                     None => return Err(unsupported(field, part.name())),
                 };
                 let Some(parent) = parent_of(&target, by.as_deref()) else {
@@ -514,7 +584,7 @@ impl Binder<'_> {
                     return Err(unsupported(named, part.name()));
                 };
                 Condition::InTree {
-                    index: at.index,
+                    field: at,
                     tree: Tree {
                         object: target,
                         parent,
@@ -568,17 +638,7 @@ pub(crate) fn locate<'a>(
             (_, None) => field,
         };
         let custom = custom.field(name).ok_or_else(unknown)?;
-        let at = FieldAt {
-            index: document,
-            member: Some(custom.key.clone()),
-            custom: Some(CustomMember {
-                field: custom.id,
-                kind: custom.field.storage_kind(),
-                indexed: custom.field.indexed,
-            }),
-            ignore_case: custom.field.ignore_case,
-        };
-        return Ok((at, &custom.field));
+        return Ok((FieldAt::of_custom(document, custom), &custom.field));
     }
     let index = own.ok_or_else(unknown)?;
     let schema = object.fields().get(index).ok_or_else(unknown)?;

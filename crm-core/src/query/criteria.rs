@@ -136,8 +136,9 @@ fn look_at(
             fields.insert(field.index);
             Ok(())
         }
-        Condition::Has { index, .. } | Condition::InTree { index, .. } => {
-            let name = object.field_name(*index);
+        Condition::Has { field, .. } | Condition::InTree { field, .. } => {
+            let name = field.place(object).unwrap_or(field.index);
+            let name = object.field_name(name);
             Err(Refusal::unsupported(format!(
                 "must look at the record itself, not through `{name}` at other records"
             )))

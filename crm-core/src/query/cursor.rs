@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
 use super::{QueryError, SortKey};
-use crate::schema::{AnyRecord, ObjectRef, Value};
+use crate::schema::{ObjectRef, Row, Value};
 
 /// Where a page ends: the sort values of its last record, in one opaque text.
 ///
@@ -33,12 +33,12 @@ impl Cursor {
     }
 
     /// The place of `row` in the order of `sort`.
-    pub(crate) fn at(row: &std::sync::Arc<dyn AnyRecord>, sort: &[SortKey]) -> Self {
+    pub(crate) fn at(object: &ObjectRef, row: &Row, sort: &[SortKey]) -> Self {
         let position = Position {
-            sort: signature(row.object(), sort),
+            sort: signature(object, sort),
             values: sort
                 .iter()
-                .map(|key| row.value(key.index).into_owned())
+                .map(|key| object.read(&**row, key.index, |value| value.into_owned()))
                 .collect(),
         };
         // Values always have a JSON form.
@@ -65,7 +65,7 @@ impl Cursor {
         sort.iter()
             .zip(position.values)
             .map(|(key, value)| {
-                let field = object.fields().get(key.index).ok_or(QueryError::Cursor)?;
+                let field = object.placed(key.index).ok_or(QueryError::Cursor)?;
                 field
                     .field_type
                     .coerce(value)
@@ -79,7 +79,11 @@ fn signature(object: &ObjectRef, sort: &[SortKey]) -> String {
     let mut text = object.name().to_owned();
     for key in sort {
         let sign = if key.descending { '-' } else { '+' };
-        let _ = write!(text, "{sign}{}", object.field_name(key.index));
+        // A custom field by its definition, since another may take over its name.
+        let _ = match object.custom_at(key.index) {
+            Some(custom) => write!(text, "{sign}{}", custom.id),
+            None => write!(text, "{sign}{}", object.field_name(key.index)),
+        };
     }
     text
 }

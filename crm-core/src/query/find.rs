@@ -9,7 +9,7 @@ use serde::ser::{Serialize, Serializer};
 
 use super::condition::locate;
 use super::{Condition, Cursor, Filter, QueryError, Where};
-use crate::schema::{AnyRecord, ObjectRef, Registry, Row, Value, system};
+use crate::schema::{AnyRecord, ObjectRef, Registry, Row, Value, ValueRef, system};
 
 /// The most records on one page.
 pub const MAX_LIMIT: usize = 1_000;
@@ -240,17 +240,18 @@ impl<E> Find<E> {
         let mut sort = Vec::with_capacity(self.sort.len() + 1);
         for key in &self.sort {
             let (at, field) = locate(object, &key.field)?;
-            if at.member.is_some() || !field.is_sortable() {
+            let place = at.place(object).filter(|_| field.is_sortable());
+            let Some(index) = place else {
                 return Err(QueryError::Unsupported {
                     field: key.field.to_string(),
                     operation: Cow::Borrowed("sort"),
                 });
-            }
+            };
             sort.push(SortKey {
-                index: at.index,
+                index,
                 descending: key.descending,
             });
-            if at.index == system::ID {
+            if index == system::ID {
                 break;
             }
         }
@@ -318,7 +319,8 @@ pub(crate) struct Bound {
 /// A field to sort by, bound to a schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SortKey {
-    /// The field's place in the schema.
+    /// The field's place in the schema; that of a custom field as
+    /// [`ObjectSchema::custom_at`](crate::schema::ObjectSchema::custom_at) counts.
     pub index: usize,
     /// Whether the greatest value comes first.
     pub descending: bool,
@@ -389,7 +391,9 @@ impl Query {
     #[must_use]
     pub fn order(&self, a: &dyn AnyRecord, b: &dyn AnyRecord) -> Ordering {
         for key in &self.sort {
-            let order = a.value(key.index).sort_order(&b.value(key.index));
+            let order = self.object.read(a, key.index, |a| {
+                self.object.read(b, key.index, |b| a.sort_order(&b))
+            });
             if order != Ordering::Equal {
                 return if key.descending {
                     order.reverse()
@@ -408,7 +412,8 @@ impl Query {
             return true;
         };
         for (key, value) in self.sort.iter().zip(position) {
-            let order = row.value(key.index).sort_order(&value.as_ref());
+            let own = |own: ValueRef<'_>| own.sort_order(&value.as_ref());
+            let order = self.object.read(row, key.index, own);
             if order != Ordering::Equal {
                 return (order == Ordering::Greater) != key.descending;
             }
@@ -465,7 +470,7 @@ pub(crate) fn page_of(bound: &Bound, mut rows: Vec<Row>) -> Page<Row> {
             key.descending = !key.descending;
         }
     }
-    let cursor = |row: Option<&Row>| row.map(|row| Cursor::at(row, &sort));
+    let cursor = |row: Option<&Row>| row.map(|row| Cursor::at(&query.object, row, &sort));
     let came_from_cursor = query.after.is_some();
     let (has_next, has_previous) = if bound.backwards {
         (came_from_cursor, more)

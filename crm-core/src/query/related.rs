@@ -72,7 +72,7 @@ where
 
     fn any(&self, object: &ObjectRef, by: &FieldAt, id: Uuid, condition: &Condition) -> bool {
         (self.all)(object).iter().any(|row| {
-            !row.is_deleted() && by.id_in(&**row) == Some(id) && condition.matches(&**row, self)
+            !row.is_deleted() && by.id(&**row) == Some(id) && condition.matches(&**row, self)
         })
     }
 }

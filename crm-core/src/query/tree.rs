@@ -12,9 +12,9 @@
 
 use uuid::Uuid;
 
-use super::{Filter, RelatedRows, Where};
+use super::{Filter, RelatedRows, Where, locate};
 use crate::Id;
-use crate::schema::{Entity, FieldOf, ObjectRef};
+use crate::schema::{Entity, FieldOf, FieldSchema, ObjectRef, Row, ValueRef};
 
 /// A part of a tree, seen from one of its records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,7 +47,8 @@ impl TreePart {
 pub struct Tree {
     /// The object whose records form the tree.
     pub object: ObjectRef,
-    /// The place of its reference to the record above.
+    /// The place of its reference to the record above; of a custom field as
+    /// [`ObjectSchema::custom_at`](crate::schema::ObjectSchema::custom_at) counts.
     pub parent: usize,
     /// Which part.
     pub part: TreePart,
@@ -56,6 +57,13 @@ pub struct Tree {
 }
 
 impl Tree {
+    /// The record above one.
+    #[must_use]
+    pub fn above(&self, row: &Row) -> Option<Uuid> {
+        let id = |value: ValueRef<'_>| value.as_uuid();
+        self.object.read(&**row, self.parent, id)
+    }
+
     /// Whether the record with this id is in the part, for backends that have the rows at hand.
     /// Takes as many steps as there are levels between the two records.
     #[must_use]
@@ -74,7 +82,7 @@ impl Tree {
             if current == wanted {
                 return true;
             }
-            let Some(above) = row.value(self.parent).as_uuid() else {
+            let Some(above) = self.above(&row) else {
                 return false;
             };
             // Brent's way to notice a circle: the mark moves up at every power of two, so that at
@@ -147,15 +155,18 @@ impl<E, T: Entity> FieldOf<E, Id<T>> {
 /// The reference of an object to its own kind by which its records form a tree: the one called
 /// `by`, or the first.
 pub(super) fn parent_of(object: &ObjectRef, by: Option<&str>) -> Option<usize> {
-    object.references().iter().copied().find(|index| {
-        let field = object.fields().get(*index);
-        field.is_some_and(|field| {
-            let leads_to_own = field
-                .reference()
-                .is_some_and(|(target, _)| target == object.name());
-            leads_to_own && by.is_none_or(|name| &*field.name == name)
-        })
-    })
+    let leads_to_own = |index: &usize| {
+        let reference = object.placed(*index).and_then(FieldSchema::reference);
+        reference.is_some_and(|(target, _)| target == object.name())
+    };
+    if let Some(name) = by {
+        let (at, _) = locate(object, name).ok()?;
+        return at.place(object).filter(leads_to_own);
+    }
+    let own = object.references().iter().copied();
+    let count = object.fields().len();
+    own.chain(count..count + object.custom_fields().len())
+        .find(leads_to_own)
 }
 
 #[cfg(test)]

@@ -6,14 +6,15 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike as _, NaiveDate, NaiveTime, Utc};
 use rust_decimal::Decimal;
 use serde::{Serialize, Serializer};
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-use super::{AnyRecord, FieldSchema, ObjectRef, StorageKind, Value, ValueRef};
+use super::{AnyRecord, FieldSchema, ObjectRef, StorageKind, ValueRef};
 use crate::error::Faults;
+use crate::query::fold_case;
 
 /// The field whose document holds the values of custom fields, on every object that may have them.
 pub const CUSTOM_FIELDS: &str = "custom_fields";
@@ -108,7 +109,12 @@ impl CustomFields {
     /// The field of this name, former name or key.
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&CustomFieldSchema> {
-        self.0.fields.get(*self.0.by_name.get(name)?)
+        self.0.fields.get(self.position(name)?)
+    }
+
+    /// The position of the field of this name, former name or key.
+    pub(crate) fn position(&self, name: &str) -> Option<usize> {
+        self.0.by_name.get(name).copied()
     }
 
     /// What checks documents.
@@ -136,7 +142,14 @@ pub struct Template {
     pub id: Uuid,
 }
 
-/// Reads a custom value from its form in a document; one that is not of the kind is no value.
+/// Reads a custom value from its form in a document; one that is not of the kind, or not in the one
+/// stored form of its kind, is no value. Backends that compare in documents have to agree with this
+/// to the letter:
+///
+/// - decimals are texts, or numbers, of at most 28 digits;
+/// - days are `YYYY-MM-DD` from the year 1 to 9999, moments `YYYY-MM-DDThh:mm:ss.ffffffZ` in the same
+///   years, ids UUIDs with hyphens in lower case;
+/// - of a list, entries that are no texts do not count.
 pub(crate) fn custom_value<R>(
     json: &Json,
     kind: StorageKind,
@@ -149,20 +162,25 @@ pub(crate) fn custom_value<R>(
             number.as_i64().map_or(ValueRef::Null, ValueRef::Integer)
         }
         (StorageKind::Decimal, Json::String(text)) => {
-            Decimal::from_str_exact(text).map_or(ValueRef::Null, ValueRef::Decimal)
+            decimal(text).map_or(ValueRef::Null, ValueRef::Decimal)
         }
-        (StorageKind::Decimal, Json::Number(_)) => Value::from_json(json.clone())
-            .as_ref()
-            .as_decimal()
-            .map_or(ValueRef::Null, ValueRef::Decimal),
+        (StorageKind::Decimal, Json::Number(number)) => {
+            let text = match number.as_f64().filter(|_| number.is_f64()) {
+                // Without an exponent.
+                Some(number) => number.to_string(),
+                None => number.to_string(),
+            };
+            decimal(&text).map_or(ValueRef::Null, ValueRef::Decimal)
+        }
         (StorageKind::Boolean, Json::Bool(value)) => ValueRef::Boolean(*value),
-        (StorageKind::Date, Json::String(text)) => {
-            text.parse().map_or(ValueRef::Null, ValueRef::Date)
+        (StorageKind::Date, Json::String(text)) => day(text).map_or(ValueRef::Null, ValueRef::Date),
+        (StorageKind::Timestamp, Json::String(text)) => {
+            moment(text).map_or(ValueRef::Null, ValueRef::Timestamp)
         }
-        (StorageKind::Timestamp, Json::String(text)) => DateTime::parse_from_rfc3339(text)
-            .map_or(ValueRef::Null, |at| ValueRef::Timestamp(at.to_utc())),
         (StorageKind::Uuid, Json::String(text)) => {
-            Uuid::try_parse(text).map_or(ValueRef::Null, ValueRef::Uuid)
+            let is_canonical = text.len() == 36 && !text.bytes().any(|b| b.is_ascii_uppercase());
+            let id = Uuid::try_parse(text).ok().filter(|_| is_canonical);
+            id.map_or(ValueRef::Null, ValueRef::Uuid)
         }
         (StorageKind::List, Json::Array(entries)) => {
             let texts = entries.iter().filter_map(Json::as_str);
@@ -173,4 +191,222 @@ pub(crate) fn custom_value<R>(
         _ => ValueRef::Null,
     };
     answer(value)
+}
+
+/// The most digits of a custom decimal: as many as every decimal of that length can be held with.
+const DIGITS: usize = 28;
+
+fn decimal(text: &str) -> Option<Decimal> {
+    let unsigned = text.strip_prefix('-').unwrap_or(text);
+    let (whole, fraction) = match unsigned.split_once('.') {
+        Some((_, "")) => return None,
+        Some(parts) => parts,
+        None => (unsigned, ""),
+    };
+    let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_number = !whole.is_empty() && is_digits(whole) && is_digits(fraction);
+    if !is_number || whole.len() + fraction.len() > DIGITS {
+        return None;
+    }
+    Decimal::from_str_exact(text).ok()
+}
+
+/// Whether a text has the form of `pattern`, in which `0` stands for any digit.
+fn has_form(text: &str, pattern: &str) -> bool {
+    text.len() == pattern.len()
+        && text
+            .bytes()
+            .zip(pattern.bytes())
+            .all(|(own, wanted)| match wanted {
+                b'0' => own.is_ascii_digit(),
+                wanted => own == wanted,
+            })
+}
+
+fn day(text: &str) -> Option<NaiveDate> {
+    if !has_form(text, "0000-00-00") {
+        return None;
+    }
+    text.parse().ok().filter(|day: &NaiveDate| day.year() > 0)
+}
+
+fn moment(text: &str) -> Option<DateTime<Utc>> {
+    if !has_form(text, "0000-00-00T00:00:00.000000Z") {
+        return None;
+    }
+    let at = DateTime::parse_from_rfc3339(text).ok()?.to_utc();
+    // A second `60` is another moment's.
+    (at.year() > 0 && text.get(17..19) != Some("60")).then_some(at)
+}
+
+/// The names of the object that holds the typed values of indexed custom fields, one record for each
+/// value (C-038, C-164), and of its fields by which they are found. Backends that cannot look into
+/// documents by an index narrow a search down by it; the document decides.
+pub mod typed_values {
+    /// The object.
+    pub const OBJECT: &str = "custom_value";
+    /// The definition of the custom field.
+    pub const FIELD: &str = "field_id";
+    /// The record.
+    pub const RECORD: &str = "record_id";
+    /// The value where it is [`TypedValue::Text`](super::TypedValue::Text).
+    pub const TEXT: &str = "text_value";
+    /// The value where it is [`TypedValue::Number`](super::TypedValue::Number).
+    pub const NUMBER: &str = "number_value";
+}
+
+/// A custom value in the form by which an index finds it. Of two values of a field that are equal, so
+/// are these; of two that are ordered, numbers come in the same order, or are equal.
+#[derive(Clone, PartialEq)]
+pub enum TypedValue {
+    /// A text with its case folded, cut to [`TypedValue::CHARACTERS`]; an id; `true` or `false`.
+    Text(String),
+    /// A number with at most ten decimals, in the range that the field takes; of a day or moment, the
+    /// microseconds since 1970.
+    Number(Decimal),
+}
+
+impl TypedValue {
+    /// How many characters of a text are kept.
+    pub const CHARACTERS: usize = 255;
+    /// How many decimals of a number are kept.
+    pub const DECIMALS: u32 = 10;
+    /// What is greater in amount is held as this.
+    const MOST: Decimal = Decimal::from_parts(2_808_348_671, 232_830_643, 0, false, 0);
+
+    /// The form of a value of a custom field; `None` for kinds that are not indexed.
+    ///
+    /// ```
+    /// use crm_core::schema::{TypedValue, ValueRef};
+    ///
+    /// let typed = TypedValue::of(&ValueRef::Text("Straße ÉTÉ"));
+    /// assert!(typed == Some(TypedValue::Text("straße été".to_owned())));
+    /// ```
+    #[must_use]
+    pub fn of(value: &ValueRef<'_>) -> Option<Self> {
+        let micros = |at: DateTime<Utc>| Self::Number(at.timestamp_micros().into());
+        Some(match value {
+            ValueRef::Text(text) => Self::Text(Self::cut(&fold_case(text))),
+            ValueRef::Boolean(value) => Self::Text(value.to_string()),
+            ValueRef::Uuid(id) => Self::Text(id.to_string()),
+            ValueRef::Integer(number) => Self::number((*number).into()),
+            ValueRef::Decimal(number) => Self::number(*number),
+            ValueRef::Date(day) => micros(day.and_time(NaiveTime::MIN).and_utc()),
+            ValueRef::Timestamp(at) => micros(*at),
+            ValueRef::Null | ValueRef::List(_) | ValueRef::Json(_) => return None,
+        })
+    }
+
+    /// As much of a text as is kept.
+    #[must_use]
+    pub fn cut(folded: &str) -> String {
+        folded.chars().take(Self::CHARACTERS).collect()
+    }
+
+    fn number(number: Decimal) -> Self {
+        let number = number.clamp(-Self::MOST, Self::MOST);
+        Self::Number(number.round_dp(Self::DECIMALS))
+    }
+}
+
+/// Values may be personal.
+impl fmt::Debug for TypedValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Text(_) => "Text(..)",
+            Self::Number(_) => "Number(..)",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::schema::Value;
+
+    fn read(json: Json, kind: StorageKind) -> Value {
+        custom_value(&json, kind, |value| value.into_owned())
+    }
+
+    #[test]
+    fn only_the_stored_form_is_a_value() {
+        use StorageKind::{Date, Decimal as Number, Integer, List, Timestamp, Uuid as Id};
+        let id = "0190b1a0-0000-7000-8000-00000000000a";
+        for (json, kind) in [
+            (json!("2026-2-1"), Date),
+            (json!("2026-02-30"), Date),
+            (json!("0000-01-01"), Date),
+            (json!("+12026-01-01"), Date),
+            (json!("2026-02-01 "), Date),
+            (json!("2026-01-01T00:00:00Z"), Timestamp),
+            (json!("2026-01-01T00:00:00.000000+00:00"), Timestamp),
+            (json!("2026-01-01T23:59:60.000000Z"), Timestamp),
+            (json!("2026-01-01t00:00:00.000000z"), Timestamp),
+            (json!("1_000"), Number),
+            (json!("+1"), Number),
+            (json!("1."), Number),
+            (json!(".5"), Number),
+            (json!("1e3"), Number),
+            (json!("12345678901234567890123456789"), Number),
+            (json!(1e300), Number),
+            (json!(true), Number),
+            (json!(1.0), Integer),
+            (json!("1"), Integer),
+            (json!(u64::MAX), Integer),
+            (json!(id.to_uppercase()), Id),
+            (json!(id.replace('-', "")), Id),
+            (json!("a"), List),
+        ] {
+            assert_eq!(read(json.clone(), kind), Value::Null, "{json} as {kind:?}");
+        }
+        assert_eq!(
+            read(json!("1.50"), Number),
+            Value::Decimal(Decimal::new(15, 1))
+        );
+        assert_eq!(
+            read(json!(1e-7), Number),
+            Value::Decimal(Decimal::new(1, 7))
+        );
+        assert_eq!(
+            read(json!(["a", 1, "b"]), List),
+            Value::List(vec!["a".into(), "b".into()])
+        );
+    }
+
+    proptest! {
+        /// What a value is stored as is read as that value.
+        #[test]
+        fn the_stored_form_is_read(
+            days in 0..3_652_058_i32,
+            micros in -62_135_596_800_000_000_i64..253_402_300_799_999_999,
+            mantissa: i64,
+            scale in 0_u32..18,
+            id: u128,
+        ) {
+            let values = [
+                (Value::from(NaiveDate::from_num_days_from_ce_opt(days + 1).unwrap()), StorageKind::Date),
+                (Value::from(DateTime::from_timestamp_micros(micros).unwrap()), StorageKind::Timestamp),
+                (Value::Decimal(Decimal::new(mantissa, scale)), StorageKind::Decimal),
+                (Value::Integer(mantissa), StorageKind::Integer),
+                (Value::Uuid(Uuid::from_u128(id)), StorageKind::Uuid),
+            ];
+            for (value, kind) in values {
+                prop_assert_eq!(read(value.to_json(), kind), value);
+            }
+        }
+
+        /// The numbers of the index are in the order of the values.
+        #[test]
+        fn typed_numbers_keep_the_order(a: i64, b: i64, scale in 0_u32..28, other in 0_u32..28) {
+            let (a, b) = (Decimal::new(a, scale), Decimal::new(b, other));
+            let typed = |number| match TypedValue::of(&ValueRef::Decimal(number)) {
+                Some(TypedValue::Number(number)) => number,
+                _ => Decimal::ZERO,
+            };
+            prop_assert!(typed(a).cmp(&typed(b)) == a.cmp(&b) || typed(a) == typed(b));
+        }
+    }
 }

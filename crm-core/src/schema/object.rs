@@ -11,8 +11,8 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::{
-    CUSTOM_FIELDS, CustomFieldSchema, CustomFields, Dynamic, Entity, FieldList, FieldReader,
-    FieldSchema, FieldType, Meta, Row, Template, Value,
+    AnyRecord, CUSTOM_FIELDS, CustomFieldSchema, CustomFields, Dynamic, Entity, FieldList,
+    FieldReader, FieldSchema, FieldType, Meta, Row, Template, Value, ValueRef, custom_value,
 };
 use crate::Record;
 use crate::error::{Faults, FieldError, codes};
@@ -280,10 +280,58 @@ impl ObjectSchema {
         self.by_name.get(name).copied()
     }
 
-    /// The name of the field at `index`; empty past the end.
+    /// The name of the field at `index`, which may be the place of a custom field; empty past the
+    /// end.
     #[must_use]
     pub fn field_name(&self, index: usize) -> &str {
-        self.fields.get(index).map_or("", |field| &field.name)
+        self.placed(index).map_or("", |field| &field.name)
+    }
+
+    /// The field at a place: one of the object's own, or behind these, in their order, one that the
+    /// tenant added.
+    #[must_use]
+    pub fn placed(&self, place: usize) -> Option<&FieldSchema> {
+        let own = self.fields.get(place);
+        own.or_else(|| Some(&self.custom_at(place)?.field))
+    }
+
+    /// The custom field at a place, which is behind those of the object's own fields. Queries name
+    /// custom fields by such places, to sort, group and compute by; they are good for as long as the
+    /// query's object is.
+    #[must_use]
+    pub fn custom_at(&self, place: usize) -> Option<&CustomFieldSchema> {
+        let position = place.checked_sub(self.fields.len())?;
+        self.custom_fields().get(position)
+    }
+
+    /// The place of the custom field of this name, former name or key, behind those of the object's
+    /// own fields.
+    #[must_use]
+    pub fn custom_place(&self, name: &str) -> Option<usize> {
+        Some(self.fields.len() + self.custom()?.position(name)?)
+    }
+
+    /// Hands over the value that a record has at a place: of one of the object's own fields, or of a
+    /// custom field as the kind that it holds; null past the end.
+    pub fn read<R>(
+        &self,
+        row: &dyn AnyRecord,
+        place: usize,
+        answer: impl FnOnce(ValueRef<'_>) -> R,
+    ) -> R {
+        if place < self.fields.len() {
+            return answer(row.value(place));
+        }
+        let Some((custom, document)) = self.custom_at(place).zip(self.custom_document()) else {
+            return answer(ValueRef::Null);
+        };
+        match row.value(document) {
+            ValueRef::Json(json) => match json.get(&*custom.key) {
+                Some(value) => custom_value(value, custom.field.storage_kind(), answer),
+                None => answer(ValueRef::Null),
+            },
+            _ => answer(ValueRef::Null),
+        }
     }
 
     /// Whether the field at `index` is derived from the one before it, as the canonical form of a

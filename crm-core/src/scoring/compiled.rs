@@ -15,7 +15,7 @@ use super::table::{FieldTable, Layout, add_fields};
 use crate::Id;
 use crate::error::{Faults, FieldError, Result, codes};
 use crate::leads::Lead;
-use crate::query::{Condition, FieldAt, NoRelated};
+use crate::query::FieldAt;
 use crate::record::Record;
 use crate::schema::{FieldSet, Registry};
 
@@ -74,7 +74,7 @@ pub struct CompiledRuleSet {
     ages: Vec<(FieldAt, Line<i64>)>,
     counts: Vec<(usize, Line<i64>)>,
     /// Conditions that fit into no table.
-    rest: Vec<Weighted<Condition>>,
+    rest: Vec<Weighted<Test>>,
 }
 
 #[derive(Clone, Debug)]
@@ -245,10 +245,13 @@ impl CompiledRuleSet {
             match &rule.test {
                 Test::Field(condition) => {
                     if !layout.take(condition, slot, points) {
-                        rest.push((condition.clone(), slot, points));
+                        rest.push((rule.test.clone(), slot, points));
                     }
                 }
-                Test::Entries { index, has } => layout.take_entries(*index, *has, slot, points),
+                Test::Entries { field, has } if field.member.is_none() => {
+                    layout.take_entries(field.index, *has, slot, points);
+                }
+                Test::Entries { .. } => rest.push((rule.test.clone(), slot, points)),
                 Test::Age { field, range } => {
                     let rule = (range, slot, points);
                     match ages.iter_mut().find(|(other, _)| *other == field) {
@@ -322,8 +325,13 @@ impl CompiledRuleSet {
         for (place, line) in &self.counts {
             line.add(counts.get(*place).copied().unwrap_or_default(), &mut sums);
         }
-        for (condition, slot, points) in &self.rest {
-            if condition.matches(lead, &NoRelated)
+        let around = Circumstances {
+            counts,
+            counted: &self.counted,
+            now,
+        };
+        for (test, slot, points) in &self.rest {
+            if test.is_met(lead, &around)
                 && let Some(sum) = sums.get_mut(*slot)
             {
                 *sum += points;

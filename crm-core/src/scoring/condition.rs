@@ -21,7 +21,7 @@ pub(super) enum Test {
     /// A condition over one field.
     Field(Condition),
     /// A list has entries, or none.
-    Entries { index: usize, has: bool },
+    Entries { field: FieldAt, has: bool },
     /// How long ago a moment is.
     Age { field: FieldAt, range: Range },
     /// How many activities there are.
@@ -72,7 +72,7 @@ impl Test {
     pub(super) fn is_met(&self, lead: &dyn AnyRecord, around: &Circumstances<'_>) -> bool {
         match self {
             Self::Field(condition) => condition.matches(lead, &NoRelated),
-            Self::Entries { index, has } => has_entries(&lead.value(*index)) == *has,
+            Self::Entries { field, has } => field.with(lead, |value| has_entries(&value)) == *has,
             Self::Age { field, range } => {
                 moment_at(lead, field).is_some_and(|moment| range.contains(age(moment, around.now)))
             }
@@ -99,8 +99,10 @@ pub(super) fn age(moment: DateTime<Utc>, now: DateTime<Utc>) -> i64 {
 /// The moment that a field of a lead names, or a member of a JSON field.
 pub(super) fn moment_at(lead: &dyn AnyRecord, field: &FieldAt) -> Option<DateTime<Utc>> {
     match (lead.value(field.index), &field.member) {
-        (ValueRef::Json(json), Some(member)) => json.get(&**member).and_then(moment_in),
-        (value, _) => moment_of(&value),
+        (ValueRef::Json(json), Some(member)) if field.is_untyped() => {
+            json.get(&**member).and_then(moment_in)
+        }
+        _ => field.with(lead, |value| moment_of(&value)),
     }
 }
 
@@ -156,7 +158,7 @@ pub(super) fn bind(rule: &LeadScoringRule, registry: &Registry) -> Result<Bound,
             fields: FieldSet::default(),
         });
     }
-    let object = Lead::schema();
+    let object = &registry.described(Lead::schema());
     let refused =
         |code: &'static str, message: String| FieldError::new("condition_field", code, message);
     let (at, schema) = locate(object, &rule.condition_field)
@@ -179,7 +181,7 @@ pub(super) fn bind(rule: &LeadScoringRule, registry: &Registry) -> Result<Bound,
                 schema.storage_kind(),
                 StorageKind::Timestamp | StorageKind::Date
             );
-            if !is_time && at.member.is_none() {
+            if !is_time && !at.is_untyped() {
                 return Err(FieldError::new(
                     "condition_operator",
                     "unsupported",
@@ -194,7 +196,7 @@ pub(super) fn bind(rule: &LeadScoringRule, registry: &Registry) -> Result<Bound,
             Test::Age { field: at, range }
         }
         ScoringOperator::Exists | ScoringOperator::NotExists if is_list => Test::Entries {
-            index: at.index,
+            field: at,
             has: operator == ScoringOperator::Exists,
         },
         _ => {
@@ -358,11 +360,11 @@ fn days(value: &Json) -> Result<i64, FieldError> {
 
 /// The place of the moment from which on points fade.
 pub(super) fn bind_decay(decay: &Decay, registry: &Registry) -> Result<FieldAt, FieldError> {
-    let object = Lead::schema();
+    let object = &registry.described(Lead::schema());
     let refused = |code: &'static str, message: String| FieldError::new("decay", code, message);
     let (at, schema) =
         locate(object, &decay.since).map_err(|error| refused(error.code(), error.to_string()))?;
-    if at.member.is_none() && schema.storage_kind() != StorageKind::Timestamp {
+    if !at.is_untyped() && schema.storage_kind() != StorageKind::Timestamp {
         return Err(refused(
             codes::WRONG_TYPE,
             "`since` must name a field of leads that holds a moment".to_owned(),

@@ -588,7 +588,8 @@ impl Layout {
                 .push((entry, slot, points));
             return true;
         }
-        let Some((at, shape)) = Shape::of(condition) else {
+        // Custom fields are read as their types, one by one.
+        let Some((at, shape)) = Shape::of(condition).filter(|(at, _)| at.custom.is_none()) else {
             return false;
         };
         let key = (at.index, at.member.clone());
@@ -630,7 +631,9 @@ fn list_entry(condition: &Condition) -> Option<(usize, Entry)> {
             op: ListMatch::Any,
             values,
         } => match values.as_slice() {
-            [one] => Some((field.index, Entry::Named(one.as_str().into(), false))),
+            [one] if field.member.is_none() => {
+                Some((field.index, Entry::Named(one.as_str().into(), false)))
+            }
             _ => None,
         },
         Condition::Not(inner) => match list_entry(inner)? {

@@ -1,7 +1,8 @@
 //! The columns of an export: paths through the schema, checked before anything is read.
 
+use crm_core::query::FieldAt;
 use crm_core::schema::{
-    FieldSchema, ObjectRef, Privacy, Registry, Row, StorageKind, Value, ValueRef,
+    CUSTOM_FIELDS, FieldSchema, ObjectRef, Privacy, Registry, Row, StorageKind, Value, ValueRef,
 };
 
 use super::{ExportError, Headers, Related};
@@ -17,14 +18,15 @@ pub(super) struct Column {
     /// The references on the way, from the record on.
     pub(super) hops: Vec<Hop>,
     pub(super) is_personal: bool,
-    field: usize,
+    field: FieldAt,
+    /// The members on the way into a document of which nobody said what it holds.
     member: Vec<String>,
 }
 
 /// A reference to follow.
 #[derive(Debug)]
 pub(super) struct Hop {
-    pub(super) field: usize,
+    pub(super) field: FieldAt,
     pub(super) target: ObjectRef,
 }
 
@@ -55,13 +57,26 @@ pub(super) fn resolve(
             }
         }
         None => {
-            let wanted = object.fields().iter().filter(|field| match field.privacy {
+            let is_wanted = |field: &FieldSchema| match field.privacy {
                 Privacy::Public => true,
                 Privacy::Personal => personal,
                 Privacy::Sensitive => false,
-            });
-            for field in wanted {
-                columns.push(column(object, registry, &field.name, headers)?);
+            };
+            let document = object
+                .custom_document()
+                .filter(|_| object.custom().is_some());
+            for (index, field) in object.fields().iter().enumerate() {
+                // Of the document with custom fields, each of them, as its definition says.
+                if Some(index) == document {
+                    let custom = object.custom_fields().iter();
+                    for custom in custom.filter(|custom| custom.active && is_wanted(&custom.field))
+                    {
+                        let path = format!("{}.{}", field.name, custom.field.name);
+                        columns.push(column(object, registry, &path, headers)?);
+                    }
+                } else if is_wanted(field) {
+                    columns.push(column(object, registry, &field.name, headers)?);
+                }
             }
         }
     }
@@ -89,8 +104,28 @@ fn column(
     let mut names = path.split('.');
     loop {
         let name = names.next().ok_or_else(unknown)?;
-        let index = place.field_index(name).ok_or_else(unknown)?;
-        let field: FieldSchema = place.fields().get(index).ok_or_else(unknown)?.clone();
+        let own = place.field_index(name);
+        // A custom field by its name alone, or behind the name of the document.
+        let is_document = own.is_some() && own == place.custom_document();
+        let custom = match own {
+            None => place.custom_field(name),
+            Some(_) if is_document && place.custom().is_some() => match names.clone().next() {
+                Some(member) => {
+                    names.next();
+                    Some(place.custom_field(member).ok_or_else(unknown)?)
+                }
+                None => None,
+            },
+            Some(_) => None,
+        };
+        let (at, field) = match custom {
+            Some(custom) => {
+                FieldAt::named(&place, &format!("{CUSTOM_FIELDS}.{}", custom.field.name))
+            }
+            None => FieldAt::named(&place, name),
+        }
+        .map_err(|_| unknown())?;
+        let field: FieldSchema = field.clone();
         match field.privacy {
             Privacy::Public => {}
             Privacy::Personal => is_personal = true,
@@ -102,7 +137,7 @@ fn column(
         }
         labels.push(field.label());
         let rest: Vec<String> = names.clone().map(str::to_owned).collect();
-        let is_document = field.storage_kind() == StorageKind::Json;
+        let is_document = custom.is_none() && field.storage_kind() == StorageKind::Json;
         if rest.is_empty() || is_document {
             labels.extend(rest.iter().cloned());
             return Ok(Column {
@@ -113,14 +148,14 @@ fn column(
                 },
                 hops,
                 is_personal,
-                field: index,
+                field: at,
                 member: rest,
             });
         }
         let (target, _) = field.reference().ok_or_else(unknown)?;
         let target = registry.object(target).ok_or_else(unknown)?;
         hops.push(Hop {
-            field: index,
+            field: at,
             target: target.clone(),
         });
         place = target;
@@ -133,29 +168,30 @@ impl Column {
     pub(super) fn value(&self, row: &Row, related: &Related) -> Value {
         let mut row = row.clone();
         for hop in &self.hops {
-            let next = row.value(hop.field).as_uuid();
+            let next = hop.field.id(&*row);
             match next.and_then(|id| related.row(&hop.target, id)) {
                 Some(next) => row = next,
                 None => return Value::Null,
             }
         }
-        let value = row.value(self.field);
-        if is_secret(&value) {
-            return Value::Null;
-        }
-        if self.member.is_empty() {
-            return value.into_owned();
-        }
-        let ValueRef::Json(document) = value else {
-            return Value::Null;
-        };
-        let mut member = &*document;
-        for name in &self.member {
-            match member.get(name) {
-                Some(inner) => member = inner,
-                None => return Value::Null,
+        self.field.with(&*row, |value| {
+            if is_secret(&value) {
+                return Value::Null;
             }
-        }
-        Value::from_json(member.clone())
+            if self.member.is_empty() {
+                return value.into_owned();
+            }
+            let ValueRef::Json(document) = value else {
+                return Value::Null;
+            };
+            let mut member = &*document;
+            for name in &self.member {
+                match member.get(name) {
+                    Some(inner) => member = inner,
+                    None => return Value::Null,
+                }
+            }
+            Value::from_json(member.clone())
+        })
     }
 }

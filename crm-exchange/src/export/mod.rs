@@ -256,6 +256,7 @@ impl Export {
         };
         self.formats.check()?;
         let registry = &*session.registry().await?;
+        let object = registry.described(&object);
         let columns = column::resolve(
             &object,
             registry,

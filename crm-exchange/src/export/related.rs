@@ -36,9 +36,9 @@ impl Related {
                 for row in page {
                     let mut before = column.hops.iter().take(step);
                     let row = before.try_fold(row.clone(), |row, hop| {
-                        related.row(&hop.target, row.value(hop.field).as_uuid()?)
+                        related.row(&hop.target, hop.field.id(&*row)?)
                     });
-                    let id = row.and_then(|row| row.value(hop.field).as_uuid());
+                    let id = row.and_then(|row| hop.field.id(&*row));
                     ids.extend(id.filter(|id| !related.knows(&hop.target, *id)));
                 }
             }

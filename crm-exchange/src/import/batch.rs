@@ -9,6 +9,7 @@ use crm_core::error::{Error, FieldError, Result, codes};
 use crm_core::imports::{
     DuplicateHandling, ImportBatch, ImportJob, ImportMode, RowFault, RowOutcome, RowResult,
 };
+use crm_core::query::FieldAt;
 use crm_core::schema::{Row, Value};
 use crm_core::storage::unique_value;
 use crm_core::{Record, Session, UnitOfWork};
@@ -319,7 +320,7 @@ impl Run<'_> {
             let row = work.create_values(&reference.object, &values).await?;
             self.compare(staging, &row, None, &[DuplicateMode::Strict])
                 .await?;
-            candidate.set(reference.index, Value::Uuid(row.id()), column.is_constant());
+            candidate.set(reference, Value::Uuid(row.id()), column.is_constant());
             related.push((reference.object.name().to_owned(), row.id()));
             made.push((place, reference.folded(&text), row.id()));
         }
@@ -402,8 +403,8 @@ impl Run<'_> {
             // Every reference was looked up before: in a dry run, one to a record that an earlier row
             // would have created is not missing.
             let is_told = |error: &&FieldError| {
-                let field = self.plan.object.field(&error.path);
-                let is_reference = field.is_some_and(|field| field.reference().is_some());
+                let field = FieldAt::named(&self.plan.object, &error.path);
+                let is_reference = field.is_ok_and(|(_, field)| field.reference().is_some());
                 self.job.is_some() || error.code != codes::NOT_FOUND || !is_reference
             };
             let fault = |error: &FieldError| fault_of(error, self.plan.header_of(&error.path));

@@ -4,11 +4,11 @@ use std::borrow::Cow;
 
 use crm_core::imports::{RowFault, RowOutcome, RowResult};
 use crm_core::query::fold_case;
-use crm_core::schema::{Row, Value, ValueRef};
+use crm_core::schema::{Row, Value};
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-use super::plan::{Key, ParsedRow, Plan};
+use super::plan::{Key, ParsedRow, Plan, Reference};
 
 /// A row on its way.
 pub(super) struct Candidate<'r> {
@@ -65,17 +65,14 @@ impl<'r> Candidate<'r> {
         }
     }
 
-    /// Sets the value of a field.
-    pub(super) fn set(&mut self, index: usize, value: Value, is_constant: bool) {
+    /// Sets a reference.
+    pub(super) fn set(&mut self, reference: &Reference, id: Value, is_constant: bool) {
         let values = if is_constant {
             &mut self.constants
         } else {
             &mut self.values
         };
-        match values.iter_mut().find(|(known, _)| *known == index) {
-            Some((_, known)) => *known = value,
-            None => values.push((index, value)),
-        }
+        reference.set(values, id);
     }
 
     /// The values of the row, with the constants where it is to be a new record.
@@ -116,18 +113,13 @@ impl<'r> Candidate<'r> {
 impl Key {
     /// The value of a stored record in the key, in the form in which values are compared.
     pub(super) fn value_of(&self, row: &Row) -> Option<Value> {
-        let value = match (&self.member, row.value(self.index)) {
-            (None, ValueRef::Null) => return None,
-            (None, value) => value.into_owned(),
-            (Some(member), ValueRef::Json(json)) => Value::from_json(json.get(member)?.clone()),
-            (Some(_), _) => return None,
-        };
-        Some(self.fold(value))
+        let value = self.field.value(&**row);
+        (!value.is_null()).then(|| self.fold(value))
     }
 
     fn fold(&self, value: Value) -> Value {
         match value {
-            Value::Text(text) if self.ignore_case => Value::Text(fold_case(&text)),
+            Value::Text(text) if self.field.ignore_case => Value::Text(fold_case(&text)),
             value => value,
         }
     }
@@ -136,10 +128,10 @@ impl Key {
 /// The values of a row in the keys; `None` where one is missing.
 pub(super) fn key_values(keys: &[Key], values: &[(usize, Value)]) -> Option<Vec<Value>> {
     let value = |key: &Key| {
-        let (_, value) = values.iter().find(|(index, _)| *index == key.index)?;
-        let value = match (&key.member, value) {
+        let (_, value) = values.iter().find(|(index, _)| *index == key.field.index)?;
+        let value = match (&key.field.member, value) {
             (None, value) => value.clone(),
-            (Some(member), Value::Json(json)) => Value::from_json(json.get(member)?.clone()),
+            (Some(_), Value::Json(json)) => key.field.member_of(json),
             (Some(_), _) => return None,
         };
         (!value.is_null()).then(|| key.fold(value))

@@ -62,7 +62,7 @@ impl Run<'_> {
             let named = self.named(*place, text, candidate, delta);
             let fault = match named {
                 Named::One(id) => {
-                    candidate.set(reference.index, Value::Uuid(id), column.is_constant());
+                    candidate.set(reference, Value::Uuid(id), column.is_constant());
                     continue;
                 }
                 Named::Missing if early => continue,
@@ -77,7 +77,7 @@ impl Run<'_> {
                     "names several records; use a key that only one has",
                 ),
             };
-            let name = self.plan.object.field_name(reference.index);
+            let name = &reference.path;
             candidate.faults.push(RowFault {
                 column: column.header.clone(),
                 field: Some(name.to_owned()),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crm_core::Session;
 use crm_core::error::Result;
-use crm_core::query::{Filter, Find, MAX_LIMIT, fold_case};
+use crm_core::query::{FieldAt, Filter, Find, MAX_LIMIT, fold_case};
 use crm_core::schema::{ObjectRef, Row, Value, ValueRef};
 use uuid::Uuid;
 
@@ -104,8 +104,8 @@ impl Reference {
     }
 
     fn fold(&self, text: &str) -> String {
-        let field = self.object.field(&self.lookup.by);
-        if field.is_some_and(|field| field.ignore_case) {
+        let field = FieldAt::named(&self.object, &self.lookup.by);
+        if field.is_ok_and(|(at, _)| at.ignore_case) {
             fold_case(text)
         } else {
             text.to_owned()
@@ -114,10 +114,10 @@ impl Reference {
 
     /// The value of the other object's field; `None` where a text can never be one.
     pub(crate) fn coerced(&self, text: &str) -> Option<Value> {
-        match self.object.field(&self.lookup.by) {
-            Some(field) => field.field_type.coerce(Value::from(text)).ok(),
+        match FieldAt::named(&self.object, &self.lookup.by) {
+            Ok((at, field)) if !at.is_untyped() => field.field_type.coerce(Value::from(text)).ok(),
             // A member of a document.
-            None => Some(Value::from(text)),
+            _ => Some(Value::from(text)),
         }
     }
 
@@ -127,6 +127,10 @@ impl Reference {
         if by == FULL_NAME {
             let part = |name: &str| row.get(name).as_text().map(ToOwned::to_owned);
             return full_name(part("first_name").as_deref(), part("last_name").as_deref());
+        }
+        let custom = FieldAt::named(&self.object, by).ok();
+        if let Some((at, _)) = custom.filter(|(at, _)| at.custom.is_some()) {
+            return at.with(&**row, |value| self.text_in(&value));
         }
         if let Some((name, member)) = by.split_once('.') {
             let ValueRef::Json(json) = row.get(name) else {
@@ -138,7 +142,11 @@ impl Reference {
                 None => String::new(),
             };
         }
-        match row.get(by) {
+        self.text_in(&row.get(by))
+    }
+
+    fn text_in(&self, value: &ValueRef<'_>) -> String {
+        match value {
             ValueRef::Text(text) => self.fold(text),
             ValueRef::Uuid(id) => id.to_string(),
             ValueRef::Integer(number) => number.to_string(),

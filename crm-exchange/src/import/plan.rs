@@ -6,10 +6,10 @@ use chrono::DateTime;
 use crm_core::Session;
 use crm_core::error::FieldError;
 use crm_core::imports::{DuplicateHandling, ImportMode, RowFault};
-use crm_core::query::{Filter, Find};
+use crm_core::query::{FieldAt, Filter, Find, fold_case};
 use crm_core::schema::{
-    Dynamic, FieldSchema, FieldType, Lifecycle, Meta, ObjectRef, Registry, Row, SYSTEM_FIELDS,
-    StorageKind, Value,
+    CustomFieldSchema, Dynamic, FieldType, Lifecycle, Meta, ObjectRef, Registry, Row,
+    SYSTEM_FIELDS, StorageKind, Value,
 };
 use crm_core::{Actor, Stamp};
 use serde_json::{Map, Value as Json};
@@ -58,8 +58,16 @@ enum From {
 #[derive(Debug)]
 enum Target {
     Field(usize),
-    Member { index: usize, member: String },
-    FullName { first: usize, last: usize },
+    Member {
+        index: usize,
+        member: String,
+        /// What the member is, where the tenant defined it; its name is the whole path.
+        custom: Option<Box<CustomFieldSchema>>,
+    },
+    FullName {
+        first: usize,
+        last: usize,
+    },
     Reference(Reference),
 }
 
@@ -67,6 +75,10 @@ enum Target {
 #[derive(Debug)]
 pub(crate) struct Reference {
     pub(crate) index: usize,
+    /// The member of the document at `index`, where the reference is a custom field.
+    pub(crate) member: Option<String>,
+    /// The name of the field.
+    pub(crate) path: String,
     pub(crate) object: ObjectRef,
     pub(crate) lookup: Lookup,
 }
@@ -75,9 +87,7 @@ pub(crate) struct Reference {
 #[derive(Debug)]
 pub(crate) struct Key {
     pub(crate) path: String,
-    pub(crate) index: usize,
-    pub(crate) member: Option<String>,
-    pub(crate) ignore_case: bool,
+    pub(crate) field: FieldAt,
 }
 
 /// A row as far as it can be understood without asking the storage.
@@ -173,7 +183,11 @@ impl Plan {
         }
         let mut filled: Vec<usize> = Vec::new();
         for column in columns.iter().filter(|column| !column.is_constant()) {
-            let is_member = matches!(column.target, Target::Member { .. });
+            let is_member = match &column.target {
+                Target::Member { .. } => true,
+                Target::Reference(reference) => reference.member.is_some(),
+                _ => false,
+            };
             for index in column.fields() {
                 if filled.contains(&index) && !is_member {
                     problems.push(problem(
@@ -293,16 +307,19 @@ impl Plan {
                     values.push((*index, parse(cell, field, &column.format)?));
                 }
             }
-            Target::Member { index, member } => {
-                let path = format!("{}.{member}", self.object.field_name(*index));
-                let value = parse_member(cell, &path, &column.format)?;
-                let known = values.iter_mut().find(|(known, _)| known == index);
-                if let Some((_, Value::Json(Json::Object(members)))) = known {
-                    members.insert(member.clone(), value);
-                } else {
-                    let members = Map::from_iter([(member.clone(), value)]);
-                    values.push((*index, Value::Json(Json::Object(members))));
-                }
+            Target::Member {
+                index,
+                member,
+                custom,
+            } => {
+                let value = match custom {
+                    Some(custom) => parse_custom(cell, custom, &column.format)?.to_json(),
+                    None => {
+                        let path = format!("{}.{member}", self.object.field_name(*index));
+                        parse_member(cell, &path, &column.format)?
+                    }
+                };
+                set_member(values, *index, member, value);
             }
             Target::FullName { first, last } => {
                 let text = cell.text();
@@ -314,7 +331,7 @@ impl Plan {
                     }
                 }
             }
-            Target::Reference(reference) if is_empty => values.push((reference.index, Value::Null)),
+            Target::Reference(reference) if is_empty => reference.set(values, Value::Null),
             Target::Reference(_) => row.references.push((place, cell.text().trim().to_owned())),
         }
         Ok(())
@@ -324,14 +341,69 @@ impl Plan {
     pub(crate) fn header_of(&self, path: &str) -> Option<&str> {
         let name = path.split('.').next().unwrap_or_default();
         let index = self.object.field_index(name);
+        let rest = path
+            .strip_prefix(name)
+            .and_then(|rest| rest.strip_prefix('.'));
+        let key = rest.map(|rest| match self.object.custom_field(rest) {
+            Some(custom) => &*custom.key,
+            None => rest,
+        });
         let fills = |column: &&Column| match &column.target {
-            Target::Member { index: own, member } => {
-                Some(*own) == index && path.strip_prefix(name) == Some(&format!(".{member}"))
+            Target::Member {
+                index: own, member, ..
+            } => Some(*own) == index && key == Some(member),
+            Target::Reference(reference) if reference.member.is_some() => {
+                key.is_some() && key == reference.member.as_deref()
             }
             _ => index.is_some_and(|index| column.fields().contains(&index)),
         };
         self.columns.iter().find(fills)?.header.as_deref()
     }
+}
+
+impl Reference {
+    /// Sets the reference among the values of a row.
+    pub(crate) fn set(&self, values: &mut Vec<(usize, Value)>, id: Value) {
+        match &self.member {
+            Some(member) => set_member(values, self.index, member, id.to_json()),
+            None => match values.iter_mut().find(|(known, _)| *known == self.index) {
+                Some((_, known)) => *known = id,
+                None => values.push((self.index, id)),
+            },
+        }
+    }
+}
+
+/// Sets a member of a document among the values of a row.
+fn set_member(values: &mut Vec<(usize, Value)>, index: usize, member: &str, value: Json) {
+    let known = values.iter_mut().find(|(known, _)| *known == index);
+    if let Some((_, Value::Json(Json::Object(members)))) = known {
+        members.insert(member.to_owned(), value);
+    } else {
+        let members = Map::from_iter([(member.to_owned(), value)]);
+        values.push((index, Value::Json(Json::Object(members))));
+    }
+}
+
+/// The value of a custom field that a cell says; the options of picklists in whatever case.
+fn parse_custom(
+    cell: &Cell,
+    custom: &CustomFieldSchema,
+    format: &Format,
+) -> Result<Value, FieldError> {
+    let option = |text: String| {
+        let folded = fold_case(&text);
+        let known = custom
+            .options
+            .iter()
+            .find(|option| fold_case(option) == folded);
+        known.map_or(text, ToString::to_string)
+    };
+    Ok(match parse(cell, &custom.field, format)? {
+        Value::Text(text) => Value::Text(option(text)),
+        Value::List(entries) => Value::List(entries.into_iter().map(option).collect()),
+        value => value,
+    })
 }
 
 fn problem(place: impl Into<String>, code: &'static str, message: &'static str) -> MappingProblem {
@@ -383,8 +455,20 @@ fn bind(
         let format = complete(column, &FieldType::text(255), cells)?;
         return Ok((Target::FullName { first, last }, format));
     }
-    let index = object.field_index(name).ok_or_else(unknown)?;
-    let field: &FieldSchema = object.field(name).ok_or_else(unknown)?;
+    let (at, field) = match object.field_index(name) {
+        // Members of members are no fields.
+        Some(index) if object.custom_document() != Some(index) || member.is_none() => {
+            FieldAt::named(object, name)
+        }
+        _ => FieldAt::named(object, &path),
+    }
+    .map_err(|_| unknown())?;
+    let index = at.index;
+    // A custom field is a field, whatever stands in front of its name.
+    let (custom, member) = match (&at.custom, &at.member) {
+        (Some(_), Some(key)) => (object.custom_field(key), None),
+        _ => (None, member),
+    };
     if field.system || field.read_only {
         return Err(problem(
             &place,
@@ -397,6 +481,7 @@ fn bind(
         (Some(member), None) if field.storage_kind() == StorageKind::Json => Target::Member {
             index,
             member: member.to_owned(),
+            custom: None,
         },
         (Some(_), _) => return Err(unknown()),
         (None, Some((target, _))) => {
@@ -412,11 +497,24 @@ fn bind(
             column.lookup = Some(lookup.clone());
             Target::Reference(Reference {
                 index,
+                member: custom.map(|custom| custom.key.to_string()),
+                path: path.clone(),
                 object: target,
                 lookup,
             })
         }
-        (None, None) => Target::Field(index),
+        (None, None) => match custom {
+            Some(custom) => {
+                let mut custom = custom.clone();
+                custom.field.name = path.clone().into();
+                Target::Member {
+                    index,
+                    member: custom.key.to_string(),
+                    custom: Some(Box::new(custom)),
+                }
+            }
+            None => Target::Field(index),
+        },
     };
     Ok((target, format))
 }
@@ -555,21 +653,22 @@ fn keys(
     }
     let mut keys = Vec::new();
     for path in &import.keys {
-        let (name, member) = match path.split_once('.') {
-            Some((name, member)) => (name, Some(member.to_owned())),
-            None => (path.as_str(), None),
-        };
-        let (Some(index), Some(field)) = (object.field_index(name), object.field(name)) else {
+        let Ok((field, _)) = FieldAt::named(object, path) else {
             problems.push(problem(path, "unknown_field", "is no field of the object"));
             continue;
         };
+        let (index, member) = (field.index, field.member.as_deref());
         let is_filled = columns.iter().any(|column| {
             !column.is_constant()
                 && match &column.target {
                     Target::Member {
                         index: own,
-                        member: m,
-                    } => *own == index && Some(m) == member.as_ref(),
+                        member: filled,
+                        ..
+                    } => *own == index && Some(filled.as_str()) == member,
+                    Target::Reference(reference) => {
+                        reference.index == index && reference.member.as_deref() == member
+                    }
                     _ => member.is_none() && column.fields().contains(&index),
                 }
         });
@@ -582,9 +681,7 @@ fn keys(
         }
         keys.push(Key {
             path: path.clone(),
-            index,
-            member,
-            ignore_case: field.ignore_case,
+            field,
         });
     }
     keys

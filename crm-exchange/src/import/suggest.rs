@@ -1,6 +1,7 @@
 //! A mapping suggested from the headers and a sample of the rows.
 
-use crm_core::schema::{FieldSchema, FieldType, ObjectRef, StorageKind};
+use crm_core::query::FieldAt;
+use crm_core::schema::{CUSTOM_FIELDS, FieldSchema, FieldType, ObjectRef, StorageKind};
 use rapidfuzz::distance::jaro_winkler;
 
 use super::mapping::{ColumnMapping, FULL_NAME, Lookup, Mapping};
@@ -360,7 +361,14 @@ pub fn suggest(object: &ObjectRef, headers: &[String], sample: &[Vec<Cell>]) -> 
             .filter(|cell| !cell.is_empty())
             .take(100)
             .collect();
-        for field in object.own_fields().iter().filter(|field| !field.read_only) {
+        let own = object.own_fields().iter();
+        let own = own.map(|field| (field, field.name.to_string()));
+        let custom = object.custom_fields().iter().filter(|custom| custom.active);
+        let custom = custom.map(|custom| {
+            let field = &custom.field;
+            (field, format!("{CUSTOM_FIELDS}.{}", field.name))
+        });
+        for (field, path) in own.chain(custom).filter(|(field, _)| !field.read_only) {
             let by_name = score(object, &field.name, &field.label(), &header);
             // The field's own name is not doubted, whatever the values are.
             let score = if by_name == 1.0 {
@@ -369,7 +377,7 @@ pub fn suggest(object: &ObjectRef, headers: &[String], sample: &[Vec<Cell>]) -> 
                 by_name * fit(field, &cells)
             };
             if score >= ENOUGH {
-                pairs.push((score, place, field.name.to_string()));
+                pairs.push((score, place, path));
             }
         }
         if has_both_names(object) {
@@ -394,7 +402,7 @@ pub fn suggest(object: &ObjectRef, headers: &[String], sample: &[Vec<Cell>]) -> 
     for (place, (column, field)) in headers.iter().zip(fields).enumerate() {
         let Some(name) = field else { continue };
         let mut mapped = ColumnMapping::new(column, &name);
-        if let Some(field) = object.field(&name)
+        if let Ok((_, field)) = FieldAt::named(object, &name)
             && field.reference().is_some()
         {
             let cells = sample.iter().filter_map(|row| row.get(place));

@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 
 use crm_core::query::{AggregateQuery, CalendarUnit, Group, Grouping, Measure, QueryError};
-use crm_core::schema::{StorageKind, Value};
+use crm_core::schema::{ObjectRef, StorageKind, Value};
 use crm_core::storage::{Scope, StorageError};
 use crm_core::value::TimeZone;
 use rust_decimal::Decimal;
@@ -15,9 +15,10 @@ use sqlx::postgres::PgRow;
 
 use super::Statement;
 use super::condition;
+use super::custom::Source;
 use super::select::is_visible;
 use crate::decode;
-use crate::layout::{Column, Table, Tables};
+use crate::layout::{Table, Tables};
 
 /// The most decimals of an average.
 const AVERAGE_DECIMALS: u32 = 6;
@@ -38,7 +39,11 @@ pub(crate) fn aggregate(
     let mut entries = String::new();
     for (place, grouping) in query.groups.iter().enumerate() {
         if let Grouping::Entry(index) = grouping {
-            let list = own(table, *index).unwrap_or_else(|| "NULL::text[]".to_owned());
+            let source = Source::at(&mut statement, table, &query.object, *index);
+            let list = match source {
+                Some(source) if source.kind() == StorageKind::List => source.sql("c"),
+                _ => "NULL::text[]".to_owned(),
+            };
             let _ = write!(
                 entries,
                 " CROSS JOIN LATERAL unnest({list}) AS e{place}(entry)"
@@ -46,11 +51,11 @@ pub(crate) fn aggregate(
             columns.push(format!("e{place}.entry COLLATE \"C\""));
             continue;
         }
-        let key = key(&mut statement, table, grouping);
+        let key = key(&mut statement, table, &query.object, grouping);
         columns.push(key);
     }
     for measure in &query.measures {
-        push_measure(&mut statement, &mut columns, table, measure);
+        push_measure(&mut statement, &mut columns, table, &query.object, measure);
     }
     let condition = condition::write(&mut statement, tables, table, "c", &query.condition);
     let few = condition::few_tagged(&mut statement, tables, table, &query.condition);
@@ -111,9 +116,17 @@ pub(crate) fn decode_groups(
 }
 
 /// What makes a group, as SQL.
-fn key(statement: &mut Statement, table: &Table, grouping: &Grouping) -> String {
+fn key(
+    statement: &mut Statement,
+    table: &Table,
+    object: &ObjectRef,
+    grouping: &Grouping,
+) -> String {
     let (index, unit, time_zone) = match grouping {
-        Grouping::Field(index) => return own(table, *index).unwrap_or_else(null),
+        Grouping::Field(index) => {
+            let source = Source::at(statement, table, object, *index);
+            return source.map_or_else(null, |source| source.sql("c"));
+        }
         Grouping::Calendar {
             index,
             unit,
@@ -121,16 +134,17 @@ fn key(statement: &mut Statement, table: &Table, grouping: &Grouping) -> String 
         } => (*index, *unit, *time_zone),
         _ => return unknown(statement),
     };
-    let Some(column) = table.column(index) else {
+    let Some(source) = Source::at(statement, table, object, index) else {
         return "NULL::date".to_owned();
     };
-    let local = match column.kind {
-        StorageKind::Date if unit == CalendarUnit::Day => return format!("c.{}", column.sql),
+    let own = source.sql("c");
+    let local = match source.kind() {
+        StorageKind::Date if unit == CalendarUnit::Day => return own,
         // As a date it would be taken for midnight in the session's time zone.
-        StorageKind::Date => format!("c.{}::timestamp", column.sql),
+        StorageKind::Date => format!("{own}::timestamp"),
         StorageKind::Timestamp => {
             let zone = statement.argument(zone_name(&time_zone));
-            format!("c.{} AT TIME ZONE {zone}", column.sql)
+            format!("{own} AT TIME ZONE {zone}")
         }
         _ => return "NULL::date".to_owned(),
     };
@@ -160,12 +174,6 @@ pub(super) fn zone_name(time_zone: &TimeZone) -> String {
     }
 }
 
-fn own(table: &Table, index: usize) -> Option<String> {
-    table
-        .column(index)
-        .map(|column| format!("c.{}", column.sql))
-}
-
 /// What the port asks for and this backend does not know.
 fn unknown(statement: &mut Statement) -> String {
     statement.failed = Some("this kind of aggregate has no form in SQL".into());
@@ -177,18 +185,12 @@ fn null() -> String {
 }
 
 /// A number without the limits of a `bigint`; null where the field is none.
-fn number(table: &Table, index: usize) -> String {
-    match table.column(index) {
-        Some(Column {
-            sql,
-            kind: StorageKind::Integer,
-            ..
-        }) => format!("c.{sql}::numeric"),
-        Some(Column {
-            sql,
-            kind: StorageKind::Decimal,
-            ..
-        }) => format!("c.{sql}"),
+fn number(source: Option<Source<'_>>) -> String {
+    match source {
+        Some(source) if source.kind() == StorageKind::Integer => {
+            format!("{}::numeric", source.sql("c"))
+        }
+        Some(source) if source.kind() == StorageKind::Decimal => source.sql("c"),
         _ => "NULL::numeric".to_owned(),
     }
 }
@@ -197,16 +199,18 @@ fn push_measure(
     statement: &mut Statement,
     columns: &mut Vec<String>,
     table: &Table,
+    object: &ObjectRef,
     measure: &Measure,
 ) {
+    let mut source = |index: usize| Source::at(statement, table, object, index);
     match measure {
         // The first column is it.
         Measure::Count => {}
         Measure::Sum(index) | Measure::Average(index) => {
             // A sum of `bigint`s is a `numeric` and faster than one of converted numbers.
-            let number = match table.column(*index) {
-                Some(column) if column.kind == StorageKind::Integer => format!("c.{}", column.sql),
-                _ => number(table, *index),
+            let number = match source(*index) {
+                Some(source) if source.kind() == StorageKind::Integer => source.sql("c"),
+                source => number(source),
             };
             columns.push(format!("sum({number})"));
             if matches!(measure, Measure::Average(_)) {
@@ -215,22 +219,22 @@ fn push_measure(
         }
         Measure::WeightedSum { amount, percent } => columns.push(format!(
             "sum({} * {}) * 0.01",
-            number(table, *amount),
-            number(table, *percent)
+            number(source(*amount)),
+            number(source(*percent))
         )),
-        Measure::Min(index) => columns.push(extreme(table, *index, "min", "bool_and")),
-        Measure::Max(index) => columns.push(extreme(table, *index, "max", "bool_or")),
+        Measure::Min(index) => columns.push(extreme(source(*index), "min", "bool_and")),
+        Measure::Max(index) => columns.push(extreme(source(*index), "max", "bool_or")),
         _ => columns.push(unknown(statement)),
     }
 }
 
 /// The least or greatest value, as SQL.
-fn extreme(table: &Table, index: usize, function: &str, of_booleans: &str) -> String {
-    let Some(column) = table.column(index) else {
+fn extreme(source: Option<Source<'_>>, function: &str, of_booleans: &str) -> String {
+    let Some(source) = source else {
         return null();
     };
-    let own = format!("c.{}", column.sql);
-    match column.kind {
+    let own = source.sql("c");
+    match source.kind() {
         StorageKind::Boolean => format!("{of_booleans}({own})"),
         // The texts of UUIDs are in the order of the UUIDs.
         StorageKind::Uuid => format!("{function}({own}::text COLLATE \"C\")::uuid"),
@@ -302,8 +306,8 @@ impl Reader<'_> {
 
     /// A value of the field's own kind.
     fn field(&mut self, index: usize) -> Result<Value, StorageError> {
-        let fields = self.query.object.fields();
-        let kind = fields.get(index).map(|field| field.storage_kind());
+        let field = self.query.object.placed(index);
+        let kind = field.map(|field| field.storage_kind());
         self.value(kind.unwrap_or(StorageKind::Text), Some(index))
     }
 

@@ -12,7 +12,7 @@ use rust_decimal::Decimal;
 use serde_json::Value as Json;
 
 use super::Statement;
-use super::members;
+use super::custom::{self, Known, Source};
 use super::place::Place;
 use super::value::rounded;
 use crate::layout::{Column, Table, Tables, quoted};
@@ -75,24 +75,27 @@ pub(super) fn few_tagged(
     true
 }
 
-/// Whether no row that fulfils the condition can lack a value in the field at `index`.
-pub(super) fn excludes_null(condition: &Condition, index: usize) -> bool {
-    let is_field = |field: &FieldAt| field.index == index && field.member.is_none();
+/// Whether no row that fulfils the condition can lack a value in the field.
+pub(super) fn excludes_null(condition: &Condition, at: &FieldAt) -> bool {
+    let is_field = |field: &FieldAt| {
+        field.index == at.index && field.member == at.member && field.custom == at.custom
+    };
     match condition {
-        Condition::And(all) => all.iter().any(|one| excludes_null(one, index)),
-        Condition::Or(any) => !any.is_empty() && any.iter().all(|one| excludes_null(one, index)),
+        Condition::And(all) => all.iter().any(|one| excludes_null(one, at)),
+        Condition::Or(any) => !any.is_empty() && any.iter().all(|one| excludes_null(one, at)),
         Condition::Compare { field, op, .. } => is_field(field) && *op != Comparison::Ne,
         Condition::Null { field, is_null } => is_field(field) && !is_null,
         Condition::In { field, .. }
         | Condition::Text { field, .. }
-        | Condition::List { field, .. } => is_field(field),
-        Condition::Has { index: own, .. } | Condition::InTree { index: own, .. } => *own == index,
+        | Condition::List { field, .. }
+        | Condition::Has { field, .. }
+        | Condition::InTree { field, .. } => is_field(field),
         _ => false,
     }
 }
 
 /// The least text greater than every text that begins with `prefix`; `None` where there is none.
-fn behind_prefix(prefix: &str) -> Option<String> {
+pub(super) fn behind_prefix(prefix: &str) -> Option<String> {
     let mut text = prefix.to_owned();
     while let Some(last) = text.pop() {
         // A range of `char`s steps over the surrogates, which are no characters.
@@ -132,16 +135,16 @@ impl Writer<'_, '_> {
                 self.list(sql, table, alias, field, *op, values);
             }
             Condition::Has {
-                index,
+                field,
                 object,
                 condition,
-            } => self.has(sql, table, alias, *index, object, condition),
+            } => self.has(sql, table, alias, field, object, condition),
             Condition::Any {
                 object,
                 field,
                 condition,
             } => self.any(sql, alias, object, field, condition),
-            Condition::InTree { index, tree } => self.in_tree(sql, table, alias, *index, tree),
+            Condition::InTree { field, tree } => self.in_tree(sql, table, alias, field, tree),
             Condition::And(all) => self.join(sql, table, alias, all, "true", " AND "),
             Condition::Or(all) => self.join(sql, table, alias, all, "false", " OR "),
             // It is never null. So that the planner may join: a page then looks at what leads to its
@@ -195,11 +198,7 @@ impl Writer<'_, '_> {
         op: Comparison,
         value: &Value,
     ) {
-        let operand = match &field.member {
-            Some(member) => self.member(table, alias, field.index, member, value, is_ordered(op)),
-            None => self.operand(table, alias, field, value, is_ordered(op)),
-        };
-        match operand {
+        match self.operand(table, alias, field, value, is_ordered(op)) {
             Some(operand) => {
                 self.narrow(sql, table, alias, field, op, std::slice::from_ref(value));
                 self.compare(sql, &operand, op, value.as_ref());
@@ -279,11 +278,7 @@ impl Writer<'_, '_> {
             let Some(example) = same.peek().copied() else {
                 continue;
             };
-            let operand = match &field.member {
-                Some(member) => self.member(table, alias, field.index, member, example, false),
-                None => self.operand(table, alias, field, example, false),
-            };
-            let Some(operand) = operand else {
+            let Some(operand) = self.operand(table, alias, field, example, false) else {
                 continue;
             };
             if matches!(operand.kind, StorageKind::List | StorageKind::Json) {
@@ -321,22 +316,13 @@ impl Writer<'_, '_> {
         op: Comparison,
         values: &[Value],
     ) {
-        if let Some(name) = &field.member {
-            if let Some(member) = table.member(field.index, name) {
-                let narrowed = members::narrowed(
-                    self.statement,
-                    self.tables,
-                    table,
-                    alias,
-                    member,
-                    op,
-                    values,
-                );
-                sql.push_str(&narrowed);
-            }
+        if let Some(custom) = &field.custom {
+            let known = Known::Compared(op, values);
+            let narrowed = custom::narrowed(self.statement, self.tables, alias, custom, known);
+            sql.push_str(&narrowed);
             return;
         }
-        if op == Comparison::Ne {
+        if op == Comparison::Ne || field.member.is_some() {
             return;
         }
         let Some(column) = table.rounded(field.index) else {
@@ -368,26 +354,28 @@ impl Writer<'_, '_> {
         field: &FieldAt,
         is_null: bool,
     ) {
-        let Some(column) = table.column(field.index) else {
-            sql.push_str(truth(is_null));
-            return;
-        };
-        let own = format!("{alias}.{}", column.sql);
-        match &field.member {
-            None => {
-                let not = if is_null { "" } else { "NOT " };
-                let _ = write!(sql, "{own} IS {not}NULL");
-            }
-            Some(member) => match self.member_sql(&own, column, member) {
+        let not = if is_null { "" } else { "NOT " };
+        if field.is_untyped() {
+            let path = table.column(field.index).and_then(|column| {
+                let own = format!("{alias}.{}", column.sql);
+                self.member_sql(&own, column, field.member.as_deref()?)
+            });
+            match path {
                 Some(path) => {
-                    let not = if is_null { "" } else { "NOT " };
                     let _ = write!(
                         sql,
                         "coalesce(jsonb_typeof({path}), 'null') {not}IN ('null')"
                     );
                 }
                 None => sql.push_str(truth(is_null)),
-            },
+            }
+            return;
+        }
+        match self.source(table, field) {
+            Some(source) => {
+                let _ = write!(sql, "{} IS {not}NULL", source.sql(alias));
+            }
+            None => sql.push_str(truth(is_null)),
         }
     }
 
@@ -411,6 +399,21 @@ impl Writer<'_, '_> {
         }
         let raw = format!("{alias}.{}", column.sql);
         let (own, is_column) = match (&field.member, column.kind) {
+            (Some(_), _) if field.custom.is_some() => {
+                let source = self.source(table, field);
+                let Some(source) = source.filter(|source| source.kind() == StorageKind::Text)
+                else {
+                    sql.push_str("false");
+                    return;
+                };
+                if let (TextMatch::StartsWith, Some(custom)) = (op, &field.custom) {
+                    let known = Known::Begins(folded);
+                    let narrowed =
+                        custom::narrowed(self.statement, self.tables, alias, custom, known);
+                    sql.push_str(&narrowed);
+                }
+                (self.fold_case(&source.sql(alias)), false)
+            }
             (Some(member), StorageKind::Json) => match self.member_text(&raw, column, member) {
                 Some(text) => (self.fold_case(&text), false),
                 None => {
@@ -454,10 +457,8 @@ impl Writer<'_, '_> {
         op: ListMatch,
         values: &[String],
     ) {
-        let column = table
-            .column(field.index)
-            .filter(|column| column.kind == StorageKind::List && field.member.is_none());
-        let Some(column) = column else {
+        let source = self.source(table, field);
+        let Some(source) = source.filter(|source| source.kind() == StorageKind::List) else {
             sql.push_str("false");
             return;
         };
@@ -476,7 +477,7 @@ impl Writer<'_, '_> {
             ListMatch::All => "@>",
         };
         let argument = self.statement.argument(possible);
-        let _ = write!(sql, "{alias}.{} {operator} {argument}", column.sql);
+        let _ = write!(sql, "{} {operator} {argument}", source.sql(alias));
     }
 
     fn has(
@@ -484,14 +485,12 @@ impl Writer<'_, '_> {
         sql: &mut String,
         table: &Table,
         alias: &str,
-        index: usize,
+        field: &FieldAt,
         object: &ObjectRef,
         condition: &Condition,
     ) {
-        let reference = table
-            .column(index)
-            .filter(|column| column.kind == StorageKind::Uuid);
-        let Some(reference) = reference else {
+        let reference = self.source(table, field);
+        let Some(reference) = reference.filter(|source| source.kind() == StorageKind::Uuid) else {
             sql.push_str("false");
             return;
         };
@@ -502,8 +501,9 @@ impl Writer<'_, '_> {
         let _ = write!(
             sql,
             "EXISTS (SELECT 1 FROM {} AS {related} WHERE {own} \
-             AND {related}.\"id\" = {alias}.{} AND {related}.\"deleted_at\" IS NULL AND ",
-            target.sql, reference.sql,
+             AND {related}.\"id\" = {} AND {related}.\"deleted_at\" IS NULL AND ",
+            target.sql,
+            reference.sql(alias),
         );
         self.condition(sql, &target, &related, condition);
         sql.push(')');
@@ -556,11 +556,18 @@ impl Writer<'_, '_> {
     /// takes each id once, so that a circle ends. `OFFSET 0` keeps each step a look into the index: as a
     /// join, a table without statistics was read for each level. A null on the left, and nothing else, makes the
     /// condition null: no id is.
-    fn in_tree(&mut self, sql: &mut String, table: &Table, alias: &str, index: usize, tree: &Tree) {
-        let is_id = |column: &&Column| column.kind == StorageKind::Uuid;
+    fn in_tree(
+        &mut self,
+        sql: &mut String,
+        table: &Table,
+        alias: &str,
+        field: &FieldAt,
+        tree: &Tree,
+    ) {
+        let is_id = |source: &Source<'_>| source.kind() == StorageKind::Uuid;
         let target = self.tables.of(&tree.object);
-        let own = table.column(index).filter(is_id);
-        let parent = target.column(tree.parent).filter(is_id);
+        let own = self.source(table, field).filter(is_id);
+        let parent = Source::at(self.statement, &target, &tree.object, tree.parent).filter(is_id);
         let (Some(own), Some(parent)) = (own, parent) else {
             sql.push_str("false");
             return;
@@ -577,23 +584,36 @@ impl Writer<'_, '_> {
         let first_is_own = self.statement.own(&target, &first);
         let next_is_own = self.statement.own(&target, &next);
         // The id of the next step stands in each row of the walk, or leads from it.
-        let (carried, joined) = match tree.part {
-            TreePart::Within => ("\"id\"", parent.sql.as_str()),
-            TreePart::PathTo => (parent.sql.as_str(), "\"id\""),
+        let id = |alias: &str| format!("{alias}.\"id\"");
+        let parent = |alias: &str| parent.sql(alias);
+        let (first_carried, next_carried, joined) = match tree.part {
+            TreePart::Within => (id(&first), id(&next), parent(&next)),
+            TreePart::PathTo => (parent(&first), parent(&next), id(&next)),
         };
         let _ = write!(
             sql,
-            "{alias}.{} IN (WITH RECURSIVE {walk}(id, leads_to) AS (\
-             SELECT {first}.\"id\", {first}.{carried} FROM {target} AS {first} \
+            "{} IN (WITH RECURSIVE {walk}(id, leads_to) AS (\
+             SELECT {first}.\"id\", {first_carried} FROM {target} AS {first} \
              WHERE {first_is_own} AND {first}.\"id\" = {of} AND {first}.\"deleted_at\" IS NULL \
              UNION SELECT n.id, n.leads_to FROM {walk} CROSS JOIN LATERAL (\
-             SELECT {next}.\"id\", {next}.{carried} AS leads_to FROM {target} AS {next} \
-             WHERE {next_is_own} AND {next}.{joined} = {walk}.leads_to \
+             SELECT {next}.\"id\", {next_carried} AS leads_to FROM {target} AS {next} \
+             WHERE {next_is_own} AND {joined} = {walk}.leads_to \
              AND {next}.\"deleted_at\" IS NULL OFFSET 0) AS n) SELECT {walk}.id FROM {walk})",
-            own.sql,
+            own.sql(alias),
             target = target.sql,
         );
         self.depth -= 2;
+    }
+
+    /// Where the values of a field stand; `None` for a member that may hold anything.
+    fn source<'t>(&mut self, table: &'t Table, field: &FieldAt) -> Option<Source<'t>> {
+        match (&field.member, &field.custom) {
+            (None, _) => table.column(field.index).map(Source::Column),
+            (Some(key), Some(custom)) => {
+                Source::custom(self.statement, table, field.index, key, custom.kind)
+            }
+            (Some(_), None) => None,
+        }
     }
 
     /// The expression that a field's value is compared in.
@@ -605,21 +625,22 @@ impl Writer<'_, '_> {
         value: &Value,
         is_ordered: bool,
     ) -> Option<Operand> {
-        let column = table.column(field.index)?;
-        let raw = format!("{alias}.{}", column.sql);
+        if let (Some(member), None) = (&field.member, &field.custom) {
+            return self.member(table, alias, field.index, member, value, is_ordered);
+        }
+        let source = self.source(table, field)?;
+        let kind = source.kind();
+        let raw = source.sql(alias);
         let folds = field.ignore_case
             && !is_ordered
-            && column.kind == StorageKind::Text
+            && kind == StorageKind::Text
             && matches!(value, Value::Text(_));
         let sql = match table.folded(field.index) {
             Some(folded) if folds => format!("{alias}.{}", folded.sql),
             None if folds => self.fold_case(&raw),
             _ => raw,
         };
-        Some(Operand {
-            sql,
-            kind: column.kind,
-        })
+        Some(Operand { sql, kind })
     }
 
     /// The expression that a member of a document is compared in: null unless the member is of the

@@ -5,9 +5,9 @@
 
 pub(crate) mod aggregate;
 pub(crate) mod condition;
+mod custom;
 #[cfg(test)]
 mod lint;
-pub(crate) mod members;
 mod place;
 pub(crate) mod select;
 mod value;

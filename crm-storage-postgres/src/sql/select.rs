@@ -22,16 +22,17 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-use crm_core::query::Query;
+use crm_core::query::{FieldAt, Query, SortKey};
 use crm_core::schema::{Row, StorageKind, Value, ValueRef};
 use crm_core::storage::Scope;
 use uuid::Uuid;
 
 use super::Statement;
 use super::condition::{self, excludes_null};
+use super::custom::Source;
 use super::place::Place;
 use super::value::rounded;
-use crate::layout::{Column, Table, Tables, quoted};
+use crate::layout::{Table, Tables, quoted};
 
 /// Whether the scope can see any row of the table.
 pub(super) fn is_visible(table: &Table, scope: &Scope) -> bool {
@@ -79,9 +80,10 @@ pub(crate) fn select(
     }
     let mut statement = Statement::scoped(scope);
     let condition = condition::write(&mut statement, tables, table, "c", &query.condition);
+    let keys = keys(&mut statement, table, query);
     let behind = match &query.after {
         None => Behind::everything(),
-        Some(position) => behind(&mut statement, &steps(table, query, position)),
+        Some(position) => behind(&mut statement, &steps(table, query, &keys, position)),
     };
     let in_order = behind.in_order;
     let behind = behind.into_parts();
@@ -94,7 +96,7 @@ pub(crate) fn select(
         Ok(limit) => format!(" LIMIT {}", statement.argument(limit)),
         Err(_) => " OFFSET 0".to_owned(),
     };
-    let tail = format!("{}{end}", order_by(table, query, "c"));
+    let tail = format!("{}{end}", order_by(table, &keys, "c"));
     let mut parts = Vec::with_capacity(behind.len());
     for behind in &behind {
         if !few {
@@ -104,7 +106,7 @@ pub(crate) fn select(
         let by_id = format!("{behind} AND few.ids IS NOT NULL AND c.\"id\" = ANY(few.ids)");
         // Found by their ids and then sorted, whatever index has the order.
         let by_id = part(&mut statement, table, &condition, &by_id, " OFFSET 0");
-        let order = order_by(table, query, "f");
+        let order = order_by(table, &keys, "f");
         parts.push(format!("SELECT f.* FROM ({by_id}) AS f{order}{end}"));
         let in_order = format!("{behind} AND few.ids IS NULL");
         parts.push(part(&mut statement, table, &condition, &in_order, &tail));
@@ -126,7 +128,7 @@ pub(crate) fn select(
         }
         // Parts that follow each other are read one after the other, the next only if the page is
         // not full; others are merged.
-        let order = order_by(table, query, "u");
+        let order = order_by(table, &keys, "u");
         let tail = if in_order {
             format!(") AS u{end}")
         } else {
@@ -134,25 +136,11 @@ pub(crate) fn select(
         };
         statement.push(&tail);
         if in_order {
-            let order = order_by(table, query, "v");
+            let order = order_by(table, &keys, "v");
             statement.push(&format!(") AS v{order}"));
         }
     }
     statement.push(") AS r");
-    Some(statement)
-}
-
-/// Like [`select`], with the rows kept from changing until the transaction is over. For queries in
-/// the order of ids.
-pub(crate) fn locked(
-    tables: &Tables,
-    table: &Table,
-    scope: &Scope,
-    query: &Query,
-) -> Option<Statement> {
-    let mut statement = select(tables, table, scope, query)?;
-    let end = statement.text.strip_suffix(") AS r")?;
-    statement.text = format!("{end} FOR SHARE OF c) AS r");
     Some(statement)
 }
 
@@ -210,25 +198,39 @@ const fn is_ordered(kind: StorageKind) -> bool {
     !matches!(kind, StorageKind::List | StorageKind::Json)
 }
 
-/// What a column is sorted by.
-fn sort_sql(column: &Column, alias: &str, is_ordered: bool) -> String {
+/// What a field is sorted by.
+fn sort_sql(source: &Source<'_>, alias: &str, is_ordered: bool) -> String {
+    let own = source.sql(alias);
     if is_ordered {
-        format!("{alias}.{}", column.sql)
+        own
     } else {
-        format!("({alias}.{} IS NULL)", column.sql)
+        format!("({own} IS NULL)")
     }
 }
 
+/// Where the values of the sort keys stand.
+fn keys<'q, 't>(
+    statement: &mut Statement,
+    table: &'t Table,
+    query: &'q Query,
+) -> Vec<(&'q SortKey, Option<Source<'t>>)> {
+    let mut keys = Vec::with_capacity(query.sort.len());
+    for key in &query.sort {
+        let source = Source::at(statement, table, &query.object, key.index);
+        keys.push((key, source));
+    }
+    keys
+}
+
 /// The order of the query. No value comes after every value, as is PostgreSQL's way.
-fn order_by(table: &Table, query: &Query, alias: &str) -> String {
+fn order_by(table: &Table, keys: &[(&SortKey, Option<Source<'_>>)], alias: &str) -> String {
     let mut sql = String::new();
-    for (place, key) in query.sort.iter().enumerate() {
-        let again = query
-            .sort
+    for (place, (key, source)) in keys.iter().enumerate() {
+        let again = keys
             .iter()
             .take(place)
-            .any(|before| before.index == key.index);
-        let Some(column) = table.column(key.index).filter(|_| !again) else {
+            .any(|(before, _)| before.index == key.index);
+        let Some(source) = source.as_ref().filter(|_| !again) else {
             continue;
         };
         let direction = if key.descending { " DESC" } else { "" };
@@ -239,7 +241,7 @@ fn order_by(table: &Table, query: &Query, alias: &str) -> String {
         {
             let _ = write!(sql, "c.{}{direction}, ", rounded.sql);
         }
-        sql.push_str(&sort_sql(column, alias, is_ordered(column.kind)));
+        sql.push_str(&sort_sql(source, alias, is_ordered(source.kind())));
         sql.push_str(direction);
     }
     sql
@@ -268,22 +270,29 @@ impl Step<'_> {
     }
 }
 
-fn steps<'v>(table: &Table, query: &Query, position: &'v [Value]) -> Vec<Step<'v>> {
+fn steps<'v>(
+    table: &Table,
+    query: &Query,
+    keys: &[(&SortKey, Option<Source<'_>>)],
+    position: &'v [Value],
+) -> Vec<Step<'v>> {
     let mut steps: Vec<Step<'v>> = Vec::with_capacity(query.sort.len());
-    for (key, value) in query.sort.iter().zip(position) {
-        let Some(column) = table.column(key.index) else {
+    for ((key, source), value) in keys.iter().zip(position) {
+        let Some(source) = source else {
             continue;
         };
         let place = match value {
             Value::Null => None,
-            value => Some(Place::of(column.kind, value.as_ref())),
+            value => Some(Place::of(source.kind(), value.as_ref())),
         };
-        let is_ordered = is_ordered(column.kind) && place != Some(Place::Elsewhere);
+        let is_ordered = is_ordered(source.kind()) && place != Some(Place::Elsewhere);
+        let excludes_null = |at| excludes_null(&query.condition, &at);
         let mut step = Step {
-            sql: sort_sql(column, "c", is_ordered),
-            kind: column.kind,
+            sql: sort_sql(source, "c", is_ordered),
+            kind: source.kind(),
             descending: key.descending,
-            nullable: column.nullable && !excludes_null(&query.condition, key.index),
+            nullable: source.is_nullable()
+                && !FieldAt::at_place(&query.object, key.index).is_some_and(excludes_null),
             place,
             rounded: table
                 .rounded(key.index)
@@ -470,9 +479,10 @@ mod tests {
         let query = Query::new(object, condition).sort(sort);
         let scope = Scope::Tenant(Id::new(Uuid::from_u128(42)));
         let mut statement = Statement::scoped(&scope);
-        behind(&mut statement, &steps(&tables.of(object), &query, position))
-            .groups
-            .concat()
+        let table = tables.of(object);
+        let keys = keys(&mut statement, &table, &query);
+        let steps = steps(&table, &query, &keys, position);
+        behind(&mut statement, &steps).groups.concat()
     }
 
     fn id() -> Value {

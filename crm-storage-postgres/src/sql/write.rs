@@ -23,7 +23,6 @@ use uuid::Uuid;
 
 use super::Statement;
 use super::condition;
-use super::members::{self, MemberRows};
 use super::value::rounded;
 use crate::layout::{Column, Holds, Table, Tables, quoted};
 
@@ -340,16 +339,6 @@ impl CommitStatement {
         )
     }
 
-    /// Writes and removes the derived rows of indexed members.
-    pub(crate) fn members(&mut self, members: &Table, rows: &MemberRows) {
-        for cte in rows.ctes(&mut self.statement, members) {
-            let part = self.part();
-            self.statement.push(&cte);
-            // Read, so that it runs here and not when everything else is done.
-            self.run(&part);
-        }
-    }
-
     /// The references in one field lead to rows that are there, are not deleted, and stay so until
     /// the commit is over.
     /// `number` tells which it was if one is not.
@@ -485,11 +474,10 @@ pub(crate) fn claim(tables: &Tables, table: &Table, scope: &Scope, claim: &Claim
         let _ = write!(statement.text, ", picked.s{index}");
     }
     statement.push(")");
-    let members = members::claimed(&mut statement, tables, table, claim);
     statement.push(
-        " SELECT r.* FROM scope CROSS JOIN LATERAL (SELECT taken.* FROM taken WHERE scope.is_set",
+        " SELECT r.* FROM scope CROSS JOIN LATERAL (SELECT taken.* FROM taken WHERE scope.is_set \
+         OFFSET 0) AS r ORDER BY ",
     );
-    statement.push(members).push(" OFFSET 0) AS r ORDER BY ");
     let order: Vec<String> = keys
         .iter()
         .enumerate()
@@ -579,35 +567,4 @@ fn push_unnest(
         arrays.join(", "),
         names.join(", ")
     );
-}
-
-/// Writes derived rows and nothing else.
-pub(crate) fn member_rows(tables: &Tables, scope: &Scope, rows: &MemberRows) -> Statement {
-    let mut commit = CommitStatement::new(tables, scope);
-    commit.members(&tables.members(), rows);
-    commit.finish()
-}
-
-/// Removes the derived rows of an object's members that are not indexed any more.
-pub(crate) fn forget_members(tables: &Tables, table: &Table, scope: &Scope) -> Statement {
-    let mut commit = CommitStatement::new(tables, scope);
-    let members = tables.members();
-    let part = commit.part();
-    let statement = &mut commit.statement;
-    let own = statement.own(&members, "t");
-    let object = statement.argument(table.object.name());
-    let paths: Vec<&str> = table
-        .members
-        .iter()
-        .map(|member| member.path.as_str())
-        .collect();
-    let paths = statement.argument(paths);
-    let _ = write!(
-        statement.text,
-        "(DELETE FROM {} AS t WHERE {own} AND t.\"object\" = {object} \
-         AND t.\"path\" <> ALL({paths}) RETURNING 1)",
-        members.sql
-    );
-    commit.run(&part);
-    commit.finish()
 }

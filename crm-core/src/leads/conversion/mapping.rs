@@ -13,8 +13,9 @@ use crate::engine::{Remembered, UnitOfWork, Write, WriteRule};
 use crate::error::{Faults, Result, ValidationError, codes};
 use crate::leads::Lead;
 use crate::merging::units;
+use crate::query::locate;
 use crate::schema::{
-    Entity, FieldSchema, FieldType, ObjectRef, ObjectSchema, Picklist, Privacy, Row, StorageKind,
+    Entity, FieldSchema, FieldType, ObjectRef, Picklist, Privacy, Registry, Row, StorageKind,
 };
 
 /// What a lead becomes.
@@ -251,16 +252,23 @@ pub(super) fn filling(
     taken
 }
 
-/// Where a path leads: the field, and whether to a member of it.
-fn place<'a>(object: &'a ObjectSchema, path: &str) -> Option<(usize, &'a FieldSchema, bool)> {
-    if let Some(index) = object.field_index(path) {
-        return Some((index, object.fields().get(index)?, false));
+/// Where a path leads: the field, and whether to a member of it of which nobody said what it holds.
+fn place<'a>(object: &'a ObjectRef, path: &str) -> Option<(usize, &'a FieldSchema, bool)> {
+    let (at, field) = locate(object, path).ok()?;
+    let is_blank = at.member.as_deref().is_some_and(str::is_empty);
+    (!is_blank).then_some((at.index, field, at.is_untyped()))
+}
+
+/// The path by which a value stands in a record: a custom field's key behind the document's name,
+/// whatever the field is called by now.
+fn stored_path(object: &ObjectRef, path: &str) -> String {
+    match locate(object, path) {
+        Ok((at, _)) if at.custom.is_some() => {
+            let key = at.member.as_deref().unwrap_or_default();
+            format!("{}.{key}", object.field_name(at.index))
+        }
+        _ => path.to_owned(),
     }
-    let (name, member) = path.split_once('.')?;
-    let index = object.field_index(name)?;
-    let field = object.fields().get(index)?;
-    let is_document = field.storage_kind() == StorageKind::Json;
-    (is_document && !member.is_empty()).then_some((index, field, true))
 }
 
 /// Whether values of one type can be values of the other. What does not fit in the single case, such
@@ -277,9 +285,10 @@ fn fits(source: &FieldType, target: &FieldType) -> bool {
 }
 
 /// What is wrong with a pair, by the schemas.
-fn check_pair(pair: &LeadConversionMapping, faults: &mut Faults) {
-    let unknown = |object: &ObjectSchema| format!("a {} has no such field", object.name());
-    let object = pair.target.object();
+fn check_pair(pair: &LeadConversionMapping, registry: &Registry, faults: &mut Faults) {
+    let unknown = |object: &ObjectRef| format!("a {} has no such field", object.name());
+    let object = &registry.described(pair.target.object());
+    let lead = &registry.described(Lead::schema());
     let target = place(object, &pair.target_field);
     match target {
         None => faults.add("target_field", codes::UNKNOWN_FIELD, unknown(object)),
@@ -292,8 +301,8 @@ fn check_pair(pair: &LeadConversionMapping, faults: &mut Faults) {
     let Some(path) = &pair.source_field else {
         return;
     };
-    let Some((_, source, source_is_member)) = place(Lead::schema(), path) else {
-        let message = unknown(Lead::schema());
+    let Some((_, source, source_is_member)) = place(lead, path) else {
+        let message = unknown(lead);
         faults.add("source_field", codes::UNKNOWN_FIELD, message);
         return;
     };
@@ -317,13 +326,13 @@ impl WriteRule for MappingRules {
         "lead_conversion_mapping"
     }
 
-    async fn before_write(&self, _work: &mut UnitOfWork, write: &mut Write) -> Result<()> {
+    async fn before_write(&self, work: &mut UnitOfWork, write: &mut Write) -> Result<()> {
         if write.deletes() {
             return Ok(());
         }
         if let Some(pair) = write.after::<LeadConversionMapping>().cloned() {
             let mut faults = Faults::default();
-            check_pair(&pair, &mut faults);
+            check_pair(&pair, &*work.registry().await?, &mut faults);
             // A text that is none, such as a blank one, is told as that.
             let schema = LeadConversionMapping::schema();
             let row: Row = Arc::new(pair);
@@ -348,7 +357,23 @@ impl Remembered for FieldMapping {
     async fn load(work: &UnitOfWork) -> Result<Self> {
         let in_use = LeadConversionMapping::ARCHIVED_AT.is_null();
         let own = work.find_all(in_use, Vec::new()).await?;
-        Ok(Self::standard().with(own.iter().map(|pair| &pair.data)))
+        let registry = work.registry().await?;
+        let lead = registry.described(Lead::schema());
+        let pairs: Vec<LeadConversionMapping> = own
+            .iter()
+            .map(|pair| {
+                let target = registry.described(pair.target.object());
+                LeadConversionMapping {
+                    target_field: stored_path(&target, &pair.target_field),
+                    source_field: pair
+                        .source_field
+                        .as_ref()
+                        .map(|path| stored_path(&lead, path)),
+                    ..pair.data.clone()
+                }
+            })
+            .collect();
+        Ok(Self::standard().with(&pairs))
     }
 }
 
@@ -396,7 +421,7 @@ mod tests {
                 ..LeadConversionMapping::new(target, field)
             };
             let mut faults = Faults::default();
-            check_pair(&pair, &mut faults);
+            check_pair(&pair, &Registry::default(), &mut faults);
             let errors = faults.into_result().err().map(|error| error.into_errors());
             let errors = errors.unwrap_or_default().into_iter();
             errors

@@ -58,6 +58,7 @@ pub(super) fn full() -> Outcome<Specimen> {
         labels: Some(vec!["fragile".into()]),
         details: Some(json!({"weight": 12.5, "found": {"by": "Ada", "on": null}, "n": [1, 2]})),
         extra: json!({"region": "Praha", "rating": 5}),
+        custom_fields: Some(json!({"region": "Praha"})),
         extent: Some(Extent {
             width: Some(40),
             height: Some(65),

@@ -16,8 +16,8 @@ use super::harness::{
 use super::objects::{CollectionRecord, registry};
 use super::{Failure, Harness, Outcome, ensure, ensure_eq, instances};
 use crate::query::{
-    AggregateQuery, Comparison, Condition, Filter, Grouping, ListMatch, Measure, Query, SortKey,
-    TextMatch, Tree, TreePart,
+    AggregateQuery, Comparison, Condition, FieldAt, Filter, Grouping, ListMatch, Measure, Query,
+    SortKey, TextMatch, Tree, TreePart,
 };
 use crate::schema::{Entity, Meta, ObjectRef, Row, SYSTEM_FIELDS, Value, ValueRef, system};
 use crate::storage::Claim;
@@ -288,7 +288,7 @@ pub(super) async fn instances_trees(h: &Harness) -> Outcome {
         let object = root.object();
         for (part, of) in [(TreePart::Within, root.id()), (TreePart::PathTo, id)] {
             let condition = Condition::InTree {
-                index: system::ID,
+                field: FieldAt::new(system::ID),
                 tree: Tree {
                     object: object.clone(),
                     parent: place(object, "parent_id")?,
@@ -338,7 +338,7 @@ pub(super) async fn instances_claim(h: &Harness) -> Outcome {
     let object = exhibit.object();
     let field = place(object, "claimed_until")?;
     let free = Condition::Null {
-        field: crate::query::FieldAt::new(field),
+        field: FieldAt::new(field),
         is_null: true,
     };
     let assign = vec![(field, Value::Timestamp(until))];

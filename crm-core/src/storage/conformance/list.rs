@@ -138,6 +138,19 @@ macro_rules! __conformance_list {
                 filters_lists
                 filters_limit
             }
+            filters in custom {
+                filters_custom_fields
+                filters_custom_texts_and_lists
+                filters_custom_references
+            }
+            sorting in custom {
+                sorting_custom_fields
+                sorting_custom_fields_together
+            }
+            aggregates in custom {
+                aggregates_custom_groups
+                aggregates_custom_numbers
+            }
             filters in logic {
                 filters_members
                 filters_member_days

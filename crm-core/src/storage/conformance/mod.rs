@@ -69,6 +69,7 @@ mod calendar;
 mod claims;
 mod concurrency;
 mod crud;
+mod custom;
 mod deletions;
 mod expect;
 mod failure;

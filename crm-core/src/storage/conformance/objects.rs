@@ -151,6 +151,8 @@ pub struct Specimen {
     /// A required JSON document.
     #[field(default = serde_json::Value::Object(serde_json::Map::new()))]
     pub extra: Json,
+    /// What tenants added: a document whose members have types of their own.
+    pub custom_fields: Option<Json>,
     /// A group of fields that may be missing as a whole.
     #[field(flatten, prefix = "extent_")]
     pub extent: Option<Extent>,

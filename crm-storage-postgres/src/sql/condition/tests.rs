@@ -3,7 +3,7 @@
 use chrono::NaiveDate;
 use crm_core::Id;
 use crm_core::query::AggregateQuery;
-use crm_core::query::{CalendarUnit, Grouping, Measure, Query, SortKey};
+use crm_core::query::{CalendarUnit, CustomMember, Grouping, Measure, Query, SortKey};
 use crm_core::schema::Entity as _;
 use crm_core::storage::Scope;
 use crm_core::storage::conformance::{Laboratory, Part, Specimen};
@@ -113,7 +113,7 @@ fn the_number_of_values_does_not_show() {
 fn related_records_are_live_ones_of_the_same_tenant() {
     let object = Part::schema();
     let condition = Condition::Has {
-        index: object.field_index("specimen_id").unwrap(),
+        field: FieldAt::new(object.field_index("specimen_id").unwrap()),
         object: Specimen::schema().clone(),
         condition: Box::new(Condition::all()),
     };
@@ -160,7 +160,7 @@ fn records_that_lead_here_are_live_ones_of_the_same_tenant() {
 fn each_step_of_a_walk_is_in_the_same_tenant() {
     let specimens = Specimen::schema();
     let condition = |part| Condition::InTree {
-        index: place("parent_id"),
+        field: FieldAt::new(place("parent_id")),
         tree: Tree {
             object: specimens.clone(),
             parent: place("parent_id"),
@@ -207,14 +207,40 @@ fn values() -> impl Strategy<Value = Value> {
 
 fn fields() -> impl Strategy<Value = FieldAt> {
     let count = Specimen::schema().fields().len();
-    (0..count + 1, any::<bool>(), hostile(), any::<bool>()).prop_map(
-        |(index, has_member, member, ignore_case)| FieldAt {
+    use StorageKind::{Boolean, Date, Integer, Json, List, Text, Timestamp, Uuid as Id};
+    let custom = (
+        prop::sample::select(vec![
+            Text,
+            Boolean,
+            Integer,
+            StorageKind::Decimal,
+            Date,
+            Timestamp,
+            Id,
+            List,
+            Json,
+        ]),
+        any::<bool>(),
+    )
+        .prop_map(|(kind, indexed)| CustomMember {
+            field: Uuid::nil(),
+            kind,
+            indexed,
+        });
+    let custom = prop::option::of(custom);
+    (
+        0..count + 1,
+        any::<bool>(),
+        hostile(),
+        custom,
+        any::<bool>(),
+    )
+        .prop_map(|(index, has_member, member, custom, ignore_case)| FieldAt {
             index,
             member: has_member.then(|| member.into()),
-            custom: None,
+            custom: custom.filter(|_| has_member),
             ignore_case,
-        },
-    )
+        })
 }
 
 fn conditions() -> impl Strategy<Value = Condition> {
@@ -253,7 +279,7 @@ fn conditions() -> impl Strategy<Value = Condition> {
             any::<u128>()
         )
             .prop_map(|(field, within, of)| Condition::InTree {
-                index: place(field),
+                field: FieldAt::new(place(field)),
                 tree: Tree {
                     object: Specimen::schema().clone(),
                     parent: place("parent_id"),
@@ -274,7 +300,7 @@ fn conditions() -> impl Strategy<Value = Condition> {
                 .clone()
                 .prop_map(|inner| Condition::Not(Box::new(inner))),
             inner.clone().prop_map(|inner| Condition::Has {
-                index: place("parent_id"),
+                field: FieldAt::new(place("parent_id")),
                 object: Specimen::schema().clone(),
                 condition: Box::new(inner),
             }),
@@ -296,7 +322,7 @@ fn conditions() -> impl Strategy<Value = Condition> {
                         inner
                     } else {
                         Condition::Has {
-                            index,
+                            field: FieldAt::new(index),
                             object: Specimen::schema().clone(),
                             condition: Box::new(inner),
                         }

@@ -40,11 +40,11 @@ impl BrokenStorage {
                 !unknown && !self.matches(inner, row, related)
             }
             Condition::Has {
-                index,
+                field,
                 object,
                 condition,
             } => {
-                let Some(id) = row.value(*index).as_uuid() else {
+                let Some(id) = field.id(row) else {
                     return false;
                 };
                 related.get(object, id).is_some_and(|target| {
@@ -61,7 +61,7 @@ impl BrokenStorage {
             } => self
                 .any(object, field, condition, row, related)
                 .unwrap_or(truth),
-            Condition::InTree { index, tree } => match row.value(*index).as_uuid() {
+            Condition::InTree { field, tree } => match field.id(row) {
                 Some(id) => self.contains(tree, id, related).unwrap_or(truth),
                 None => truth,
             },
@@ -91,7 +91,10 @@ impl BrokenStorage {
                     !matches!(row.value(field.index), ValueRef::Json(json)
                         if json.get(&**member).is_some())
                 });
-                if missing && self.has(Defect::MissingMembersAreValues) {
+                let is_ill_typed = field.custom.is_some() && !missing && field.value(row).is_null();
+                if missing && self.has(Defect::MissingMembersAreValues)
+                    || is_ill_typed && self.has(Defect::IllTypedMembersAreValues)
+                {
                     !is_null
                 } else {
                     truth
@@ -166,7 +169,7 @@ impl BrokenStorage {
                     let row = related.get(&tree.object, id);
                     row.filter(|row| !row.is_deleted())
                 };
-                let above = live(from).and_then(|row| row.value(tree.parent).as_uuid());
+                let above = live(from).and_then(|row| tree.above(&row));
                 let is_above = above == Some(wanted) && live(wanted).is_some();
                 Some(is_above || from == wanted && live(wanted).is_some())
             }
@@ -208,7 +211,11 @@ impl BrokenStorage {
     ) -> Option<bool> {
         let own = row.value(field.index);
         if let (Some(member), ValueRef::Json(json)) = (&field.member, &own) {
-            if !self.has(Defect::MembersAsTexts) {
+            let as_texts = match field.custom {
+                Some(_) => Defect::CustomFieldsAsTexts,
+                None => Defect::MembersAsTexts,
+            };
+            if !self.has(as_texts) {
                 return None;
             }
             let member = json.get(&**member).filter(|member| !member.is_null())?;

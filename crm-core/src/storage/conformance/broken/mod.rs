@@ -236,6 +236,10 @@ defects! {
         MembersAsTexts,
         /// Takes only a written null for no member.
         MissingMembersAreValues,
+        /// Compares custom fields by their text.
+        CustomFieldsAsTexts,
+        /// Takes members of another kind than their custom field for values.
+        IllTypedMembersAreValues,
         /// Gives one row more than asked for.
         OneRowMore,
     }
@@ -264,6 +268,10 @@ defects! {
         PositionAsFloat,
         /// Compares positions by the millisecond.
         PositionInMilliseconds,
+        /// Sorts by fields of the object's own only.
+        SortsOwnFieldsOnly,
+        /// Takes custom fields for empty behind a position.
+        PositionInOwnFieldsOnly,
     }
     "aggregates" {
         /// Does not round averages.
@@ -296,6 +304,8 @@ defects! {
         WeeksFromSunday,
         /// Counts deleted rows whatever was asked.
         CountsEverything,
+        /// Takes custom fields for empty.
+        ComputesOwnFieldsOnly,
     }
     "tenancy" {
         /// Gets rows of every tenant by id.

@@ -29,7 +29,16 @@ impl BrokenStorage {
                 (Defect::OneDirection, Some(first)) => first.descending,
                 _ => key.descending,
             };
-            let (a, b) = (a.value(key.index), b.value(key.index));
+            if self.has(Defect::SortsOwnFieldsOnly) && query.object.custom_at(key.index).is_some() {
+                continue;
+            }
+            let read = |row| {
+                query
+                    .object
+                    .read(row, key.index, |value| value.into_owned())
+            };
+            let (a, b) = (read(a), read(b));
+            let (a, b) = (a.as_ref(), b.as_ref());
             let order = match (self.defect, &a, &b) {
                 (Defect::SortsWithoutCase, ValueRef::Text(a), ValueRef::Text(b)) => {
                     fold_case(a).cmp(&fold_case(b))
@@ -63,7 +72,14 @@ impl BrokenStorage {
         };
         let first = query.sort.first().copied();
         for (place, (key, at)) in query.sort.iter().zip(position).enumerate() {
-            let own = row.value(key.index);
+            let own = query
+                .object
+                .read(row, key.index, |value| value.into_owned());
+            let is_custom = query.object.custom_at(key.index).is_some();
+            let own = match (self.defect, is_custom) {
+                (Defect::PositionInOwnFieldsOnly, true) => ValueRef::Null,
+                _ => own.as_ref(),
+            };
             if self.has(Defect::PositionLosesNulls) && (own.is_null() || at.is_null()) {
                 return false;
             }
@@ -164,6 +180,12 @@ impl BrokenStorage {
     /// The row as it counts for groups.
     fn grouped_as(&self, query: &AggregateQuery, row: Row) -> Row {
         let mut values = row.values();
+        if let (Defect::ComputesOwnFieldsOnly, Some(place)) =
+            (self.defect, query.object.custom_document())
+            && let Some(document) = values.get_mut(place - SYSTEM_FIELDS)
+        {
+            *document = Value::Null;
+        }
         for group in &query.groups {
             let (Grouping::Field(index) | Grouping::Entry(index)) = group else {
                 continue;
