@@ -99,7 +99,7 @@ fn body(json: Json) -> Map<String, Json> {
 
 fn equals(field: &str, value: &str) -> Find<Contact> {
     Find::new().filter_by_name(Filter::Compare {
-        field: field.to_owned(),
+        field: field.to_owned().into(),
         op: Comparison::Eq,
         value: value.into(),
     })
@@ -184,10 +184,10 @@ async fn a_new_field_asks_the_values_that_are_there() {
     let good = contact(&session, "Good", json!({"size": "large", "other": 7})).await;
     let bad = contact(&session, "Bad", json!({"size": 12})).await;
     let wanted = vec![("valid", 1, vec![bad.uuid()])];
-    let create = session.records().create(field("contact", "size", text(9)));
-    assert_eq!(failed(create.await), wanted);
-    let none = session.records::<CustomSchema>().find_one(Find::new());
-    assert!(none.await.unwrap().is_none());
+    let size = || field("contact", "size", text(9));
+    assert_eq!(failed(session.records().create(size()).await), wanted);
+    let schemas = session.records::<CustomSchema>();
+    assert_eq!(schemas.count(Find::new()).await.unwrap(), 0);
     let required = CustomField {
         is_required: true,
         ..field("contact", "shape", text(9))
@@ -270,8 +270,9 @@ async fn the_first_definitions_of_a_tenant_all_land() {
     for task in tasks {
         task.await.unwrap().unwrap();
     }
-    let schema = session.records::<CustomSchema>().find_one(Find::new());
-    assert_eq!(schema.await.unwrap().unwrap().revision, 6);
+    let schemas = session.records::<CustomSchema>();
+    let schema = schemas.find_one(Find::new()).await.unwrap();
+    assert_eq!(schema.unwrap().revision, 6);
     let described = session.describe("contact").await.unwrap();
     assert_eq!(described.custom().unwrap().fields().len(), 6);
 }
@@ -609,4 +610,49 @@ async fn services_keep_to_their_tenant() {
     }
     let own = acme.records::<CustomField>().get(land).await.unwrap();
     assert_eq!(own.version, 1);
+}
+
+/// A record that was written between the look of a change and its commit is seen by the commit, and
+/// one that was decided by the old definition is not written after it: one by one, not by chance.
+#[tokio::test]
+async fn a_commit_looks_at_the_records_once_more() {
+    let (_, session) = tenant(&crm(), "acme").await;
+    let region = define(&session, field("contact", "region", text(20))).await;
+    let land = define(&session, field("contact", "land", text(20))).await;
+    let storage = session.engine().storage().clone();
+    let unique = |field: &mut CustomField| field.is_unique = true;
+    let shorter = |field: &mut CustomField| field.field_type = text(5);
+
+    let mut narrowing = session.begin();
+    narrowing.records().update(region, shorter).await.unwrap();
+    let narrowing = narrowing.prepare().await.unwrap();
+    let mut making = session.begin();
+    making.records().update(land, unique).await.unwrap();
+    let making = making.prepare().await.unwrap();
+    contact(&session, "One", json!({"region": "north", "land": "de"})).await;
+    let late = contact(
+        &session,
+        "Late",
+        json!({"region": "north-west", "land": "de"}),
+    )
+    .await;
+    for changes in [narrowing, making] {
+        let refused = storage.commit(session.scope(), &changes).await.unwrap_err();
+        assert_eq!(Error::from(refused).code(), "conflict");
+    }
+    let now = session.records::<CustomField>().get(region).await.unwrap();
+    assert_eq!((now.version, &now.field_type), (1, &text(20)));
+
+    // The other order.
+    session.contacts().delete(late).await.unwrap();
+    let mut writing = session.begin();
+    let old = Contact {
+        custom_fields: json!({"region": "south-west"}),
+        ..Contact::named("Ada", "Old")
+    };
+    writing.contacts().create(old).await.unwrap();
+    let writing = writing.prepare().await.unwrap();
+    update(&session, region, shorter).await.unwrap();
+    let refused = storage.commit(session.scope(), &writing).await.unwrap_err();
+    assert_eq!(Error::from(refused).code(), "conflict");
 }
