@@ -387,7 +387,9 @@ async fn missing_references_come_back_together_with_other_faults() {
     let before = picture(&acme.session).await;
     for object in writable_objects(&acme.session) {
         let attempt = Attempt::new(&acme, object.clone()).await;
-        if !attempt.creates() || object.references().is_empty() {
+        // Those that only the engine writes do not come from callers.
+        let mut given = object.own_fields().iter().filter(|field| !field.read_only);
+        if !attempt.creates() || !given.any(|field| field.reference().is_some()) {
             continue;
         }
         let mut bad: Map<String, Json> = Map::new();

@@ -19,7 +19,7 @@ use crm_engine::EntityRef;
 use crm_engine::activities::ActivityRollUp;
 use crm_engine::campaigns::CampaignStatus;
 use crm_engine::contacts::BuyingRole;
-use crm_engine::custom_objects::CustomObject;
+use crm_engine::custom_objects::{CustomField, CustomFieldOption, CustomFieldsExt, CustomObject};
 use crm_engine::deals::{CloseOutcome, CloseReason, CompetitorStatus, DealCompetitor};
 use crm_engine::engine::NamedRecords;
 use crm_engine::forecasts::{AdjustmentKind, ForecastAdjustment};
@@ -453,11 +453,36 @@ async fn services_find_nothing_of_another_tenant() {
     Box::pin(attack_pipelines(&scene)).await;
     Box::pin(attack_forecasts(&scene)).await;
     Box::pin(attack_activities(&scene)).await;
+    Box::pin(attack_custom_fields(&scene)).await;
     let after = (
         picture(&scene.victim.session).await,
         picture(&scene.attacker.session).await,
     );
     assert!(before == after, "an attack left a trace");
+}
+
+async fn attack_custom_fields(scene: &Scene) {
+    let (victim, own) = (&scene.victim, &scene.attacker);
+    let fields = own.session.custom_fields();
+    let first = async |session: &Session, object: &str| rows_of(session, object).await[0].id();
+    let field: Id<CustomField> = Id::new(first(&victim.session, "custom_field").await);
+    let option: Id<CustomFieldOption> =
+        Id::new(first(&victim.session, "custom_field_option").await);
+    let own_field: Id<CustomField> = Id::new(first(&own.session, "custom_field").await);
+    let name = || ApiName::parse("stolen").unwrap();
+    same!("check", field, |id| fields.check_change(id, |_| {}).await);
+    same!("rename", field, |id| fields.rename(id, name()).await);
+    same!("reorder", field, |id| fields.reorder_options(id, &[]).await);
+    same!("reorder by", option, |id| fields
+        .reorder_options(own_field, &[id])
+        .await);
+    same!("impact", field, |id| fields.impact(id).await);
+    same!("delete", field, |id| fields.delete(id).await);
+    same!("delete used", field, |id| fields
+        .delete_though_used(id)
+        .await);
+    same!("restore", field, |id| fields.restore(id).await);
+    same!("purge", field, |id| fields.purge(id, &()).await);
 }
 
 async fn attack_imports(scene: &Scene) {

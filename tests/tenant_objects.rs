@@ -16,6 +16,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use crm_engine::audit::{AuditExt, AuditKind};
+use crm_engine::custom_objects::CustomSchema;
 use crm_engine::engine::{ManualClock, SCHEMA_VERSION, TenantObjects, TenantSchema};
 use crm_engine::error::{Error, Faults, Result, codes};
 use crm_engine::exchange::tenant::{TenantExport, TenantImport};
@@ -47,14 +48,6 @@ struct Definition {
     /// A custom field that must have a value.
     #[field(max_len = 100)]
     wanted: Option<String>,
-}
-
-/// The version of all that the tenant says.
-#[derive(Clone, PartialEq, Entity)]
-#[entity(object = "custom_schema", table = "custom_schemas")]
-struct SchemaVersion {
-    /// How often it changed.
-    changes: i64,
 }
 
 /// The template of things.
@@ -129,7 +122,7 @@ impl TenantSchema for Definitions {
     async fn load(&self, work: &crm_engine::UnitOfWork) -> Result<TenantObjects> {
         let all = Query::new(Definition::schema(), Condition::not_deleted());
         let rows = work.select(&all).await?;
-        let version = Query::new(SchemaVersion::schema(), Condition::all());
+        let version = Query::new(CustomSchema::schema(), Condition::all());
         let version = work.select(&version).await?.pop();
         let objects = rows.iter().filter_map(object_of).collect();
         Ok(TenantObjects {
@@ -179,19 +172,13 @@ fn object_of(row: &Row) -> Option<ObjectRef> {
 }
 
 fn storage() -> Arc<dyn Storage> {
-    backend::storage(&[
-        Definition::schema(),
-        SchemaVersion::schema(),
-        Thing::schema(),
-        Tie::schema(),
-    ])
+    backend::storage(&[Definition::schema(), Thing::schema(), Tie::schema()])
 }
 
 fn crm_over(storage: &Arc<dyn Storage>, clock: &Arc<ManualClock>) -> Crm {
     Crm::builder(storage.clone())
         .clock(clock.clone())
         .object::<Definition>()
-        .object::<SchemaVersion>()
         .object::<Thing>()
         .object::<Tie>()
         .tenant_schema(Definitions)
@@ -223,18 +210,11 @@ async fn say(work: &mut crm_engine::UnitOfWork, definition: Definition) -> Resul
 }
 
 async fn bump(work: &mut crm_engine::UnitOfWork) -> Result<()> {
-    let mut versions = work.records::<SchemaVersion>();
-    let known = versions.find(Find::new()).await?.items;
-    match known.first() {
-        Some(known) => {
-            versions
-                .update(known.id, |version| version.changes += 1)
-                .await?;
-        }
-        None => {
-            versions.create(SchemaVersion { changes: 1 }).await?;
-        }
-    }
+    let known = work.records::<CustomSchema>().find_one(Find::new()).await?;
+    let revision = known.as_ref().map_or(0, |known| known.revision);
+    let id = work.session().tenant().unwrap().uuid();
+    let before = known.map(|known| known as Row);
+    work.keep_derived(id, before, CustomSchema::new(revision + 1));
     Ok(())
 }
 

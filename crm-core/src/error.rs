@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::duplicates::DuplicateFound;
 use crate::leads::{AlreadyConverted, ConversionInUse};
 use crate::query::QueryError;
-use crate::schema::Value;
+use crate::schema::{DefinitionInUse, Value};
 use crate::storage::StorageError;
 
 /// The result of an engine call.
@@ -76,6 +76,9 @@ pub enum Error {
         /// The field that refers to it.
         field: String,
     },
+    /// Records or other definitions stand against a change of a tenant's field; lists them.
+    #[error(transparent)]
+    DefinitionInUse(Box<DefinitionInUse>),
     /// A business rule forbids the change.
     #[error(transparent)]
     Rule(#[from] RuleViolation),
@@ -125,6 +128,7 @@ impl Error {
             Self::AlreadyConverted(_) => "already_converted",
             Self::ConversionInUse(_) => "conversion_in_use",
             Self::Reference { .. } => "referenced",
+            Self::DefinitionInUse(_) => "definition_in_use",
             Self::Rule(violation) => violation.code,
             Self::Forbidden { .. } => "forbidden",
             Self::Query(error) => error.code(),

@@ -113,11 +113,7 @@ impl FieldChange {
             return Self::Refused("values of the type are of another kind: make a new field");
         }
         let mut checks = Vec::new();
-        let needs = |field: &CustomField| {
-            let is_part = matches!(field.field_type, CustomFieldType::MasterDetail { .. });
-            field.is_active && (field.is_required || is_part)
-        };
-        if needs(after) && !needs(before) {
+        if after.needs_value() && !before.needs_value() {
             checks.push(Check::HasValue);
         }
         if after.is_unique && !before.is_unique {

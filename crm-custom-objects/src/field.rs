@@ -133,6 +133,12 @@ impl CustomField {
         self.key.as_ref().unwrap_or(&self.api_name).as_str()
     }
 
+    /// Whether every record has a value.
+    pub(crate) fn needs_value(&self) -> bool {
+        let is_part = matches!(self.field_type, CustomFieldType::MasterDetail { .. });
+        self.is_active && (self.is_required || is_part)
+    }
+
     /// Other names that lead to the field: the key, where it is no longer the API name, and earlier
     /// API names.
     pub fn aliases(&self) -> impl Iterator<Item = &str> {

@@ -62,6 +62,7 @@
 //! ```
 
 mod change;
+mod checks;
 mod document;
 mod field;
 mod field_type;
@@ -76,7 +77,10 @@ mod relationship;
 mod removal;
 mod rule;
 mod rules;
+mod safe;
+mod service;
 mod tenant;
+mod uses;
 mod validator;
 mod values;
 
@@ -97,6 +101,9 @@ pub use record::{CustomLink, CustomRecord, CustomValue};
 pub use relationship::{Cardinality, CustomRelationship, RelationshipKind};
 pub use removal::{CustomObjectsExt, ObjectContents, RemovalOfObject};
 pub use rule::{CustomFieldRule, CustomSchema};
+pub use service::{
+    ChangePreview, CustomFieldService, CustomFieldsExt, FieldImpact, FieldPurge, custom_values,
+};
 pub use tenant::Definitions;
 pub use validator::{Checked, CompiledFields, Definition, Writer};
 pub use values::form::IndexState;
@@ -159,7 +166,8 @@ pub fn objects() -> Vec<ObjectRef> {
 }
 
 /// Makes an engine know definitions: their objects, the rules that keep them sound, the hooks that
-/// raise the version of a tenant's definitions and keep typed values, and what reads them.
+/// raise the version of a tenant's definitions, keep changes from making records wrong and keep typed
+/// values, and what reads them.
 ///
 /// The facade does so for every CRM; a host that builds its own engine calls it once.
 ///
@@ -187,6 +195,7 @@ pub fn install(builder: EngineBuilder) -> EngineBuilder {
         .hook(reference_field::ReferenceFields)
         .hook(links::LinkRules)
         .hook(rules::SchemaVersion)
+        .hook(safe::SafeChanges)
         .derived_hook(values::hook::ValueRows)
         .tenant_schema(Definitions)
 }

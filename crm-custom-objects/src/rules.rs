@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use crm_core::activities::{Activity, ActivityLinks, ActivitySeries};
-use crm_core::engine::{CommitHook, StagedChange, UnitOfWork, Write, WriteRule};
+use crm_core::engine::{CommitHook, SCHEMA_VERSION, StagedChange, UnitOfWork, Write, WriteRule};
 use crm_core::error::{FieldError, Result, codes};
 use crm_core::query::{Find, WhereExt};
 use crm_core::schema::{CUSTOM_FIELDS, Entity, LIST_ENTRY_LENGTH, ObjectRef};
@@ -118,6 +118,10 @@ pub(crate) async fn raise_version(work: &mut UnitOfWork) -> Result<()> {
             found.map(|record| record as crm_core::schema::Row)
         }
     };
+    if before.is_none() {
+        // Whoever says something first at the same time: the other one runs again.
+        work.contend(SCHEMA_VERSION, &["id"]);
+    }
     if before.is_none() && staged.is_none() {
         // Whoever decided by there being no definitions relied on the tenant.
         if let Some(row) = work.row(Tenant::schema(), id).await? {
@@ -407,21 +411,19 @@ impl WriteRule for OptionRules {
             return Ok(());
         };
         let (id, after) = (after.id, after.data.clone());
-        if let Some(before) = write.before::<CustomFieldOption>() {
-            let is_moved = before.field_id != after.field_id;
-            let is_other = before.value != after.value;
-            if is_moved {
-                stays(write, CustomFieldOption::FIELD_ID.name());
-            }
-            if is_other {
-                stays(write, CustomFieldOption::VALUE.name());
-            }
+        let before = write.before::<CustomFieldOption>();
+        let is_moved = before.is_some_and(|before| before.field_id != after.field_id);
+        if before.is_some_and(|before| before.value != after.value) {
+            stays(write, CustomFieldOption::VALUE.name());
         }
         let fields = work.records::<CustomField>();
         let Some(field) = fields.get_all(&[after.field_id]).await?.into_iter().next() else {
             // That there is none is told by the reference.
             return Ok(());
         };
+        if is_moved {
+            stays(write, CustomFieldOption::FIELD_ID.name());
+        }
         let is_list = field.field_type == CustomFieldType::Multipicklist;
         if !field.field_type.has_options() {
             let message = "only picklists have options";

@@ -43,6 +43,8 @@ pub struct Definitions;
 pub(crate) struct Defined {
     pub(crate) objects: Vec<Arc<Record<CustomObject>>>,
     pub(crate) fields: Vec<Arc<Record<CustomField>>>,
+    /// Fields that are deleted and not yet purged: records may have values of them.
+    pub(crate) deleted: Vec<Arc<Record<CustomField>>>,
     pub(crate) options: Vec<Arc<Record<CustomFieldOption>>>,
     pub(crate) relationships: Vec<Arc<Record<CustomRelationship>>>,
 }
@@ -56,9 +58,14 @@ async fn all<E: Entity>(work: &UnitOfWork) -> Result<Vec<Arc<Record<E>>>> {
 
 impl Defined {
     pub(crate) async fn load(work: &UnitOfWork) -> Result<Self> {
+        let fields = Query::new(CustomField::schema(), Condition::all());
+        let fields = work.select(&fields).await?.into_iter();
+        let fields = fields.filter_map(Record::<CustomField>::from_row);
+        let (deleted, fields) = fields.partition(|field| field.deleted_at.is_some());
         Ok(Self {
             objects: all(work).await?,
-            fields: all(work).await?,
+            fields,
+            deleted,
             options: all(work).await?,
             relationships: all(work).await?,
         })
@@ -91,6 +98,13 @@ impl Defined {
         fields.into_iter().map(definition).collect()
     }
 
+    /// The definition of a field, with its options in order.
+    pub(crate) fn definition(&self, id: Id<CustomField>) -> Option<Definition> {
+        let field = self.fields.iter().find(|field| field.id == id)?;
+        let mut of_object = self.of_object(field.object.as_str()).into_iter();
+        of_object.find(|definition| definition.id == id)
+    }
+
     /// The object with the fields that are defined for it.
     fn described(&self, object: &ObjectRef) -> ObjectRef {
         let definitions = self.of_object(object.name());
@@ -99,7 +113,11 @@ impl Defined {
         let kept = kept.filter_map(|(at, one)| KeptField::of(one.id, at, &one.field));
         let kept = kept.collect();
         let check: Arc<dyn CheckCustomFields> = match CompiledFields::new(&definitions) {
-            Ok(fields) => Arc::new(Compiled { fields, kept }),
+            Ok(fields) => Arc::new(Compiled {
+                fields,
+                kept,
+                deleted: self.deleted_names(object.name()),
+            }),
             Err(faults) => {
                 // What a definition says is checked when it is written, so this is what a later
                 // version of the library no longer takes.
@@ -112,6 +130,23 @@ impl Defined {
             }
         };
         object.with_custom_fields(CustomFields::new(fields, check))
+    }
+}
+
+impl Defined {
+    /// The names of the deleted fields of an object: the key and the others.
+    fn deleted_names(&self, object: &str) -> Vec<DeletedField> {
+        let deleted = self.deleted.iter();
+        let deleted = deleted.filter(|field| field.object.as_str() == object);
+        let names = |field: &Arc<Record<CustomField>>| {
+            let others = std::iter::once(field.api_name.as_str()).chain(field.aliases());
+            let key = field.document_key();
+            DeletedField {
+                key: key.into(),
+                names: others.map(Into::into).collect(),
+            }
+        };
+        deleted.map(names).collect()
     }
 }
 
@@ -171,7 +206,7 @@ impl TenantSchema for Definitions {
             place.extend(described);
         }
         let mut extended: BTreeMap<&str, ObjectRef> = BTreeMap::new();
-        for field in &defined.fields {
+        for field in defined.fields.iter().chain(&defined.deleted) {
             if let Some(object) = base.object(field.object.as_str()) {
                 extended
                     .entry(field.object.as_str())
@@ -224,6 +259,52 @@ pub(crate) struct Compiled {
     fields: CompiledFields,
     /// The fields whose values have typed rows.
     pub(crate) kept: Vec<KeptField>,
+    deleted: Vec<DeletedField>,
+}
+
+/// A field that is deleted and not yet purged.
+#[derive(Debug)]
+struct DeletedField {
+    key: Box<str>,
+    /// Every name that led to it, the key among them.
+    names: Vec<Box<str>>,
+}
+
+impl Compiled {
+    /// Values of deleted fields stay as they are: nobody writes them, and a document that is given
+    /// without them has them still. Gives the document with them, where it differs.
+    fn keep_deleted(
+        &self,
+        after: &Json,
+        before: Option<&Json>,
+        faults: &mut Faults,
+    ) -> Option<Json> {
+        let given = |document: &Json, name: &str| document.get(name).cloned().unwrap_or_default();
+        let mut kept: Option<Json> = None;
+        for field in &self.deleted {
+            for name in &field.names {
+                let was = before.map_or(Json::Null, |before| given(before, name));
+                let is = given(after, name);
+                if is == was {
+                    continue;
+                }
+                if !is.is_null() {
+                    let message = "the field was deleted: restore it to write its values";
+                    let path = format!("{CUSTOM_FIELDS}.{name}");
+                    faults.add(path, codes::UNKNOWN_FIELD, message);
+                } else if *name == field.key && (after.is_object() || after.is_null()) {
+                    let document = kept.get_or_insert_with(|| match after {
+                        Json::Null => Json::Object(serde_json::Map::new()),
+                        other => other.clone(),
+                    });
+                    if let Some(members) = document.as_object_mut() {
+                        members.insert(name.to_string(), was);
+                    }
+                }
+            }
+        }
+        kept
+    }
 }
 
 impl CheckCustomFields for Compiled {
@@ -232,8 +313,14 @@ impl CheckCustomFields for Compiled {
             ValueRef::Json(json) => json.into_owned(),
             _ => Json::Null,
         };
-        let after = document(write.after.value(write.document));
+        let given = document(write.after.value(write.document));
         let before = write.before.map(|row| document(row.value(write.document)));
+        // The engine may take them away.
+        let kept = match write.by_engine {
+            true => None,
+            false => self.keep_deleted(&given, before.as_ref(), faults),
+        };
+        let after = kept.unwrap_or_else(|| given.clone());
         let writer = if write.by_engine {
             Writer::Engine
         } else {
@@ -249,7 +336,7 @@ impl CheckCustomFields for Compiled {
         {
             faults.push(fault);
         }
-        (*checked.document != after).then(|| checked.document.into_owned())
+        (*checked.document != given).then(|| checked.document.into_owned())
     }
 
     fn as_any(&self) -> Option<&dyn Any> {

@@ -8,9 +8,13 @@
 //! The checks come in the order that [`ChangeSet`] lists them. Whatever may fail, a version, a
 //! unique key or the reading of a value, fails before the root is touched.
 
-use crm_core::query::Query;
-use crm_core::schema::{ObjectRef, ObjectScope, Row, UniqueKey, ValueRef};
-use crm_core::storage::{Change, ChangeSet, Claim, Committed, Scope, StorageError, Unreferenced};
+use std::collections::HashSet;
+
+use crm_core::query::{NoRelated, Query};
+use crm_core::schema::{ObjectRef, ObjectScope, Row, UniqueKey, Value, ValueRef};
+use crm_core::storage::{
+    Change, ChangeSet, Claim, Committed, GUARD_PAGE, Scope, StorageError, Unreferenced,
+};
 use smallvec::SmallVec;
 use uuid::Uuid;
 
@@ -169,7 +173,38 @@ impl<'a> Checks<'a> {
         self.unique_keys()?;
         self.references()?;
         self.removed()?;
-        self.unreferenced()
+        self.unreferenced()?;
+        self.guards()
+    }
+
+    /// No guard refuses a row, with all changes applied.
+    fn guards(&self) -> Result<(), StorageError> {
+        for guard in &self.changes.guards {
+            let mut query = guard.query().limit(GUARD_PAGE);
+            let object = query.object.clone();
+            let mut refuses = guard.judge();
+            let changes = self.changes.changes.iter();
+            let changed = changes.filter(|change| *change.object() == object);
+            let ids: HashSet<Uuid> = changed.clone().map(Change::id).collect();
+            for row in changed.filter_map(Change::after) {
+                if query.condition.matches(&**row, &NoRelated) && refuses(&**row) {
+                    return Err(conflict(&object, row.id()));
+                }
+            }
+            loop {
+                let rows = self.view.select(&query);
+                for row in rows.iter().filter(|row| !ids.contains(&row.id())) {
+                    if refuses(&**row) {
+                        return Err(conflict(&object, row.id()));
+                    }
+                }
+                match rows.last().filter(|_| rows.len() == GUARD_PAGE) {
+                    Some(last) => query.after = Some(vec![Value::Uuid(last.id())]),
+                    None => break,
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What was relied on and what is changed is as it was read.

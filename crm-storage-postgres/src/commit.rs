@@ -3,18 +3,22 @@
 mod taken;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use crm_core::schema::{Lifecycle, ObjectRef, ObjectScope, Row, Value, system};
 use crm_core::storage::{
-    Change, ChangeSet, Committed, Expectation, Scope, StorageError, check_references, unique_value,
+    Change, ChangeSet, Committed, Expectation, GUARD_PAGE, Guard, Scope, StorageError,
+    check_references, unique_value,
 };
 use sqlx::postgres::PgRow;
 use sqlx::{Acquire as _, PgConnection, Row as _};
 use uuid::Uuid;
 
+use crate::decode;
 use crate::error::{Constraint, Refusal, read_error};
 use crate::layout::{Table, Tables, quoted};
 use crate::sql::Statement;
+use crate::sql::select;
 use crate::sql::write::{self, CommitStatement};
 
 /// How many rows of a large commit one statement inserts: more rows make a statement that takes more
@@ -496,13 +500,19 @@ pub(crate) async fn run(
     }
     let result = if plan.broken.is_some() {
         // Only an older fault may come first: see below.
-        Ok(())
+        Ok(None)
     } else {
-        send(connection, statements, joined).await
+        let guards = Guards {
+            tables,
+            scope,
+            all: &changes.guards,
+        };
+        send(connection, statements, joined, &guards).await
     };
     match (result, &plan.broken) {
-        (Ok(()), None) => Ok(plan.committed()),
-        (Ok(()), Some(_)) => {
+        (Ok(Some(refused)), _) => Err(Failure::Refused(refused)),
+        (Ok(None), None) => Ok(plan.committed()),
+        (Ok(None), Some(_)) => {
             let conflict = find_conflict(connection, tables, scope, plan).await;
             match conflict.map_err(Failure::Server)? {
                 Some(conflict) => Err(Failure::Refused(conflict)),
@@ -548,25 +558,74 @@ impl From<Failure> for StorageError {
     }
 }
 
-/// Sends one statement as it is, several in a transaction.
+/// Sends one statement as it is, several in a transaction. What the guards refuse is rolled back.
 async fn send(
     connection: &mut PgConnection,
     mut statements: Vec<Statement>,
     joined: bool,
-) -> Result<(), sqlx::Error> {
+    guards: &Guards<'_>,
+) -> Result<Option<StorageError>, sqlx::Error> {
     // Inside a transaction of the host's, a savepoint keeps a refusal from ending it.
     if statements.len() == 1
         && !joined
+        && guards.all.is_empty()
         && let Some(statement) = statements.pop()
     {
         statement.fetch(connection).await?;
-        return Ok(());
+        return Ok(None);
     }
     let mut transaction = connection.begin().await?;
     for statement in statements {
         statement.fetch(&mut transaction).await?;
     }
-    transaction.commit().await
+    let refused = guards.refused(&mut transaction).await?;
+    match refused {
+        Some(_) => transaction.rollback().await?,
+        None => transaction.commit().await?,
+    }
+    Ok(refused)
+}
+
+/// What the rows of a commit have to be like.
+#[derive(Clone, Copy, Debug)]
+struct Guards<'a> {
+    tables: &'a Tables,
+    scope: &'a Scope,
+    all: &'a [Arc<dyn Guard>],
+}
+
+impl Guards<'_> {
+    /// The first row that a guard refuses, in the transaction of the commit: each statement looks
+    /// with a snapshot of its own, so it sees what others committed while this one waited.
+    async fn refused(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<Option<StorageError>, sqlx::Error> {
+        for guard in self.all {
+            let mut query = guard.query().limit(GUARD_PAGE);
+            let table = self.tables.of(&query.object);
+            let mut refuses = guard.judge();
+            while let Some(statement) = select::select(self.tables, &table, self.scope, &query) {
+                let rows = statement.fetch(connection).await?;
+                let mut last = None;
+                for row in &rows {
+                    let row = match decode::row(&table, row, 0) {
+                        Ok(row) => row,
+                        Err(error) => return Ok(Some(error)),
+                    };
+                    if refuses(&*row) {
+                        return Ok(Some(conflict(&query.object, row.id())));
+                    }
+                    last = Some(row.id());
+                }
+                match last.filter(|_| rows.len() == GUARD_PAGE) {
+                    Some(last) => query.after = Some(vec![Value::Uuid(last)]),
+                    None => break,
+                }
+            }
+        }
+        Ok(None)
+    }
 }
 
 /// The first row of the commit that is not at the version that it should be.

@@ -22,7 +22,7 @@ use crate::schema::{
     Access, AnyRecord, CustomWrite, Entity, FieldSet, Lifecycle, Meta, ObjectRef, ObjectScope, Row,
     SYSTEM_FIELDS, StorageKind, Value,
 };
-use crate::storage::{Change, ChangeSet, Expectation, check_references};
+use crate::storage::{Change, ChangeSet, Expectation, Guard, check_references};
 
 /// Up to how many staged changes are searched one by one.
 const SEARCHED: usize = 8;
@@ -64,6 +64,7 @@ pub struct UnitOfWork {
     /// How many operations are going on, one inside the other.
     depth: usize,
     contended: Vec<(&'static str, &'static [&'static str])>,
+    guards: Vec<Arc<dyn Guard>>,
     /// Settings that are changed here.
     pub(super) own: Box<Own>,
     /// Rows as a hook left them that runs more than once.
@@ -144,6 +145,7 @@ impl UnitOfWork {
             journal: Vec::new(),
             depth: 0,
             contended: Vec::new(),
+            guards: Vec::new(),
             own: Box::default(),
             in_step: HashMap::new(),
             going: HashSet::new(),
@@ -267,6 +269,13 @@ impl UnitOfWork {
     /// call runs again.
     pub fn contend(&mut self, object: &'static str, fields: &'static [&'static str]) {
         self.contended.push((object, fields));
+    }
+
+    /// Lets the commit be a conflict where rows are not as they have to be when it is written, whoever
+    /// wrote them since they were read; see [`Guard`]. For hooks of a commit: what fails is then read
+    /// again and told.
+    pub fn guard(&mut self, guard: impl Guard + 'static) {
+        self.guards.push(Arc::new(guard));
     }
 
     /// Where the record is staged. Small units of work are searched, large ones are indexed.
@@ -514,7 +523,8 @@ impl UnitOfWork {
         };
         let object = described.registry.described(object);
         let is_own = object.template().is_some();
-        if (is_own || object.custom().is_some())
+        // Also where the object has no fields yet: the first one asks all its records.
+        if (is_own || object.custom_document().is_some())
             && let Some(version) = &described.version
         {
             self.rely_on_row(version.clone());
@@ -621,6 +631,33 @@ impl UnitOfWork {
             faults.map_or_else(|| not_found(row.object(), row.id()), Error::from)
         })?;
         self.stage(Some(row.clone()), after, Faults::default())
+            .await
+    }
+
+    /// Writes the document of a record's custom values for the engine, which puts things in order:
+    /// computed values and those of deleted fields too, past the rules that only guard a way. The
+    /// record is not read again: the commit finds out whether it still stands as it was read.
+    ///
+    /// # Errors
+    /// Faults of the values; rules of the object.
+    pub async fn keep_custom_values(
+        &mut self,
+        row: &Row,
+        values: serde_json::Value,
+    ) -> Result<Row> {
+        let mut all = row.values();
+        let place = row.object().custom_document();
+        let place = place.and_then(|index| index.checked_sub(SYSTEM_FIELDS));
+        if let Some(slot) = place.and_then(|place| all.get_mut(place)) {
+            *slot = Value::Json(values);
+        }
+        let after = row
+            .with_values(self.next_meta(row), all)
+            .map_err(|faults| {
+                let faults = faults.into_result().err();
+                faults.map_or_else(|| not_found(row.object(), row.id()), Error::from)
+            })?;
+        self.stage_for(Purpose::Upkeep, Some(row.clone()), after, Faults::default())
             .await
     }
 

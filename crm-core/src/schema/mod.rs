@@ -40,6 +40,7 @@ mod custom;
 mod entity;
 mod field;
 mod foreign;
+mod in_use;
 mod object;
 mod registry;
 mod row;
@@ -59,6 +60,7 @@ pub use field::{
     FieldSchema, FieldType, JSON_BYTES, LIST_ENTRIES, LIST_ENTRY_LENGTH, MULTILINE_LENGTH,
     MergeRule, OnDelete, Privacy, StorageKind,
 };
+pub use in_use::{DefinitionInUse, FailedCheck, FieldUse};
 pub use object::{
     IndexSchema, Lifecycle, ObjectRef, ObjectSchema, ObjectScope, RecordLink, SYSTEM_FIELDS,
     UniqueKey, system,

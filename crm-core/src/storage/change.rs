@@ -1,8 +1,11 @@
 //! [`ChangeSet`]: a commit as data.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+use super::Guard;
 use crate::query::{Condition, SortKey};
 use crate::record::Stamp;
 use crate::schema::{FieldType, ObjectRef, Row, Value};
@@ -23,7 +26,10 @@ use crate::schema::{FieldType, ObjectRef, Row, Value};
 /// 6. what [`Unreferenced`] says of deleted rows: with all changes applied, no row that is not
 ///    deleted refers to one of them in the field named, else
 ///    [`Conflict`](super::StorageError::Conflict) with the object that the reference leads to and
-///    the id of the row that is referred to.
+///    the id of the row that is referred to;
+/// 7. no [`Guard`] refuses a row that answers its query, with all changes applied and what others
+///    committed while this commit waited for its rows, else
+///    [`Conflict`](super::StorageError::Conflict) with that row.
 ///
 /// [`check_references`](super::check_references) and [`unique_value`](super::unique_value) say
 /// exactly what counts.
@@ -43,6 +49,8 @@ pub struct ChangeSet {
     /// The tenant's own objects ([`ObjectRef::instance`]) that references of the changes lead to, and
     /// those that may refer to a removed row: a storage was not told of them before.
     pub objects: Vec<ObjectRef>,
+    /// What rows have to be like.
+    pub guards: Vec<Arc<dyn Guard>>,
 }
 
 impl ChangeSet {
@@ -61,7 +69,15 @@ impl ChangeSet {
             expects,
             unreferenced: Vec::new(),
             objects: Vec::new(),
+            guards: Vec::new(),
         }
+    }
+
+    /// The same commit with what rows have to be like.
+    #[must_use]
+    pub fn with_guards(mut self, guards: Vec<Arc<dyn Guard>>) -> Self {
+        self.guards = guards;
+        self
     }
 
     /// The tenant's own object of this name, where the commit writes rows of it or names it in

@@ -48,6 +48,7 @@ mod change;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod error;
+mod guard;
 mod scan;
 
 use std::fmt::Debug;
@@ -58,6 +59,7 @@ use uuid::Uuid;
 
 pub use change::{Change, ChangeSet, Claim, Committed, Expectation, Unreferenced};
 pub use error::StorageError;
+pub use guard::{GUARD_PAGE, Guard, Judge};
 pub use scan::{Violations, check_references, scan, scan_aggregate, unique_value};
 
 use crate::Id;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use uuid::Uuid;
 
 use super::{Change, ChangeSet, StorageError};
-use crate::query::{AggregateQuery, Aggregator, Group, Query, RelatedRows, fold_case};
+use crate::query::{AggregateQuery, Aggregator, Group, NoRelated, Query, RelatedRows, fold_case};
 use crate::schema::{AnyRecord, ObjectRef, Row, UniqueKey, Value, ValueRef, system};
 
 /// Answers a query over all rows of its object.
@@ -112,7 +112,7 @@ pub fn check_references(changes: &ChangeSet) -> Vec<(ObjectRef, usize, String, U
 /// The deleted rows that an object may refer to, each with the name of its object.
 type Wanted<'a> = (&'a ObjectRef, HashMap<Uuid, &'a str>);
 
-/// Finds what in a change set contradicts rows that are at hand: the six checks of
+/// Finds what in a change set contradicts rows that are at hand: the checks of
 /// [`ChangeSet`], for backends that can look at all rows of a tenant.
 #[derive(Debug)]
 pub struct Violations<'a> {
@@ -162,7 +162,36 @@ impl<'a> Violations<'a> {
             }
         }
         self.check_removed(all, objects)?;
-        self.check_unreferenced(get, all)
+        self.check_unreferenced(get, all)?;
+        self.check_guards(get, all)
+    }
+
+    fn check_guards(
+        &self,
+        get: &dyn Fn(&str, Uuid) -> Option<Row>,
+        all: &dyn Fn(&str) -> Vec<Row>,
+    ) -> Result<(), StorageError> {
+        for guard in &self.changes.guards {
+            let mut query = guard.query();
+            query.limit = usize::MAX;
+            let name = query.object.name();
+            let unchanged = all(name).into_iter().filter(|row| {
+                // The platform's rows stand beside those of other tenants, which do not count.
+                !self.by_row.contains_key(&(name, row.id())) && get(name, row.id()).is_some()
+            });
+            let changes = self.changes.changes.iter();
+            let changed = changes.filter(|change| *change.object() == query.object);
+            let rows = unchanged.chain(changed.filter_map(Change::after).cloned());
+            let mut refuses = guard.judge();
+            let rows = scan(&query, rows, &NoRelated);
+            if let Some(row) = rows.iter().find(|row| refuses(&***row)) {
+                return Err(StorageError::Conflict {
+                    object: name.to_owned(),
+                    id: row.id(),
+                });
+            }
+        }
+        Ok(())
     }
 
     fn check_versions(&self, get: &dyn Fn(&str, Uuid) -> Option<Row>) -> Result<(), StorageError> {

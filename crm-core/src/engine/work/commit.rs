@@ -69,6 +69,7 @@ impl UnitOfWork {
         let objects = self.tenant_objects(&changes).await?;
         Ok(changes
             .with_unreferenced(unreferenced)
+            .with_guards(std::mem::take(&mut self.guards))
             .with_objects(objects))
     }
 

@@ -19,7 +19,7 @@ use crate::query::{Condition, Filter, Query};
 use crate::record::{Actor, Record, Stamp};
 use crate::schema::{Entity, Meta, ObjectRef, Row, Value};
 use crate::storage::{
-    Change, ChangeSet, Committed, Expectation, Scope, Storage, StorageError, Unreferenced,
+    Change, ChangeSet, Committed, Expectation, Guard, Scope, Storage, StorageError, Unreferenced,
 };
 use crate::tenancy::Tenant;
 
@@ -116,6 +116,17 @@ impl Bench {
         unreferenced: Vec<Unreferenced>,
     ) -> Result<Committed, StorageError> {
         self.commit_all(changes, Vec::new(), unreferenced).await
+    }
+
+    pub(super) async fn commit_guarded(
+        &self,
+        changes: Vec<Change>,
+        guard: impl Guard + 'static,
+    ) -> Result<Committed, StorageError> {
+        let changes = ChangeSet::new(new_id(), now(), changes, Vec::new());
+        let changes = changes.with_guards(vec![Arc::new(guard)]);
+        let changes = changes.with_objects(super::instances());
+        self.storage().commit(&self.scope, &changes).await
     }
 
     pub(super) async fn commit_all(

@@ -107,6 +107,11 @@ macro_rules! __conformance_list {
                 references_one_left_behind
                 references_chain
             }
+            guards in guards {
+                guards_of_stored_rows
+                guards_of_changed_rows
+                guards_of_many_rows
+            }
             references in deletions {
                 references_deletion_beside_live_ones
                 references_deletion_beside_others_rows

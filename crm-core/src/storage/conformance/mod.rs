@@ -76,6 +76,7 @@ mod failure;
 mod filters;
 mod fixtures;
 mod grouping;
+mod guards;
 mod harness;
 mod instances;
 mod kinds;

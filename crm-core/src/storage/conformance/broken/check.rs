@@ -7,9 +7,9 @@ use uuid::Uuid;
 use super::super::naive::State;
 use super::Defect;
 use super::store::{anywhere, sibling, siblings};
-use crate::query::fold_case;
+use crate::query::{NoRelated, fold_case};
 use crate::schema::{ObjectRef, ObjectScope, OnDelete, Row, UniqueKey, Value, ValueRef};
-use crate::storage::{Change, ChangeSet, Scope, StorageError, unique_value};
+use crate::storage::{Change, ChangeSet, Scope, StorageError, scan, unique_value};
 
 /// Which checks to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,9 +24,10 @@ impl Checks {
     pub(super) const REFERENCES: Self = Self(16);
     const REMOVALS: Self = Self(32);
     pub(super) const UNREFERENCED: Self = Self(64);
+    const GUARDS: Self = Self(128);
 
     pub(super) const fn all() -> Self {
-        Self(127)
+        Self(255)
     }
 
     pub(super) const fn without(self, other: Self) -> Self {
@@ -78,10 +79,35 @@ impl Checker<'_> {
             self.removals()?;
         }
         if checks.has(Checks::UNREFERENCED) {
-            self.unreferenced()
-        } else {
-            Ok(())
+            self.unreferenced()?;
         }
+        if checks.has(Checks::GUARDS) {
+            self.guards()?;
+        }
+        Ok(())
+    }
+
+    fn guards(&self) -> Result<(), StorageError> {
+        if self.is(Defect::IgnoresGuards) {
+            return Ok(());
+        }
+        for guard in &self.changes.guards {
+            let mut query = guard.query();
+            query.limit = usize::MAX;
+            let rows = match self.defect {
+                Defect::GuardsAsStored => self.state.visible(self.scope, &query.object),
+                _ => self.rows_after(&query.object, &self.changes.changes),
+            };
+            let mut refuses = guard.judge();
+            let rows = scan(&query, rows, &NoRelated);
+            if let Some(row) = rows.iter().find(|row| refuses(&***row)) {
+                return Err(StorageError::Conflict {
+                    object: query.object.name().to_owned(),
+                    id: row.id(),
+                });
+            }
+        }
+        Ok(())
     }
 
     fn is(&self, defect: Defect) -> bool {

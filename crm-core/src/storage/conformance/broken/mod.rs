@@ -129,6 +129,12 @@ defects! {
         /// Does not name the fields.
         DuplicateWithoutFields,
     }
+    "guards" {
+        /// Looks at no guard.
+        IgnoresGuards,
+        /// Asks guards about the rows as they are without the commit.
+        GuardsAsStored,
+    }
     "references" {
         /// Checks no reference.
         NoReferenceCheck,
