@@ -166,14 +166,17 @@ impl CustomObjectsExt for Session {
         let name = definition.api_name.as_str();
         let is_described = self.registry().await?.object(name).is_some();
         let mut done = 0;
-        // Whatever is deleted is not found again, so each page is the first.
-        while is_described {
+        loop {
+            // Whatever is deleted is not found again, so each page is the first.
             let find = Find::<()>::new().with_archived().limit(BATCH);
-            let page = self.object(name).await?.find(&find).await?;
-            if page.items.is_empty() {
+            let rows = match is_described {
+                true => self.object(name).await?.find(&find).await?.items,
+                false => Vec::new(),
+            };
+            if rows.is_empty() {
                 break;
             }
-            done += delete_batch(self, name, &page.items).await?;
+            done += delete_batch(self, name, &rows).await?;
             if progress.report(done, Some(contents.records)) == ControlFlow::Break(()) {
                 return Ok(false);
             }
