@@ -3,7 +3,6 @@
 
 use std::io::Cursor;
 
-use crm_engine::EntityRef;
 use crm_engine::audit::{AuditExt, AuditKind};
 use crm_engine::custom_objects::{
     Cardinality, CustomFieldType, CustomObject, CustomRelationship, RelationshipKind,
