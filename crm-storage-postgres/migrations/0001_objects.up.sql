@@ -2222,6 +2222,8 @@ CREATE TABLE "crm"."activity_series" (
     "contact_id" uuid,
     "deal_id" uuid,
     "lead_id" uuid,
+    "related_object" varchar(100) COLLATE "C",
+    "related_id" uuid,
     "activity_type" varchar(50) COLLATE "C" NOT NULL,
     "subject" varchar(255) COLLATE "C" NOT NULL,
     "owner_id" uuid NOT NULL,
@@ -2267,6 +2269,7 @@ CREATE INDEX "activity_series_account_id_idx" ON "crm"."activity_series" ("tenan
 CREATE INDEX "activity_series_contact_id_idx" ON "crm"."activity_series" ("tenant_id", "contact_id");
 CREATE INDEX "activity_series_deal_id_idx" ON "crm"."activity_series" ("tenant_id", "deal_id");
 CREATE INDEX "activity_series_lead_id_idx" ON "crm"."activity_series" ("tenant_id", "lead_id");
+CREATE INDEX "activity_series_related_id_idx" ON "crm"."activity_series" ("tenant_id", "related_id");
 CREATE INDEX "activity_series_activity_type_idx" ON "crm"."activity_series" ("tenant_id", "activity_type");
 CREATE INDEX "activity_series_owner_id_idx" ON "crm"."activity_series" ("tenant_id", "owner_id");
 CREATE INDEX "activity_series_assigned_to_idx" ON "crm"."activity_series" ("tenant_id", "assigned_to");
@@ -2298,6 +2301,8 @@ CREATE TABLE "crm"."activities" (
     "contact_id" uuid,
     "deal_id" uuid,
     "lead_id" uuid,
+    "related_object" varchar(100) COLLATE "C",
+    "related_id" uuid,
     "owner_id" uuid NOT NULL,
     "assigned_to" uuid,
     "description" varchar(32768) COLLATE "C",
@@ -2350,6 +2355,7 @@ CREATE INDEX "activities_account_id_idx" ON "crm"."activities" ("tenant_id", "ac
 CREATE INDEX "activities_contact_id_idx" ON "crm"."activities" ("tenant_id", "contact_id");
 CREATE INDEX "activities_deal_id_idx" ON "crm"."activities" ("tenant_id", "deal_id");
 CREATE INDEX "activities_lead_id_idx" ON "crm"."activities" ("tenant_id", "lead_id");
+CREATE INDEX "activities_related_id_idx" ON "crm"."activities" ("tenant_id", "related_id");
 CREATE INDEX "activities_status_idx" ON "crm"."activities" ("tenant_id", "status");
 CREATE INDEX "activities_scheduled_at_id_idx" ON "crm"."activities" ("tenant_id", "scheduled_at", "id");
 CREATE INDEX "activities_due_date_id_idx" ON "crm"."activities" ("tenant_id", "due_date", "id");
