@@ -9,7 +9,7 @@ use crm_core::value::{ApiName, TextValue as _};
 use serde_json::{Value as Json, json};
 
 use crate::validator::check_default;
-use crate::{CustomFieldType, CustomObject};
+use crate::{CustomFieldType, CustomObject, IndexState};
 
 /// A field that a tenant adds to an object, of its own or of the engine's.
 ///
@@ -88,6 +88,10 @@ pub struct CustomField {
     pub is_unique: bool,
     /// Whether backends keep an index on it.
     pub is_indexed: bool,
+    /// Whether the values have the typed rows that unique fields, indexed fields and references are
+    /// served by.
+    #[field(read_only)]
+    pub index_state: IndexState,
     /// Whether the text search looks into it.
     #[field(default = true)]
     pub is_searchable: bool,
@@ -168,7 +172,7 @@ impl CustomField {
                 Privacy::Public
             },
             searchable: self.is_searchable && is_text,
-            indexed: self.is_indexed || self.is_unique || self.field_type.target().is_some(),
+            indexed: self.index_state == IndexState::Ready,
             default: default
                 .and_then(|value| field_type.coerce(value).ok())
                 .unwrap_or_default(),

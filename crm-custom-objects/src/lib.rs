@@ -77,6 +77,7 @@ mod rule;
 mod rules;
 mod tenant;
 mod validator;
+mod values;
 
 use crm_core::engine::EngineBuilder;
 use crm_core::schema::{Entity as _, ObjectRef};
@@ -95,6 +96,8 @@ pub use relationship::{Cardinality, CustomRelationship, RelationshipKind};
 pub use rule::{CustomFieldRule, CustomSchema};
 pub use tenant::Definitions;
 pub use validator::{Checked, CompiledFields, Definition, Writer};
+pub use values::form::IndexState;
+pub use values::service::{CustomValues, CustomValuesExt, RebuildPlace, RebuiltValues};
 
 /// Names one record of any object, of the engine's own or a custom one.
 ///
@@ -152,8 +155,8 @@ pub fn objects() -> Vec<ObjectRef> {
     objects
 }
 
-/// Makes an engine know definitions: their objects, the rules that keep them sound, the hook that
-/// raises the version of a tenant's definitions, and what reads them.
+/// Makes an engine know definitions: their objects, the rules that keep them sound, the hooks that
+/// raise the version of a tenant's definitions and keep typed values, and what reads them.
 ///
 /// The facade does so for every CRM; a host that builds its own engine calls it once.
 ///
@@ -164,7 +167,11 @@ pub fn objects() -> Vec<ObjectRef> {
 /// ```
 #[must_use]
 pub fn install(builder: EngineBuilder) -> EngineBuilder {
-    definitions()
+    let known = definitions()
+        .into_iter()
+        .chain([CustomValue::schema().clone()]);
+    let known: Vec<ObjectRef> = known.collect();
+    known
         .iter()
         .fold(builder, EngineBuilder::named_object)
         .rule(rules::ObjectRules)
@@ -175,5 +182,6 @@ pub fn install(builder: EngineBuilder) -> EngineBuilder {
         .rule(rules::ActivityLinkRules)
         .rule(rules::SeriesLinkRules)
         .hook(rules::SchemaVersion)
+        .derived_hook(values::hook::ValueRows)
         .tenant_schema(Definitions)
 }

@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use crm_core::activities::{Activity, ActivityLinks, ActivitySeries};
-use crm_core::engine::{CommitHook, UnitOfWork, Write, WriteRule};
+use crm_core::engine::{CommitHook, StagedChange, UnitOfWork, Write, WriteRule};
 use crm_core::error::{FieldError, Result, codes};
 use crm_core::query::{Find, WhereExt};
 use crm_core::schema::{CUSTOM_FIELDS, Entity, LIST_ENTRY_LENGTH, ObjectRef};
+use crm_core::tenancy::Tenant;
 use crm_core::value::{ApiName, TextValue};
 use crm_core::{Id, Record};
 
 use crate::field_type::MAX_SELECTIONS;
+use crate::values::state::{keep_state, leave_state};
 use crate::{
     CustomField, CustomFieldOption, CustomFieldRule, CustomFieldType, CustomObject, CustomRecord,
     CustomRelationship, CustomSchema, FieldChange, RelationshipKind,
@@ -105,14 +107,23 @@ pub(crate) async fn raise_version(work: &mut UnitOfWork) -> Result<()> {
         return Ok(());
     };
     let id = tenant.uuid();
-    let staged = work.staged().iter().find(|change| change.id() == id);
-    let before = match staged.filter(|change| change.object() == CustomSchema::schema()) {
-        Some(staged) => staged.before().cloned(),
+    let mut staged = work.staged().iter();
+    let is_own =
+        |change: &&StagedChange| change.id() == id && change.object() == CustomSchema::schema();
+    let staged = staged.find(is_own).map(|change| change.before().cloned());
+    let before = match staged.clone() {
+        Some(before) => before,
         None => {
             let found = work.records::<CustomSchema>().find_one(Find::new()).await?;
             found.map(|record| record as crm_core::schema::Row)
         }
     };
+    if before.is_none() && staged.is_none() {
+        // Whoever decided by there being no definitions relied on the tenant.
+        if let Some(row) = work.row(Tenant::schema(), id).await? {
+            work.touch_row(row);
+        }
+    }
     let known = before.clone().and_then(Record::<CustomSchema>::from_row);
     let revision = known.map_or(0, |known| known.revision);
     work.keep_derived(id, before, CustomSchema::new(revision.saturating_add(1)));
@@ -199,6 +210,9 @@ impl WriteRule for FieldRules {
 
     async fn before_write(&self, work: &mut UnitOfWork, write: &mut Write) -> Result<()> {
         raise_version(work).await?;
+        if write.deletes() {
+            leave_state(write);
+        }
         let Some(after) = write.after::<CustomField>().filter(|_| !write.deletes()) else {
             return Ok(());
         };
@@ -220,6 +234,9 @@ impl WriteRule for FieldRules {
                 }
             }
             None => write.faults().push(no_object(CustomField::OBJECT.name())),
+        }
+        if let Some(object) = &object {
+            keep_state(work, write, object.id().is_some()).await?;
         }
         let target = after.field_type.target();
         let is_new_type = before.as_ref().map(|field| &field.field_type) != Some(&after.field_type);

@@ -1,5 +1,6 @@
 //! [`Definitions`]: what a tenant defined, as the engine sees it.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -11,10 +12,12 @@ use crm_core::schema::{
     CUSTOM_FIELDS, CheckCustomFields, CustomFieldSchema, CustomFields, CustomWrite, Entity,
     FieldSchema, FieldType, ObjectRef, OnDelete, ValueRef,
 };
+use crm_core::tenancy::Tenant;
 use crm_core::value::TextValue as _;
 use crm_core::{Id, Record, UnitOfWork};
 use serde_json::Value as Json;
 
+use crate::values::form::KeptField;
 use crate::{
     CompiledFields, CustomField, CustomFieldOption, CustomLink, CustomObject, CustomRecord,
     CustomRelationship, CustomSchema, Definition, RelationshipKind, Writer, rules,
@@ -92,8 +95,11 @@ impl Defined {
     fn described(&self, object: &ObjectRef) -> ObjectRef {
         let definitions = self.of_object(object.name());
         let fields = definitions.iter().map(schema_of).collect();
+        let kept = definitions.iter().enumerate();
+        let kept = kept.filter_map(|(at, one)| KeptField::of(one.id, at, &one.field));
+        let kept = kept.collect();
         let check: Arc<dyn CheckCustomFields> = match CompiledFields::new(&definitions) {
-            Ok(fields) => Arc::new(Compiled { fields }),
+            Ok(fields) => Arc::new(Compiled { fields, kept }),
             Err(faults) => {
                 // What a definition says is checked when it is written, so this is what a later
                 // version of the library no longer takes.
@@ -139,7 +145,12 @@ impl TenantSchema for Definitions {
         };
         // Read first: whatever changes behind it makes a commit that relies on it a conflict.
         let Some(version) = work.row(CustomSchema::schema(), tenant.uuid()).await? else {
-            return Ok(TenantObjects::default());
+            // The first definition changes the tenant's own row.
+            let version = work.row(Tenant::schema(), tenant.uuid()).await?;
+            return Ok(TenantObjects {
+                version,
+                ..TenantObjects::default()
+            });
         };
         let defined = Defined::load(work).await?;
         let base = work.session().engine().registry();
@@ -209,8 +220,10 @@ fn link_object(link: &Record<CustomRelationship>) -> Option<ObjectRef> {
 
 /// The compiled definitions of one object.
 #[derive(Debug)]
-struct Compiled {
+pub(crate) struct Compiled {
     fields: CompiledFields,
+    /// The fields whose values have typed rows.
+    pub(crate) kept: Vec<KeptField>,
 }
 
 impl CheckCustomFields for Compiled {
@@ -237,6 +250,10 @@ impl CheckCustomFields for Compiled {
             faults.push(fault);
         }
         (*checked.document != after).then(|| checked.document.into_owned())
+    }
+
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(self)
     }
 }
 

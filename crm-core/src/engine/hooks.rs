@@ -7,18 +7,30 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::UnitOfWork;
-use crate::error::{Faults, Result};
+use crate::error::{Error, Faults, Result};
 use crate::record::Record;
 use crate::schema::{Entity, Row};
 
 /// Takes part in every commit, after all changes are staged and before they are written.
 ///
 /// The engine runs its hooks in a fixed order: custom fields, roll-ups, automation, and the audit
-/// recorder last, so that it sees everything.
+/// recorder last, so that it sees everything; behind it are only hooks that keep
+/// [derived rows](super::EngineBuilder::derived_hook), of which no trail tells.
 #[async_trait]
 pub trait CommitHook: Debug + Send + Sync + 'static {
     /// Looks at the staged changes and may add to them, or refuse the commit with an error.
     async fn before_commit(&self, work: &mut UnitOfWork) -> Result<()>;
+
+    /// What to tell a caller whose commit the storage refused because of a duplicate among rows that
+    /// this hook staged: callers know nothing of such rows. `None` where they are another's.
+    async fn explain_duplicate(
+        &self,
+        _work: &UnitOfWork,
+        _object: &str,
+        _fields: &[String],
+    ) -> Option<Error> {
+        None
+    }
 }
 
 /// A rule over the records of one object that needs other records: it runs for every single write,

@@ -155,6 +155,7 @@ pub struct EngineBuilder {
     tenant_schema: Option<Arc<dyn TenantSchema>>,
     rules: Vec<Arc<dyn WriteRule>>,
     hooks: Vec<Arc<dyn CommitHook>>,
+    derived_hooks: Vec<Arc<dyn CommitHook>>,
     retries: u32,
 }
 
@@ -172,6 +173,7 @@ impl EngineBuilder {
             tenant_schema: None,
             rules: crate::write_rules(),
             hooks: crate::commit_hooks(),
+            derived_hooks: Vec::new(),
             retries: RETRIES,
         }
     }
@@ -226,6 +228,14 @@ impl EngineBuilder {
         self
     }
 
+    /// Adds a hook that only keeps derived rows in step with records. It runs after all others,
+    /// whenever they were added, so that it sees records as they are written.
+    #[must_use]
+    pub fn derived_hook(mut self, hook: impl CommitHook) -> Self {
+        self.derived_hooks.push(Arc::new(hook));
+        self
+    }
+
     /// How often a call is run again after a conflict; 32 if nothing is said.
     #[must_use]
     pub const fn retries(mut self, retries: u32) -> Self {
@@ -235,7 +245,8 @@ impl EngineBuilder {
 
     /// Finishes the engine.
     #[must_use]
-    pub fn build(self) -> Engine {
+    pub fn build(mut self) -> Engine {
+        self.hooks.append(&mut self.derived_hooks);
         for object in self.registry.objects().values() {
             self.storage.register(object);
         }

@@ -45,7 +45,8 @@ pub struct TenantObjects {
     pub objects: Vec<ObjectRef>,
     /// Objects of the tenant's own that are out of use. See [`Registry::hiding`].
     pub hidden: Vec<ObjectRef>,
-    /// The row of [`SCHEMA_VERSION`], where the tenant ever said anything.
+    /// The row to rely on: that of [`SCHEMA_VERSION`], where the tenant ever said anything; before
+    /// that one that the first definition changes, such as the tenant's own.
     pub version: Option<Row>,
 }
 
@@ -57,7 +58,8 @@ pub(crate) struct Described {
 
 #[async_trait]
 impl Remembered for Described {
-    const OBJECTS: &'static [&'static str] = &[SCHEMA_VERSION];
+    /// The row of a tenant that defined nothing yet may be the tenant's own.
+    const OBJECTS: &'static [&'static str] = &[SCHEMA_VERSION, "tenant"];
 
     async fn load(work: &UnitOfWork) -> Result<Self> {
         let shared = &work.session().engine().shared;
@@ -123,6 +125,16 @@ impl UnitOfWork {
             Some(described) => Ok(described.registry.clone()),
             None => Ok(self.session().engine().shared.registry.clone()),
         }
+    }
+
+    /// The row that rises with every change of what the tenant says of objects: who decides by that
+    /// [relies on](Self::rely_on) it. `None` where no tenant says anything.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn tenant_version(&self) -> Result<Option<Row>> {
+        let described = self.described().await?;
+        Ok(described.and_then(|described| described.version.clone()))
     }
 
     pub(crate) async fn described(&self) -> Result<Option<Arc<Described>>> {

@@ -600,11 +600,10 @@ impl UnitOfWork {
     /// Changes fields of a record for the engine, by their places in the schema: read-only ones too,
     /// but through all rules. The record is not read again: the commit finds out whether it still
     /// stands as it was read.
-    pub(crate) async fn set_row_values(
-        &mut self,
-        row: &Row,
-        values: Vec<(usize, Value)>,
-    ) -> Result<Row> {
+    ///
+    /// # Errors
+    /// Those of the rules.
+    pub async fn set_row_values(&mut self, row: &Row, values: Vec<(usize, Value)>) -> Result<Row> {
         let mut all = row.values();
         for (index, value) in values {
             let place = index.checked_sub(SYSTEM_FIELDS);
@@ -623,7 +622,7 @@ impl UnitOfWork {
 
     /// Gives a record a new version without changing it, so that whoever relies on it meanwhile has
     /// a conflict: for what belongs to the record but is stored beside it.
-    pub(crate) fn touch_row(&mut self, row: Row) {
+    pub fn touch_row(&mut self, row: Row) {
         if self.place(row.object(), row.id()).is_none() {
             let after = row.with_meta(self.next_meta(&row));
             self.put(&row.object().clone(), row.id(), Some(row), Some(after));
@@ -664,6 +663,13 @@ impl UnitOfWork {
         self.session.engine().registry().add(object);
         let after: Row = Arc::new(Record::new(meta, data));
         self.put(object, id, before, Some(after));
+    }
+
+    /// Stages the removal of a derived row, as it was read; one of another object stays.
+    pub fn remove_derived(&mut self, row: &Row) {
+        if row.object().lifecycle() == Lifecycle::Derived {
+            self.remove(row);
+        }
     }
 
     /// Stages the removal of a record for good.

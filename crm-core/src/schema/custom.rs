@@ -1,6 +1,7 @@
 //! What tenants add to the description of objects at run time: their own fields
 //! ([`CustomFields`]), and objects of their own that share a table ([`Template`]).
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
@@ -49,6 +50,11 @@ pub trait CheckCustomFields: fmt::Debug + Send + Sync {
     /// `custom_fields.region`. Gives the document to store instead of the one that the record has,
     /// where it differs: values in their one stored form, defaults, computed values.
     fn check(&self, write: &CustomWrite<'_>, faults: &mut Faults) -> Option<Json>;
+
+    /// Itself, for whoever compiled the definitions and knows more of them.
+    fn as_any(&self) -> Option<&dyn Any> {
+        None
+    }
 }
 
 /// A record with custom values on its way into a unit of work.

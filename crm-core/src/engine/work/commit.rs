@@ -163,6 +163,15 @@ impl UnitOfWork {
                     id: self.commit.id,
                 }
             }
+            StorageError::Duplicate { object, fields } => {
+                let engine = self.session.engine().clone();
+                for hook in &engine.shared.hooks {
+                    if let Some(told) = hook.explain_duplicate(self, &object, &fields).await {
+                        return told;
+                    }
+                }
+                StorageError::Duplicate { object, fields }.into()
+            }
             other => other.into(),
         }
     }

@@ -1,0 +1,312 @@
+//! Keeps typed rows in step with the records of a commit, whichever way they were written.
+
+use std::collections::{HashMap, HashSet};
+
+use async_trait::async_trait;
+use crm_core::engine::{CommitHook, SCHEMA_VERSION, StagedChange, UnitOfWork};
+use crm_core::error::{Error, Result};
+use crm_core::query::{Condition, FieldAt, Query};
+use crm_core::schema::{
+    AnyRecord, CUSTOM_FIELDS, CustomFields, Entity, Lifecycle, ObjectRef, Registry, Row,
+    SYSTEM_FIELDS, Value, ValueRef,
+};
+use crm_core::{Id, Record};
+use uuid::Uuid;
+
+use super::form::{IndexState, KeptField};
+use crate::tenant::Compiled;
+use crate::{CustomField, CustomValue};
+
+/// How many rows are read at once.
+const PAGE: usize = 1_000;
+
+/// The places of fields of [`CustomValue`], in the order of the struct.
+const RECORD_ID: usize = SYSTEM_FIELDS + 1;
+pub(crate) const FIELD_ID: usize = SYSTEM_FIELDS + 2;
+const UNIQUE_KEY: usize = SYSTEM_FIELDS + 5;
+
+/// The fields of an object whose values have rows.
+pub(crate) fn kept(object: &ObjectRef) -> &[KeptField] {
+    let compiled = object.custom().and_then(|custom| {
+        let custom: &CustomFields = custom;
+        custom.check().as_any()?.downcast_ref::<Compiled>()
+    });
+    compiled.map_or(&[], |compiled| &compiled.kept)
+}
+
+/// One row as it is to be.
+#[derive(Debug)]
+struct Wanted {
+    id: Uuid,
+    row: Option<CustomValue>,
+}
+
+/// What a commit means to typed rows.
+#[derive(Debug, Default)]
+struct Plan {
+    /// Whether anything was decided by the tenant's definitions.
+    is_decided: bool,
+    /// Rows that are not there yet.
+    new: Vec<Wanted>,
+    /// Rows that may be there.
+    known: Vec<Wanted>,
+    /// The records that keep no rows at all.
+    gone: Vec<Uuid>,
+}
+
+impl Plan {
+    fn note(&mut self, change: &StagedChange, registry: &Registry, has_definitions: bool) {
+        if change.object().lifecycle() != Lifecycle::Full {
+            return;
+        }
+        let object = registry.described(change.object());
+        let Some(document) = object.custom_document() else {
+            return;
+        };
+        let live = |row: Option<&Row>| row.filter(|row| !row.is_deleted()).cloned();
+        let (before, after) = (live(change.before()), live(change.after()));
+        let has_values =
+            |row: &Option<Row>| row.as_ref().is_some_and(|row| !is_empty(&**row, document));
+        let kept = kept(&object);
+        let is_purged = change.after().is_none() && change.before().is_some();
+        if is_purged && has_definitions {
+            self.is_decided = true;
+            self.gone.push(change.id());
+            return;
+        }
+        let is_same = match (&before, &after) {
+            (Some(before), Some(after)) => before.value(document) == after.value(document),
+            (None, None) => true,
+            _ => !has_values(&before) && !has_values(&after),
+        };
+        if is_same {
+            return;
+        }
+        self.is_decided = true;
+        if after.is_none() {
+            if !kept.is_empty() {
+                self.gone.push(change.id());
+            }
+            return;
+        }
+        for field in kept {
+            let row = |record: &Option<Row>| {
+                let record = record.as_ref()?;
+                field.row_of(&object, &**record)
+            };
+            let (old, new) = (row(&before), row(&after));
+            if old == new {
+                continue;
+            }
+            let is_new =
+                change.before().is_none() || field.state == IndexState::Ready && old.is_none();
+            let wanted = Wanted {
+                id: field.row_id(change.id()),
+                row: new.filter(|_| field.state != IndexState::Removing),
+            };
+            match is_new {
+                true if wanted.row.is_none() => {}
+                true => self.new.push(wanted),
+                false => self.known.push(wanted),
+            }
+        }
+    }
+}
+
+fn is_empty(row: &dyn AnyRecord, document: usize) -> bool {
+    match row.value(document) {
+        ValueRef::Json(json) => json.as_object().is_none_or(serde_json::Map::is_empty),
+        _ => true,
+    }
+}
+
+/// The rows of some records.
+async fn rows_of(work: &UnitOfWork, records: &[Uuid]) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for chunk in records.chunks(PAGE) {
+        let condition = one_of(RECORD_ID, chunk);
+        rows.extend(
+            work.select(&Query::new(CustomValue::schema(), condition))
+                .await?,
+        );
+    }
+    Ok(rows)
+}
+
+fn one_of(index: usize, ids: &[Uuid]) -> Condition {
+    Condition::In {
+        field: FieldAt::new(index),
+        values: ids.iter().map(|id| Value::Uuid(*id)).collect(),
+    }
+}
+
+/// Stages what makes the stored rows those that are wanted; the ids of the rows.
+async fn stage_known(work: &mut UnitOfWork, wanted: Vec<Wanted>) -> Result<HashSet<Uuid>> {
+    let ids: Vec<Uuid> = wanted.iter().map(|wanted| wanted.id).collect();
+    let mut stored = HashMap::with_capacity(ids.len());
+    for chunk in ids.chunks(PAGE) {
+        let rows = work.rows(CustomValue::schema(), chunk).await?;
+        stored.extend(rows.into_iter().map(|row| (row.id(), row)));
+    }
+    let mut written = HashSet::new();
+    for Wanted { id, row } in wanted {
+        let before: Option<Row> = stored.remove(&id);
+        match (before, row) {
+            (before, Some(row)) => {
+                let known = before.clone().and_then(Record::<CustomValue>::from_row);
+                if known.is_some_and(|known| known.data == row) {
+                    continue;
+                }
+                if before.is_none() {
+                    // A rebuild may do the same at the same time.
+                    work.contend(CustomValue::schema().name(), &["id"]);
+                    work.contend(CustomValue::schema().name(), &["record_id", "field_id"]);
+                }
+                work.keep_derived(id, before, row);
+            }
+            (Some(before), None) => work.remove_derived(&before),
+            (None, None) => continue,
+        }
+        written.insert(id);
+    }
+    Ok(written)
+}
+
+/// Makes the rows of records for one field what their values are; the ids of the rows that are
+/// written.
+pub(crate) async fn settle(
+    work: &mut UnitOfWork,
+    object: &ObjectRef,
+    field: &KeptField,
+    records: &[Row],
+) -> Result<HashSet<Uuid>> {
+    let wanted = records.iter().map(|record| Wanted {
+        id: field.row_id(record.id()),
+        row: field.row_of(object, &**record),
+    });
+    stage_known(work, wanted.collect()).await
+}
+
+/// Writes and removes typed rows in the commit of their records.
+///
+/// New records and values that were not there before need no read; other changes of values need
+/// one for all records of the commit.
+#[derive(Debug)]
+pub(crate) struct ValueRows;
+
+#[async_trait]
+impl CommitHook for ValueRows {
+    async fn before_commit(&self, work: &mut UnitOfWork) -> Result<()> {
+        let Some(version) = work.tenant_version().await? else {
+            return Ok(());
+        };
+        let registry = work.registry().await?;
+        let has_definitions = version.object().name() == SCHEMA_VERSION;
+        let mut plan = Plan::default();
+        for change in work.staged() {
+            plan.note(change, &registry, has_definitions);
+        }
+        if plan.is_decided {
+            work.rely_on(&*version);
+        }
+        if !plan.gone.is_empty() {
+            for row in rows_of(work, &plan.gone).await? {
+                work.remove_derived(&row);
+            }
+        }
+        if !plan.known.is_empty() {
+            stage_known(work, plan.known).await?;
+        }
+        for wanted in plan.new {
+            if let Some(row) = wanted.row {
+                work.keep_derived(wanted.id, None, row);
+            }
+        }
+        Ok(())
+    }
+
+    async fn explain_duplicate(
+        &self,
+        work: &UnitOfWork,
+        object: &str,
+        fields: &[String],
+    ) -> Option<Error> {
+        let schema = CustomValue::schema();
+        let key: Vec<&str> = [FIELD_ID, UNIQUE_KEY]
+            .iter()
+            .map(|index| schema.field_name(*index))
+            .collect();
+        if object != schema.name() || fields != key {
+            return None;
+        }
+        match taken(work).await {
+            Ok(Some(taken)) => told(work, &taken).await,
+            // Whoever had the value gave it up meanwhile.
+            Ok(None) => Some(Error::Conflict {
+                object: object.to_owned(),
+                id: work.commit_stamp().id,
+            }),
+            Err(error) => Some(error),
+        }
+    }
+}
+
+/// The row of the unit of work whose value another record has.
+async fn taken(work: &UnitOfWork) -> Result<Option<CustomValue>> {
+    let mut own: HashMap<(Id<CustomField>, String), CustomValue> = HashMap::new();
+    let mut touched: HashSet<Uuid> = HashSet::new();
+    for change in work.staged() {
+        if change.object() != CustomValue::schema() {
+            continue;
+        }
+        touched.insert(change.id());
+        let after = change
+            .after()
+            .cloned()
+            .and_then(Record::<CustomValue>::from_row);
+        let Some(after) = after else { continue };
+        if let Some(key) = &after.unique_key
+            && let Some(other) = own.insert((after.field_id, key.clone()), after.data.clone())
+        {
+            return Ok(Some(other));
+        }
+    }
+    let wanted: Vec<_> = own.into_iter().collect();
+    for chunk in wanted.chunks(PAGE) {
+        let mut fields: Vec<Uuid> = chunk.iter().map(|((field, _), _)| field.uuid()).collect();
+        fields.sort_unstable();
+        fields.dedup();
+        let keys = chunk.iter().map(|((_, key), _)| Value::Text(key.clone()));
+        let condition = one_of(FIELD_ID, &fields).and(Condition::In {
+            field: FieldAt::new(UNIQUE_KEY),
+            values: keys.collect(),
+        });
+        let stored = Query::new(CustomValue::schema(), condition);
+        for row in work.session().begin().select(&stored).await? {
+            let Some(row) = Record::<CustomValue>::from_row(row) else {
+                continue;
+            };
+            let is_own = |((field, key), _): &&((Id<CustomField>, String), CustomValue)| {
+                *field == row.field_id && Some(key) == row.unique_key.as_ref()
+            };
+            if !touched.contains(&row.id.uuid())
+                && let Some((_, own)) = chunk.iter().find(is_own)
+            {
+                return Ok(Some(own.clone()));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// What the caller is told: the object and the field that it knows.
+async fn told(work: &UnitOfWork, taken: &CustomValue) -> Option<Error> {
+    let registry = work.registry().await.ok()?;
+    let object = registry.object(&taken.object)?;
+    let mut fields = object.custom_fields().iter();
+    let field = fields.find(|field| field.id == taken.field_id.uuid())?;
+    Some(Error::Duplicate {
+        object: taken.object.clone(),
+        fields: vec![format!("{CUSTOM_FIELDS}.{}", field.field.name)],
+    })
+}
