@@ -138,7 +138,10 @@ impl CustomValues<'_> {
         if from.is_some_and(|from| from.definition != version) {
             return Err(changed(field));
         }
-        let object = self.session.describe(definition.object.as_ref()).await?;
+        // An object that is out of use has records too.
+        let registry = self.session.registry().await?;
+        let object = registry.any_object(definition.object.as_ref());
+        let object = object.ok_or_else(|| changed(field))?;
         let total = self.count(&object, Condition::all()).await?;
         let mut after = from.map(|from| from.after);
         let mut rebuilt = RebuiltValues::default();
@@ -207,7 +210,7 @@ impl CustomValues<'_> {
     ) -> Result<Batch> {
         let now = self.definition(work, field.id).await?;
         let registry = work.registry().await?;
-        let object = registry.object(field.object.as_ref());
+        let object = registry.any_object(field.object.as_ref());
         let object = object.filter(|_| now.version == field.version);
         let object = object.ok_or_else(|| changed(field.id))?;
         let kept = hook::kept(&object).iter().find(|kept| kept.id == field.id);
