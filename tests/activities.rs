@@ -1036,6 +1036,7 @@ impl Linked {
             contact_id: (bits & 2 != 0).then_some(self.contact),
             deal_id: (bits & 4 != 0).then_some(self.deal),
             lead_id: (bits & 8 != 0).then_some(self.lead),
+            ..ActivityLinks::default()
         };
         if links.is_empty() {
             links.contact_id = Some(self.contact);

@@ -439,6 +439,7 @@ async fn what_led_to_the_lead_is_carried_over() {
         contact_id: Some(done.contact),
         deal_id: done.deal,
         lead_id: Some(id),
+        ..ActivityLinks::default()
     };
     assert_eq!(call.links, all);
     assert_eq!(call.status.as_str(), "completed");

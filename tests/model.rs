@@ -832,7 +832,7 @@ async fn run(
                 account_id: ids(account),
                 contact_id: ids(contact),
                 deal_id: ids(deal),
-                lead_id: None,
+                ..ActivityLinks::default()
             };
             let call = Activity::new(ActivityType::Call, subject, links, acme.admin);
             return Ok(Some(place.records().create(call).await?.id.uuid()));

@@ -15,7 +15,6 @@ use std::fmt::Debug;
 
 use chrono::NaiveDate;
 use common::{Populated, body_like, picture, populate, rows_of};
-use crm_engine::EntityRef;
 use crm_engine::activities::ActivityRollUp;
 use crm_engine::campaigns::CampaignStatus;
 use crm_engine::contacts::BuyingRole;

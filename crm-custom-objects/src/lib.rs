@@ -27,6 +27,12 @@
 //!   all that it has.
 //! - [`CustomRecord`], [`CustomLink`] and [`CustomValue`] are the rows behind records of custom
 //!   objects, their links, and what indexed fields are found by.
+//! - [`Definitions`] describes a tenant's objects by its definitions. Sessions then know them by
+//!   name: `session.object("property")` creates, finds, changes, archives and purges records;
+//!   trail, versions, imports, exports, merges, duplicate rules, tags, comments, followers and
+//!   activities take them as they take the engine's own.
+//! - An object that is not [active](CustomObject::is_active) is found by nobody; its records stay, and
+//!   are there again with it.
 //!
 //! # Example
 //!

@@ -14,13 +14,14 @@ use crm_core::schema::{
 };
 use crm_core::tenancy::Tenant;
 use crm_core::value::TextValue as _;
-use crm_core::{Id, Record, UnitOfWork};
+use crm_core::{Id, Record, Session, UnitOfWork};
 use serde_json::Value as Json;
 
 use crate::values::form::KeptField;
 use crate::{
     CompiledFields, CustomField, CustomFieldOption, CustomLink, CustomObject, CustomRecord,
-    CustomRelationship, CustomSchema, Definition, RelationshipKind, Writer, rules,
+    CustomRelationship, CustomSchema, CustomValuesExt as _, Definition, IndexState,
+    RelationshipKind, Writer,
 };
 
 /// Reads the definitions of a tenant and describes its objects by them.
@@ -224,14 +225,27 @@ impl TenantSchema for Definitions {
         })
     }
 
-    async fn imported(&self, work: &mut UnitOfWork) -> Result<()> {
+    async fn defined(&self, work: &mut UnitOfWork) -> Result<()> {
         // Definitions are read once they have a version.
         let Some(tenant) = work.session().tenant() else {
             return Ok(());
         };
         let version = work.row(CustomSchema::schema(), tenant.uuid()).await?;
         if version.is_none() && !Defined::load(work).await?.is_empty() {
-            rules::raise_version(work).await?;
+            // The tenant's own row stays as it came: nobody works in it yet.
+            work.keep_derived(tenant.uuid(), None, CustomSchema::new(1));
+        }
+        Ok(())
+    }
+
+    async fn imported(&self, session: &Session) -> Result<()> {
+        // The typed rows of fields are not carried, and the definitions say that they are there.
+        let fields: Vec<Arc<Record<CustomField>>> = all(&session.begin()).await?;
+        for field in fields {
+            // Those of other fields are made by whoever was about to.
+            if field.index_state == IndexState::Ready {
+                session.custom_values().rebuild(field.id, None, &()).await?;
+            }
         }
         Ok(())
     }

@@ -76,7 +76,7 @@ pub(super) async fn show(session: &Session, acme: &Onboarded) -> Result<(), BoxE
 
     // Activities are about deals, not about the catalogue.
     if let Some(offer) = offers.first() {
-        let offer = crm_engine::EntityRef::new("offer", *offer);
+        let offer = EntityRef::new("offer", *offer);
         let call = Activity::new(ActivityType::Call, "Ask", offer, acme.admin);
         if let Err(error) = session.activities().create(call).await {
             println!("  refused: {}", refusal(&error));

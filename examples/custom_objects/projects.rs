@@ -1,7 +1,6 @@
 //! Projects for customers: fields of many types, tasks of a project, a lookup to the account,
 //! activities, comments, and what became of a record.
 
-use crm_engine::EntityRef;
 use crm_engine::audit::AuditExt;
 use crm_engine::custom_objects::{CustomFieldType, CustomObject, DecimalLimits};
 use crm_engine::prelude::*;

@@ -1,6 +1,5 @@
 //! activities belong to records of any object.
 
-use crm_engine::EntityRef;
 use crm_engine::activities::{ActivityLinks, LocalDateTime, Recurrence};
 use crm_engine::custom_objects::CustomObject;
 use crm_engine::merging::Choices;

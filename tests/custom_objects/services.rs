@@ -3,10 +3,9 @@
 
 use std::io::Cursor;
 
-use crm_engine::EntityRef;
 use crm_engine::audit::{AuditExt, AuditKind};
 use crm_engine::custom_objects::{
-    Cardinality, CustomFieldType, CustomObject, CustomRelationship, RelationshipKind,
+    Cardinality, CustomField, CustomFieldType, CustomObject, CustomRelationship, RelationshipKind,
 };
 use crm_engine::duplicates::{DuplicateMode, MatchRule};
 use crm_engine::exchange::export::{Export, Format, Xlsx};
@@ -371,7 +370,20 @@ async fn a_tenant_moves_with_its_definitions() {
     let here = common::crm();
     let (acme, session) = office(&here, "acme").await;
     let globex = account(&session, "Globex").await;
+    let serial = CustomFieldType::Text(Default::default());
+    let serial = CustomField {
+        is_unique: true,
+        ..CustomField::new(name("project"), name("serial"), "Serial", serial)
+    };
+    session
+        .records::<CustomField>()
+        .create(serial)
+        .await
+        .unwrap();
     let bridge = projects(&session, globex).await[0];
+    let patch = json!({"custom_fields": {"serial": "S-1"}});
+    let mut records = session.object("project").await.unwrap();
+    records.merge(bridge, 1, body(&patch)).await.unwrap();
     let relationship = CustomRelationship::new(
         name("project_accounts"),
         name("project"),
@@ -430,6 +442,21 @@ async fn a_tenant_moves_with_its_definitions() {
     let ties = moved.object("project_accounts").await.unwrap();
     let ties = ties.find(&Find::new()).await.unwrap().items;
     assert_eq!(ties[0].get("from_id").as_uuid(), Some(bridge));
+    // Fields that are found by an index are so there, too, and unique values are taken.
+    for (filter, count) in [
+        (json!({"field": "budget", "op": "gt", "value": "9.75"}), 2),
+        (json!({"field": "serial", "op": "eq", "value": "S-1"}), 1),
+    ] {
+        let records = moved.object("project").await.unwrap();
+        let found = records.count(&find(filter.clone(), "name")).await;
+        assert_eq!(found.unwrap(), count, "{filter}");
+    }
+    let taken = json!({"name": "X", "custom_fields": {"serial": "S-1"}});
+    let mut records = moved.object("project").await.unwrap();
+    assert_eq!(
+        records.create(body(&taken)).await.unwrap_err().code(),
+        "duplicate"
+    );
     let faulty = json!({"name": "X", "custom_fields": {"hours": "many"}});
     let mut records = moved.object("project").await.unwrap();
     assert_eq!(

@@ -28,12 +28,21 @@ pub trait TenantSchema: Debug + Send + Sync + 'static {
     /// Those of the storage.
     async fn load(&self, work: &UnitOfWork) -> Result<TenantObjects>;
 
-    /// Makes what follows from the tenant's records and is not carried with them, after a whole tenant
-    /// was written past the engine. It may be done twice.
+    /// Makes what [`load`](Self::load) needs and is not carried with a tenant, after the tenant's
+    /// definitions were written past the engine. It may be done twice.
     ///
     /// # Errors
     /// Those of the storage.
-    async fn imported(&self, _work: &mut UnitOfWork) -> Result<()> {
+    async fn defined(&self, _work: &mut UnitOfWork) -> Result<()> {
+        Ok(())
+    }
+
+    /// Makes what is derived from the tenant's records, after they were written past the engine. It
+    /// may be done twice.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    async fn imported(&self, _session: &Session) -> Result<()> {
         Ok(())
     }
 }
@@ -92,18 +101,23 @@ impl Session {
         }
     }
 
-    /// Makes what follows from what the tenant says, after its records were written past the engine.
+    /// Makes what follows from the tenant's definitions and, if they are all there, its records, after
+    /// they were written past the engine.
     ///
     /// # Errors
     /// Those of the storage.
     #[doc(hidden)]
-    pub async fn restore_schema(&self) -> Result<()> {
+    pub async fn restore_schema(&self, with_records: bool) -> Result<()> {
         let Some(schema) = self.engine().shared.tenant_schema.clone() else {
             return Ok(());
         };
         let mut work = self.begin();
-        schema.imported(&mut work).await?;
-        work.commit().await.map(|_| ())
+        schema.defined(&mut work).await?;
+        work.commit().await?;
+        match with_records {
+            true => schema.imported(self).await,
+            false => Ok(()),
+        }
     }
 
     /// `None` where no tenant says anything.

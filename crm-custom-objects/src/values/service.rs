@@ -138,7 +138,10 @@ impl CustomValues<'_> {
         if from.is_some_and(|from| from.definition != version) {
             return Err(changed(field));
         }
-        let object = self.session.describe(definition.object.as_ref()).await?;
+        // An object that is out of use has records too.
+        let registry = self.session.registry().await?;
+        let object = registry.any_object(definition.object.as_ref());
+        let object = object.ok_or_else(|| changed(field))?;
         let total = self.count(&object, Condition::all()).await?;
         let mut after = from.map(|from| from.after);
         let mut rebuilt = RebuiltValues::default();
@@ -214,7 +217,7 @@ impl CustomValues<'_> {
         field: &Record<CustomField>,
     ) -> Result<(ObjectRef, KeptField, std::sync::Arc<Record<CustomField>>)> {
         let now = self.definition(work, field.id).await?;
-        let object = work.registry().await?.object(field.object.as_ref());
+        let object = work.registry().await?.any_object(field.object.as_ref());
         let object = object.filter(|_| now.version == field.version);
         let object = object.ok_or_else(|| changed(field.id))?;
         let kept = hook::kept(&object).iter().find(|kept| kept.id == field.id);

@@ -288,7 +288,7 @@ impl Run<'_> {
         }
         // Rows are written past the engine here.
         self.session.forget_settings();
-        self.session.restore_schema().await?;
+        self.session.restore_schema(false).await?;
         let registry = self.session.registry().await?;
         for name in &self.own {
             if let Some(object) = registry.any_object(name) {
@@ -561,7 +561,7 @@ impl Run<'_> {
     async fn derive(&self) -> Result<(), TransferError> {
         // The rows were written past the engine.
         self.session.forget_settings();
-        self.session.restore_schema().await?;
+        self.session.restore_schema(true).await?;
         let rules = self.session.duplicate_rules();
         let mut find = Find::new().limit(MAX_LIMIT);
         loop {
