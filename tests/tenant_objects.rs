@@ -132,7 +132,11 @@ impl TenantSchema for Definitions {
         let version = Query::new(SchemaVersion::schema(), Condition::all());
         let version = work.select(&version).await?.pop();
         let objects = rows.iter().filter_map(object_of).collect();
-        Ok(TenantObjects { objects, version })
+        Ok(TenantObjects {
+            objects,
+            version,
+            extension: None,
+        })
     }
 }
 

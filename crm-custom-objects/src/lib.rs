@@ -21,6 +21,8 @@
 //! - [`CompiledFields`] is what the definitions of one object compile into: a validator of the
 //!   values of records, which also says them as JSON Schema.
 //! - [`FieldChange`] tells what a change of a definition means for the records that there are.
+//! - [`Computed`] explains, evaluates and recomputes formulas and roll-ups: see there what follows from
+//!   what, and when.
 //! - [`CustomRecord`], [`CustomLink`] and [`CustomValue`] are the rows behind records of custom
 //!   objects, their links, and what indexed fields are found by.
 //!
@@ -58,6 +60,7 @@
 //! ```
 
 mod change;
+mod computed;
 mod document;
 mod field;
 mod field_type;
@@ -76,6 +79,9 @@ use crm_core::engine::EngineBuilder;
 use crm_core::schema::{Entity as _, ObjectRef};
 
 pub use change::{Check, FieldChange};
+pub use computed::{
+    Computed, Explanation, MAX_CHAIN, MAX_COMPUTED, MAX_DEPENDENTS, Recomputed,
+};
 pub use field::CustomField;
 pub use field_type::{
     CustomFieldType, DataType, DecimalLimits, IntegerLimits, MAX_SELECTIONS, RollUp,
@@ -166,6 +172,8 @@ pub fn install(builder: EngineBuilder) -> EngineBuilder {
         .rule(rules::OptionRules)
         .rule(rules::RelationshipRules)
         .rule(rules::RuleRules)
+        .first_hook(computed::ComputedValues)
+        .hook(computed::ComputedValues)
         .hook(rules::SchemaVersion)
         .tenant_schema(Definitions)
 }

@@ -1,6 +1,6 @@
 //! [`Definitions`]: what a tenant defined, as the engine sees it.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -9,14 +9,16 @@ use crm_core::error::{Faults, FieldError, Result, codes};
 use crm_core::query::{Condition, Query};
 use crm_core::schema::{
     CUSTOM_FIELDS, CheckCustomFields, CustomFieldSchema, CustomFields, CustomWrite, Entity,
-    FieldSchema, FieldType, ObjectRef, OnDelete, ValueRef,
+    FieldSchema, FieldType, ObjectRef, OnDelete, Registry, ValueRef,
 };
-use crm_core::value::TextValue as _;
+use crm_core::tenancy::Tenant;
+use crm_core::value::{TextValue as _, TimeZone};
 use crm_core::{Id, Record, UnitOfWork};
 use serde_json::Value as Json;
 
+use crate::computed::{Local, Program};
 use crate::{
-    CompiledFields, CustomField, CustomFieldOption, CustomLink, CustomObject, CustomRecord,
+    CompiledFields, CustomField, CustomFieldOption, CustomFieldRule, CustomLink, CustomObject, CustomRecord,
     CustomRelationship, CustomSchema, Definition, RelationshipKind, Writer,
 };
 
@@ -42,6 +44,7 @@ pub(crate) struct Defined {
     pub(crate) fields: Vec<Arc<Record<CustomField>>>,
     pub(crate) options: Vec<Arc<Record<CustomFieldOption>>>,
     pub(crate) relationships: Vec<Arc<Record<CustomRelationship>>>,
+    pub(crate) rules: Vec<Arc<Record<CustomFieldRule>>>,
 }
 
 /// The live records of an object, in the order in which they were made.
@@ -58,6 +61,7 @@ impl Defined {
             fields: all(work).await?,
             options: all(work).await?,
             relationships: all(work).await?,
+            rules: all(work).await?,
         })
     }
 
@@ -84,12 +88,57 @@ impl Defined {
         fields.into_iter().map(definition).collect()
     }
 
+    /// The tenant's objects, described by a function.
+    fn objects(
+        &self,
+        base: &Registry,
+        describe: &dyn Fn(&ObjectRef) -> ObjectRef,
+    ) -> Vec<ObjectRef> {
+        let mut objects = Vec::new();
+        let active = self.objects.iter().filter(|object| object.is_active);
+        for object in active {
+            let help = object
+                .description
+                .clone()
+                .unwrap_or_else(|| object.label.clone());
+            let name = object.api_name.to_string();
+            let id = object.id.uuid();
+            let instance = CustomRecord::schema().instance(name, help, "object_id", id, |_| {});
+            objects.extend(instance.map(|instance| describe(&instance)));
+        }
+        let with_fields = self.fields.iter().map(|field| field.object.as_str());
+        let with_rules = self.rules.iter().map(|rule| rule.object.as_str());
+        let extended: BTreeSet<&str> = with_fields.chain(with_rules).collect();
+        let extended = extended.into_iter().filter_map(|name| base.object(name));
+        objects.extend(extended.map(|object| describe(&object)));
+        let links = self.relationships.iter();
+        let links = links.filter(|link| link.kind == RelationshipKind::ManyToMany);
+        objects.extend(links.filter_map(|link| link_object(link)));
+        objects
+    }
+
+    /// The tenant's objects over those of the engine, to bind names to: nothing is written by them.
+    pub(crate) fn registry(&self, work: &UnitOfWork) -> Registry {
+        let base = work.session().engine().registry();
+        let objects = self.objects(base, &|object| {
+            let definitions = self.of_object(object.name());
+            let fields = definitions.iter().map(schema_of).collect();
+            object.with_custom_fields(CustomFields::new(fields, Arc::new(Unsound)))
+        });
+        let own = Registry::default();
+        base.objects().values().for_each(|object| own.add(object));
+        Registry::over(Arc::new(own), objects)
+    }
+
     /// The object with the fields that are defined for it.
-    fn described(&self, object: &ObjectRef) -> ObjectRef {
+    fn described(&self, object: &ObjectRef, program: &Program) -> ObjectRef {
         let definitions = self.of_object(object.name());
         let fields = definitions.iter().map(schema_of).collect();
         let check: Arc<dyn CheckCustomFields> = match CompiledFields::new(&definitions) {
-            Ok(fields) => Arc::new(Compiled { fields }),
+            Ok(fields) => Arc::new(Compiled {
+                fields,
+                local: program.local(object.name()),
+            }),
             Err(faults) => {
                 // What a definition says is checked when it is written, so this is what a later
                 // version of the library no longer takes.
@@ -138,34 +187,22 @@ impl TenantSchema for Definitions {
             return Ok(TenantObjects::default());
         };
         let defined = Defined::load(work).await?;
+        let zone = match work.row(Tenant::schema(), tenant.uuid()).await? {
+            Some(row) => Record::<Tenant>::from_row(row).map(|tenant| tenant.timezone),
+            None => None,
+        };
+        let zone = zone.unwrap_or(TimeZone::UTC);
+        let program = Program::new(&defined, &defined.registry(work), zone);
+        for (id, faults) in program.faults() {
+            // What a definition says is checked when it is written; what it looked at is gone.
+            tracing::warn!(definition = %id, faults = faults.len(), "nothing to compute it from");
+        }
         let base = work.session().engine().registry();
-        let mut objects = Vec::new();
-        let active = defined.objects.iter().filter(|object| object.is_active);
-        for object in active {
-            let help = object
-                .description
-                .clone()
-                .unwrap_or_else(|| object.label.clone());
-            let name = object.api_name.to_string();
-            let id = object.id.uuid();
-            let instance = CustomRecord::schema().instance(name, help, "object_id", id, |_| {});
-            objects.extend(instance.map(|instance| defined.described(&instance)));
-        }
-        let mut extended: BTreeMap<&str, ObjectRef> = BTreeMap::new();
-        for field in &defined.fields {
-            if let Some(object) = base.object(field.object.as_str()) {
-                extended
-                    .entry(field.object.as_str())
-                    .or_insert_with(|| defined.described(&object));
-            }
-        }
-        objects.extend(extended.into_values());
-        let links = defined.relationships.iter();
-        let links = links.filter(|link| link.kind == RelationshipKind::ManyToMany);
-        objects.extend(links.filter_map(|link| link_object(link)));
+        let objects = defined.objects(base, &|object| defined.described(object, &program));
         Ok(TenantObjects {
             objects,
             version: Some(version),
+            extension: Some(Arc::new(program)),
         })
     }
 }
@@ -190,6 +227,8 @@ fn link_object(link: &Record<CustomRelationship>) -> Option<ObjectRef> {
 #[derive(Debug)]
 struct Compiled {
     fields: CompiledFields,
+    /// What follows from the record alone, and rules.
+    local: Option<Arc<Local>>,
 }
 
 impl CheckCustomFields for Compiled {
@@ -215,7 +254,11 @@ impl CheckCustomFields for Compiled {
         {
             faults.push(fault);
         }
-        (*checked.document != after).then(|| checked.document.into_owned())
+        let mut document = checked.document;
+        if let Some(local) = &self.local {
+            local.run(write, &mut document, faults);
+        }
+        (*document != after).then(|| document.into_owned())
     }
 }
 

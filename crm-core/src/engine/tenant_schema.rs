@@ -1,5 +1,6 @@
 //! What a tenant says of objects at run time: its own fields and objects, as the engine sees them.
 
+use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -36,17 +37,21 @@ pub struct TenantObjects {
     pub objects: Vec<ObjectRef>,
     /// The row of [`SCHEMA_VERSION`], where the tenant ever said anything.
     pub version: Option<Row>,
+    /// What the hooks of the [`TenantSchema`] need of it, ready to use; see
+    /// [`UnitOfWork::schema_extension`].
+    pub extension: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 /// The objects of one tenant, by name, and the row to rely on.
 pub(crate) struct Described {
     pub(crate) registry: Arc<Registry>,
     pub(crate) version: Option<Row>,
+    pub(crate) extension: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 #[async_trait]
 impl Remembered for Described {
-    const OBJECTS: &'static [&'static str] = &[SCHEMA_VERSION];
+    const OBJECTS: &'static [&'static str] = &[SCHEMA_VERSION, "tenant"];
 
     async fn load(work: &UnitOfWork) -> Result<Self> {
         let shared = &work.session().engine().shared;
@@ -62,6 +67,7 @@ impl Remembered for Described {
         Ok(Self {
             registry,
             version: objects.version,
+            extension: objects.extension,
         })
     }
 }
@@ -98,6 +104,17 @@ impl UnitOfWork {
             Some(described) => Ok(described.registry.clone()),
             None => Ok(self.session().engine().shared.registry.clone()),
         }
+    }
+
+    /// What the [`TenantSchema`] keeps for its own hooks, with what is staged here; `None` where it
+    /// keeps nothing of this type.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn schema_extension<T: Send + Sync + 'static>(&self) -> Result<Option<Arc<T>>> {
+        let described = self.described().await?;
+        let extension = described.and_then(|described| described.extension.clone());
+        Ok(extension.and_then(|extension| extension.downcast().ok()))
     }
 
     pub(crate) async fn described(&self) -> Result<Option<Arc<Described>>> {

@@ -67,6 +67,8 @@ pub struct UnitOfWork {
     pub(super) own: Box<Own>,
     /// Rows as a hook left them that runs more than once.
     in_step: HashMap<Uuid, Option<Row>>,
+    /// Rows as the computation of values that follow from others left them.
+    computed: HashMap<Uuid, Option<Row>>,
 }
 
 /// The id and time of a commit.
@@ -143,6 +145,7 @@ impl UnitOfWork {
             contended: Vec::new(),
             own: Box::default(),
             in_step: HashMap::new(),
+            computed: HashMap::new(),
         }
     }
 
@@ -253,6 +256,23 @@ impl UnitOfWork {
     /// [`mark_in_step`](Self::mark_in_step) was called for its object, else the stored one.
     pub(crate) fn since_step<'a>(&'a self, change: &'a StagedChange) -> Option<&'a Row> {
         match self.in_step.get(&change.id) {
+            Some(row) => row.as_ref(),
+            None => change.before.as_ref(),
+        }
+    }
+
+    /// Says that all values that follow from the staged rows are computed, as they are now.
+    pub fn mark_computed(&mut self) {
+        let rows = self.staged.iter();
+        let rows = rows.map(|change| (change.id, change.after.clone()));
+        self.computed.extend(rows);
+    }
+
+    /// What a staged change began with since values were last computed from it
+    /// ([`mark_computed`](Self::mark_computed)): the stored row, if they never were.
+    #[must_use]
+    pub fn since_computed<'a>(&'a self, change: &'a StagedChange) -> Option<&'a Row> {
+        match self.computed.get(&change.id) {
             Some(row) => row.as_ref(),
             None => change.before.as_ref(),
         }
@@ -600,6 +620,25 @@ impl UnitOfWork {
         row: &Row,
         values: Vec<(usize, Value)>,
     ) -> Result<Row> {
+        self.set_row_values_for(Purpose::Usual, row, values).await
+    }
+
+    /// Stages values that follow from others, such as those of formulas: read-only ones too, through
+    /// all rules but those that only guard what callers do. For hooks, and for runs that put such
+    /// values in order. The commit finds out whether the row still stands as it was read.
+    ///
+    /// # Errors
+    /// What the rules of the object refuse.
+    pub async fn keep_values(&mut self, row: &Row, values: Vec<(usize, Value)>) -> Result<Row> {
+        self.set_row_values_for(Purpose::Upkeep, row, values).await
+    }
+
+    async fn set_row_values_for(
+        &mut self,
+        purpose: Purpose,
+        row: &Row,
+        values: Vec<(usize, Value)>,
+    ) -> Result<Row> {
         let mut all = row.values();
         for (index, value) in values {
             let place = index.checked_sub(SYSTEM_FIELDS);
@@ -612,13 +651,13 @@ impl UnitOfWork {
             let faults = faults.into_result().err();
             faults.map_or_else(|| not_found(row.object(), row.id()), Error::from)
         })?;
-        self.stage(Some(row.clone()), after, Faults::default())
+        self.stage_for(purpose, Some(row.clone()), after, Faults::default())
             .await
     }
 
     /// Gives a record a new version without changing it, so that whoever relies on it meanwhile has
     /// a conflict: for what belongs to the record but is stored beside it.
-    pub(crate) fn touch_row(&mut self, row: Row) {
+    pub fn touch_row(&mut self, row: Row) {
         if self.place(row.object(), row.id()).is_none() {
             let after = row.with_meta(self.next_meta(&row));
             self.put(&row.object().clone(), row.id(), Some(row), Some(after));
