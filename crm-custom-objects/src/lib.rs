@@ -79,9 +79,7 @@ use crm_core::engine::EngineBuilder;
 use crm_core::schema::{Entity as _, ObjectRef};
 
 pub use change::{Check, FieldChange};
-pub use computed::{
-    Computed, Explanation, MAX_CHAIN, MAX_COMPUTED, MAX_DEPENDENTS, Recomputed,
-};
+pub use computed::{Computed, Explanation, MAX_CHAIN, MAX_COMPUTED, MAX_DEPENDENTS, Recomputed};
 pub use field::CustomField;
 pub use field_type::{
     CustomFieldType, DataType, DecimalLimits, IntegerLimits, MAX_SELECTIONS, RollUp,

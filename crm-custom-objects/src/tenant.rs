@@ -18,8 +18,8 @@ use serde_json::Value as Json;
 
 use crate::computed::{Local, Program};
 use crate::{
-    CompiledFields, CustomField, CustomFieldOption, CustomFieldRule, CustomLink, CustomObject, CustomRecord,
-    CustomRelationship, CustomSchema, Definition, RelationshipKind, Writer,
+    CompiledFields, CustomField, CustomFieldOption, CustomFieldRule, CustomLink, CustomObject,
+    CustomRecord, CustomRelationship, CustomSchema, Definition, RelationshipKind, Writer,
 };
 
 /// Reads the definitions of a tenant and describes its objects by them.

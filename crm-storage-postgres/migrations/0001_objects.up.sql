@@ -3058,6 +3058,7 @@ CREATE TABLE "crm"."custom_field_definitions" (
     "default_value" jsonb,
     "display_options" jsonb NOT NULL,
     "display_order" bigint NOT NULL,
+    "stale_since" timestamptz,
     "help_text" varchar(1000) COLLATE "C",
     "search_vector" tsvector GENERATED ALWAYS AS (
         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("label") <> length("label") THEN "crm".search_text("label") ELSE coalesce("label", '') END), 'A')

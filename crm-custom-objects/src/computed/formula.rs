@@ -85,7 +85,9 @@ async fn dependents(
             let differences = changed
                 .entry(name)
                 .or_insert_with(|| differences(work, object));
-            let differing = differences.iter().filter(|change| differs(change, next, field));
+            let differing = differences
+                .iter()
+                .filter(|change| differs(change, next, field));
             let mut ids: BTreeSet<Uuid> = differing.map(|change| change.id).collect();
             // Back along the path.
             for back in (0..=place).rev() {
@@ -205,14 +207,18 @@ impl Around {
                 let key = |id: Uuid| (object.name().to_owned(), id);
                 let ids = level.iter().filter_map(|row| id_at(&**row, at));
                 let ids: BTreeSet<Uuid> = ids.collect();
-                let unknown = ids.iter().filter(|id| !around.rows.contains_key(&key(**id)));
+                let unknown = ids
+                    .iter()
+                    .filter(|id| !around.rows.contains_key(&key(**id)));
                 let unknown: Vec<Uuid> = unknown.copied().collect();
                 if !unknown.is_empty() {
                     let read = work.rows(object, &unknown).await?;
                     let none = unknown.into_iter().map(|id| (key(id), None));
                     around.rows.extend(none);
                     let live = read.into_iter().filter(|row| !row.is_deleted());
-                    around.rows.extend(live.map(|row| (key(row.id()), Some(row))));
+                    around
+                        .rows
+                        .extend(live.map(|row| (key(row.id()), Some(row))));
                 }
                 around.touch(work, &level, at, object);
                 let next = ids.iter().filter_map(|id| around.rows.get(&key(*id)));
@@ -251,7 +257,10 @@ impl Around {
 
 impl Related for Around {
     fn get(&self, object: &ObjectRef, id: Uuid) -> Option<Row> {
-        self.rows.get(&(object.name().to_owned(), id)).cloned().flatten()
+        self.rows
+            .get(&(object.name().to_owned(), id))
+            .cloned()
+            .flatten()
     }
 
     fn any(&self, _: &ObjectRef, _: &FieldAt, _: Uuid, _: &Condition) -> bool {

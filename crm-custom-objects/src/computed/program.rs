@@ -5,13 +5,11 @@ use std::sync::Arc;
 
 use crm_core::error::{FieldError, codes};
 use crm_core::expression::{
-    Datum, Dependency, Expression, Field, ObjectScope, Path, PathFault, Problem, Scope, Type, Typed,
-    evaluation_order,
+    Datum, Dependency, Expression, Field, ObjectScope, Path, PathFault, Problem, Scope, Type,
+    Typed, evaluation_order,
 };
 use crm_core::query::{Comparison, Condition, FieldAt};
-use crm_core::schema::{
-    FieldSchema, FieldType, ObjectRef, Privacy, Registry, StorageKind, Value,
-};
+use crm_core::schema::{FieldSchema, FieldType, ObjectRef, Privacy, Registry, StorageKind, Value};
 use crm_core::value::{Currency, TextValue as _, TimeZone};
 use crm_core::{Id, Record};
 use rust_decimal::{Decimal, RoundingStrategy};
@@ -94,8 +92,8 @@ impl Node {
             Value::Null => return Ok(None),
             Value::Text(text) if text.trim().is_empty() => return Ok(None),
             Value::Decimal(number) => {
-                let rounded = number
-                    .round_dp_with_strategy(DECIMALS, RoundingStrategy::MidpointNearestEven);
+                let rounded =
+                    number.round_dp_with_strategy(DECIMALS, RoundingStrategy::MidpointNearestEven);
                 if self.field_type.storage_kind() == StorageKind::Integer && !rounded.is_integer() {
                     return Err(Problem::NotWhole);
                 }
@@ -175,7 +173,11 @@ impl Program {
             *count += 1;
             let compiled = if *count > MAX_COMPUTED {
                 let message = format!("an object has at most {MAX_COMPUTED} computed fields");
-                Err(vec![FieldError::new("field_type", codes::TOO_MANY, message)])
+                Err(vec![FieldError::new(
+                    "field_type",
+                    codes::TOO_MANY,
+                    message,
+                )])
             } else {
                 names.node(field)
             };
@@ -209,7 +211,9 @@ impl Program {
             local.zone = zone;
         }
         let locals = locals.into_iter();
-        program.locals = locals.map(|(name, local)| (name, Arc::new(local))).collect();
+        program.locals = locals
+            .map(|(name, local)| (name, Arc::new(local)))
+            .collect();
         program
     }
 
@@ -395,8 +399,10 @@ impl<'a> Names<'a> {
         }
         let at = match &rule.field {
             None => crm_core::schema::CUSTOM_FIELDS.to_owned(),
-            Some(field) => match (object.field(field.as_str()), object.custom_field(field.as_str()))
-            {
+            Some(field) => match (
+                object.field(field.as_str()),
+                object.custom_field(field.as_str()),
+            ) {
                 (Some(own), _) => own.name.to_string(),
                 (None, Some(custom)) => {
                     format!("{}.{}", crm_core::schema::CUSTOM_FIELDS, custom.field.name)
@@ -421,10 +427,12 @@ impl<'a> Names<'a> {
             FieldError::new(format!("field_type.{name}"), code, message)
         };
         let object = self.registry.object(roll_up.object.as_str());
-        let object = object.filter(|object| !object.is_template()).ok_or_else(|| {
-            let message = "names an object that does not exist".to_owned();
-            fault("object", codes::NOT_FOUND, message)
-        })?;
+        let object = object
+            .filter(|object| !object.is_template())
+            .ok_or_else(|| {
+                let message = "names an object that does not exist".to_owned();
+                fault("object", codes::NOT_FOUND, message)
+            })?;
         let by = FieldAt::named(&object, roll_up.by.as_str()).ok();
         let leads_here = |schema: &FieldSchema| {
             let reference = schema.reference();
@@ -463,9 +471,8 @@ impl<'a> Names<'a> {
                     let message = "must not be a field whose values are kept out of sight";
                     return Err(fault("field", UNSUPPORTED, message.to_owned()));
                 }
-                check_taken(roll_up, schema).map_err(|message| {
-                    fault("field", codes::INCONSISTENT, message.to_owned())
-                })?;
+                check_taken(roll_up, schema)
+                    .map_err(|message| fault("field", codes::INCONSISTENT, message.to_owned()))?;
                 check_currency(&object, schema, &condition)
                     .map_err(|message| fault("filter", "mixed_currencies", message))?;
                 members.extend(at.member.clone());
@@ -578,7 +585,10 @@ impl Scope for Fields<'_> {
             path: path.clone(),
             field,
         };
-        let object = reached.references().last().map_or(self.object, |last| last.1);
+        let object = reached
+            .references()
+            .last()
+            .map_or(self.object, |last| last.1);
         let key = reached.at().and_then(|at| at.member.as_deref());
         let currency = key.and_then(|key| {
             let place = (object.name().to_owned(), key.to_owned());

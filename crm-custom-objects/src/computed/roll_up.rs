@@ -168,7 +168,11 @@ pub(super) async fn totals(
         }
     }
     // Nothing that is stored leads to a record that is not.
-    let stored: Vec<Uuid> = parents.iter().filter(|id| !new.contains(id)).copied().collect();
+    let stored: Vec<Uuid> = parents
+        .iter()
+        .filter(|id| !new.contains(id))
+        .copied()
+        .collect();
     for ids in stored.chunks(AT_ONCE) {
         let query = plan.query(ids, &staged);
         let session = work.session();
@@ -190,7 +194,10 @@ pub(super) async fn totals(
             && wanted.contains(&parent)
             && (plan.field.is_none() || !value.is_null())
         {
-            totals.entry(parent).or_default().add(plan.function, 1, value);
+            totals
+                .entry(parent)
+                .or_default()
+                .add(plan.function, 1, value);
         }
     }
     Ok(totals)
@@ -210,15 +217,16 @@ impl Plan {
                 values: ids(&mut staged.iter().copied()),
             })));
         }
-        let taken = self.field.and_then(|place| FieldAt::at_place(&self.object, place));
+        let taken = self
+            .field
+            .and_then(|place| FieldAt::at_place(&self.object, place));
         if let Some(field) = taken {
             condition = condition.and(Condition::Null {
                 field,
                 is_null: false,
             });
         }
-        let mut query =
-            AggregateQuery::count(&self.object, condition.and(self.condition.clone()));
+        let mut query = AggregateQuery::count(&self.object, condition.and(self.condition.clone()));
         query.measures = self.measures();
         query.groups = vec![Grouping::Field(self.by_place)];
         query

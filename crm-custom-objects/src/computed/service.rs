@@ -230,11 +230,7 @@ struct Batch {
     last: Option<Uuid>,
 }
 
-async fn next(
-    work: &mut UnitOfWork,
-    field: Id<CustomField>,
-    last: Option<Uuid>,
-) -> Result<Batch> {
+async fn next(work: &mut UnitOfWork, field: Id<CustomField>, last: Option<Uuid>) -> Result<Batch> {
     let program = program(work).await?;
     let node = program.as_deref().and_then(|program| {
         let node = node_of(program, field.uuid())?;
@@ -258,7 +254,10 @@ async fn next(
         let is_other = keep(work, node, row, value.unwrap_or_default()).await?;
         batch.mended += u64::from(is_other);
     }
-    batch.last = rows.last().filter(|_| rows.len() == AT_ONCE).map(|row| row.id());
+    batch.last = rows
+        .last()
+        .filter(|_| rows.len() == AT_ONCE)
+        .map(|row| row.id());
     Ok(batch)
 }
 
@@ -268,7 +267,9 @@ async fn program(work: &UnitOfWork) -> Result<Option<Arc<Program>>> {
 
 fn node_of(program: &Program, field: Uuid) -> Option<&Node> {
     let mut nodes = program.nodes.iter();
-    nodes.find(|node| node.id.uuid() == field).map(|node| &**node)
+    nodes
+        .find(|node| node.id.uuid() == field)
+        .map(|node| &**node)
 }
 
 /// The value of a field for each of some records.
