@@ -342,7 +342,9 @@ async fn merges_and_their_undoing_keep_figures_right() {
     shop.create_deal(0, 300, 0).await;
     shop.create_deal(1, 500, 0).await;
     shop.create_project(1, 100).await;
+    let grade = |account: &mut Account| account.custom_fields["grade"] = json!(4);
     let mut accounts = shop.session.accounts();
+    accounts.update(shop.accounts[1], grade).await.unwrap();
     let (survivor, loser) = (shop.accounts[0], shop.accounts[1]);
     let merged = accounts
         .merge_into(survivor, &[loser], &Choices::new(), None)
@@ -355,6 +357,9 @@ async fn merges_and_their_undoing_keep_figures_right() {
         shop.session.merges().undo(*merge).await.unwrap();
     }
     assert_eq!(shop.account(0, "total_margin").await, json!("307"));
+    // What the survivor got of the loser's own fields went back.
+    assert_eq!(shop.account(0, "grade").await, Json::Null);
+    assert_eq!(shop.account(1, "grade").await, json!("4"));
     assert_eq!(shop.account(1, "total_margin").await, json!("500"));
     shop.assert_right().await;
 }
