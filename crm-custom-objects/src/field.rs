@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use chrono::{DateTime, Utc};
 use crm_core::Id;
 use crm_core::error::{Faults, FieldError, ValidationError, codes};
 use crm_core::schema::{Entity, FieldSchema, FieldType, Privacy, Value};
@@ -121,6 +122,11 @@ pub struct CustomField {
     pub display_options: Json,
     /// Its place in forms, from 0.
     pub display_order: u32,
+    /// Since when not all records have the present value of a formula or roll-up: it was defined or
+    /// changed, or more records followed from a change than one commit takes. None once
+    /// [`Computed::recompute`](crate::Computed::recompute) has brought them in step.
+    #[field(read_only)]
+    pub stale_since: Option<DateTime<Utc>>,
     /// What to tell people who fill it in.
     #[field(max_len = 1000)]
     pub help_text: Option<String>,

@@ -25,6 +25,8 @@
 //!   ([`CustomRelationship::reference_field`]); the links of a many-to-many one are made by [`Links`].
 //!   [`linked_to`] and [`linked_from`] ask through them. [`CustomObjectsExt`] removes an object with
 //!   all that it has.
+//! - [`Computed`] explains, evaluates and recomputes formulas and roll-ups: see there what follows from
+//!   what, and when.
 //! - [`CustomRecord`], [`CustomLink`] and [`CustomValue`] are the rows behind records of custom
 //!   objects, their links, and what indexed fields are found by.
 //! - [`Definitions`] describes a tenant's objects by its definitions. Sessions then know them by
@@ -69,6 +71,7 @@
 
 mod change;
 mod checks;
+mod computed;
 mod document;
 mod field;
 mod field_type;
@@ -94,6 +97,7 @@ use crm_core::engine::EngineBuilder;
 use crm_core::schema::{Entity as _, ObjectRef};
 
 pub use change::{Check, FieldChange};
+pub use computed::{Computed, Explanation, MAX_CHAIN, MAX_COMPUTED, MAX_DEPENDENTS, Recomputed};
 pub use field::CustomField;
 pub use field_type::{
     CustomFieldType, DataType, DecimalLimits, IntegerLimits, MAX_SELECTIONS, RollUp,
@@ -198,8 +202,10 @@ pub fn install(builder: EngineBuilder) -> EngineBuilder {
         .rule(rules::RuleRules)
         .rule(rules::ActivityLinkRules)
         .rule(rules::SeriesLinkRules)
+        .first_hook(computed::ComputedValues)
         .hook(reference_field::ReferenceFields)
         .hook(links::LinkRules)
+        .hook(computed::ComputedValues)
         .hook(rules::SchemaVersion)
         .hook(safe::SafeChanges)
         .derived_hook(values::hook::ValueRows)

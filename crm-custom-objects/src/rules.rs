@@ -12,6 +12,7 @@ use crm_core::tenancy::Tenant;
 use crm_core::value::{ApiName, TextValue};
 use crm_core::{Id, Record};
 
+use crate::computed;
 use crate::field_type::MAX_SELECTIONS;
 use crate::values::state::{keep_state, leave_state};
 use crate::{
@@ -256,6 +257,16 @@ impl WriteRule for FieldRules {
         {
             let path = format!("{}.object", CustomField::FIELD_TYPE.name());
             write.faults().push(no_object(path));
+        }
+        let was_computed = before
+            .as_ref()
+            .is_some_and(|before| before.is_active && before.field_type.is_computed());
+        let is_computed = after.is_active && after.field_type.is_computed();
+        if is_computed && (is_new_type || !was_computed) && write.faults().is_empty() {
+            let field = write.after::<CustomField>().cloned();
+            if let Some(field) = field {
+                computed::check_field(work, &field, write).await?;
+            }
         }
         let controlling = after.controlling_field_id;
         let is_new_control =
@@ -654,17 +665,26 @@ impl WriteRule for RuleRules {
         else {
             return Ok(());
         };
-        let object = after.object.clone();
+        let rule = after.clone();
+        let object = rule.object.clone();
         let before = write.before::<CustomFieldRule>();
+        let is_new = before.is_none_or(|before| {
+            before.expression != rule.expression
+                || before.field != rule.field
+                || before.is_active != rule.is_active
+        });
         if before.is_some_and(|before| before.object != object) {
             stays(write, CustomFieldRule::OBJECT.name());
         }
         match known(work, &object).await? {
-            Some(known) => {
+            Some(known) if known.schema().field(CUSTOM_FIELDS).is_some() => {
                 let id = known.id();
                 write.edit(|rule: &mut CustomFieldRule| rule.object_id = id);
+                if is_new && rule.is_active {
+                    computed::check_rule(work, &rule, write).await?;
+                }
             }
-            None => {
+            _ => {
                 let path = CustomFieldRule::OBJECT.name();
                 write.faults().push(no_object(path));
             }

@@ -1,7 +1,7 @@
 //! [`Definitions`]: what a tenant defined, as the engine sees it.
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -10,17 +10,18 @@ use crm_core::error::{Faults, FieldError, Result, codes};
 use crm_core::query::{Condition, Query};
 use crm_core::schema::{
     CUSTOM_FIELDS, CheckCustomFields, CustomFieldSchema, CustomFields, CustomWrite, Entity,
-    FieldSchema, FieldType, ObjectRef, OnDelete, ValueRef,
+    FieldSchema, FieldType, ObjectRef, OnDelete, Registry, ValueRef,
 };
 use crm_core::tenancy::Tenant;
-use crm_core::value::TextValue as _;
+use crm_core::value::{TextValue as _, TimeZone};
 use crm_core::{Id, Record, Session, UnitOfWork};
 use serde_json::Value as Json;
 
+use crate::computed::{Local, Program};
 use crate::values::form::KeptField;
 use crate::{
-    CompiledFields, CustomField, CustomFieldOption, CustomLink, CustomObject, CustomRecord,
-    CustomRelationship, CustomSchema, CustomValuesExt as _, Definition, IndexState,
+    CompiledFields, CustomField, CustomFieldOption, CustomFieldRule, CustomLink, CustomObject,
+    CustomRecord, CustomRelationship, CustomSchema, CustomValuesExt as _, Definition, IndexState,
     RelationshipKind, Writer,
 };
 
@@ -48,6 +49,7 @@ pub(crate) struct Defined {
     pub(crate) deleted: Vec<Arc<Record<CustomField>>>,
     pub(crate) options: Vec<Arc<Record<CustomFieldOption>>>,
     pub(crate) relationships: Vec<Arc<Record<CustomRelationship>>>,
+    pub(crate) rules: Vec<Arc<Record<CustomFieldRule>>>,
 }
 
 /// The live records of an object, in the order in which they were made.
@@ -69,6 +71,7 @@ impl Defined {
             deleted,
             options: all(work).await?,
             relationships: all(work).await?,
+            rules: all(work).await?,
         })
     }
 
@@ -106,8 +109,54 @@ impl Defined {
         of_object.find(|definition| definition.id == id)
     }
 
+    /// The tenant's objects, described by a function: those in use, and the others.
+    fn objects(
+        &self,
+        base: &Registry,
+        describe: &dyn Fn(&ObjectRef) -> ObjectRef,
+    ) -> (Vec<ObjectRef>, Vec<ObjectRef>) {
+        let (mut objects, mut hidden) = (Vec::new(), Vec::new());
+        for object in &self.objects {
+            let help = object
+                .description
+                .clone()
+                .unwrap_or_else(|| object.label.clone());
+            let name = object.api_name.to_string();
+            let id = object.id.uuid();
+            let instance = CustomRecord::schema().instance(name, help, "object_id", id, |_| {});
+            let place = match object.is_active {
+                true => &mut objects,
+                false => &mut hidden,
+            };
+            place.extend(instance.map(|instance| describe(&instance)));
+        }
+        let fields = self.fields.iter().chain(&self.deleted);
+        let with_fields = fields.map(|field| field.object.as_str());
+        let with_rules = self.rules.iter().map(|rule| rule.object.as_str());
+        let extended: BTreeSet<&str> = with_fields.chain(with_rules).collect();
+        let extended = extended.into_iter().filter_map(|name| base.object(name));
+        objects.extend(extended.map(|object| describe(&object)));
+        let links = self.relationships.iter();
+        let links = links.filter(|link| link.kind == RelationshipKind::ManyToMany);
+        objects.extend(links.filter_map(|link| link_object(link)));
+        (objects, hidden)
+    }
+
+    /// The tenant's objects over those of the engine, to bind names to: nothing is written by them.
+    pub(crate) fn registry(&self, work: &UnitOfWork) -> Registry {
+        let base = work.session().engine().registry();
+        let (objects, _) = self.objects(base, &|object| {
+            let definitions = self.of_object(object.name());
+            let fields = definitions.iter().map(schema_of).collect();
+            object.with_custom_fields(CustomFields::new(fields, Arc::new(Unsound)))
+        });
+        let own = Registry::default();
+        base.objects().values().for_each(|object| own.add(object));
+        Registry::over(Arc::new(own), objects)
+    }
+
     /// The object with the fields that are defined for it.
-    fn described(&self, object: &ObjectRef) -> ObjectRef {
+    fn described(&self, object: &ObjectRef, program: &Program) -> ObjectRef {
         let definitions = self.of_object(object.name());
         let fields = definitions.iter().map(schema_of).collect();
         let kept = definitions.iter().enumerate();
@@ -118,6 +167,7 @@ impl Defined {
                 fields,
                 kept,
                 deleted: self.deleted_names(object.name()),
+                local: program.local(object.name()),
             }),
             Err(faults) => {
                 // What a definition says is checked when it is written, so this is what a later
@@ -189,39 +239,24 @@ impl TenantSchema for Definitions {
             });
         };
         let defined = Defined::load(work).await?;
+        let zone = match work.row(Tenant::schema(), tenant.uuid()).await? {
+            Some(row) => Record::<Tenant>::from_row(row).map(|tenant| tenant.timezone),
+            None => None,
+        };
+        let zone = zone.unwrap_or(TimeZone::UTC);
+        let program = Program::new(&defined, &defined.registry(work), zone);
+        for (id, faults) in program.faults() {
+            // What a definition says is checked when it is written; what it looked at is gone.
+            tracing::warn!(definition = %id, faults = faults.len(), "nothing to compute it from");
+        }
         let base = work.session().engine().registry();
-        let (mut objects, mut hidden) = (Vec::new(), Vec::new());
-        for object in &defined.objects {
-            let help = object
-                .description
-                .clone()
-                .unwrap_or_else(|| object.label.clone());
-            let name = object.api_name.to_string();
-            let id = object.id.uuid();
-            let instance = CustomRecord::schema().instance(name, help, "object_id", id, |_| {});
-            let described = instance.map(|instance| defined.described(&instance));
-            let place = match object.is_active {
-                true => &mut objects,
-                false => &mut hidden,
-            };
-            place.extend(described);
-        }
-        let mut extended: BTreeMap<&str, ObjectRef> = BTreeMap::new();
-        for field in defined.fields.iter().chain(&defined.deleted) {
-            if let Some(object) = base.object(field.object.as_str()) {
-                extended
-                    .entry(field.object.as_str())
-                    .or_insert_with(|| defined.described(&object));
-            }
-        }
-        objects.extend(extended.into_values());
-        let links = defined.relationships.iter();
-        let links = links.filter(|link| link.kind == RelationshipKind::ManyToMany);
-        objects.extend(links.filter_map(|link| link_object(link)));
+        let (objects, hidden) =
+            defined.objects(base, &|object| defined.described(object, &program));
         Ok(TenantObjects {
             objects,
             hidden,
             version: Some(version),
+            extension: Some(Arc::new(program)),
         })
     }
 
@@ -274,6 +309,8 @@ pub(crate) struct Compiled {
     /// The fields whose values have typed rows.
     pub(crate) kept: Vec<KeptField>,
     deleted: Vec<DeletedField>,
+    /// What follows from the record alone, and rules.
+    local: Option<Arc<Local>>,
 }
 
 /// A field that is deleted and not yet purged.
@@ -350,7 +387,11 @@ impl CheckCustomFields for Compiled {
         {
             faults.push(fault);
         }
-        (*checked.document != given).then(|| checked.document.into_owned())
+        let mut document = checked.document;
+        if let Some(local) = &self.local {
+            local.run(write, &mut document, faults);
+        }
+        (*document != given).then(|| document.into_owned())
     }
 
     fn as_any(&self) -> Option<&dyn Any> {

@@ -677,7 +677,7 @@ async fn definitions(session: &Session) {
     let rule = CustomFieldRule::new(
         name("viewing"),
         "Has an outcome",
-        "outcome != null",
+        "outcome != 'none'",
         "tell how it went",
     );
     session

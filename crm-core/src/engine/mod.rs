@@ -236,6 +236,13 @@ impl EngineBuilder {
         self
     }
 
+    /// Adds a hook before all others, those of the domain too.
+    #[must_use]
+    pub fn first_hook(mut self, hook: impl CommitHook) -> Self {
+        self.hooks.insert(0, Arc::new(hook));
+        self
+    }
+
     /// How often a call is run again after a conflict; 32 if nothing is said.
     #[must_use]
     pub const fn retries(mut self, retries: u32) -> Self {

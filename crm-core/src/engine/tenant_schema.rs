@@ -1,5 +1,6 @@
 //! What a tenant says of objects at run time: its own fields and objects, as the engine sees them.
 
+use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -57,12 +58,16 @@ pub struct TenantObjects {
     /// The row to rely on: that of [`SCHEMA_VERSION`], where the tenant ever said anything; before
     /// that one that the first definition changes, such as the tenant's own.
     pub version: Option<Row>,
+    /// What the hooks of the [`TenantSchema`] need of it, ready to use; see
+    /// [`UnitOfWork::schema_extension`].
+    pub extension: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 /// The objects of one tenant, by name, and the row to rely on.
 pub(crate) struct Described {
     pub(crate) registry: Arc<Registry>,
     pub(crate) version: Option<Row>,
+    pub(crate) extension: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 #[async_trait]
@@ -84,6 +89,7 @@ impl Remembered for Described {
         Ok(Self {
             registry,
             version: objects.version,
+            extension: objects.extension,
         })
     }
 }
@@ -149,6 +155,17 @@ impl UnitOfWork {
     pub async fn tenant_version(&self) -> Result<Option<Row>> {
         let described = self.described().await?;
         Ok(described.and_then(|described| described.version.clone()))
+    }
+
+    /// What the [`TenantSchema`] keeps for its own hooks, with what is staged here; `None` where it
+    /// keeps nothing of this type.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn schema_extension<T: Send + Sync + 'static>(&self) -> Result<Option<Arc<T>>> {
+        let described = self.described().await?;
+        let extension = described.and_then(|described| described.extension.clone());
+        Ok(extension.and_then(|extension| extension.downcast().ok()))
     }
 
     pub(crate) async fn described(&self) -> Result<Option<Arc<Described>>> {

@@ -71,6 +71,8 @@ pub struct UnitOfWork {
     in_step: HashMap<Uuid, Option<Row>>,
     /// The records that a deletion or removal is at work on, so that one that comes back to them ends.
     pub(super) going: HashSet<Uuid>,
+    /// Rows as the computation of values that follow from others left them.
+    computed: HashMap<Uuid, Option<Row>>,
 }
 
 /// The id and time of a commit.
@@ -149,6 +151,7 @@ impl UnitOfWork {
             own: Box::default(),
             in_step: HashMap::new(),
             going: HashSet::new(),
+            computed: HashMap::new(),
         }
     }
 
@@ -259,6 +262,23 @@ impl UnitOfWork {
     /// [`mark_in_step`](Self::mark_in_step) was called for its object, else the stored one.
     pub(crate) fn since_step<'a>(&'a self, change: &'a StagedChange) -> Option<&'a Row> {
         match self.in_step.get(&change.id) {
+            Some(row) => row.as_ref(),
+            None => change.before.as_ref(),
+        }
+    }
+
+    /// Says that all values that follow from the staged rows are computed, as they are now.
+    pub fn mark_computed(&mut self) {
+        let rows = self.staged.iter();
+        let rows = rows.map(|change| (change.id, change.after.clone()));
+        self.computed.extend(rows);
+    }
+
+    /// What a staged change began with since values were last computed from it
+    /// ([`mark_computed`](Self::mark_computed)): the stored row, if they never were.
+    #[must_use]
+    pub fn since_computed<'a>(&'a self, change: &'a StagedChange) -> Option<&'a Row> {
+        match self.computed.get(&change.id) {
             Some(row) => row.as_ref(),
             None => change.before.as_ref(),
         }
@@ -618,6 +638,25 @@ impl UnitOfWork {
     /// # Errors
     /// Those of the rules.
     pub async fn set_row_values(&mut self, row: &Row, values: Vec<(usize, Value)>) -> Result<Row> {
+        self.set_row_values_for(Purpose::Usual, row, values).await
+    }
+
+    /// Stages values that follow from others, such as those of formulas: read-only ones too, through
+    /// all rules but those that only guard what callers do. For hooks, and for runs that put such
+    /// values in order. The commit finds out whether the row still stands as it was read.
+    ///
+    /// # Errors
+    /// What the rules of the object refuse.
+    pub async fn keep_values(&mut self, row: &Row, values: Vec<(usize, Value)>) -> Result<Row> {
+        self.set_row_values_for(Purpose::Upkeep, row, values).await
+    }
+
+    async fn set_row_values_for(
+        &mut self,
+        purpose: Purpose,
+        row: &Row,
+        values: Vec<(usize, Value)>,
+    ) -> Result<Row> {
         let mut all = row.values();
         for (index, value) in values {
             let place = index.checked_sub(SYSTEM_FIELDS);
@@ -630,7 +669,7 @@ impl UnitOfWork {
             let faults = faults.into_result().err();
             faults.map_or_else(|| not_found(row.object(), row.id()), Error::from)
         })?;
-        self.stage(Some(row.clone()), after, Faults::default())
+        self.stage_for(purpose, Some(row.clone()), after, Faults::default())
             .await
     }
 

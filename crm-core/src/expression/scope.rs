@@ -1,13 +1,16 @@
 //! [`Scope`]: which fields an expression may name, and [`Values`]: what they hold for one record.
 
 use rapidfuzz::distance::osa;
+use serde_json::Value as Json;
 use uuid::Uuid;
 
 use super::MAX_REFERENCES;
 use super::datum::{Datum, Type};
 use super::tree::Path;
 use crate::query::RelatedRows;
-use crate::schema::{AnyRecord, FieldSchema, FieldType, ObjectRef, Privacy, Registry, Row};
+use crate::schema::{
+    AnyRecord, FieldSchema, FieldType, ObjectRef, Privacy, Registry, Row, ValueRef,
+};
 use crate::value::{Currency, Money, TextValue};
 
 /// The name of the document field that holds the values of a tenant's own fields.
@@ -86,6 +89,19 @@ impl Field {
     }
 }
 
+impl Field {
+    /// The same field of numbers as amounts of money that are all in one currency. Anything but a
+    /// number stays what it is.
+    #[must_use]
+    pub fn in_currency(mut self, currency: Currency) -> Self {
+        if let (Type::Number, Some(place)) = (self.value_type, &mut self.place) {
+            self.value_type = Type::Money;
+            place.currency = Some(Denomination::Always(currency));
+        }
+        self
+    }
+}
+
 /// Why a path leads to no field; `at` is the place of the faulty name in the path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -159,7 +175,7 @@ pub struct At {
 impl At {
     /// The value of the field in a row, as one of a type; null where it is none.
     #[inline]
-    fn read<'r>(&self, row: &'r dyn AnyRecord, value_type: Type) -> Datum<'r> {
+    fn read<'r>(&self, row: Laid<'r>, value_type: Type) -> Datum<'r> {
         let value = row.value(self.index);
         let Some(member) = &self.member else {
             return Datum::from_value(value, value_type);
@@ -168,9 +184,35 @@ impl At {
     }
 }
 
-fn member_of<'r>(value: crate::schema::ValueRef<'r>, member: &str, value_type: Type) -> Datum<'r> {
+/// A row, perhaps with another document than the one it has.
+#[derive(Clone, Copy)]
+struct Laid<'r> {
+    row: &'r dyn AnyRecord,
+    document: Option<(usize, &'r Json)>,
+}
+
+impl<'r> Laid<'r> {
+    const fn plain(row: &'r dyn AnyRecord) -> Self {
+        Self {
+            row,
+            document: None,
+        }
+    }
+
+    #[inline]
+    fn value(self, index: usize) -> ValueRef<'r> {
+        match self.document {
+            Some((place, json)) if place == index => {
+                ValueRef::Json(std::borrow::Cow::Borrowed(json))
+            }
+            _ => self.row.value(index),
+        }
+    }
+}
+
+fn member_of<'r>(value: ValueRef<'r>, member: &str, value_type: Type) -> Datum<'r> {
     use std::borrow::Cow;
-    let crate::schema::ValueRef::Json(document) = value else {
+    let ValueRef::Json(document) = value else {
         return Datum::Null;
     };
     match document {
@@ -188,8 +230,17 @@ fn member_of<'r>(value: crate::schema::ValueRef<'r>, member: &str, value_type: T
 pub struct Place {
     steps: Vec<Step>,
     at: At,
-    /// Of money, where the currency is.
-    currency: Option<At>,
+    /// Of money, what the currency is.
+    currency: Option<Denomination>,
+}
+
+/// The currency of an amount.
+#[derive(Clone, Debug)]
+enum Denomination {
+    /// That of another field.
+    Field(At),
+    /// One for all records.
+    Always(Currency),
 }
 
 /// A reference to follow.
@@ -201,14 +252,20 @@ struct Step {
 
 impl Place {
     #[inline]
-    fn read<'r>(&self, row: &'r dyn AnyRecord, value_type: Type) -> Datum<'r> {
+    fn read<'r>(&self, row: Laid<'r>, value_type: Type) -> Datum<'r> {
         let Some(currency) = &self.currency else {
             return self.at.read(row, value_type);
         };
         let Datum::Number(amount) = self.at.read(row, Type::Number) else {
             return Datum::Null;
         };
-        let Datum::Text(currency) = currency.read(row, Type::Text) else {
+        let currency = match currency {
+            Denomination::Field(at) => at.read(row, Type::Text),
+            Denomination::Always(currency) => {
+                return Datum::Money(Money::new(amount, *currency));
+            }
+        };
+        let Datum::Text(currency) = currency else {
             return Datum::Null;
         };
         match Currency::parse(&currency) {
@@ -230,14 +287,14 @@ pub trait Values {
 /// the field was defined, counts as none, and so does an amount without a currency.
 #[derive(Clone, Copy)]
 pub struct RowValues<'a> {
-    row: &'a dyn AnyRecord,
+    row: Laid<'a>,
     related: Option<&'a RelatedRows<'a>>,
 }
 
 impl std::fmt::Debug for RowValues<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RowValues")
-            .field("object", &self.row.object().name())
+            .field("object", &self.row.row.object().name())
             .finish_non_exhaustive()
     }
 }
@@ -246,7 +303,10 @@ impl<'a> RowValues<'a> {
     /// The values of a row; its references lead to nothing.
     #[must_use]
     pub const fn new(row: &'a dyn AnyRecord) -> Self {
-        Self { row, related: None }
+        Self {
+            row: Laid::plain(row),
+            related: None,
+        }
     }
 
     /// The same, with what finds the rows that references lead to. A row that is not found, as one
@@ -254,9 +314,17 @@ impl<'a> RowValues<'a> {
     #[must_use]
     pub const fn with_related(row: &'a dyn AnyRecord, related: &'a RelatedRows<'a>) -> Self {
         Self {
-            row,
+            row: Laid::plain(row),
             related: Some(related),
         }
+    }
+
+    /// The same, with another document in the place of the one that the row has at `index`: for
+    /// values that are being computed.
+    #[must_use]
+    pub const fn with_document(mut self, index: usize, document: &'a Json) -> Self {
+        self.row.document = Some((index, document));
+        self
     }
 
     fn target(&self, step: &Step, id: Uuid) -> Option<Row> {
@@ -277,7 +345,7 @@ impl Values for RowValues<'_> {
         }
         let mut reached: Option<Row> = None;
         for step in &place.steps {
-            let row = reached.as_deref().unwrap_or(self.row);
+            let row = reached.as_deref().map_or(self.row, Laid::plain);
             let Datum::Id(id) = step.reference.read(row, Type::Id) else {
                 return Datum::Null;
             };
@@ -286,7 +354,7 @@ impl Values for RowValues<'_> {
             };
             reached = Some(target);
         }
-        let row = reached.as_deref().unwrap_or(self.row);
+        let row = reached.as_deref().map_or(self.row, Laid::plain);
         place.read(row, value_type).into_owned()
     }
 }
@@ -461,6 +529,7 @@ impl ObjectScope<'_> {
         let last = path.names().len().saturating_sub(1);
         let stored = Type::of(&field.field_type).ok_or(PathFault::Untyped { at: last })?;
         let currency = self.currency(object, &field.field_type);
+        let currency = currency.map(Denomination::Field);
         let options = match &field.field_type {
             FieldType::Picklist { options } => {
                 Some(options.iter().map(|option| option.to_string()).collect())

@@ -240,6 +240,30 @@ pub(super) async fn merge(
     work.settle(mark, result)
 }
 
+/// Values that follow from others are not merged: the survivor keeps its own until the hooks of the
+/// commit compute them.
+fn keep_computed(object: &ObjectRef, survivor: &Row, values: &mut [Value]) {
+    let Some(document) = object.custom_document() else {
+        return;
+    };
+    let place = document.checked_sub(SYSTEM_FIELDS);
+    let Some(Value::Json(Json::Object(merged))) = place.and_then(|place| values.get_mut(place))
+    else {
+        return;
+    };
+    let own = survivor.value(document).into_owned().to_json();
+    for custom in object
+        .custom_fields()
+        .iter()
+        .filter(|one| one.field.read_only)
+    {
+        match own.get(&*custom.key) {
+            Some(value) => merged.insert(custom.key.to_string(), value.clone()),
+            None => merged.remove(&*custom.key),
+        };
+    }
+}
+
 async fn stage(
     work: &mut UnitOfWork,
     object: &ObjectRef,
@@ -257,8 +281,10 @@ async fn stage(
     work.rely_on_row(survivor.clone());
     // First the survivor: what is led to it may ask where it stands.
     let registry = work.registry().await?;
-    let last = beside_itself(&registry.described(object), &rows, last.clone());
-    let after = build(survivor, work.next_meta(survivor), last)?;
+    let described = registry.described(object);
+    let mut values = beside_itself(&described, &rows, last.clone());
+    keep_computed(&described, survivor, &mut values);
+    let after = build(survivor, work.next_meta(survivor), values)?;
     let merged = work
         .stage(Some(survivor.clone()), after, Faults::default())
         .await?;

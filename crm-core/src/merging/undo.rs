@@ -295,6 +295,7 @@ impl Undoing<'_> {
         let former = self.merge.survivor_before.as_object().unwrap_or(&empty);
         let left = self.merge.survivor_after.as_object().unwrap_or(&empty);
         let units = units(&object);
+        let described = work.registry().await?.described(&object);
         // By the fields that belong together: they go back together or not at all.
         let mut by_unit: BTreeMap<usize, Vec<(usize, &Json, &Json)>> = BTreeMap::new();
         for (name, before) in former {
@@ -309,7 +310,8 @@ impl Undoing<'_> {
         let mut given: Vec<Vec<(usize, Value)>> = Vec::new();
         for fields in by_unit.into_values() {
             let is_touched = |(index, _, after): &(usize, &Json, &Json)| {
-                survivor.value(*index).to_json() != **after
+                let now = survivor.value(*index).to_json();
+                written(&described, *index, now) != written(&described, *index, (*after).clone())
             };
             let mut why = fields.iter().any(is_touched).then_some(KeptReason::Changed);
             let mut back = Vec::new();
@@ -387,6 +389,20 @@ fn set(values: &mut [Value], index: usize, value: Value) {
     if let Some(slot) = place.and_then(|place| values.get_mut(place)) {
         *slot = value;
     }
+}
+
+/// The value of a field as somebody wrote it: values that follow from others change on their own, and
+/// are computed anew in the commit of the undoing.
+fn written(object: &ObjectRef, index: usize, mut value: Json) -> Json {
+    if object.custom_document() == Some(index)
+        && let Some(members) = value.as_object_mut()
+    {
+        let computed = object.custom_fields().iter();
+        for custom in computed.filter(|custom| custom.field.read_only) {
+            members.remove(&*custom.key);
+        }
+    }
+    value
 }
 
 /// A value that was kept as JSON, in the kind of its field.

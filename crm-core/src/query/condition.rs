@@ -629,9 +629,13 @@ pub(crate) fn locate<'a>(
     };
     let own = object.field_index(field);
     let is_custom = own.is_none() || member.is_some() && own == object.custom_document();
-    if let (true, Some(custom), Some(document)) =
-        (is_custom, object.custom(), object.custom_document())
-    {
+    // Where an object of the engine has rules but no fields of the tenant, its document stays free.
+    let is_free = object.custom_fields().is_empty() && object.template().is_none();
+    if let (true, Some(custom), Some(document)) = (
+        is_custom && !is_free,
+        object.custom(),
+        object.custom_document(),
+    ) {
         let name = match (own, member) {
             (None, Some(_)) => return Err(unknown()),
             (_, Some(member)) => member,
