@@ -68,7 +68,7 @@ impl CustomValuesExt for Session {
 /// };
 /// session.contacts().create(ada.clone()).await?;
 /// let taken = session.contacts().create(ada).await.unwrap_err();
-/// assert_eq!(taken.to_string(), "a contact with the same custom_fields.member_number exists");
+/// assert_eq!(taken.to_string(), "another contact has the same custom_fields.member_number");
 ///
 /// // Found by an index.
 /// let find = Find::new().filter_by_name(Filter::eq("member_number", "M-1"));
