@@ -2222,6 +2222,8 @@ CREATE TABLE "crm"."activity_series" (
     "contact_id" uuid,
     "deal_id" uuid,
     "lead_id" uuid,
+    "related_object" varchar(100) COLLATE "C",
+    "related_id" uuid,
     "activity_type" varchar(50) COLLATE "C" NOT NULL,
     "subject" varchar(255) COLLATE "C" NOT NULL,
     "owner_id" uuid NOT NULL,
@@ -2267,6 +2269,7 @@ CREATE INDEX "activity_series_account_id_idx" ON "crm"."activity_series" ("tenan
 CREATE INDEX "activity_series_contact_id_idx" ON "crm"."activity_series" ("tenant_id", "contact_id");
 CREATE INDEX "activity_series_deal_id_idx" ON "crm"."activity_series" ("tenant_id", "deal_id");
 CREATE INDEX "activity_series_lead_id_idx" ON "crm"."activity_series" ("tenant_id", "lead_id");
+CREATE INDEX "activity_series_related_id_idx" ON "crm"."activity_series" ("tenant_id", "related_id");
 CREATE INDEX "activity_series_activity_type_idx" ON "crm"."activity_series" ("tenant_id", "activity_type");
 CREATE INDEX "activity_series_owner_id_idx" ON "crm"."activity_series" ("tenant_id", "owner_id");
 CREATE INDEX "activity_series_assigned_to_idx" ON "crm"."activity_series" ("tenant_id", "assigned_to");
@@ -2298,6 +2301,8 @@ CREATE TABLE "crm"."activities" (
     "contact_id" uuid,
     "deal_id" uuid,
     "lead_id" uuid,
+    "related_object" varchar(100) COLLATE "C",
+    "related_id" uuid,
     "owner_id" uuid NOT NULL,
     "assigned_to" uuid,
     "description" varchar(32768) COLLATE "C",
@@ -2350,6 +2355,7 @@ CREATE INDEX "activities_account_id_idx" ON "crm"."activities" ("tenant_id", "ac
 CREATE INDEX "activities_contact_id_idx" ON "crm"."activities" ("tenant_id", "contact_id");
 CREATE INDEX "activities_deal_id_idx" ON "crm"."activities" ("tenant_id", "deal_id");
 CREATE INDEX "activities_lead_id_idx" ON "crm"."activities" ("tenant_id", "lead_id");
+CREATE INDEX "activities_related_id_idx" ON "crm"."activities" ("tenant_id", "related_id");
 CREATE INDEX "activities_status_idx" ON "crm"."activities" ("tenant_id", "status");
 CREATE INDEX "activities_scheduled_at_id_idx" ON "crm"."activities" ("tenant_id", "scheduled_at", "id");
 CREATE INDEX "activities_due_date_id_idx" ON "crm"."activities" ("tenant_id", "due_date", "id");
@@ -2527,7 +2533,7 @@ CREATE TABLE "crm"."merge_links" (
     "merge_id" uuid NOT NULL,
     "object" varchar(100) COLLATE "C" NOT NULL,
     "record_id" uuid NOT NULL,
-    "field" varchar(100) COLLATE "C" NOT NULL,
+    "field" varchar(120) COLLATE "C" NOT NULL,
     "fate" varchar(50) COLLATE "C" NOT NULL,
     CONSTRAINT "merge_links_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "merge_links_version_check" CHECK ("version" >= 1),
@@ -2978,6 +2984,36 @@ CREATE POLICY "tenant_isolation" ON "crm"."duplicate_keys"
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
 GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."duplicate_keys" TO "crm_app";
 
+CREATE TABLE "crm"."custom_references" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "object" varchar(100) COLLATE "C" NOT NULL,
+    "record_id" uuid NOT NULL,
+    "field_id" uuid NOT NULL,
+    "target_object" varchar(100) COLLATE "C" NOT NULL,
+    "target_id" uuid NOT NULL,
+    CONSTRAINT "custom_references_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "custom_references_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "custom_references_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "custom_references_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous'))
+);
+CREATE INDEX "custom_references_target_id_field_id_idx" ON "crm"."custom_references" ("tenant_id", "target_id", "field_id");
+CREATE INDEX "custom_references_record_id_idx" ON "crm"."custom_references" ("tenant_id", "record_id");
+ALTER TABLE "crm"."custom_references" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."custom_references"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."custom_references" TO "crm_app";
+
 CREATE TABLE "crm"."custom_objects" (
     "tenant_id" uuid NOT NULL,
     "id" uuid NOT NULL,
@@ -3026,6 +3062,52 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."custom_objects" TO "crm_app";
 CREATE POLICY "search" ON "crm"."custom_objects" FOR SELECT TO "crm_search" USING (true);
 GRANT SELECT ("tenant_id", "id", "deleted_at", "search_vector") ON "crm"."custom_objects" TO "crm_search";
 
+CREATE TABLE "crm"."custom_relationships" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "name" varchar(100) COLLATE "C" NOT NULL,
+    "from_object" varchar(100) COLLATE "C" NOT NULL,
+    "to_object" varchar(100) COLLATE "C" NOT NULL,
+    "kind" varchar(50) COLLATE "C" NOT NULL,
+    "cardinality" varchar(50) COLLATE "C" NOT NULL,
+    "from_object_id" uuid,
+    "to_object_id" uuid,
+    "from_field" varchar(100) COLLATE "C",
+    "to_field" varchar(100) COLLATE "C",
+    "is_required" boolean NOT NULL,
+    "cascade_delete" boolean NOT NULL,
+    "is_active" boolean NOT NULL,
+    "label" varchar(255) COLLATE "C",
+    "description" varchar(32768) COLLATE "C",
+    CONSTRAINT "custom_relationships_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "custom_relationships_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "custom_relationships_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "custom_relationships_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "custom_relationships_kind_check" CHECK ("kind" IN ('lookup', 'master_detail', 'many_to_many')),
+    CONSTRAINT "custom_relationships_cardinality_check" CHECK ("cardinality" IN ('one_to_one', 'one_to_many', 'many_to_one', 'many_to_many'))
+);
+CREATE UNIQUE INDEX "custom_relationships_name_key" ON "crm"."custom_relationships" ("tenant_id", "name") WHERE "deleted_at" IS NULL;
+CREATE INDEX "custom_relationships_from_object_idx" ON "crm"."custom_relationships" ("tenant_id", "from_object");
+CREATE INDEX "custom_relationships_to_object_idx" ON "crm"."custom_relationships" ("tenant_id", "to_object");
+CREATE INDEX "custom_relationships_created_at_id_idx" ON "crm"."custom_relationships" ("tenant_id", "created_at", "id");
+CREATE INDEX "custom_relationships_updated_at_id_idx" ON "crm"."custom_relationships" ("tenant_id", "updated_at", "id");
+CREATE INDEX "custom_relationships_from_object_id_idx" ON "crm"."custom_relationships" ("tenant_id", "from_object_id");
+CREATE INDEX "custom_relationships_to_object_id_idx" ON "crm"."custom_relationships" ("tenant_id", "to_object_id");
+ALTER TABLE "crm"."custom_relationships" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."custom_relationships"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."custom_relationships" TO "crm_app";
+
 CREATE TABLE "crm"."custom_field_definitions" (
     "tenant_id" uuid NOT NULL,
     "id" uuid NOT NULL,
@@ -3040,6 +3122,7 @@ CREATE TABLE "crm"."custom_field_definitions" (
     "deleted_at" timestamptz,
     "object" varchar(100) COLLATE "C" NOT NULL,
     "object_id" uuid,
+    "relationship_id" uuid,
     "name" varchar(100) COLLATE "C",
     "api_name" varchar(100) COLLATE "C" NOT NULL,
     "key" varchar(100) COLLATE "C",
@@ -3059,6 +3142,7 @@ CREATE TABLE "crm"."custom_field_definitions" (
     "default_value" jsonb,
     "display_options" jsonb NOT NULL,
     "display_order" bigint NOT NULL,
+    "stale_since" timestamptz,
     "help_text" varchar(1000) COLLATE "C",
     "search_vector" tsvector GENERATED ALWAYS AS (
         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("label") <> length("label") THEN "crm".search_text("label") ELSE coalesce("label", '') END), 'A')
@@ -3076,6 +3160,7 @@ CREATE UNIQUE INDEX "custom_field_definitions_object_name_key" ON "crm"."custom_
 CREATE INDEX "custom_field_definitions_created_at_id_idx" ON "crm"."custom_field_definitions" ("tenant_id", "created_at", "id");
 CREATE INDEX "custom_field_definitions_updated_at_id_idx" ON "crm"."custom_field_definitions" ("tenant_id", "updated_at", "id");
 CREATE INDEX "custom_field_definitions_object_id_idx" ON "crm"."custom_field_definitions" ("tenant_id", "object_id");
+CREATE INDEX "custom_field_definitions_relationship_id_idx" ON "crm"."custom_field_definitions" ("tenant_id", "relationship_id");
 CREATE INDEX "custom_field_definitions_controlling_field_id_idx" ON "crm"."custom_field_definitions" ("tenant_id", "controlling_field_id");
 CREATE INDEX "custom_field_definitions_former_names_idx" ON "crm"."custom_field_definitions" USING gin ("former_names");
 CREATE INDEX "custom_field_definitions_search_vector_idx" ON "crm"."custom_field_definitions" USING gin ("search_vector");
@@ -3125,52 +3210,6 @@ CREATE POLICY "tenant_isolation" ON "crm"."custom_field_options"
 GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."custom_field_options" TO "crm_app";
 CREATE POLICY "search" ON "crm"."custom_field_options" FOR SELECT TO "crm_search" USING (true);
 GRANT SELECT ("tenant_id", "id", "deleted_at", "controlling_values") ON "crm"."custom_field_options" TO "crm_search";
-
-CREATE TABLE "crm"."custom_relationships" (
-    "tenant_id" uuid NOT NULL,
-    "id" uuid NOT NULL,
-    "version" bigint NOT NULL,
-    "created_at" timestamptz NOT NULL,
-    "created_by" varchar(50) COLLATE "C" NOT NULL,
-    "created_by_id" uuid,
-    "updated_at" timestamptz NOT NULL,
-    "updated_by" varchar(50) COLLATE "C" NOT NULL,
-    "updated_by_id" uuid,
-    "archived_at" timestamptz,
-    "deleted_at" timestamptz,
-    "name" varchar(100) COLLATE "C" NOT NULL,
-    "from_object" varchar(100) COLLATE "C" NOT NULL,
-    "to_object" varchar(100) COLLATE "C" NOT NULL,
-    "kind" varchar(50) COLLATE "C" NOT NULL,
-    "cardinality" varchar(50) COLLATE "C" NOT NULL,
-    "from_object_id" uuid,
-    "to_object_id" uuid,
-    "from_field" varchar(100) COLLATE "C",
-    "to_field" varchar(100) COLLATE "C",
-    "is_required" boolean NOT NULL,
-    "cascade_delete" boolean NOT NULL,
-    "is_active" boolean NOT NULL,
-    "label" varchar(255) COLLATE "C",
-    "description" varchar(32768) COLLATE "C",
-    CONSTRAINT "custom_relationships_pkey" PRIMARY KEY ("tenant_id", "id"),
-    CONSTRAINT "custom_relationships_version_check" CHECK ("version" >= 1),
-    CONSTRAINT "custom_relationships_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
-    CONSTRAINT "custom_relationships_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
-    CONSTRAINT "custom_relationships_kind_check" CHECK ("kind" IN ('lookup', 'master_detail', 'many_to_many')),
-    CONSTRAINT "custom_relationships_cardinality_check" CHECK ("cardinality" IN ('one_to_one', 'one_to_many', 'many_to_one', 'many_to_many'))
-);
-CREATE UNIQUE INDEX "custom_relationships_name_key" ON "crm"."custom_relationships" ("tenant_id", "name") WHERE "deleted_at" IS NULL;
-CREATE INDEX "custom_relationships_from_object_idx" ON "crm"."custom_relationships" ("tenant_id", "from_object");
-CREATE INDEX "custom_relationships_to_object_idx" ON "crm"."custom_relationships" ("tenant_id", "to_object");
-CREATE INDEX "custom_relationships_created_at_id_idx" ON "crm"."custom_relationships" ("tenant_id", "created_at", "id");
-CREATE INDEX "custom_relationships_updated_at_id_idx" ON "crm"."custom_relationships" ("tenant_id", "updated_at", "id");
-CREATE INDEX "custom_relationships_from_object_id_idx" ON "crm"."custom_relationships" ("tenant_id", "from_object_id");
-CREATE INDEX "custom_relationships_to_object_id_idx" ON "crm"."custom_relationships" ("tenant_id", "to_object_id");
-ALTER TABLE "crm"."custom_relationships" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
-CREATE POLICY "tenant_isolation" ON "crm"."custom_relationships"
-    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
-    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
-GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."custom_relationships" TO "crm_app";
 
 CREATE TABLE "crm"."custom_field_rules" (
     "tenant_id" uuid NOT NULL,
@@ -3577,16 +3616,18 @@ ALTER TABLE "crm"."activity_reminders" ADD CONSTRAINT "activity_reminders_recipi
     FOREIGN KEY ("tenant_id", "recipient_id") REFERENCES "crm"."users" ("tenant_id", "id");
 ALTER TABLE "crm"."import_rows" ADD CONSTRAINT "import_rows_job_id_fkey"
     FOREIGN KEY ("tenant_id", "job_id") REFERENCES "crm"."import_jobs" ("tenant_id", "id");
-ALTER TABLE "crm"."custom_field_definitions" ADD CONSTRAINT "custom_field_definitions_object_id_fkey"
-    FOREIGN KEY ("tenant_id", "object_id") REFERENCES "crm"."custom_objects" ("tenant_id", "id");
-ALTER TABLE "crm"."custom_field_definitions" ADD CONSTRAINT "custom_field_definitions_controlling_field_id_fkey"
-    FOREIGN KEY ("tenant_id", "controlling_field_id") REFERENCES "crm"."custom_field_definitions" ("tenant_id", "id");
-ALTER TABLE "crm"."custom_field_options" ADD CONSTRAINT "custom_field_options_field_id_fkey"
-    FOREIGN KEY ("tenant_id", "field_id") REFERENCES "crm"."custom_field_definitions" ("tenant_id", "id");
 ALTER TABLE "crm"."custom_relationships" ADD CONSTRAINT "custom_relationships_from_object_id_fkey"
     FOREIGN KEY ("tenant_id", "from_object_id") REFERENCES "crm"."custom_objects" ("tenant_id", "id");
 ALTER TABLE "crm"."custom_relationships" ADD CONSTRAINT "custom_relationships_to_object_id_fkey"
     FOREIGN KEY ("tenant_id", "to_object_id") REFERENCES "crm"."custom_objects" ("tenant_id", "id");
+ALTER TABLE "crm"."custom_field_definitions" ADD CONSTRAINT "custom_field_definitions_object_id_fkey"
+    FOREIGN KEY ("tenant_id", "object_id") REFERENCES "crm"."custom_objects" ("tenant_id", "id");
+ALTER TABLE "crm"."custom_field_definitions" ADD CONSTRAINT "custom_field_definitions_relationship_id_fkey"
+    FOREIGN KEY ("tenant_id", "relationship_id") REFERENCES "crm"."custom_relationships" ("tenant_id", "id");
+ALTER TABLE "crm"."custom_field_definitions" ADD CONSTRAINT "custom_field_definitions_controlling_field_id_fkey"
+    FOREIGN KEY ("tenant_id", "controlling_field_id") REFERENCES "crm"."custom_field_definitions" ("tenant_id", "id");
+ALTER TABLE "crm"."custom_field_options" ADD CONSTRAINT "custom_field_options_field_id_fkey"
+    FOREIGN KEY ("tenant_id", "field_id") REFERENCES "crm"."custom_field_definitions" ("tenant_id", "id");
 ALTER TABLE "crm"."custom_field_rules" ADD CONSTRAINT "custom_field_rules_object_id_fkey"
     FOREIGN KEY ("tenant_id", "object_id") REFERENCES "crm"."custom_objects" ("tenant_id", "id");
 ALTER TABLE "crm"."custom_records" ADD CONSTRAINT "custom_records_object_id_fkey"
