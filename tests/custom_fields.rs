@@ -444,7 +444,7 @@ async fn inactive_fields_keep_their_values() {
     let changed = session
         .contacts()
         .update(id, |contact| {
-            contact.custom_fields = json!({"region": "west"})
+            contact.custom_fields = json!({"region": "west"});
         })
         .await
         .unwrap_err();
@@ -495,7 +495,7 @@ async fn options_change_safely() {
     session
         .contacts()
         .update(french, |contact| {
-            contact.custom_fields = json!({"land": "fr"})
+            contact.custom_fields = json!({"land": "fr"});
         })
         .await
         .unwrap();
@@ -515,7 +515,7 @@ async fn options_change_safely() {
     session
         .contacts()
         .update(german, |contact| {
-            contact.job_title = Some("Engineer".into())
+            contact.job_title = Some("Engineer".into());
         })
         .await
         .unwrap();

@@ -818,7 +818,7 @@ struct Model {
     phases: BTreeMap<Uuid, Phase>,
 }
 
-fn pick<'a, T>(all: &'a BTreeMap<Uuid, T>, number: usize) -> Option<(Uuid, &'a T)> {
+fn pick<T>(all: &BTreeMap<Uuid, T>, number: usize) -> Option<(Uuid, &T)> {
     let count = all.len().max(1);
     all.iter().nth(number % count).map(|(id, one)| (*id, one))
 }

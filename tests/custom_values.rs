@@ -250,7 +250,7 @@ async fn rows_follow_their_records() {
     for (id, value) in [(ada, "M-2"), (grace, "M-1")] {
         work.contacts()
             .update(id, |contact| {
-                contact.custom_fields = json!({"member": value, "points": 1})
+                contact.custom_fields = json!({"member": value, "points": 1});
             })
             .await
             .unwrap();

@@ -13,6 +13,10 @@ use crate::{CustomField, CustomObject, CustomRelationship};
 /// that keeps them all.
 ///
 /// A tenant's object is known by its own name; this is the template that its description is made from.
+#[allow(
+    clippy::duplicated_attributes,
+    reason = "both indexes begin with the object"
+)]
 #[derive(Clone, PartialEq, Entity)]
 #[entity(
     object = "custom_record",

@@ -17,7 +17,7 @@ fn task(links: impl Into<ActivityLinks>, owner: Id<User>) -> Activity {
 fn paths(error: &Error) -> Vec<(&str, &str)> {
     let faults = error.field_errors().iter();
     faults
-        .map(|fault| (fault.path.as_str(), &*fault.code))
+        .map(|fault| (fault.path.as_str(), fault.code))
         .collect()
 }
 
