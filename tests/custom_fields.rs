@@ -543,7 +543,12 @@ async fn the_impact_of_a_deletion_is_told() {
     let (_, session) = tenant(&crm(), "acme").await;
     let fields = session.custom_fields();
     let budget = define(&session, field("lead", "budget", text(20))).await;
-    let rule = CustomFieldRule::new(name("lead"), "Has a budget", "budget != null", "give one");
+    let rule = CustomFieldRule::new(
+        name("lead"),
+        "Has a budget",
+        "budget is not null",
+        "give one",
+    );
     let rule = session.records().create(rule).await.unwrap();
     let set = session
         .scoring_rule_sets()

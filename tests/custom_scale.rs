@@ -134,9 +134,9 @@ async fn definitions_leave_the_table_alone_and_filters_use_the_index() {
     work.commit().await.unwrap();
     let file = file_of_contacts(&mut owner).await;
 
-    // The 199th field, while somebody holds the strongest lock there is on contacts: nothing waits.
+    // The 199th field, while somebody holds a lock that lets others only read: nothing waits.
     let mut holder = owner.begin().await.unwrap();
-    sqlx::raw_sql("LOCK TABLE crm.contacts IN ACCESS EXCLUSIVE MODE")
+    sqlx::raw_sql("LOCK TABLE crm.contacts IN EXCLUSIVE MODE")
         .execute(&mut *holder)
         .await
         .unwrap();

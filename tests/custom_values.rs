@@ -370,21 +370,14 @@ async fn records_of_before_get_their_rows() {
     });
     assert_eq!(session.contacts().count(large).await.unwrap(), 10);
 
-    // A field that becomes unique is so from the records on that have one value.
+    // A field becomes unique only where no two records have the same value.
     let mut fields = session.records::<CustomField>();
-    fields
+    let refused = fields
         .update(region, |field| field.is_unique = true)
         .await
-        .unwrap();
-    assert_eq!(state(&session, region).await, IndexState::Building);
-    let taken = values.rebuild(region, None, &()).await;
-    assert_taken(taken, ("contact", "custom_fields.region"));
-    fields
-        .update(region, |field| field.is_unique = false)
-        .await
-        .unwrap();
-    rebuild(&session, region).await;
-    assert_in_step(&session).await;
+        .unwrap_err();
+    assert_eq!(refused.code(), "definition_in_use");
+    assert_eq!(state(&session, region).await, IndexState::Ready);
 
     // Rows go where they are not needed any more.
     fields
@@ -517,6 +510,7 @@ async fn take(session: &Session, step: &Step, field: Id<CustomField>) {
             "not_found",
             "not_deleted",
             "validation",
+            "definition_in_use",
         ];
         assert!(known.contains(&error.code()), "{step:?}: {error:?}");
     }

@@ -21,6 +21,7 @@ mod postgres;
 mod rescore;
 mod scoring;
 mod summary;
+mod validate;
 
 use measure::Options;
 
@@ -38,6 +39,7 @@ fn main() {
     options.run("formula_rule", formula::formula_rule);
     options.run("score_50", scoring::score_50);
     options.run("score_500", scoring::score_500);
+    options.run("custom_validate", validate::custom_validate);
     options.run("mem_rescore", rescore::mem_rescore);
     options.run("mem_summary", summary::mem_summary);
     #[cfg(feature = "postgres")]

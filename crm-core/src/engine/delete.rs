@@ -27,12 +27,12 @@ impl UnitOfWork {
 
     pub(crate) async fn delete_row(&mut self, row: Row) -> Result<()> {
         // Parts of each other: the deletion of this record is under way.
-        let id = row.id();
-        if !self.going.insert(id) {
+        let going = (row.object().name().to_owned(), row.id());
+        if !self.going.insert(going.clone()) {
             return Ok(());
         }
         let deleted = self.delete_with_parts(row).await;
-        self.going.remove(&id);
+        self.going.remove(&going);
         deleted
     }
 
@@ -133,12 +133,12 @@ impl UnitOfWork {
     }
 
     async fn purge_row(&mut self, row: Row) -> Result<()> {
-        let id = row.id();
-        if !self.going.insert(id) {
+        let going = (row.object().name().to_owned(), row.id());
+        if !self.going.insert(going.clone()) {
             return Ok(());
         }
         let purged = self.purge_with_parts(row).await;
-        self.going.remove(&id);
+        self.going.remove(&going);
         purged
     }
 

@@ -70,7 +70,7 @@ pub struct UnitOfWork {
     /// Rows as a hook left them that runs more than once.
     in_step: HashMap<Uuid, Option<Row>>,
     /// The records that a deletion or removal is at work on, so that one that comes back to them ends.
-    pub(super) going: HashSet<Uuid>,
+    pub(super) going: HashSet<(String, Uuid)>,
     /// Rows as the computation of values that follow from others left them.
     computed: HashMap<Uuid, Option<Row>>,
 }

@@ -138,6 +138,9 @@ impl CustomValues<'_> {
         if from.is_some_and(|from| from.definition != version) {
             return Err(changed(field));
         }
+        // What another process changed may not be known here yet; from now on a change shows by the
+        // version of the definition.
+        self.session.forget_settings();
         // An object that is out of use has records too.
         let registry = self.session.registry().await?;
         let object = registry.any_object(definition.object.as_ref());
