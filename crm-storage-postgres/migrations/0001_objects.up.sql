@@ -3301,6 +3301,7 @@ CREATE INDEX "custom_records_object_id_name_id_idx" ON "crm"."custom_records" ("
 CREATE INDEX "custom_records_object_id_owner_id_idx" ON "crm"."custom_records" ("tenant_id", "object_id", "owner_id");
 CREATE INDEX "custom_records_object_id_created_at_id_idx" ON "crm"."custom_records" ("tenant_id", "object_id", "created_at", "id");
 CREATE INDEX "custom_records_object_id_updated_at_id_idx" ON "crm"."custom_records" ("tenant_id", "object_id", "updated_at", "id");
+CREATE INDEX "custom_records_owner_id_idx" ON "crm"."custom_records" ("tenant_id", "owner_id");
 CREATE INDEX "custom_records_tags_idx" ON "crm"."custom_records" USING gin ("tags");
 CREATE INDEX "custom_records_search_vector_idx" ON "crm"."custom_records" USING gin ("search_vector");
 ALTER TABLE "crm"."custom_records" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;

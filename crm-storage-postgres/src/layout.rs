@@ -529,6 +529,14 @@ impl Layout {
         if self.is_partitioned() {
             self.push_index(vec!["id".to_owned()], Method::Btree);
         }
+        if let Some(lead) = self.lead().map(ToOwned::to_owned) {
+            // What is referred to may belong to records of all objects over the template.
+            let references = object.references().iter();
+            let names = references.map(|field| object.field_name(*field).to_owned());
+            for name in names.filter(|name| *name != lead) {
+                self.push_index(vec![name], Method::Btree);
+            }
+        }
         let lists: Vec<String> = self
             .columns
             .iter()
