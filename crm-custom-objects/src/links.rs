@@ -242,7 +242,8 @@ fn is(field: &'static str, id: Uuid) -> Filter {
 ///
 /// // Deals with an active product.
 /// let deals = linked_to("deal_products", Filter::eq("is_active", true));
-/// assert_eq!(deals.to_json()["any"], "deal_products");
+/// assert_eq!(serde_json::to_value(&deals)?["any"], "deal_products");
+/// # Ok::<(), serde_json::Error>(())
 /// ```
 #[must_use]
 pub fn linked_to(relationship: &str, filter: Filter) -> Filter {
