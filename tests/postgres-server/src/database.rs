@@ -60,7 +60,9 @@ impl Database {
             )
             .await?;
             execute(&mut maintenance, &format!("CREATE DATABASE \"{draft}\"")).await?;
-            Self::of(server, &draft)?.prepare(&extra).await?;
+            Self::of(server, &draft)?
+                .prepare(&extra, &mut maintenance)
+                .await?;
             // It has its name once it is whole.
             execute(
                 &mut maintenance,
@@ -80,9 +82,9 @@ impl Database {
         let extra = ddl("crm", APPLICATION, objects)?;
         let mut maintenance = PgConnection::connect(server.url()).await?;
         execute(&mut maintenance, &format!("CREATE DATABASE \"{name}\"")).await?;
-        maintenance.close().await?;
         let database = Self::of(server, name)?;
-        database.prepare(&extra).await?;
+        database.prepare(&extra, &mut maintenance).await?;
+        maintenance.close().await?;
         Ok(database)
     }
 
@@ -170,7 +172,7 @@ impl Database {
         Ok(Self { owner, application })
     }
 
-    async fn prepare(&self, extra: &str) -> Result<(), BoxError> {
+    async fn prepare(&self, extra: &str, maintenance: &mut PgConnection) -> Result<(), BoxError> {
         let pool = PgPoolOptions::new()
             .max_connections(2)
             .connect(self.owner.as_str())
@@ -178,14 +180,13 @@ impl Database {
         Migrations::new().run(&pool).await?;
         let mut connection = pool.acquire().await?;
         execute(&mut connection, extra).await?;
-        execute(
-            &mut connection,
-            &format!("ALTER ROLE {APPLICATION} LOGIN PASSWORD '{APPLICATION}'"),
-        )
-        .await?;
         drop(connection);
         pool.close().await;
-        Ok(())
+        // Roles belong to the whole server, which refuses two changes of one at a time. A lock holds
+        // within one database, so all that make one meet in the database for maintenance.
+        let lock = "SELECT pg_advisory_xact_lock(73042003)";
+        let role = format!("ALTER ROLE {APPLICATION} LOGIN PASSWORD '{APPLICATION}'");
+        execute(maintenance, &format!("BEGIN; {lock}; {role}; COMMIT")).await
     }
 
     /// The database's URL for the owner of its tables.
