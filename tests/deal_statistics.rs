@@ -16,6 +16,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use common::figures::{figures, told};
 use common::{assert_trail_tells_every_record, crm, rows_of, tenant};
 use crm_engine::deals::DealStats;
 use crm_engine::merging::Choices;
@@ -23,7 +24,6 @@ use crm_engine::prelude::*;
 use crm_engine::schema::Row;
 use crm_engine::storage::{Change, ChangeSet};
 use crm_engine::tenancy::Onboarded;
-use crm_engine::value::Totals;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use rust_decimal::Decimal;
@@ -93,39 +93,15 @@ impl Shop {
             let contact = Record::<Contact>::from_row(row).unwrap();
             let own = deals.iter();
             let own = own.filter(|deal| deal.contact_id == Some(contact.id));
-            assert_eq!(told(&contact.deal_stats), told(&of(own)));
+            assert_eq!(told(&contact.deal_stats), told(&figures(own)));
         }
         for row in rows_of(&self.session, "account").await {
             let account = Record::<Account>::from_row(row).unwrap();
             let own = deals.iter();
             let own = own.filter(|deal| deal.account_id == Some(account.id));
-            assert_eq!(told(&account.deal_stats), told(&of(own)));
+            assert_eq!(told(&account.deal_stats), told(&figures(own)));
         }
     }
-}
-
-/// Figures as a text: all deals, then those that were won.
-fn told(stats: &DealStats) -> String {
-    format!(
-        "{} [{}], {} [{}]",
-        stats.deal_count, stats.total_deal_value, stats.won_deal_count, stats.won_deal_value
-    )
-}
-
-/// The figures over deals, counted one by one.
-fn of<'a>(deals: impl Iterator<Item = &'a Arc<Record<Deal>>>) -> DealStats {
-    let mut stats = DealStats::default();
-    for deal in deals {
-        let money = deal.money().filter(|money| !money.amount().is_zero());
-        let add = |totals: &mut Totals| money.iter().for_each(|money| totals.add(money).unwrap());
-        stats.deal_count += 1;
-        add(&mut stats.total_deal_value);
-        if deal.status == DealStatus::Won {
-            stats.won_deal_count += 1;
-            add(&mut stats.won_deal_value);
-        }
-    }
-    stats
 }
 
 /// created, moved, changed, won, lost, reopened, archived, deleted and restored.

@@ -11,6 +11,8 @@
 //! refused. A job that was killed is taken up again by `--resume` with its id.
 
 mod arguments;
+#[path = "../shared/mod.rs"]
+mod shared;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -23,33 +25,16 @@ use crm_engine::exchange::import::{
     Cell, ErrorsFile, Import, ImportExt, Mapping, Outcome, Source, Table,
 };
 use crm_engine::imports::{ImportJob, RowOutcome, RowResult};
-use crm_engine::postgres::Migrations;
 use crm_engine::prelude::*;
 use indicatif::{ProgressBar, ProgressStyle};
-use sqlx::Connection as _;
 
 use arguments::{Arguments, USAGE};
-
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+use shared::{Failure, open, read_mapping};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    if std::env::args().any(|argument| argument == "--help") {
-        println!("{USAGE}");
-        return ExitCode::SUCCESS;
-    }
-    let Some(arguments) = Arguments::parse(std::env::args().skip(1)) else {
-        eprintln!("{USAGE}");
-        return ExitCode::from(2);
-    };
-    match run(&arguments).await {
-        Ok(0) => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
-        Err(failure) => {
-            eprintln!("import_csv: {failure}");
-            ExitCode::from(2)
-        }
-    }
+    let parse = |arguments| Arguments::parse(arguments);
+    shared::run("import_csv", USAGE, parse, run).await
 }
 
 /// Imports, and gives the number of rows that were refused.
@@ -61,7 +46,8 @@ async fn run(arguments: &Arguments) -> Result<i64, Failure> {
     if errors.and_then(|path| std::fs::canonicalize(path).ok()) == Some(file) {
         return Err("the errors would be written over the file; name another one".into());
     }
-    let session = open(arguments).await?;
+    let tenant = arguments.tenant.as_deref().unwrap_or("acme");
+    let session = open(arguments.postgres.as_deref(), tenant).await?;
     let source = Source::file(&arguments.file);
     let importer = session.import();
     let mapping = mapping(arguments, &session, &source).await?;
@@ -101,32 +87,6 @@ async fn run(arguments: &Arguments) -> Result<i64, Failure> {
     Ok(outcome.counts.failed_rows)
 }
 
-/// A session of the tenant, which is made if it is not there.
-async fn open(arguments: &Arguments) -> Result<Session, Failure> {
-    let crm = match &arguments.postgres {
-        Some(url) => {
-            // One connection by itself tells at once what is wrong; a pool tries again for a while.
-            sqlx::PgConnection::connect(url).await?.close().await?;
-            let pool = sqlx::PgPool::connect(url).await?;
-            Migrations::new().run(&pool).await?;
-            Crm::postgres(pool)
-        }
-        None => Crm::in_memory(),
-    };
-    let name = arguments.tenant.as_deref().unwrap_or("acme");
-    let tenant = match crm.tenant_by_subdomain(name).await {
-        Ok(tenant) => tenant.id,
-        Err(Error::NotFound { .. }) => {
-            let email = format!("admin@{name}.example");
-            crm.onboard(Onboarding::new(name, name, email))
-                .await?
-                .tenant
-        }
-        Err(error) => return Err(error.into()),
-    };
-    Ok(crm.session(tenant, Actor::System))
-}
-
 fn create(path: &Path) -> Result<File, Failure> {
     Ok(File::create(path).map_err(|error| format!("{}: {error}", path.display()))?)
 }
@@ -137,10 +97,7 @@ async fn mapping(
     source: &Source,
 ) -> Result<Mapping, Failure> {
     if let Some(path) = &arguments.map {
-        let place = path.display();
-        let text = std::fs::read_to_string(path).map_err(|error| format!("{place}: {error}"))?;
-        let mapping = serde_json::from_str(&text).map_err(|error| format!("{place}: {error}"))?;
-        return Ok(mapping);
+        return read_mapping(path);
     }
     let preview = session
         .import()

@@ -14,6 +14,8 @@
 
 mod arguments;
 mod print;
+#[path = "../shared/mod.rs"]
+mod shared;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -21,39 +23,22 @@ use std::sync::Arc;
 
 use crm_engine::exchange::import::{Import, ImportExt, Mapping, ReadOptions, Source};
 use crm_engine::imports::{ImportCounts, ImportMode};
-use crm_engine::postgres::Migrations;
 use crm_engine::prelude::*;
 use crm_engine::query::Sort;
 use serde_json::{Map, Value as Json, json};
-use sqlx::Connection as _;
 
 use arguments::{Arguments, USAGE};
-
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+use shared::{Failure, open, read_mapping};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    if std::env::args().any(|argument| argument == "--help") {
-        println!("{USAGE}");
-        return ExitCode::SUCCESS;
-    }
-    let Some(arguments) = Arguments::parse(std::env::args().skip(1)) else {
-        eprintln!("{USAGE}");
-        return ExitCode::from(2);
-    };
-    match run(&arguments).await {
-        Ok(0) => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
-        Err(failure) => {
-            eprintln!("lead_scoring: {failure}");
-            ExitCode::from(2)
-        }
-    }
+    let parse = |arguments| Arguments::parse(arguments);
+    shared::run("lead_scoring", USAGE, parse, run).await
 }
 
 /// Does all of it, and gives the number of rows that were refused.
 async fn run(arguments: &Arguments) -> Result<i64, Failure> {
-    let session = open(arguments).await?;
+    let session = open(arguments.postgres.as_deref(), &arguments.tenant).await?;
     let counts = import(arguments, &session).await?;
     println!(
         "{} rows: {} leads created, {} updated, {} as they were, {} skipped, {} refused",
@@ -103,39 +88,12 @@ async fn run(arguments: &Arguments) -> Result<i64, Failure> {
     Ok(counts.failed_rows)
 }
 
-/// A session of the tenant, which is made if it is not there.
-async fn open(arguments: &Arguments) -> Result<Session, Failure> {
-    let crm = match &arguments.postgres {
-        Some(url) => {
-            // One connection by itself tells at once what is wrong; a pool tries again for a while.
-            sqlx::PgConnection::connect(url).await?.close().await?;
-            let pool = sqlx::PgPool::connect(url).await?;
-            Migrations::new().run(&pool).await?;
-            Crm::postgres(pool)
-        }
-        None => Crm::in_memory(),
-    };
-    let name = &arguments.tenant;
-    let tenant = match crm.tenant_by_subdomain(name).await {
-        Ok(tenant) => tenant.id,
-        Err(Error::NotFound { .. }) => {
-            let email = format!("admin@{name}.example");
-            crm.onboard(Onboarding::new(name, name, email))
-                .await?
-                .tenant
-        }
-        Err(error) => return Err(error.into()),
-    };
-    Ok(crm.session(tenant, Actor::System))
-}
-
 /// The leads of the file.
 async fn import(arguments: &Arguments, session: &Session) -> Result<ImportCounts, Failure> {
     let source = Source::file(&arguments.leads);
     let importer = session.import();
     let mapping: Mapping = match &arguments.map {
-        Some(path) => serde_json::from_value(read(path)?)
-            .map_err(|error| format!("{}: {error}", path.display()))?,
+        Some(path) => read_mapping(path)?,
         None => {
             let read = ReadOptions::default();
             importer.preview("lead", &source, &read).await?.mapping

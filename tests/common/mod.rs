@@ -10,6 +10,7 @@
 )]
 
 pub(crate) mod backend;
+pub(crate) mod figures;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -381,41 +381,28 @@ fn a_dry_run_says_what_a_run_does_in_batches_of_any_size_under_any_rules() {
 async fn rows_like_stored_records_are_duplicates_by_the_tenants_rules() {
     let crm = crm();
     let (_, session) = tenant(&crm, "acme").await;
-    let rule = DuplicateRule {
-        mode: DuplicateMode::Warn,
-        ..DuplicateRule::companies()
-    };
-    session
-        .records::<DuplicateRule>()
-        .create(rule)
-        .await
-        .unwrap();
-    session
-        .accounts()
-        .create(Account::new("Globex Corporation"))
-        .await
-        .unwrap();
+    globex_by(&session, DuplicateMode::Warn).await;
     let source = csv("Company\nGlobex Corp.\nInitech\n");
-    let mapping = Mapping::new("account").column("Company", "name");
-    let with = |duplicates| Import {
-        duplicates,
-        ..Import::new(mapping.clone())
-    };
     let trial = session
         .import()
-        .dry_run(&source, &with(DuplicateHandling::Skip), &(), &mut |_, _| {})
+        .dry_run(
+            &source,
+            &companies(DuplicateHandling::Skip),
+            &(),
+            &mut |_, _| {},
+        )
         .await
         .unwrap();
-    let (job, done) = run(&session, &source, &with(DuplicateHandling::Skip)).await;
+    let (job, done) = run(&session, &source, &companies(DuplicateHandling::Skip)).await;
     assert!(trial.counts == done.counts);
     assert_eq!(figures(&done.counts), [1, 0, 0, 1, 0]);
     assert_eq!(
         entries(&session, job).await[0].row_faults()[0].code,
         "duplicate_found"
     );
-    let (_, done) = run(&session, &source, &with(DuplicateHandling::Refuse)).await;
+    let (_, done) = run(&session, &source, &companies(DuplicateHandling::Refuse)).await;
     assert_eq!(figures(&done.counts), [0, 0, 0, 0, 2]);
-    let (_, done) = run(&session, &source, &with(DuplicateHandling::Keep)).await;
+    let (_, done) = run(&session, &source, &companies(DuplicateHandling::Keep)).await;
     assert_eq!(done.counts.created_rows, 2);
 }
 
@@ -425,30 +412,13 @@ async fn rows_like_stored_records_are_duplicates_by_the_tenants_rules() {
 async fn an_import_may_keep_what_a_strict_rule_would_refuse() {
     let crm = crm();
     let (_, session) = tenant(&crm, "acme").await;
-    session
-        .records::<DuplicateRule>()
-        .create(DuplicateRule {
-            mode: DuplicateMode::Strict,
-            ..DuplicateRule::companies()
-        })
-        .await
-        .unwrap();
-    session
-        .accounts()
-        .create(Account::new("Globex Corporation"))
-        .await
-        .unwrap();
+    globex_by(&session, DuplicateMode::Strict).await;
     let source = csv("Company\nGlobex Corp.\nInitech\nInitech Inc.\nHooli\n");
-    let mapping = Mapping::new("account").column("Company", "name");
-    let with = |duplicates| Import {
-        duplicates,
-        ..Import::new(mapping.clone())
-    };
-    let (job, done) = run(&session, &source, &with(DuplicateHandling::Skip)).await;
+    let (job, done) = run(&session, &source, &companies(DuplicateHandling::Skip)).await;
     assert_eq!(figures(&done.counts), [2, 0, 0, 2, 0]);
     let importer = session.import();
     importer.revert(job, &()).await.unwrap();
-    let (_, done) = run(&session, &source, &with(DuplicateHandling::Keep)).await;
+    let (_, done) = run(&session, &source, &companies(DuplicateHandling::Keep)).await;
     assert_eq!(figures(&done.counts), [4, 0, 0, 0, 0]);
     assert_eq!(
         rows_of(&session, "account")
@@ -458,4 +428,25 @@ async fn an_import_may_keep_what_a_strict_rule_would_refuse() {
             .count(),
         5
     );
+}
+
+/// A rule on the names of companies, and the company that is there.
+async fn globex_by(session: &Session, mode: DuplicateMode) {
+    let rule = DuplicateRule {
+        mode,
+        ..DuplicateRule::companies()
+    };
+    let rules = session.records::<DuplicateRule>().create(rule).await;
+    rules.unwrap();
+    let globex = Account::new("Globex Corporation");
+    session.accounts().create(globex).await.unwrap();
+}
+
+/// An import of companies.
+fn companies(duplicates: DuplicateHandling) -> Import {
+    let mapping = Mapping::new("account").column("Company", "name");
+    Import {
+        duplicates,
+        ..Import::new(mapping)
+    }
 }

@@ -58,6 +58,20 @@ async fn members(session: &Session, campaign: Id<Campaign>) -> Vec<Seen> {
         .collect()
 }
 
+/// The leads among the live members of a campaign.
+async fn member_leads(session: &Session, campaign: Id<Campaign>) -> Vec<Option<Id<Lead>>> {
+    let members = members(session, campaign).await;
+    members.iter().map(|one| one.0).collect()
+}
+
+/// The lead is one like others, converted or not before.
+fn assert_is_open(lead: &Lead) {
+    assert_eq!(
+        (lead.status, lead.conversion.is_some()),
+        (LeadStatus::New, false)
+    );
+}
+
 /// The table of statuses of campaigns is what every way of writing accepts.
 #[tokio::test]
 async fn the_table_of_statuses_holds_on_every_way() {
@@ -557,26 +571,13 @@ async fn the_contact_of_a_converted_lead_goes_and_comes_back() {
     let ada = contact(&session, "Ada").await;
     convert(&session, globex, ada).await.unwrap();
     session.contacts().delete(ada).await.unwrap();
-    let leads: Vec<_> = members(&session, fair)
-        .await
-        .iter()
-        .map(|one| one.0)
-        .collect();
-    assert_eq!(leads, [Some(globex)]);
+    assert_eq!(member_leads(&session, fair).await, [Some(globex)]);
     session.contacts().restore(ada).await.unwrap();
-    let leads: Vec<_> = members(&session, fair)
-        .await
-        .iter()
-        .map(|one| one.0)
-        .collect();
-    assert_eq!(leads, [Some(globex)]);
+    assert_eq!(member_leads(&session, fair).await, [Some(globex)]);
     // It is a lead again while the contact is away, too.
     session.contacts().delete(ada).await.unwrap();
     let lead = session.leads().undo_conversion(globex).await.unwrap();
-    assert_eq!(
-        (lead.status, lead.conversion.is_some()),
-        (LeadStatus::New, false)
-    );
+    assert_is_open(&lead);
     assert_eq!(
         members(&session, fair).await,
         [(Some(globex), None, MemberStatus::Responded, true)]
@@ -603,10 +604,7 @@ async fn a_conversion_is_undone_after_its_contact_was_merged() {
     let of = stored.conversion.as_ref().and_then(|one| one.contact_id);
     assert_eq!(of, Some(ada));
     let lead = session.leads().undo_conversion(globex).await.unwrap();
-    assert_eq!(
-        (lead.status, lead.conversion.is_some()),
-        (LeadStatus::New, false)
-    );
+    assert_is_open(&lead);
 }
 
 /// What happens to campaigns in a random history.

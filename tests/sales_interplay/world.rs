@@ -13,20 +13,20 @@ use crm_engine::automation::{
 };
 use crm_engine::deals::{
     ApprovalStatus, CloseOutcome, CloseReason, CloseReasonPolicy, DealCompetitor, DealContact,
-    DealStats, win_probability,
+    win_probability,
 };
 use crm_engine::engine::ManualClock;
 use crm_engine::merging::{Choices, Merge};
 use crm_engine::pipelines::{ApprovalPolicy, ProbabilityCalculation};
 use crm_engine::prelude::*;
 use crm_engine::query::Criteria;
-use crm_engine::value::Totals;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use rust_decimal::Decimal;
 use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
 
+use crate::common::figures::{figures, told};
 use crate::common::{rows_of, tenant};
 
 /// What deals have to do next, for most of which a rule waits.
@@ -844,28 +844,4 @@ impl World {
         }
         Ok(())
     }
-}
-
-/// Figures as a text.
-fn told(stats: &DealStats) -> String {
-    format!(
-        "{} [{}], {} [{}]",
-        stats.deal_count, stats.total_deal_value, stats.won_deal_count, stats.won_deal_value
-    )
-}
-
-/// The figures over deals, counted one by one.
-fn figures<'a>(deals: impl Iterator<Item = &'a Arc<Record<Deal>>>) -> DealStats {
-    let mut stats = DealStats::default();
-    for deal in deals {
-        let money = deal.money().filter(|money| !money.amount().is_zero());
-        let add = |totals: &mut Totals| money.iter().for_each(|money| totals.add(money).unwrap());
-        stats.deal_count += 1;
-        add(&mut stats.total_deal_value);
-        if deal.status == DealStatus::Won {
-            stats.won_deal_count += 1;
-            add(&mut stats.won_deal_value);
-        }
-    }
-    stats
 }

@@ -1,8 +1,10 @@
-//! What cases expect of rows and of refused commits.
+//! What cases expect of rows, of what a condition takes, and of refused commits.
 
-use super::harness::ids;
-use super::{Failure, Outcome};
-use crate::schema::{ObjectRef, Row};
+use super::harness::{Bench, ids, place};
+use super::objects::Specimen;
+use super::{Failure, Outcome, ensure_eq};
+use crate::query::{AggregateQuery, Condition, Measure, Query, SortKey};
+use crate::schema::{Entity, ObjectRef, Row};
 use crate::storage::{Committed, StorageError};
 
 /// Checks that two rows have the same system and own values.
@@ -153,4 +155,56 @@ pub(super) fn expect_referenced(
             Err(other_answer(&expected, came, what))
         }
     }
+}
+
+/// The condition takes these specimens: page by page by their names in both directions, counted, and
+/// with the sum of their quantities.
+pub(super) async fn expect_in_pages_and_sums(
+    bench: &Bench,
+    condition: &Condition,
+    mut expected: Vec<Row>,
+    of: &str,
+) -> Outcome {
+    for descending in [false, true] {
+        let name = SortKey {
+            index: place(Specimen::schema(), "name")?,
+            descending,
+        };
+        let mut query = Query::new(Specimen::schema(), condition.clone())
+            .sort(vec![name])
+            .limit(7);
+        expected.sort_by(|a, b| query.order(&**a, &**b));
+        let mut walked = Vec::new();
+        loop {
+            let page = bench.select(&query).await?;
+            walked.extend(ids(&page));
+            let Some(last) = page.last().filter(|_| page.len() == 7) else {
+                break;
+            };
+            let position = query
+                .sort
+                .iter()
+                .map(|key| last.value(key.index).into_owned());
+            query.after = Some(position.collect());
+        }
+        ensure_eq!(walked, ids(&expected), "the pages of {of}");
+    }
+    let mut sum = AggregateQuery::count(Specimen::schema(), condition.clone());
+    sum.measures
+        .push(Measure::Sum(place(Specimen::schema(), "quantity")?));
+    let groups = bench.storage().aggregate(&bench.scope, &sum).await?;
+    let total: i64 = expected
+        .iter()
+        .filter_map(|row| row.get("quantity").as_decimal())
+        .filter_map(|number| i64::try_from(number).ok())
+        .sum();
+    let came = groups
+        .first()
+        .map(|group| (group.count(0), group.number(1)));
+    ensure_eq!(
+        came,
+        Some((expected.len() as u64, Some(total.into()))),
+        "the count and sum of {of}"
+    );
+    Ok(())
 }

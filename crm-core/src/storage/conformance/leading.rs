@@ -4,18 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
+use super::expect::expect_in_pages_and_sums;
 use super::fixtures::bare;
 use super::harness::{
-    Bench, archived, compare, deleted, deletion, ids, new_id, next, place, purge, replacement,
-    restored, row, row_with,
+    Bench, archived, compare, deleted, deletion, new_id, next, purge, replacement, restored, row,
+    row_with,
 };
 use super::objects::{Part, Reading, Specimen};
 use super::random::Random;
 use super::{Harness, Outcome, ensure_eq};
 use crate::Id;
-use crate::query::{
-    AggregateQuery, Comparison, Condition, Filter, Measure, Query, SortKey, TreePart,
-};
+use crate::query::{AggregateQuery, Comparison, Condition, Filter, TreePart};
 use crate::schema::{Entity, Row};
 
 fn any(object: &'static str, by: &'static str, filter: Filter) -> Filter {
@@ -375,50 +374,13 @@ pub(super) async fn filters_any_in_pages_and_sums(h: &Harness) -> Outcome {
     bench.insert(parts).await?;
     let filter = any("part", "specimen_id", quantity(Comparison::Ge, 1));
     let condition = Condition::bind(&filter, Specimen::schema(), &super::objects::registry())?;
-    let mut expected: Vec<Row> = rows
+    let expected: Vec<Row> = rows
         .iter()
         .zip(0..)
         .filter(|(_, number)| number % 4 >= 2)
         .map(|(row, _)| row.clone())
         .collect();
-    for descending in [false, true] {
-        let name = SortKey {
-            index: place(Specimen::schema(), "name")?,
-            descending,
-        };
-        let mut query = Query::new(Specimen::schema(), condition.clone())
-            .sort(vec![name])
-            .limit(7);
-        expected.sort_by(|a, b| query.order(&**a, &**b));
-        let mut walked = Vec::new();
-        loop {
-            let page = bench.select(&query).await?;
-            walked.extend(ids(&page));
-            let Some(last) = page.last().filter(|_| page.len() == 7) else {
-                break;
-            };
-            let position = query
-                .sort
-                .iter()
-                .map(|key| last.value(key.index).into_owned());
-            query.after = Some(position.collect());
-        }
-        ensure_eq!(walked, ids(&expected), "the pages of a filter");
-    }
-    let mut sum = AggregateQuery::count(Specimen::schema(), condition);
-    sum.measures
-        .push(Measure::Sum(place(Specimen::schema(), "quantity")?));
-    let groups = bench.storage().aggregate(&bench.scope, &sum).await?;
-    let total: i64 = (0..60).filter(|number| number % 4 >= 2).sum();
-    let came = groups
-        .first()
-        .map(|group| (group.count(0), group.number(1)));
-    ensure_eq!(
-        came,
-        Some((expected.len() as u64, Some(total.into()))),
-        "the count and sum over a filter"
-    );
-    Ok(())
+    expect_in_pages_and_sums(&bench, &condition, expected, "a filter").await
 }
 
 pub(super) async fn tenancy_any(h: &Harness) -> Outcome {

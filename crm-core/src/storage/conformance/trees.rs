@@ -4,19 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
+use super::expect::expect_in_pages_and_sums;
 use super::filters::expect_found;
 use super::fixtures::bare;
 use super::harness::{
-    Bench, archived, compare, deletion, ids, new_id, next, place, purge, replacement, restored,
-    row, row_with,
+    Bench, archived, compare, deletion, new_id, next, purge, replacement, restored, row, row_with,
 };
 use super::objects::{Part, Specimen};
 use super::random::Random;
 use super::{Failure, Harness, Outcome, ensure_eq};
 use crate::Id;
-use crate::query::{
-    AggregateQuery, Comparison, Condition, Filter, Measure, Query, SortKey, TreePart,
-};
+use crate::query::{AggregateQuery, Comparison, Condition, Filter, Query, TreePart};
 use crate::schema::{Entity, Row, Value, system};
 
 const PARTS: [TreePart; 2] = [TreePart::Within, TreePart::PathTo];
@@ -413,52 +411,11 @@ pub(super) async fn filters_trees_in_pages_and_sums(h: &Harness) -> Outcome {
     let condition = Condition::bind(&filter, Specimen::schema(), &super::objects::registry())?;
     let by_id: BTreeMap<Uuid, Row> = all.iter().map(|row| (row.id(), row.clone())).collect();
     let inside = part_of(&by_id, TreePart::Within, root.id());
-    let mut expected: Vec<Row> = inside
+    let expected: Vec<Row> = inside
         .iter()
         .filter_map(|id| by_id.get(id).cloned())
         .collect();
-    for descending in [false, true] {
-        let name = SortKey {
-            index: place(Specimen::schema(), "name")?,
-            descending,
-        };
-        let mut query = Query::new(Specimen::schema(), condition.clone())
-            .sort(vec![name])
-            .limit(7);
-        expected.sort_by(|a, b| query.order(&**a, &**b));
-        let mut walked = Vec::new();
-        loop {
-            let page = bench.select(&query).await?;
-            walked.extend(ids(&page));
-            let Some(last) = page.last().filter(|_| page.len() == 7) else {
-                break;
-            };
-            let position = query
-                .sort
-                .iter()
-                .map(|key| last.value(key.index).into_owned());
-            query.after = Some(position.collect());
-        }
-        ensure_eq!(walked, ids(&expected), "the pages of a tree");
-    }
-    let mut sum = AggregateQuery::count(Specimen::schema(), condition);
-    sum.measures
-        .push(Measure::Sum(place(Specimen::schema(), "quantity")?));
-    let groups = bench.storage().aggregate(&bench.scope, &sum).await?;
-    let total: i64 = expected
-        .iter()
-        .filter_map(|row| row.get("quantity").as_decimal())
-        .filter_map(|number| i64::try_from(number).ok())
-        .sum();
-    let came = groups
-        .first()
-        .map(|group| (group.count(0), group.number(1)));
-    ensure_eq!(
-        came,
-        Some((expected.len() as u64, Some(total.into()))),
-        "the count and sum of a tree"
-    );
-    Ok(())
+    expect_in_pages_and_sums(&bench, &condition, expected, "a tree").await
 }
 
 pub(super) async fn tenancy_trees(h: &Harness) -> Outcome {
