@@ -107,7 +107,7 @@ pub use json_schema::{json_schema, json_schema_options};
 pub use links::{Linked, Links, LinksExt, linked_from, linked_to};
 pub use object::CustomObject;
 pub use option::CustomFieldOption;
-pub use record::{CustomLink, CustomRecord, CustomValue};
+pub use record::{CustomLink, CustomRecord, CustomText, CustomValue};
 pub use relationship::{Cardinality, CustomRelationship, RelationshipKind};
 pub use removal::{CustomObjectsExt, ObjectContents, RemovalOfObject};
 pub use rule::{CustomFieldRule, CustomSchema};
@@ -169,6 +169,7 @@ pub fn objects() -> Vec<ObjectRef> {
         CustomRecord::schema(),
         CustomLink::schema(),
         CustomValue::schema(),
+        CustomText::schema(),
     ];
     let mut objects = definitions();
     objects.extend(tables.map(Clone::clone));
@@ -190,7 +191,7 @@ pub fn objects() -> Vec<ObjectRef> {
 pub fn install(builder: EngineBuilder) -> EngineBuilder {
     let known = definitions()
         .into_iter()
-        .chain([CustomValue::schema().clone()]);
+        .chain([CustomValue::schema().clone(), CustomText::schema().clone()]);
     let known: Vec<ObjectRef> = known.collect();
     known
         .iter()
@@ -209,5 +210,6 @@ pub fn install(builder: EngineBuilder) -> EngineBuilder {
         .hook(rules::SchemaVersion)
         .hook(safe::SafeChanges)
         .derived_hook(values::hook::ValueRows)
+        .derived_hook(values::texts::TextRows)
         .tenant_schema(Definitions)
 }

@@ -41,6 +41,7 @@ pub struct CustomRecord {
     #[field(references = "user", on_delete = "set_null", indexed)]
     pub owner_id: Option<Id<User>>,
     /// Tags.
+    #[field(searchable)]
     pub tags: Vec<String>,
     /// Values of the object's fields, by their keys.
     #[field(personal, default = json!({}))]
@@ -117,4 +118,30 @@ pub struct CustomValue {
     pub target_object: Option<String>,
     /// The record that a reference leads to.
     pub target_id: Option<Uuid>,
+}
+
+/// What a text search finds of one record beside its own text fields: the words of its searchable custom
+/// fields and, of records of custom objects, its tags; and those of its own fields too, since all words
+/// of a search have to be found in one place.
+///
+/// Kept in the commit of the record, where it has such words; [`CustomValues::rebuild`
+/// ](crate::CustomValues::rebuild) makes those of records that were there before a field became
+/// searchable.
+#[derive(Clone, PartialEq, Entity)]
+#[entity(
+    object = "custom_text",
+    table = "custom_field_texts",
+    derived,
+    unique(record_id)
+)]
+pub struct CustomText {
+    /// The object of the record: its name, or the definition of a custom object.
+    #[field(required, max_len = 100)]
+    pub object: String,
+    /// The record.
+    #[field(required)]
+    pub record_id: Uuid,
+    /// The words, each once.
+    #[field(required, personal, searchable, max_len = 100_000)]
+    pub words: String,
 }
