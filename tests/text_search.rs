@@ -22,7 +22,6 @@ use crm_engine::custom_objects::{
 use crm_engine::merging::Choices;
 use crm_engine::prelude::*;
 use crm_engine::query::TextSearch;
-use crm_engine::schema::AnyRecord;
 use crm_engine::value::ApiName;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -115,7 +114,7 @@ async fn words_of_own_fields_are_found() {
     let one = session.search("contact", "will", 1).await.unwrap();
     assert_eq!(one.records.len(), 1);
     assert!(session.search("contact", "will", 0).await.unwrap().records.is_empty());
-    assert_eq!(session.search("unknown", "will", 9).await.unwrap_err().code(), "query");
+    assert_eq!(session.search("unknown", "will", 9).await.unwrap_err().code(), "unknown_object");
 }
 
 /// searchable fields are found from their definition on, together with words of own fields; not
@@ -155,7 +154,7 @@ async fn words_of_custom_fields_are_found() {
 
     // Own fields and custom ones go on together.
     let id = Id::<Contact>::new(ada);
-    let renamed = |contact: &mut Contact| contact.last_name = Some("King".to_owned());
+    let renamed = |contact: &mut Contact| contact.name.last_name = Some("King".to_owned());
     session.contacts().update(id, renamed).await.unwrap();
     assert_eq!(found(&session, "contact", "king enchantress").await, [ada]);
     assert!(found(&session, "contact", "lovelace").await.is_empty());
@@ -189,8 +188,6 @@ async fn a_field_becomes_searchable_and_is_deleted_restored_and_purged() {
     let nickname = define(&session, nickname).await.id;
     assert!(found(&session, "contact", "countess").await.is_empty());
     let searched = |yes: bool| move |field: &mut CustomField| field.is_searchable = yes;
-    let fields = session.records::<CustomField>;
-    let _ = fields;
     session.records().update(nickname, searched(true)).await.unwrap();
     assert_eq!(state(&session, nickname).await, IndexState::Building);
     assert_eq!(incomplete(&session, "contact").await, ["nickname"]);
@@ -285,8 +282,8 @@ async fn merged_records_are_found_by_what_they_have() {
     rebuild(&session, nickname.id).await;
     let one = contact(&session, "Lovelace", json!({})).await;
     let two = contact(&session, "Byron", json!({"nickname": "countess"})).await;
-    let merges = session.merges();
-    let merge = merges.merge(one, &[two], &Choices::new()).await.unwrap();
+    let choices = Choices::new();
+    let merge = session.contacts().merge_into(one, &[two], &choices, None).await.unwrap();
     assert_eq!(found(&session, "contact", "countess lovelace").await, [one.uuid()]);
     assert_eq!(found(&session, "contact", "countess").await, [one.uuid()]);
     session.merges().undo(merge.merges[0]).await.unwrap();
@@ -324,7 +321,7 @@ fn searches_find_what_records_say() {
                         let _ = session.contacts().update(id, change).await;
                     }
                     (3, Some(id)) => {
-                        let change = |contact: &mut Contact| contact.last_name = Some(last_name.clone());
+                        let change = |contact: &mut Contact| contact.name.last_name = Some(last_name.clone());
                         let _ = session.contacts().update(id, change).await;
                     }
                     (4, Some(id)) => {

@@ -73,6 +73,7 @@ mod change;
 mod checks;
 mod computed;
 mod document;
+mod duplicate_rules;
 mod field;
 mod field_type;
 mod json_schema;
@@ -208,6 +209,7 @@ pub fn install(builder: EngineBuilder) -> EngineBuilder {
         .hook(links::LinkRules)
         .hook(computed::ComputedValues)
         .hook(rules::SchemaVersion)
+        .hook(duplicate_rules::DuplicateRuleKeys)
         .hook(safe::SafeChanges)
         .derived_hook(values::hook::ValueRows)
         .derived_hook(values::texts::TextRows)

@@ -1,5 +1,6 @@
 //! The rows behind custom objects: records, links between records, and typed values to find them by.
 
+use chrono::{DateTime, Utc};
 use crm_core::Id;
 use crm_core::identity::User;
 use crm_core::schema::Entity;
@@ -43,6 +44,12 @@ pub struct CustomRecord {
     /// Tags.
     #[field(searchable)]
     pub tags: Vec<String>,
+    /// When something was last done about it: the latest completion of an activity.
+    #[field(read_only)]
+    pub last_activity_at: Option<DateTime<Utc>>,
+    /// When something is planned next: the earliest moment of an open activity.
+    #[field(read_only)]
+    pub next_activity_at: Option<DateTime<Utc>>,
     /// Values of the object's fields, by their keys.
     #[field(personal, default = json!({}))]
     pub custom_fields: Json,

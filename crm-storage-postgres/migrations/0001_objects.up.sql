@@ -99,7 +99,7 @@ DECLARE
     words tsquery;
     searched text[];
     live text;
-    parts text[] := '{}';
+    selects text[] := '{}';
 BEGIN
     IF tenant IS NULL
         OR tenant IS DISTINCT FROM NULLIF(current_setting('crm.tenant_id', true), '')::uuid THEN
@@ -115,19 +115,19 @@ BEGIN
     live := 't.deleted_at IS NULL' || CASE
         WHEN discriminator IS NULL THEN '' ELSE format(' AND t.%I = $4', discriminator) END;
     IF object_table = ANY(searched) THEN
-        parts := parts || format(
+        selects := selects || format(
             '(SELECT t.id, t.search_vector FROM %I.%I AS t WHERE t.tenant_id = $1 '
             'AND t.search_vector @@ $2 AND %s LIMIT 1000)',
             'crm', object_table, live);
     END IF;
     IF texts_table = ANY(searched) THEN
-        parts := parts || format(
+        selects := selects || format(
             '(SELECT t.id, x.search_vector FROM (SELECT o.record_id, o.search_vector FROM %I.%I AS o '
             'WHERE o.tenant_id = $1 AND o.object = $5 AND o.search_vector @@ $2 LIMIT 1000) AS x '
             'JOIN %I.%I AS t ON t.tenant_id = $1 AND t.id = x.record_id WHERE %s)',
             'crm', texts_table, 'crm', object_table, live);
     END IF;
-    IF cardinality(parts) = 0 THEN
+    IF cardinality(selects) = 0 THEN
         RAISE EXCEPTION 'no such table to search' USING ERRCODE = 'undefined_table';
     END IF;
 
@@ -154,7 +154,7 @@ BEGIN
 
     RETURN QUERY EXECUTE
         'SELECT hit.id, max(ts_rank(hit.search_vector, $2)) AS rank FROM ('
-        || array_to_string(parts, ' UNION ALL ')
+        || array_to_string(selects, ' UNION ALL ')
         || ') AS hit GROUP BY hit.id ORDER BY rank DESC, hit.id LIMIT greatest($3, 0)'
         USING tenant, words, max_results, instance, object_key;
 END
@@ -2734,7 +2734,7 @@ CREATE TABLE "crm"."activity_roll_ups" (
     "updated_by_id" uuid,
     "archived_at" timestamptz,
     "deleted_at" timestamptz,
-    "object" varchar(50) COLLATE "C" NOT NULL,
+    "object" varchar(100) COLLATE "C" NOT NULL,
     "last_activity_at" timestamptz,
     "next_activity_at" timestamptz,
     "last_contacted_at" timestamptz,
@@ -3313,6 +3313,8 @@ CREATE TABLE "crm"."custom_records" (
     "name" varchar(255) COLLATE "C" NOT NULL,
     "owner_id" uuid,
     "tags" text[] COLLATE "C" NOT NULL,
+    "last_activity_at" timestamptz,
+    "next_activity_at" timestamptz,
     "custom_fields" jsonb NOT NULL,
     "search_vector" tsvector GENERATED ALWAYS AS (
         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE translate(coalesce("name", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'A')

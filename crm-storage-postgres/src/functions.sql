@@ -65,7 +65,7 @@ DECLARE
     words tsquery;
     searched text[];
     live text;
-    parts text[] := '{}';
+    selects text[] := '{}';
 BEGIN
     IF tenant IS NULL
         OR tenant IS DISTINCT FROM NULLIF(current_setting('crm.tenant_id', true), '')::uuid THEN
@@ -81,19 +81,19 @@ BEGIN
     live := 't.deleted_at IS NULL' || CASE
         WHEN discriminator IS NULL THEN '' ELSE format(' AND t.%I = $4', discriminator) END;
     IF object_table = ANY(searched) THEN
-        parts := parts || format(
+        selects := selects || format(
             '(SELECT t.id, t.search_vector FROM %I.%I AS t WHERE t.tenant_id = $1 '
             'AND t.search_vector @@ $2 AND %s LIMIT 1000)',
             {schema_literal}, object_table, live);
     END IF;
     IF texts_table = ANY(searched) THEN
-        parts := parts || format(
+        selects := selects || format(
             '(SELECT t.id, x.search_vector FROM (SELECT o.record_id, o.search_vector FROM %I.%I AS o '
             'WHERE o.tenant_id = $1 AND o.object = $5 AND o.search_vector @@ $2 LIMIT 1000) AS x '
             'JOIN %I.%I AS t ON t.tenant_id = $1 AND t.id = x.record_id WHERE %s)',
             {schema_literal}, texts_table, {schema_literal}, object_table, live);
     END IF;
-    IF cardinality(parts) = 0 THEN
+    IF cardinality(selects) = 0 THEN
         RAISE EXCEPTION 'no such table to search' USING ERRCODE = 'undefined_table';
     END IF;
 
@@ -120,7 +120,7 @@ BEGIN
 
     RETURN QUERY EXECUTE
         'SELECT hit.id, max(ts_rank(hit.search_vector, $2)) AS rank FROM ('
-        || array_to_string(parts, ' UNION ALL ')
+        || array_to_string(selects, ' UNION ALL ')
         || ') AS hit GROUP BY hit.id ORDER BY rank DESC, hit.id LIMIT greatest($3, 0)'
         USING tenant, words, max_results, instance, object_key;
 END
