@@ -720,9 +720,9 @@ async fn lookups_and_links_to_a_lead_outlive_its_conversion() {
     let many = RelationshipKind::ManyToMany;
     relate(&session, relation("project", "interested", "lead", many)).await;
     let lead = Lead {
+        name: Some(PersonName::new("Ada", "Lovelace")),
         company: Some("Globex".into()),
-        status: LeadStatus::Qualified,
-        ..Lead::named("Ada", "Lovelace")
+        ..Lead::default()
     };
     let lead = session.leads().create(lead).await.unwrap().id;
     let project = create(&session, "project", json!({"source": lead})).await;
@@ -750,8 +750,8 @@ async fn lookups_and_links_to_a_lead_outlive_its_conversion() {
     assert_eq!(value(&session, "project", project, "source").await, json!(lead));
 }
 
-/// A merge whose loser led by its own fields to what is gone since is undone without them, and says so;
-/// where a field is required, the refusal names it.
+/// A merge is undone though custom fields led to what is gone since: those stay empty, which is told, and
+/// the other values come back.
 #[tokio::test]
 async fn a_merge_is_undone_though_a_lookup_leads_nowhere() {
     let crm = crm();
@@ -759,28 +759,51 @@ async fn a_merge_is_undone_though_a_lookup_leads_nowhere() {
     object(&session, "project").await;
     let main = relation("account", "main_project", "project", RelationshipKind::Lookup);
     relate(&session, main).await;
+    let segment = CustomFieldType::Text(Default::default());
+    let segment = CustomField::new(name("account"), name("segment"), "Segment", segment);
+    session.records().create(segment).await.unwrap();
     for purged in [false, true] {
-        let project = create(&session, "project", json!({})).await;
+        let (old, new) = (
+            create(&session, "project", json!({})).await,
+            create(&session, "project", json!({})).await,
+        );
         let globex = account(&session, "Globex").await;
         let double = account(&session, "Globex Inc").await;
-        set(&session, "account", double, json!({"main_project": project})).await.unwrap();
-        let accounts = &mut session.accounts();
-        let double_id = Id::<Account>::new(double);
-        let merged = accounts
-            .merge_into(Id::new(globex), &[double_id], &Choices::new(), None)
+        let own = json!({"main_project": old, "segment": "old"});
+        set(&session, "account", globex, own).await.unwrap();
+        let theirs = json!({"main_project": new, "segment": "new"});
+        set(&session, "account", double, theirs.clone()).await.unwrap();
+        let choices = Choices::new().take("custom_fields", Id::<Account>::new(double));
+        let merged = session
+            .accounts()
+            .merge_into(Id::new(globex), &[Id::new(double)], &choices, None)
             .await
             .unwrap();
-        // The survivor took it over.
-        assert_eq!(value(&session, "account", globex, "main_project").await, json!(project));
-        delete(&session, "project", project).await.unwrap();
+        assert_eq!(value(&session, "account", globex, "main_project").await, json!(new));
+        // What the survivor led to before goes.
+        delete(&session, "project", old).await.unwrap();
         if purged {
-            session.object("project").await.unwrap().purge(project).await.unwrap();
+            session.object("project").await.unwrap().purge(old).await.unwrap();
         }
         let undone = session.merges().undo(merged.merges[0]).await.unwrap();
         let kept: Vec<(&str, Uuid)> =
             undone.kept.iter().map(|kept| (kept.field.as_str(), kept.id)).collect();
-        assert!(kept.contains(&("custom_fields.main_project", double)), "{kept:?}");
+        assert_eq!(kept, [("custom_fields.main_project", globex)]);
+        assert_eq!(value(&session, "account", globex, "main_project").await, Json::Null);
+        assert_eq!(value(&session, "account", globex, "segment").await, "old");
+        for field in ["main_project", "segment"] {
+            assert_eq!(value(&session, "account", double, field).await, theirs[field]);
+        }
+        // What it leads to now goes, after it was merged: nothing is refused either.
+        let merged = session
+            .accounts()
+            .merge_into(Id::new(globex), &[Id::new(double)], &choices, None)
+            .await
+            .unwrap();
+        delete(&session, "project", new).await.unwrap();
+        let undone = session.merges().undo(merged.merges[0]).await.unwrap();
         assert!(is_live(&session, "account", double).await);
+        assert_eq!(value(&session, "account", globex, "segment").await, "old", "{undone:?}");
         for id in [globex, double] {
             assert_eq!(value(&session, "account", id, "main_project").await, Json::Null);
         }

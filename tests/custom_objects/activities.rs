@@ -4,6 +4,7 @@ use crm_engine::activities::{ActivityLinks, LocalDateTime, Recurrence};
 use crm_engine::custom_objects::CustomObject;
 use crm_engine::merging::Choices;
 use crm_engine::prelude::*;
+use crm_engine::schema::ValueRef;
 use serde_json::{Map, json};
 use uuid::Uuid;
 
@@ -211,7 +212,10 @@ async fn custom_records_know_of_their_activities() {
     let tunnel = make(&session, "project", json!({"name": "Tunnel"})).await.id();
     let known = async |id: Uuid| {
         let project = session.object("project").await.unwrap().get(id).await.unwrap();
-        let at = |name: &str| project.get(name).as_timestamp();
+        let at = |name: &str| match project.get(name) {
+            ValueRef::Timestamp(at) => Some(at),
+            _ => None,
+        };
         (at("last_activity_at"), at("next_activity_at"))
     };
     let at = |text: &str| text.parse::<chrono::DateTime<chrono::Utc>>().unwrap();

@@ -93,6 +93,8 @@ pub struct RebuiltValues {
     pub records: u64,
     /// How many typed rows were written or removed.
     pub rows: u64,
+    /// Of how many records it was written anew what a text search finds.
+    pub texts: u64,
     /// Where to go on, if it was stopped before the end.
     pub next: Option<RebuildPlace>,
 }
@@ -108,6 +110,7 @@ pub struct RebuildPlace {
 struct Batch {
     records: usize,
     rows: usize,
+    texts: usize,
     last: Option<Uuid>,
 }
 
@@ -162,6 +165,7 @@ impl CustomValues<'_> {
             let batch = self.batch(&definition, after).await?;
             rebuilt.records += batch.records as u64;
             rebuilt.rows += batch.rows as u64;
+            rebuilt.texts += batch.texts as u64;
             let Some(last) = batch.last else { break };
             after = Some(last);
             if progress.report(rebuilt.records, Some(total)).is_break() {
@@ -290,7 +294,7 @@ impl CustomValues<'_> {
     ) -> Result<Batch> {
         let (object, kept, now) = self.sees(work, field).await?;
         let records = work.select(&page(&object, after, size)).await?;
-        let mut written = 0;
+        let (mut written, mut searched) = (0, 0);
         if let Some(kept) = kept.filter(|_| has_rows(&now)) {
             let rows = hook::settle(work, &object, &kept, &records).await?;
             // The rows are those of the records and the definition as they were read.
@@ -302,14 +306,15 @@ impl CustomValues<'_> {
                     work.rely_on(&**record);
                 }
             }
-            written += rows.len();
+            written = rows.len();
         }
         if now.search_state != IndexState::None {
-            written += settle_texts(work, &object, &records).await?;
+            searched = settle_texts(work, &object, &records).await?;
         }
         Ok(Batch {
             records: records.len(),
             rows: written,
+            texts: searched,
             last: records.last().map(|record| record.id()),
         })
     }
