@@ -113,8 +113,22 @@ async fn words_of_own_fields_are_found() {
     assert_eq!(found(&session, "contact", "will").await, [will, elodie]);
     let one = session.search("contact", "will", 1).await.unwrap();
     assert_eq!(one.records.len(), 1);
-    assert!(session.search("contact", "will", 0).await.unwrap().records.is_empty());
-    assert_eq!(session.search("unknown", "will", 9).await.unwrap_err().code(), "unknown_object");
+    assert!(
+        session
+            .search("contact", "will", 0)
+            .await
+            .unwrap()
+            .records
+            .is_empty()
+    );
+    assert_eq!(
+        session
+            .search("unknown", "will", 9)
+            .await
+            .unwrap_err()
+            .code(),
+        "unknown_object"
+    );
 }
 
 /// searchable fields are found from their definition on, together with words of own fields; not
@@ -159,13 +173,25 @@ async fn words_of_custom_fields_are_found() {
     assert_eq!(found(&session, "contact", "king enchantress").await, [ada]);
     assert!(found(&session, "contact", "lovelace").await.is_empty());
     // A field is found by its values, whatever it is called, and out of use too.
-    session.custom_fields().rename(nickname.id, name("known_as")).await.unwrap();
+    session
+        .custom_fields()
+        .rename(nickname.id, name("known_as"))
+        .await
+        .unwrap();
     assert_eq!(found(&session, "contact", "king enchantress").await, [ada]);
     let off = |field: &mut CustomField| field.is_active = false;
-    session.records::<CustomField>().update(nickname.id, off).await.unwrap();
+    session
+        .records::<CustomField>()
+        .update(nickname.id, off)
+        .await
+        .unwrap();
     assert_eq!(found(&session, "contact", "enchantress").await, [ada]);
     let on = |field: &mut CustomField| field.is_active = true;
-    session.records::<CustomField>().update(nickname.id, on).await.unwrap();
+    session
+        .records::<CustomField>()
+        .update(nickname.id, on)
+        .await
+        .unwrap();
 
     let emptied = |contact: &mut Contact| contact.custom_fields = json!({"shoe": 38});
     session.contacts().update(id, emptied).await.unwrap();
@@ -180,7 +206,9 @@ async fn words_of_custom_fields_are_found() {
 async fn a_field_becomes_searchable_and_is_deleted_restored_and_purged() {
     let crm = crm();
     let (_, session) = tenant(&crm, "acme").await;
-    let before = contact(&session, "Lovelace", json!({"nickname": "countess"})).await.uuid();
+    let before = contact(&session, "Lovelace", json!({"nickname": "countess"}))
+        .await
+        .uuid();
     let nickname = CustomField {
         is_searchable: false,
         ..field("contact", "nickname")
@@ -188,25 +216,49 @@ async fn a_field_becomes_searchable_and_is_deleted_restored_and_purged() {
     let nickname = define(&session, nickname).await.id;
     assert!(found(&session, "contact", "countess").await.is_empty());
     let searched = |yes: bool| move |field: &mut CustomField| field.is_searchable = yes;
-    session.records().update(nickname, searched(true)).await.unwrap();
+    session
+        .records()
+        .update(nickname, searched(true))
+        .await
+        .unwrap();
     assert_eq!(state(&session, nickname).await, IndexState::Building);
     assert_eq!(incomplete(&session, "contact").await, ["nickname"]);
     // What is written now is found at once.
-    let after = contact(&session, "Byron", json!({"nickname": "countess too"})).await.uuid();
-    assert!(found(&session, "contact", "countess").await.contains(&after));
+    let after = contact(&session, "Byron", json!({"nickname": "countess too"}))
+        .await
+        .uuid();
+    assert!(
+        found(&session, "contact", "countess")
+            .await
+            .contains(&after)
+    );
     rebuild(&session, nickname).await;
     assert_eq!(state(&session, nickname).await, IndexState::Ready);
     assert!(incomplete(&session, "contact").await.is_empty());
-    assert_eq!(found(&session, "contact", "countess").await, [before, after]);
+    assert_eq!(
+        found(&session, "contact", "countess").await,
+        [before, after]
+    );
     let rows = kept(&session).await;
     rebuild(&session, nickname).await;
     assert_eq!(kept(&session).await, rows);
 
-    session.records().update(nickname, searched(false)).await.unwrap();
+    session
+        .records()
+        .update(nickname, searched(false))
+        .await
+        .unwrap();
     assert!(found(&session, "contact", "countess").await.is_empty());
-    session.records().update(nickname, searched(true)).await.unwrap();
+    session
+        .records()
+        .update(nickname, searched(true))
+        .await
+        .unwrap();
     rebuild(&session, nickname).await;
-    assert_eq!(found(&session, "contact", "countess").await, [before, after]);
+    assert_eq!(
+        found(&session, "contact", "countess").await,
+        [before, after]
+    );
 
     session.custom_fields().delete(nickname).await.unwrap();
     assert!(found(&session, "contact", "countess").await.is_empty());
@@ -214,11 +266,17 @@ async fn a_field_becomes_searchable_and_is_deleted_restored_and_purged() {
     session.custom_fields().restore(nickname).await.unwrap();
     assert_eq!(incomplete(&session, "contact").await, ["nickname"]);
     rebuild(&session, nickname).await;
-    assert_eq!(found(&session, "contact", "countess").await, [before, after]);
+    assert_eq!(
+        found(&session, "contact", "countess").await,
+        [before, after]
+    );
 
     session.custom_fields().delete(nickname).await.unwrap();
     session.custom_fields().purge(nickname, &()).await.unwrap();
-    assert!(kept(&session).await.is_empty(), "words are left of a field that is gone");
+    assert!(
+        kept(&session).await.is_empty(),
+        "words are left of a field that is gone"
+    );
     assert_eq!(found(&session, "contact", "lovelace").await, [before]);
 }
 
@@ -270,7 +328,12 @@ async fn custom_objects_are_searched() {
     assert_eq!(found(&session, "project", "steel").await, [project]);
     projects.delete(project).await.unwrap();
     projects.purge(project).await.unwrap();
-    assert!(kept(&session).await.iter().all(|(record, _)| *record != project));
+    assert!(
+        kept(&session)
+            .await
+            .iter()
+            .all(|(record, _)| *record != project)
+    );
 }
 
 /// A merge takes the words along, and its undoing gives them back.
@@ -283,8 +346,15 @@ async fn merged_records_are_found_by_what_they_have() {
     let one = contact(&session, "Lovelace", json!({})).await;
     let two = contact(&session, "Byron", json!({"nickname": "countess"})).await;
     let choices = Choices::new();
-    let merge = session.contacts().merge_into(one, &[two], &choices, None).await.unwrap();
-    assert_eq!(found(&session, "contact", "countess lovelace").await, [one.uuid()]);
+    let merge = session
+        .contacts()
+        .merge_into(one, &[two], &choices, None)
+        .await
+        .unwrap();
+    assert_eq!(
+        found(&session, "contact", "countess lovelace").await,
+        [one.uuid()]
+    );
     assert_eq!(found(&session, "contact", "countess").await, [one.uuid()]);
     session.merges().undo(merge.merges[0]).await.unwrap();
     assert_eq!(found(&session, "contact", "countess").await, [two.uuid()]);
@@ -321,7 +391,9 @@ fn searches_find_what_records_say() {
                         let _ = session.contacts().update(id, change).await;
                     }
                     (3, Some(id)) => {
-                        let change = |contact: &mut Contact| contact.name.last_name = Some(last_name.clone());
+                        let change = |contact: &mut Contact| {
+                            contact.name.last_name = Some(last_name.clone())
+                        };
                         let _ = session.contacts().update(id, change).await;
                     }
                     (4, Some(id)) => {
@@ -352,7 +424,11 @@ fn searches_find_what_records_say() {
                 let given: BTreeSet<Uuid> = given.into_iter().collect();
                 assert_eq!(given, wanted, "{asked:?}");
             }
-            let live: BTreeSet<Uuid> = rows.iter().filter(|row| !row.is_deleted()).map(|row| row.id()).collect();
+            let live: BTreeSet<Uuid> = rows
+                .iter()
+                .filter(|row| !row.is_deleted())
+                .map(|row| row.id())
+                .collect();
             let kept = kept(&session).await;
             assert!(kept.iter().all(|(record, _)| live.contains(record)));
         });

@@ -289,7 +289,7 @@ impl TenantSchema for Definitions {
             // Those of other fields are made by whoever was about to.
             if field.index_state == IndexState::Ready {
                 session.custom_values().rebuild(field.id, None, &()).await?;
-            } 
+            }
             if field.search_state == IndexState::Ready {
                 searched.insert(field.object.to_string());
             }

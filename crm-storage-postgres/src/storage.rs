@@ -393,11 +393,7 @@ impl Storage for PostgresStorage {
         Self::decode(&table, &rows)
     }
 
-    async fn search(
-        &self,
-        scope: &Scope,
-        search: &TextSearch,
-    ) -> Result<Vec<Uuid>, StorageError> {
+    async fn search(&self, scope: &Scope, search: &TextSearch) -> Result<Vec<Uuid>, StorageError> {
         let table = self.tables.of(search.object());
         let rows = self
             .read(false, || {

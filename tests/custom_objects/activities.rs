@@ -208,10 +208,20 @@ async fn custom_records_know_of_their_activities() {
     let crm = common::crm();
     let (acme, session) = office(&crm, "acme").await;
     let owner = acme.admin;
-    let bridge = make(&session, "project", json!({"name": "Bridge"})).await.id();
-    let tunnel = make(&session, "project", json!({"name": "Tunnel"})).await.id();
+    let bridge = make(&session, "project", json!({"name": "Bridge"}))
+        .await
+        .id();
+    let tunnel = make(&session, "project", json!({"name": "Tunnel"}))
+        .await
+        .id();
     let known = async |id: Uuid| {
-        let project = session.object("project").await.unwrap().get(id).await.unwrap();
+        let project = session
+            .object("project")
+            .await
+            .unwrap()
+            .get(id)
+            .await
+            .unwrap();
         let at = |name: &str| match project.get(name) {
             ValueRef::Timestamp(at) => Some(at),
             _ => None,
@@ -258,8 +268,13 @@ async fn custom_records_know_of_their_activities() {
     let version = projects.get(tunnel).await.unwrap().version();
     let patch = json!({"last_activity_at": "2026-01-01T00:00:00Z"});
     let mut projects = session.object("project").await.unwrap();
-    let refused = projects.merge(tunnel, version, patch.as_object().unwrap()).await;
-    assert_eq!(paths(&refused.unwrap_err()), [("last_activity_at", "read_only")]);
+    let refused = projects
+        .merge(tunnel, version, patch.as_object().unwrap())
+        .await;
+    assert_eq!(
+        paths(&refused.unwrap_err()),
+        [("last_activity_at", "read_only")]
+    );
     let sorted: Find<()> = serde_json::from_value(json!({"sort": ["last_activity_at"]})).unwrap();
     let page = projects.find(&sorted).await.unwrap();
     assert_eq!(page.items[0].id(), tunnel);

@@ -204,16 +204,33 @@ async fn keys_follow_the_definitions_of_custom_fields() {
     let mut fields = Vec::new();
     for api_name in ["number", "other"] {
         let field = CustomField::new(name("account"), name(api_name), api_name, limits(20));
-        fields.push(session.records::<CustomField>().create(field).await.unwrap().id);
+        fields.push(
+            session
+                .records::<CustomField>()
+                .create(field)
+                .await
+                .unwrap()
+                .id,
+        );
     }
     let [number, other] = fields[..] else {
         panic!("two fields");
     };
     let by_number = json!({"when": {"field": "custom_fields.number", "method": "exact"}});
     let by_number = rule(&session, "account", DuplicateMode::Strict, by_number).await;
-    let state = async || session.duplicate_rules().get(by_number).await.unwrap().state;
+    let state = async || {
+        session
+            .duplicate_rules()
+            .get(by_number)
+            .await
+            .unwrap()
+            .state
+    };
     let build = async || {
-        let built = session.duplicates().rebuild_keys(by_number, None, &()).await;
+        let built = session
+            .duplicates()
+            .rebuild_keys(by_number, None, &())
+            .await;
         built.unwrap()
     };
     let account = |custom| Account {
@@ -236,10 +253,17 @@ async fn keys_follow_the_definitions_of_custom_fields() {
     assert_eq!(state().await, KeyState::Ready);
     assert!(session.accounts().create(known.clone()).await.is_err());
 
-    session.custom_fields().delete_though_used(number).await.unwrap();
+    session
+        .custom_fields()
+        .delete_though_used(number)
+        .await
+        .unwrap();
     assert_eq!(state().await, KeyState::Building);
     build().await;
-    assert!(keys(&session).await.is_empty(), "keys of a field that is gone");
+    assert!(
+        keys(&session).await.is_empty(),
+        "keys of a field that is gone"
+    );
     let plain = account(json!({"other": "N-1"}));
     session.accounts().create(plain).await.unwrap();
     session.custom_fields().restore(number).await.unwrap();
@@ -248,7 +272,11 @@ async fn keys_follow_the_definitions_of_custom_fields() {
     assert_eq!(keys(&session).await.len(), count);
     assert!(session.accounts().create(known).await.is_err());
 
-    session.custom_fields().delete_though_used(number).await.unwrap();
+    session
+        .custom_fields()
+        .delete_though_used(number)
+        .await
+        .unwrap();
     session.custom_fields().purge(number, &()).await.unwrap();
     build().await;
     assert!(keys(&session).await.is_empty());

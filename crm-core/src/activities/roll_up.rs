@@ -160,9 +160,10 @@ fn keeps(object: &ObjectRef) -> bool {
     let name = ActivityRollUp::NEXT_ACTIVITY_AT.name();
     let wanted = ActivityRollUp::schema().field(&name);
     ActivityLinks::objects().any(|linked| linked == object)
-        || object.field(&name).zip(wanted).is_some_and(|(own, wanted)| {
-            own.read_only && own.field_type == wanted.field_type
-        })
+        || object
+            .field(&name)
+            .zip(wanted)
+            .is_some_and(|(own, wanted)| own.read_only && own.field_type == wanted.field_type)
 }
 
 /// Brings what linked records know of their activities in step with the changes of the commit.
@@ -244,7 +245,12 @@ fn differences(work: &UnitOfWork, registry: &Registry) -> Differences {
         if object == Activity::schema() {
             let before = change.before().cloned().and_then(Record::from_row);
             let after = change.after().cloned().and_then(Record::from_row);
-            count(&mut all.linked, registry, before.as_deref(), after.as_deref());
+            count(
+                &mut all.linked,
+                registry,
+                before.as_deref(),
+                after.as_deref(),
+            );
             continue;
         }
         let was_deleted = change.before().is_some_and(|row| row.is_deleted());

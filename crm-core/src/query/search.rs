@@ -155,11 +155,7 @@ fn searched(object: &ObjectRef) -> impl Iterator<Item = (usize, u32, bool)> {
 
 /// Shows the words of the searchable fields of a record, with the weight of the field and whether it
 /// is one of the object's own texts.
-fn each_word(
-    object: &ObjectRef,
-    record: &dyn AnyRecord,
-    mut visit: impl FnMut(&str, u32, bool),
-) {
+fn each_word(object: &ObjectRef, record: &dyn AnyRecord, mut visit: impl FnMut(&str, u32, bool)) {
     let mut left = CHARACTERS;
     let mut show = |text: &str, weight: u32, is_own: bool| {
         for word in search_words(text) {

@@ -135,20 +135,20 @@ pub trait Storage: Debug + Send + Sync + 'static {
     /// [`search_texts`](crate::schema::search_texts), which may not have all records yet: see
     /// [`CustomFieldSchema::search_complete`](crate::schema::CustomFieldSchema::search_complete).
     /// As it stands here, all rows of the object are looked at.
-    async fn search(
-        &self,
-        scope: &Scope,
-        search: &TextSearch,
-    ) -> Result<Vec<Uuid>, StorageError> {
+    async fn search(&self, scope: &Scope, search: &TextSearch) -> Result<Vec<Uuid>, StorageError> {
         let mut found = Vec::new();
         if !search.finds_anything() {
             return Ok(found);
         }
-        let mut query = Query::new(search.object(), Condition::not_deleted()).limit(SEARCHED_AT_ONCE);
+        let mut query =
+            Query::new(search.object(), Condition::not_deleted()).limit(SEARCHED_AT_ONCE);
         let mut ranked = Vec::new();
         loop {
             let rows = self.select(scope, &query).await?;
-            ranked.extend(rows.iter().filter_map(|row| Some((search.rank(&**row)?, row.id()))));
+            ranked.extend(
+                rows.iter()
+                    .filter_map(|row| Some((search.rank(&**row)?, row.id()))),
+            );
             match rows.last() {
                 Some(last) if rows.len() == SEARCHED_AT_ONCE => {
                     query.after = Some(vec![Value::Uuid(last.id())]);
@@ -197,11 +197,7 @@ impl<S: Storage + ?Sized> Storage for Arc<S> {
         (**self).commit(scope, changes).await
     }
 
-    async fn search(
-        &self,
-        scope: &Scope,
-        search: &TextSearch,
-    ) -> Result<Vec<Uuid>, StorageError> {
+    async fn search(&self, scope: &Scope, search: &TextSearch) -> Result<Vec<Uuid>, StorageError> {
         (**self).search(scope, search).await
     }
 

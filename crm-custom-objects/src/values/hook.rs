@@ -164,7 +164,9 @@ async fn refuse_doubles(work: &UnitOfWork, doubtful: Vec<Doubtful>) -> Result<()
             };
             let same = Condition::bind(&filter, &first.object, &*registry)?;
             let live = Condition::not_deleted().and(same);
-            let rows = work.select(&Query::new(&first.object, live).limit(PAGE)).await?;
+            let rows = work
+                .select(&Query::new(&first.object, live).limit(PAGE))
+                .await?;
             let is_taken = rows.iter().any(|row| {
                 let kept = first.field.row_of(&first.object, &**row);
                 let mut wanted = some.iter().filter(|one| one.record != row.id());

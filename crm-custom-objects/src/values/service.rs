@@ -384,8 +384,8 @@ impl CustomValues<'_> {
                 _ => IndexState::Removing,
             };
             let states = states.into_iter().filter(|(_, now)| *now == before);
-            let values = states
-                .filter_map(|(name, _)| Some((place(&name)?, state.value().into_owned())));
+            let values =
+                states.filter_map(|(name, _)| Some((place(&name)?, state.value().into_owned())));
             let values: Vec<(usize, Value)> = values.collect();
             let row: Row = now;
             work.set_row_values(&row, values).await?;
@@ -399,10 +399,7 @@ impl CustomValues<'_> {
 
 /// Whether the values of a field have typed rows.
 fn has_rows(field: &CustomField) -> bool {
-    matches!(
-        field.index_state,
-        IndexState::Building | IndexState::Ready
-    )
+    matches!(field.index_state, IndexState::Building | IndexState::Ready)
 }
 
 /// The records of an object behind one.
@@ -413,11 +410,7 @@ fn page(object: &ObjectRef, after: Option<Uuid>, size: usize) -> Query {
 }
 
 /// Makes what text searches find of some records; how many rows are written.
-async fn settle_texts(
-    work: &mut UnitOfWork,
-    object: &ObjectRef,
-    records: &[Row],
-) -> Result<usize> {
+async fn settle_texts(work: &mut UnitOfWork, object: &ObjectRef, records: &[Row]) -> Result<usize> {
     let written = texts::settle(work, object, records).await?;
     if written.is_empty() {
         return Ok(0);

@@ -342,7 +342,10 @@ async fn the_search_looks_into_the_words_of_custom_fields_by_their_index() {
             ("record_id", format!("'{record}'")),
             ("words", format!("'{words}'")),
         ];
-        let all: Vec<(&str, &str)> = all.iter().map(|(name, sql)| (*name, sql.as_str())).collect();
+        let all: Vec<(&str, &str)> = all
+            .iter()
+            .map(|(name, sql)| (*name, sql.as_str()))
+            .collect();
         insert(&object("custom_text"), tenant, &all)
     };
     for row in [
@@ -374,7 +377,8 @@ async fn the_search_looks_into_the_words_of_custom_fields_by_their_index() {
     run(&mut work, &many).await;
     run(&mut work, "ANALYZE crm.custom_field_texts").await;
     become_application(&mut work, Some(ACME)).await;
-    let scans = "SELECT pg_stat_get_xact_numscans('crm.custom_field_texts_search_vector_idx'::regclass)";
+    let scans =
+        "SELECT pg_stat_get_xact_numscans('crm.custom_field_texts_search_vector_idx'::regclass)";
     let before = count(&mut work, scans).await;
     for (query, expected) in [
         ("countess", vec![2, 1]),
@@ -396,7 +400,10 @@ async fn the_search_looks_into_the_words_of_custom_fields_by_their_index() {
         expected.sort_unstable();
         assert_eq!(ids, expected, "{query:?}");
     }
-    assert!(count(&mut work, scans).await > before, "the index is not used");
+    assert!(
+        count(&mut work, scans).await > before,
+        "the index is not used"
+    );
     // The application itself sees its own rows only, and no index serves it.
     let own = count(&mut work, "SELECT count(*) FROM crm.custom_field_texts").await;
     assert_eq!(own, 20_004);
@@ -405,7 +412,10 @@ async fn the_search_looks_into_the_words_of_custom_fields_by_their_index() {
             "SELECT * FROM crm.search('{ACME}', 'no_such', 'a', 9, NULL, NULL, '{texts}', 'contact')"
         );
         let code = refusal(&mut work, &call).await;
-        assert!(matches!(code.as_deref(), Some("42P01" | "42703" | "42501")), "{texts}: {code:?}");
+        assert!(
+            matches!(code.as_deref(), Some("42P01" | "42703" | "42501")),
+            "{texts}: {code:?}"
+        );
     }
     work.rollback().await.unwrap();
     drop(connection);

@@ -135,7 +135,9 @@ impl Records<'_, Activity> {
                 Some(object) => EntityRef::new(object.name(), id),
                 None => activity.links.related()?,
             };
-            let is_kept = registry.any_object(&record.object).is_some_and(|it| keeps(&it));
+            let is_kept = registry
+                .any_object(&record.object)
+                .is_some_and(|it| keeps(&it));
             is_kept.then(|| (record, Contribution::of(&activity)))
         });
         Ok((says.collect(), next))
@@ -150,8 +152,9 @@ impl Records<'_, Activity> {
         rebuilt.records += known.len() as u64;
         let ids: Vec<Uuid> = known.iter().map(|(record, _)| record.id).collect();
         let known = known.into_iter();
-        let known: BTreeMap<Uuid, (EntityRef, Contribution)> =
-            known.map(|(record, says)| (record.id, (record, says))).collect();
+        let known: BTreeMap<Uuid, (EntityRef, Contribution)> = known
+            .map(|(record, says)| (record.id, (record, says)))
+            .collect();
         // A roll-up that is there follows its activities, and what was read may be older: it is
         // worked out on its own. One that is not there yet comes with the first commit that changes
         // an activity, which then is in the way of this one.
