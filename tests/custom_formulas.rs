@@ -746,8 +746,9 @@ async fn run(steps: &[Step]) {
                 }
             }
             Step::MoveProject(project, account) => {
-                if let Some(place) = at(project, projects.len()) {
-                    let customer = shop.accounts[account];
+                let customer = shop.accounts[account];
+                let is_live = session.accounts().get(customer).await.is_ok();
+                if let Some(place) = at(project, projects.len()).filter(|_| is_live) {
                     let mut objects = session.object("project").await.unwrap();
                     let row = objects.get(projects[place]).await.unwrap();
                     let patch = json!({"custom_fields": {"customer": customer}});

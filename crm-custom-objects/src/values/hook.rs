@@ -162,7 +162,7 @@ async fn refuse_doubles(work: &UnitOfWork, doubtful: Vec<Doubtful>) -> Result<()
                 field: path.clone().into(),
                 values: some.iter().map(|one| one.value.clone()).collect(),
             };
-            let same = Condition::bind(&filter, &first.object, &*registry)?;
+            let same = Condition::bind(&filter, &first.object, &registry)?;
             let live = Condition::not_deleted().and(same);
             let rows = work
                 .select(&Query::new(&first.object, live).limit(PAGE))
