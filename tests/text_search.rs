@@ -392,7 +392,7 @@ fn searches_find_what_records_say() {
                     }
                     (3, Some(id)) => {
                         let change = |contact: &mut Contact| {
-                            contact.name.last_name = Some(last_name.clone())
+                            contact.name.last_name = Some(last_name.clone());
                         };
                         let _ = session.contacts().update(id, change).await;
                     }
