@@ -51,6 +51,7 @@ fn with_fields(object: &ObjectRef, fields: Vec<FieldSchema>) -> ObjectRef {
         field,
         unique: false,
         active: true,
+        search_complete: true,
     });
     object.with_custom_fields(CustomFields::new(fields.collect(), Arc::new(Anything)))
 }

@@ -19,8 +19,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{cases, crm, rows_of, tenant};
 use crm_engine::custom_objects::{
-    CustomField, CustomFieldType, CustomObject, CustomValue, CustomValuesExt, IndexState,
-    TextLimits,
+    CustomField, CustomFieldType, CustomFieldsExt, CustomObject, CustomValue, CustomValuesExt,
+    IndexState, TextLimits,
 };
 use crm_engine::merging::Choices;
 use crm_engine::prelude::*;
@@ -304,6 +304,47 @@ async fn rows_follow_their_records() {
     let (_, stranger) = tenant(&common::crm(), "other").await;
     define(&stranger, unique("contact", "member")).await;
     create(&stranger, json!({"member": "M-1"})).await.unwrap();
+}
+
+/// A unique field that was deleted and comes back refuses doubles at once, whether or not its rows were
+/// removed meanwhile; rebuilding makes that quick again.
+#[tokio::test]
+async fn a_restored_unique_field_refuses_doubles_at_once() {
+    let crm = crm();
+    let refused = ("contact", "custom_fields.member");
+    for (name, removes_rows) in [("acme", false), ("globex", true)] {
+        let (_, session) = tenant(&crm, name).await;
+        let member = define(&session, unique("contact", "member")).await.id;
+        rebuild(&session, member).await;
+        let ada = create(&session, json!({"member": "M-1"})).await.unwrap();
+        session.custom_fields().delete(member).await.unwrap();
+        if removes_rows {
+            rebuild(&session, member).await;
+            assert!(stored(&session).await.is_empty());
+        }
+        session.custom_fields().restore(member).await.unwrap();
+        assert_eq!(state(&session, member).await, IndexState::Building);
+        assert_taken(create(&session, json!({"member": "M-1"})).await, refused);
+        let grace = create(&session, json!({"member": "M-2"})).await.unwrap();
+        let taken = set(&session, grace, &json!({"member": "M-1"})).await;
+        assert_taken(taken, refused);
+        // What is given up in the same commit is free.
+        let mut work = session.begin();
+        for (id, value) in [(ada, "M-3"), (grace, "M-1")] {
+            let change = |contact: &mut Contact| contact.custom_fields = json!({"member": value});
+            work.contacts().update(id, change).await.unwrap();
+        }
+        work.commit().await.unwrap();
+        session.contacts().delete(grace).await.unwrap();
+        let mary = create(&session, json!({"member": "M-1"})).await.unwrap();
+        assert_taken(session.contacts().restore(grace).await, refused);
+        session.contacts().delete(mary).await.unwrap();
+        session.contacts().restore(grace).await.unwrap();
+        rebuild(&session, member).await;
+        assert_eq!(state(&session, member).await, IndexState::Ready);
+        assert_in_step(&session).await;
+        assert_taken(create(&session, json!({"member": "M-3"})).await, refused);
+    }
 }
 
 /// Values that were there before the field are found at any time, and by the index once their rows

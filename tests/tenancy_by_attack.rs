@@ -410,6 +410,7 @@ async fn typed_operations_find_nothing_of_another_tenant() {
         crm_engine::custom_objects::CustomFieldRule,
         crm_engine::custom_objects::CustomSchema,
         crm_engine::custom_objects::CustomValue,
+        crm_engine::custom_objects::CustomText,
     );
     assert!(targets.is_empty(), "not attacked: {:?}", targets.keys());
     assert!(

@@ -809,6 +809,57 @@ async fn a_moved_tenant_knows_duplicates_and_activities() {
     assert!(session.contacts().create(ada).await.is_err());
 }
 
+/// C-087: what custom fields are found by, and what keeps their values unique, is right from the
+/// beginning too, without a rebuilding by hand.
+#[tokio::test]
+async fn a_moved_tenant_finds_by_custom_fields() {
+    use crm_engine::custom_objects::{CustomField, CustomFieldType, CustomObject, CustomValuesExt};
+    use crm_engine::value::ApiName;
+
+    let source = in_memory();
+    let (_, own) = common::tenant(&source, "acme").await;
+    let name = |text| ApiName::parse(text).unwrap();
+    let field = CustomField {
+        is_unique: true,
+        ..CustomField::new(
+            name("contact"),
+            name("member"),
+            "Member",
+            CustomFieldType::Text(Default::default()),
+        )
+    };
+    let field = own.records::<CustomField>().create(field).await.unwrap().id;
+    own.custom_values().rebuild(field, None, &()).await.unwrap();
+    let project = CustomObject::new(name("project"), "Project", "Projects");
+    own.records().create(project).await.unwrap();
+    let ada = |number: &str| Contact {
+        custom_fields: json!({"member": number}),
+        ..Contact::named("Ada", "Lovelace")
+    };
+    own.contacts().create(ada("M-1 countess")).await.unwrap();
+    let bridge = json!({"name": "Bridge", "tags": ["steel"]});
+    let mut projects = own.object("project").await.unwrap();
+    projects.create(bridge.as_object().unwrap()).await.unwrap();
+
+    let (file, _) = export(&own).await;
+    let crm = common::crm();
+    let import = TenantImport::new("Two", "two");
+    let report = import.run(&crm, Cursor::new(&file), &()).await.unwrap();
+    let session = crm.session(report.tenant, Actor::System);
+    for (object, text) in [("contact", "count lovelace"), ("project", "steel")] {
+        let found = session.search(object, text, 10).await.unwrap();
+        assert_eq!(found.records.len(), 1, "{object}");
+        assert!(found.incomplete.is_empty());
+    }
+    let taken = session
+        .contacts()
+        .create(ada("M-1 countess"))
+        .await
+        .unwrap_err();
+    assert_eq!(taken.code(), "duplicate");
+    session.contacts().create(ada("M-2")).await.unwrap();
+}
+
 /// C-087: whichever commit of an import fails, done or not done, running it again gives the whole
 /// tenant, with what is derived.
 #[tokio::test]

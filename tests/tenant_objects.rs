@@ -166,6 +166,7 @@ fn object_of(row: &Row) -> Option<ObjectRef> {
         unique: false,
         options: Vec::new(),
         active: true,
+        search_complete: true,
     };
     let fields = CustomFields::new(vec![field], Arc::new(Wanted(wanted)));
     Some(object.with_custom_fields(fields))

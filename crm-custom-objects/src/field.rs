@@ -102,9 +102,12 @@ pub struct CustomField {
     /// served by.
     #[field(read_only)]
     pub index_state: IndexState,
-    /// Whether the text search looks into it.
+    /// Whether the text search looks into it, where its values are texts.
     #[field(default = true)]
     pub is_searchable: bool,
+    /// Whether the text search covers the values of all records.
+    #[field(read_only)]
+    pub search_state: IndexState,
     /// Whether the values are about a person, and so kept out of logs and erased on request.
     #[field(default = true)]
     pub is_personal: bool,
@@ -137,6 +140,19 @@ impl CustomField {
     #[must_use]
     pub fn document_key(&self) -> &str {
         self.key.as_ref().unwrap_or(&self.api_name).as_str()
+    }
+
+    /// Whether its values are texts that a search can look into.
+    pub(crate) fn is_text(&self) -> bool {
+        matches!(
+            self.field_type.field_type(false),
+            FieldType::Text { .. } | FieldType::Email | FieldType::Phone | FieldType::Url { .. }
+        )
+    }
+
+    /// Whether the text search looks into it.
+    pub(crate) fn is_searched(&self) -> bool {
+        self.is_searchable && self.is_text()
     }
 
     /// Whether every record has a value.
@@ -176,10 +192,6 @@ impl CustomField {
         let is_required =
             self.is_required || matches!(self.field_type, CustomFieldType::MasterDetail { .. });
         let field_type = self.field_type.field_type(is_required);
-        let is_text = matches!(
-            field_type,
-            FieldType::Text { .. } | FieldType::Email | FieldType::Phone | FieldType::Url { .. }
-        );
         let help = self.help_text.as_ref().or(self.description.as_ref());
         let default = self.default_value.clone().map(Value::from_json);
         FieldSchema {
@@ -192,7 +204,7 @@ impl CustomField {
             } else {
                 Privacy::Public
             },
-            searchable: self.is_searchable && is_text,
+            searchable: self.is_searched(),
             indexed: self.index_state == IndexState::Ready,
             default: default
                 .and_then(|value| field_type.coerce(value).ok())

@@ -73,6 +73,7 @@ mod change;
 mod checks;
 mod computed;
 mod document;
+mod duplicate_rules;
 mod field;
 mod field_type;
 mod json_schema;
@@ -107,7 +108,7 @@ pub use json_schema::{json_schema, json_schema_options};
 pub use links::{Linked, Links, LinksExt, linked_from, linked_to};
 pub use object::CustomObject;
 pub use option::CustomFieldOption;
-pub use record::{CustomLink, CustomRecord, CustomValue};
+pub use record::{CustomLink, CustomRecord, CustomText, CustomValue};
 pub use relationship::{Cardinality, CustomRelationship, RelationshipKind};
 pub use removal::{CustomObjectsExt, ObjectContents, RemovalOfObject};
 pub use rule::{CustomFieldRule, CustomSchema};
@@ -169,6 +170,7 @@ pub fn objects() -> Vec<ObjectRef> {
         CustomRecord::schema(),
         CustomLink::schema(),
         CustomValue::schema(),
+        CustomText::schema(),
     ];
     let mut objects = definitions();
     objects.extend(tables.map(Clone::clone));
@@ -190,7 +192,7 @@ pub fn objects() -> Vec<ObjectRef> {
 pub fn install(builder: EngineBuilder) -> EngineBuilder {
     let known = definitions()
         .into_iter()
-        .chain([CustomValue::schema().clone()]);
+        .chain([CustomValue::schema().clone(), CustomText::schema().clone()]);
     let known: Vec<ObjectRef> = known.collect();
     known
         .iter()
@@ -207,7 +209,9 @@ pub fn install(builder: EngineBuilder) -> EngineBuilder {
         .hook(links::LinkRules)
         .hook(computed::ComputedValues)
         .hook(rules::SchemaVersion)
+        .hook(duplicate_rules::DuplicateRuleKeys)
         .hook(safe::SafeChanges)
         .derived_hook(values::hook::ValueRows)
+        .derived_hook(values::texts::TextRows)
         .tenant_schema(Definitions)
 }

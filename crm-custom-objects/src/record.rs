@@ -1,5 +1,6 @@
 //! The rows behind custom objects: records, links between records, and typed values to find them by.
 
+use chrono::{DateTime, Utc};
 use crm_core::Id;
 use crm_core::identity::User;
 use crm_core::schema::Entity;
@@ -41,7 +42,14 @@ pub struct CustomRecord {
     #[field(references = "user", on_delete = "set_null", indexed)]
     pub owner_id: Option<Id<User>>,
     /// Tags.
+    #[field(searchable)]
     pub tags: Vec<String>,
+    /// When something was last done about it: the latest completion of an activity.
+    #[field(read_only)]
+    pub last_activity_at: Option<DateTime<Utc>>,
+    /// When something is planned next: the earliest moment of an open activity.
+    #[field(read_only)]
+    pub next_activity_at: Option<DateTime<Utc>>,
     /// Values of the object's fields, by their keys.
     #[field(personal, default = json!({}))]
     pub custom_fields: Json,
@@ -117,4 +125,30 @@ pub struct CustomValue {
     pub target_object: Option<String>,
     /// The record that a reference leads to.
     pub target_id: Option<Uuid>,
+}
+
+/// What a text search finds of one record beside its own text fields: the words of its searchable custom
+/// fields and, of records of custom objects, its tags; and those of its own fields too, since all words
+/// of a search have to be found in one place.
+///
+/// Kept in the commit of the record, where it has such words; [`CustomValues::rebuild`
+/// ](crate::CustomValues::rebuild) makes those of records that were there before a field became
+/// searchable.
+#[derive(Clone, PartialEq, Entity)]
+#[entity(
+    object = "custom_text",
+    table = "custom_field_texts",
+    derived,
+    unique(record_id)
+)]
+pub struct CustomText {
+    /// The object of the record: its name, or the definition of a custom object.
+    #[field(required, max_len = 100)]
+    pub object: String,
+    /// The record.
+    #[field(required)]
+    pub record_id: Uuid,
+    /// The words, each once.
+    #[field(required, personal, searchable, max_len = 100_000)]
+    pub words: String,
 }

@@ -166,6 +166,7 @@ impl Defined {
             Ok(fields) => Arc::new(Compiled {
                 fields,
                 kept,
+                has_texts: self.has_texts(object.name()),
                 deleted: self.deleted_names(object.name()),
                 local: program.local(object.name()),
             }),
@@ -185,6 +186,12 @@ impl Defined {
 }
 
 impl Defined {
+    /// Whether there are, or were, fields of the object that a text search may look into.
+    fn has_texts(&self, object: &str) -> bool {
+        let mut fields = self.fields.iter().chain(&self.deleted);
+        fields.any(|field| field.object.as_str() == object && field.is_text())
+    }
+
     /// The names of the deleted fields of an object: the key and the others.
     fn deleted_names(&self, object: &str) -> Vec<DeletedField> {
         let deleted = self.deleted.iter();
@@ -220,6 +227,7 @@ fn schema_of(definition: &Definition) -> CustomFieldSchema {
             .map(|option| option.value.as_str().into())
             .collect(),
         active: field.is_active,
+        search_complete: field.search_state == IndexState::Ready,
     }
 }
 
@@ -276,11 +284,21 @@ impl TenantSchema for Definitions {
     async fn imported(&self, session: &Session) -> Result<()> {
         // The typed rows of fields are not carried, and the definitions say that they are there.
         let fields: Vec<Arc<Record<CustomField>>> = all(&session.begin()).await?;
+        let mut searched = BTreeSet::new();
         for field in fields {
             // Those of other fields are made by whoever was about to.
             if field.index_state == IndexState::Ready {
                 session.custom_values().rebuild(field.id, None, &()).await?;
             }
+            if field.search_state == IndexState::Ready {
+                searched.insert(field.object.to_string());
+            }
+        }
+        // Records of custom objects are found by their tags too.
+        let objects: Vec<Arc<Record<CustomObject>>> = all(&session.begin()).await?;
+        searched.extend(objects.iter().map(|object| object.api_name.to_string()));
+        for object in searched {
+            session.custom_values().rebuild_texts(&object).await?;
         }
         Ok(())
     }
@@ -308,6 +326,8 @@ pub(crate) struct Compiled {
     fields: CompiledFields,
     /// The fields whose values have typed rows.
     pub(crate) kept: Vec<KeptField>,
+    /// Whether a text search may have found records by the fields, those of deleted ones too.
+    pub(crate) has_texts: bool,
     deleted: Vec<DeletedField>,
     /// What follows from the record alone, and rules.
     local: Option<Arc<Local>>,

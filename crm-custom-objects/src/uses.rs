@@ -181,6 +181,15 @@ fn naming_fields(object: &ObjectRef) -> Vec<usize> {
         .collect()
 }
 
+/// Whether a setting names the field.
+pub(crate) fn is_named(names: &Names<'_>, row: &Row) -> bool {
+    let object = row.object();
+    naming_fields(object).into_iter().any(|index| {
+        let field = object.fields().get(index);
+        field.is_some_and(|field| names_field(names, row, index, field))
+    })
+}
+
 fn names_field(names: &Names<'_>, row: &Row, index: usize, field: &FieldSchema) -> bool {
     match row.value(index) {
         ValueRef::Json(json) => names.is_in_document(&json, is_about_fields_name(&field.name)),

@@ -164,6 +164,7 @@ fn described(thing: &ObjectRef) -> ObjectRef {
         unique: false,
         options: Vec::new(),
         active: true,
+        search_complete: true,
     });
     thing.with_custom_fields(CustomFields::new(fields.collect(), Arc::new(Anything)))
 }

@@ -2,6 +2,7 @@
 
 DROP TABLE
     "crm"."audit_events",
+    "crm"."custom_field_texts",
     "crm"."custom_field_values",
     "crm"."custom_links",
     "crm"."custom_records",

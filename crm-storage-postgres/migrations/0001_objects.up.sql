@@ -63,14 +63,19 @@ AS $function$
     END
 $function$;
 
--- What the full-text vectors hold of a text, and what is looked for in them: no case, no accents.
--- The vectors call it only for texts that are not ASCII.
+-- What the full-text vectors hold of a text, and what is looked for in them: runs of letters and
+-- digits, no case, no accents, as the library's `search_words` has them. The vectors call it only for
+-- texts that are not ASCII; of others they leave the punctuation out themselves.
 CREATE FUNCTION "crm".search_text(text) RETURNS text
     LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
 AS $function$
 BEGIN
-    RETURN regexp_replace(
-        normalize(lower($1 COLLATE "und-x-icu"), NFKD) COLLATE "C", '[\u0300-\u036F]', '', 'g');
+    RETURN translate(
+        regexp_replace(
+            regexp_replace(
+                normalize(lower($1 COLLATE "und-x-icu"), NFKD) COLLATE "C", '[\u0300-\u036F]', '', 'g')
+            COLLATE "und-x-icu", '[^[:alnum:]]+', ' ', 'g'),
+        U&'\03C2', U&'\03C3');
 END
 $function$;
 
@@ -80,10 +85,11 @@ $function$;
 -- This function belongs to a role that sees all rows, but only the columns that a search needs; it
 -- looks at those of `tenant` only, and refuses any other tenant than that of the transaction. At
 -- most 1,000 hits are ranked. Of a table that several objects share, the rows with `instance` in
--- `discriminator` are looked at.
+-- `discriminator` are looked at. Records that are found by more than their own text fields have all
+-- their words in `texts_table` too, where that is given, under `object_key`.
 CREATE FUNCTION "crm".search(
     tenant uuid, object_table text, query text, max_results integer, discriminator text DEFAULT NULL,
-    instance uuid DEFAULT NULL
+    instance uuid DEFAULT NULL, texts_table text DEFAULT NULL, object_key text DEFAULT NULL
 )
     RETURNS TABLE (id uuid, rank real)
     LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER ROWS 50
@@ -91,19 +97,37 @@ CREATE FUNCTION "crm".search(
 AS $function$
 DECLARE
     words tsquery;
+    searched text[];
+    live text;
+    selects text[] := '{}';
 BEGIN
     IF tenant IS NULL
         OR tenant IS DISTINCT FROM NULLIF(current_setting('crm.tenant_id', true), '')::uuid THEN
         RAISE EXCEPTION 'the tenant is not that of the transaction'
             USING ERRCODE = 'insufficient_privilege';
     END IF;
-    IF NOT EXISTS (
-        SELECT FROM pg_attribute AS a
-        JOIN pg_class AS c ON c.oid = a.attrelid
-        JOIN pg_namespace AS n ON n.oid = c.relnamespace
-        WHERE n.nspname = 'crm' AND c.relname = object_table
-            AND c.relkind = 'r' AND a.attname = 'search_vector' AND a.atttypid = 'tsvector'::regtype
-    ) THEN
+    SELECT array_agg(c.relname::text) INTO searched
+    FROM pg_attribute AS a
+    JOIN pg_class AS c ON c.oid = a.attrelid
+    JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE n.nspname = 'crm' AND c.relname IN (object_table, texts_table)
+        AND c.relkind = 'r' AND a.attname = 'search_vector' AND a.atttypid = 'tsvector'::regtype;
+    live := 't.deleted_at IS NULL' || CASE
+        WHEN discriminator IS NULL THEN '' ELSE format(' AND t.%I = $4', discriminator) END;
+    IF object_table = ANY(searched) THEN
+        selects := selects || format(
+            '(SELECT t.id, t.search_vector FROM %I.%I AS t WHERE t.tenant_id = $1 '
+            'AND t.search_vector @@ $2 AND %s LIMIT 1000)',
+            'crm', object_table, live);
+    END IF;
+    IF texts_table = ANY(searched) THEN
+        selects := selects || format(
+            '(SELECT t.id, x.search_vector FROM (SELECT o.record_id, o.search_vector FROM %I.%I AS o '
+            'WHERE o.tenant_id = $1 AND o.object = $5 AND o.search_vector @@ $2 LIMIT 1000) AS x '
+            'JOIN %I.%I AS t ON t.tenant_id = $1 AND t.id = x.record_id WHERE %s)',
+            'crm', texts_table, 'crm', object_table, live);
+    END IF;
+    IF cardinality(selects) = 0 THEN
         RAISE EXCEPTION 'no such table to search' USING ERRCODE = 'undefined_table';
     END IF;
 
@@ -128,14 +152,11 @@ BEGIN
         RETURN;
     END IF;
 
-    RETURN QUERY EXECUTE format(
-        'SELECT hit.id, ts_rank(hit.search_vector, $2) AS rank FROM ('
-        'SELECT t.id, t.search_vector FROM %I.%I AS t WHERE t.tenant_id = $1 '
-        'AND t.search_vector @@ $2 AND t.deleted_at IS NULL%s LIMIT 1000) AS hit '
-        'ORDER BY rank DESC, hit.id LIMIT greatest($3, 0)',
-        'crm', object_table,
-        CASE WHEN discriminator IS NULL THEN '' ELSE format(' AND t.%I = $4', discriminator) END)
-        USING tenant, words, max_results, instance;
+    RETURN QUERY EXECUTE
+        'SELECT hit.id, max(ts_rank(hit.search_vector, $2)) AS rank FROM ('
+        || array_to_string(selects, ' UNION ALL ')
+        || ') AS hit GROUP BY hit.id ORDER BY rank DESC, hit.id LIMIT greatest($3, 0)'
+        USING tenant, words, max_results, instance, object_key;
 END
 $function$;
 
@@ -357,9 +378,9 @@ CREATE TABLE "crm"."users" (
     "email_folded" text COLLATE "C" NOT NULL,
     "username_folded" text COLLATE "C",
     "search_vector" tsvector GENERATED ALWAYS AS (
-        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("email") <> length("email") THEN "crm".search_text("email") ELSE coalesce("email", '') END), 'A')
-        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("first_name") <> length("first_name") THEN "crm".search_text("first_name") ELSE coalesce("first_name", '') END), 'B')
-        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("last_name") <> length("last_name") THEN "crm".search_text("last_name") ELSE coalesce("last_name", '') END), 'C')
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("email") <> length("email") THEN "crm".search_text("email") ELSE translate(coalesce("email", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'A')
+        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("first_name") <> length("first_name") THEN "crm".search_text("first_name") ELSE translate(coalesce("first_name", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'B')
+        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("last_name") <> length("last_name") THEN "crm".search_text("last_name") ELSE translate(coalesce("last_name", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'C')
     ) STORED,
     CONSTRAINT "users_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "users_version_check" CHECK ("version" >= 1),
@@ -406,7 +427,7 @@ CREATE TABLE "crm"."teams" (
     "manager_id" uuid,
     "is_active" boolean NOT NULL,
     "search_vector" tsvector GENERATED ALWAYS AS (
-        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE coalesce("name", '') END), 'A')
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE translate(coalesce("name", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'A')
     ) STORED,
     CONSTRAINT "teams_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "teams_version_check" CHECK ("version" >= 1),
@@ -484,7 +505,7 @@ CREATE TABLE "crm"."territories" (
     "rank" bigint NOT NULL,
     "is_active" boolean NOT NULL,
     "search_vector" tsvector GENERATED ALWAYS AS (
-        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE coalesce("name", '') END), 'A')
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE translate(coalesce("name", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'A')
     ) STORED,
     CONSTRAINT "territories_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "territories_version_check" CHECK ("version" >= 1),
@@ -564,9 +585,9 @@ CREATE TABLE "crm"."accounts" (
     "tags" text[] COLLATE "C" NOT NULL,
     "email_folded" text COLLATE "C",
     "search_vector" tsvector GENERATED ALWAYS AS (
-        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE coalesce("name", '') END), 'A')
-        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("description") <> length("description") THEN "crm".search_text("description") ELSE coalesce("description", '') END), 'B')
-        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("email") <> length("email") THEN "crm".search_text("email") ELSE coalesce("email", '') END), 'C')
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE translate(coalesce("name", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'A')
+        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("description") <> length("description") THEN "crm".search_text("description") ELSE translate(coalesce("description", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'B')
+        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("email") <> length("email") THEN "crm".search_text("email") ELSE translate(coalesce("email", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'C')
     ) STORED,
     CONSTRAINT "accounts_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "accounts_version_check" CHECK ("version" >= 1),
@@ -656,11 +677,11 @@ CREATE TABLE "crm"."contacts" (
     "tags" text[] COLLATE "C" NOT NULL,
     "email_folded" text COLLATE "C",
     "search_vector" tsvector GENERATED ALWAYS AS (
-        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("first_name") <> length("first_name") THEN "crm".search_text("first_name") ELSE coalesce("first_name", '') END), 'A')
-        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("last_name") <> length("last_name") THEN "crm".search_text("last_name") ELSE coalesce("last_name", '') END), 'B')
-        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("email") <> length("email") THEN "crm".search_text("email") ELSE coalesce("email", '') END), 'C')
-        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("company") <> length("company") THEN "crm".search_text("company") ELSE coalesce("company", '') END), 'D')
-        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("description") <> length("description") THEN "crm".search_text("description") ELSE coalesce("description", '') END), 'D')
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("first_name") <> length("first_name") THEN "crm".search_text("first_name") ELSE translate(coalesce("first_name", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'A')
+        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("last_name") <> length("last_name") THEN "crm".search_text("last_name") ELSE translate(coalesce("last_name", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'B')
+        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("email") <> length("email") THEN "crm".search_text("email") ELSE translate(coalesce("email", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'C')
+        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("company") <> length("company") THEN "crm".search_text("company") ELSE translate(coalesce("company", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'D')
+        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("description") <> length("description") THEN "crm".search_text("description") ELSE translate(coalesce("description", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'D')
     ) STORED,
     CONSTRAINT "contacts_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "contacts_version_check" CHECK ("version" >= 1),
@@ -793,8 +814,8 @@ CREATE TABLE "crm"."campaigns" (
     "custom_fields" jsonb NOT NULL,
     "tags" text[] COLLATE "C" NOT NULL,
     "search_vector" tsvector GENERATED ALWAYS AS (
-        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE coalesce("name", '') END), 'A')
-        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("description") <> length("description") THEN "crm".search_text("description") ELSE coalesce("description", '') END), 'B')
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE translate(coalesce("name", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'A')
+        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("description") <> length("description") THEN "crm".search_text("description") ELSE translate(coalesce("description", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'B')
     ) STORED,
     CONSTRAINT "campaigns_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "campaigns_version_check" CHECK ("version" >= 1),
@@ -845,7 +866,7 @@ CREATE TABLE "crm"."pipelines" (
     "stage_order_enforced" boolean NOT NULL,
     "custom_fields" jsonb NOT NULL,
     "search_vector" tsvector GENERATED ALWAYS AS (
-        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE coalesce("name", '') END), 'A')
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE translate(coalesce("name", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'A')
     ) STORED,
     CONSTRAINT "pipelines_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "pipelines_version_check" CHECK ("version" >= 1),
@@ -979,9 +1000,9 @@ CREATE TABLE "crm"."products" (
     "custom_fields" jsonb NOT NULL,
     "sku_folded" text COLLATE "C",
     "search_vector" tsvector GENERATED ALWAYS AS (
-        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE coalesce("name", '') END), 'A')
-        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("sku") <> length("sku") THEN "crm".search_text("sku") ELSE coalesce("sku", '') END), 'B')
-        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("description") <> length("description") THEN "crm".search_text("description") ELSE coalesce("description", '') END), 'C')
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE translate(coalesce("name", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'A')
+        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("sku") <> length("sku") THEN "crm".search_text("sku") ELSE translate(coalesce("sku", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'B')
+        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("description") <> length("description") THEN "crm".search_text("description") ELSE translate(coalesce("description", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'C')
     ) STORED,
     CONSTRAINT "products_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "products_version_check" CHECK ("version" >= 1),
@@ -1080,8 +1101,8 @@ CREATE TABLE "crm"."deals" (
     "tags" text[] COLLATE "C" NOT NULL,
     "amount_rounded" double precision,
     "search_vector" tsvector GENERATED ALWAYS AS (
-        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE coalesce("name", '') END), 'A')
-        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("description") <> length("description") THEN "crm".search_text("description") ELSE coalesce("description", '') END), 'B')
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE translate(coalesce("name", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'A')
+        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("description") <> length("description") THEN "crm".search_text("description") ELSE translate(coalesce("description", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'B')
     ) STORED,
     CONSTRAINT "deals_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "deals_version_check" CHECK ("version" >= 1),
@@ -1209,6 +1230,8 @@ CREATE POLICY "tenant_isolation" ON "crm"."deal_products"
     USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
 GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."deal_products" TO "crm_app";
+CREATE POLICY "search" ON "crm"."deal_products" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at") ON "crm"."deal_products" TO "crm_search";
 
 CREATE TABLE "crm"."pipeline_analytics" (
     "tenant_id" uuid NOT NULL,
@@ -1541,7 +1564,7 @@ CREATE TABLE "crm"."deal_competitors" (
     "won_against" boolean,
     "name_folded" text COLLATE "C" NOT NULL,
     "search_vector" tsvector GENERATED ALWAYS AS (
-        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE coalesce("name", '') END), 'A')
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE translate(coalesce("name", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'A')
     ) STORED,
     CONSTRAINT "deal_competitors_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "deal_competitors_version_check" CHECK ("version" >= 1),
@@ -1631,7 +1654,7 @@ CREATE TABLE "crm"."pipeline_automation_rules" (
     "execution_order" bigint NOT NULL,
     "is_active" boolean NOT NULL,
     "search_vector" tsvector GENERATED ALWAYS AS (
-        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("rule_name") <> length("rule_name") THEN "crm".search_text("rule_name") ELSE coalesce("rule_name", '') END), 'A')
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("rule_name") <> length("rule_name") THEN "crm".search_text("rule_name") ELSE translate(coalesce("rule_name", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'A')
     ) STORED,
     CONSTRAINT "pipeline_automation_rules_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "pipeline_automation_rules_version_check" CHECK ("version" >= 1),
@@ -1768,11 +1791,11 @@ CREATE TABLE "crm"."leads" (
     "tags" text[] COLLATE "C" NOT NULL,
     "email_folded" text COLLATE "C",
     "search_vector" tsvector GENERATED ALWAYS AS (
-        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("first_name") <> length("first_name") THEN "crm".search_text("first_name") ELSE coalesce("first_name", '') END), 'A')
-        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("last_name") <> length("last_name") THEN "crm".search_text("last_name") ELSE coalesce("last_name", '') END), 'B')
-        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("company") <> length("company") THEN "crm".search_text("company") ELSE coalesce("company", '') END), 'C')
-        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("email") <> length("email") THEN "crm".search_text("email") ELSE coalesce("email", '') END), 'D')
-        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("description") <> length("description") THEN "crm".search_text("description") ELSE coalesce("description", '') END), 'D')
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("first_name") <> length("first_name") THEN "crm".search_text("first_name") ELSE translate(coalesce("first_name", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'A')
+        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("last_name") <> length("last_name") THEN "crm".search_text("last_name") ELSE translate(coalesce("last_name", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'B')
+        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("company") <> length("company") THEN "crm".search_text("company") ELSE translate(coalesce("company", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'C')
+        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("email") <> length("email") THEN "crm".search_text("email") ELSE translate(coalesce("email", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'D')
+        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("description") <> length("description") THEN "crm".search_text("description") ELSE translate(coalesce("description", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'D')
     ) STORED,
     CONSTRAINT "leads_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "leads_version_check" CHECK ("version" >= 1),
@@ -1904,7 +1927,7 @@ CREATE TABLE "crm"."lead_assignment_rules" (
     "user_id" uuid,
     "team_id" uuid,
     "search_vector" tsvector GENERATED ALWAYS AS (
-        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE coalesce("name", '') END), 'A')
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE translate(coalesce("name", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'A')
     ) STORED,
     CONSTRAINT "lead_assignment_rules_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "lead_assignment_rules_version_check" CHECK ("version" >= 1),
@@ -2048,7 +2071,7 @@ CREATE TABLE "crm"."lead_scoring_rule_sets" (
     "maximum" bigint,
     "name_folded" text COLLATE "C" NOT NULL,
     "search_vector" tsvector GENERATED ALWAYS AS (
-        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE coalesce("name", '') END), 'A')
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE translate(coalesce("name", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'A')
     ) STORED,
     CONSTRAINT "lead_scoring_rule_sets_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "lead_scoring_rule_sets_version_check" CHECK ("version" >= 1),
@@ -2097,7 +2120,7 @@ CREATE TABLE "crm"."lead_scoring_rules" (
     "is_active" boolean NOT NULL,
     "description" varchar(32768) COLLATE "C",
     "search_vector" tsvector GENERATED ALWAYS AS (
-        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE coalesce("name", '') END), 'A')
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE translate(coalesce("name", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'A')
     ) STORED,
     CONSTRAINT "lead_scoring_rules_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "lead_scoring_rules_version_check" CHECK ("version" >= 1),
@@ -2248,8 +2271,8 @@ CREATE TABLE "crm"."activity_series" (
     "external_id" varchar(300) COLLATE "C",
     "external_sequence" bigint,
     "search_vector" tsvector GENERATED ALWAYS AS (
-        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("subject") <> length("subject") THEN "crm".search_text("subject") ELSE coalesce("subject", '') END), 'A')
-        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("description") <> length("description") THEN "crm".search_text("description") ELSE coalesce("description", '') END), 'B')
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("subject") <> length("subject") THEN "crm".search_text("subject") ELSE translate(coalesce("subject", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'A')
+        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("description") <> length("description") THEN "crm".search_text("description") ELSE translate(coalesce("description", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'B')
     ) STORED,
     CONSTRAINT "activity_series_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "activity_series_version_check" CHECK ("version" >= 1),
@@ -2330,8 +2353,8 @@ CREATE TABLE "crm"."activities" (
     "external_id" varchar(300) COLLATE "C",
     "external_sequence" bigint,
     "search_vector" tsvector GENERATED ALWAYS AS (
-        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("subject") <> length("subject") THEN "crm".search_text("subject") ELSE coalesce("subject", '') END), 'A')
-        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("description") <> length("description") THEN "crm".search_text("description") ELSE coalesce("description", '') END), 'B')
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("subject") <> length("subject") THEN "crm".search_text("subject") ELSE translate(coalesce("subject", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'A')
+        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("description") <> length("description") THEN "crm".search_text("description") ELSE translate(coalesce("description", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'B')
     ) STORED,
     CONSTRAINT "activities_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "activities_version_check" CHECK ("version" >= 1),
@@ -2394,8 +2417,8 @@ CREATE TABLE "crm"."comments" (
     "is_pinned" boolean NOT NULL,
     "edited_at" timestamptz,
     "search_vector" tsvector GENERATED ALWAYS AS (
-        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("body") <> length("body") THEN "crm".search_text("body") ELSE coalesce("body", '') END), 'A')
-        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("title") <> length("title") THEN "crm".search_text("title") ELSE coalesce("title", '') END), 'B')
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("body") <> length("body") THEN "crm".search_text("body") ELSE translate(coalesce("body", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'A')
+        ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("title") <> length("title") THEN "crm".search_text("title") ELSE translate(coalesce("title", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'B')
     ) STORED,
     CONSTRAINT "comments_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "comments_version_check" CHECK ("version" >= 1),
@@ -2623,7 +2646,7 @@ CREATE TABLE "crm"."activity_templates" (
     "is_global" boolean NOT NULL,
     "owner_id" uuid,
     "search_vector" tsvector GENERATED ALWAYS AS (
-        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE coalesce("name", '') END), 'A')
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE translate(coalesce("name", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'A')
     ) STORED,
     CONSTRAINT "activity_templates_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "activity_templates_version_check" CHECK ("version" >= 1),
@@ -2711,7 +2734,7 @@ CREATE TABLE "crm"."activity_roll_ups" (
     "updated_by_id" uuid,
     "archived_at" timestamptz,
     "deleted_at" timestamptz,
-    "object" varchar(50) COLLATE "C" NOT NULL,
+    "object" varchar(100) COLLATE "C" NOT NULL,
     "last_activity_at" timestamptz,
     "next_activity_at" timestamptz,
     "last_contacted_at" timestamptz,
@@ -2786,7 +2809,7 @@ CREATE TABLE "crm"."import_mappings" (
     "object_folded" text COLLATE "C" NOT NULL,
     "name_folded" text COLLATE "C" NOT NULL,
     "search_vector" tsvector GENERATED ALWAYS AS (
-        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE coalesce("name", '') END), 'A')
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE translate(coalesce("name", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'A')
     ) STORED,
     CONSTRAINT "import_mappings_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "import_mappings_version_check" CHECK ("version" >= 1),
@@ -2843,7 +2866,7 @@ CREATE TABLE "crm"."import_jobs" (
     "started_at" timestamptz,
     "completed_at" timestamptz,
     "search_vector" tsvector GENERATED ALWAYS AS (
-        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("file_name") <> length("file_name") THEN "crm".search_text("file_name") ELSE coalesce("file_name", '') END), 'A')
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("file_name") <> length("file_name") THEN "crm".search_text("file_name") ELSE translate(coalesce("file_name", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'A')
     ) STORED,
     CONSTRAINT "import_jobs_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "import_jobs_version_check" CHECK ("version" >= 1),
@@ -3042,7 +3065,7 @@ CREATE TABLE "crm"."custom_objects" (
     "validation_rules" jsonb NOT NULL,
     "triggers" jsonb NOT NULL,
     "search_vector" tsvector GENERATED ALWAYS AS (
-        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("label") <> length("label") THEN "crm".search_text("label") ELSE coalesce("label", '') END), 'A')
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("label") <> length("label") THEN "crm".search_text("label") ELSE translate(coalesce("label", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'A')
     ) STORED,
     CONSTRAINT "custom_objects_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "custom_objects_version_check" CHECK ("version" >= 1),
@@ -3136,6 +3159,7 @@ CREATE TABLE "crm"."custom_field_definitions" (
     "is_indexed" boolean NOT NULL,
     "index_state" varchar(50) COLLATE "C" NOT NULL,
     "is_searchable" boolean NOT NULL,
+    "search_state" varchar(50) COLLATE "C" NOT NULL,
     "is_personal" boolean NOT NULL,
     "is_system" boolean NOT NULL,
     "is_active" boolean NOT NULL,
@@ -3145,13 +3169,14 @@ CREATE TABLE "crm"."custom_field_definitions" (
     "stale_since" timestamptz,
     "help_text" varchar(1000) COLLATE "C",
     "search_vector" tsvector GENERATED ALWAYS AS (
-        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("label") <> length("label") THEN "crm".search_text("label") ELSE coalesce("label", '') END), 'A')
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("label") <> length("label") THEN "crm".search_text("label") ELSE translate(coalesce("label", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'A')
     ) STORED,
     CONSTRAINT "custom_field_definitions_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "custom_field_definitions_version_check" CHECK ("version" >= 1),
     CONSTRAINT "custom_field_definitions_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
     CONSTRAINT "custom_field_definitions_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
     CONSTRAINT "custom_field_definitions_index_state_check" CHECK ("index_state" IN ('none', 'building', 'ready', 'removing')),
+    CONSTRAINT "custom_field_definitions_search_state_check" CHECK ("search_state" IN ('none', 'building', 'ready', 'removing')),
     CONSTRAINT "custom_field_definitions_display_order_check" CHECK ("display_order" BETWEEN 0 AND 2147483647)
 );
 CREATE UNIQUE INDEX "custom_field_definitions_object_key_key" ON "crm"."custom_field_definitions" ("tenant_id", "object", "key");
@@ -3288,9 +3313,11 @@ CREATE TABLE "crm"."custom_records" (
     "name" varchar(255) COLLATE "C" NOT NULL,
     "owner_id" uuid,
     "tags" text[] COLLATE "C" NOT NULL,
+    "last_activity_at" timestamptz,
+    "next_activity_at" timestamptz,
     "custom_fields" jsonb NOT NULL,
     "search_vector" tsvector GENERATED ALWAYS AS (
-        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE coalesce("name", '') END), 'A')
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE translate(coalesce("name", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'A')
     ) STORED,
     CONSTRAINT "custom_records_pkey" PRIMARY KEY ("tenant_id", "object_id", "id"),
     CONSTRAINT "custom_records_version_check" CHECK ("version" >= 1),
@@ -3380,6 +3407,39 @@ CREATE POLICY "tenant_isolation" ON "crm"."custom_field_values"
     USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
 GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."custom_field_values" TO "crm_app";
+
+CREATE TABLE "crm"."custom_field_texts" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "object" varchar(100) COLLATE "C" NOT NULL,
+    "record_id" uuid NOT NULL,
+    "words" varchar(100000) COLLATE "C" NOT NULL,
+    "search_vector" tsvector GENERATED ALWAYS AS (
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("words") <> length("words") THEN "crm".search_text("words") ELSE translate(coalesce("words", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'A')
+    ) STORED,
+    CONSTRAINT "custom_field_texts_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "custom_field_texts_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "custom_field_texts_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "custom_field_texts_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous'))
+);
+CREATE UNIQUE INDEX "custom_field_texts_record_id_key" ON "crm"."custom_field_texts" ("tenant_id", "record_id");
+CREATE INDEX "custom_field_texts_search_vector_idx" ON "crm"."custom_field_texts" USING gin ("search_vector");
+ALTER TABLE "crm"."custom_field_texts" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."custom_field_texts"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."custom_field_texts" TO "crm_app";
+CREATE POLICY "search" ON "crm"."custom_field_texts" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at", "search_vector", "object", "record_id") ON "crm"."custom_field_texts" TO "crm_search";
 
 CREATE TABLE "crm"."audit_events" (
     "tenant_id" uuid NOT NULL,

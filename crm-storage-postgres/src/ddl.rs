@@ -3,16 +3,20 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Write as _};
 
-use crm_core::schema::{FieldSchema, ObjectRef, StorageKind};
+use crm_core::schema::{FieldSchema, ObjectRef, StorageKind, search_texts};
 use sqlx::SqlSafeStr as _;
 
 use crate::layout::{
-    Method, NAME_BYTES, SEARCH, TENANT, TRANSACTION, Table, constraint_name, literal, quoted,
+    Method, NAME_BYTES, SEARCH, TENANT, TRANSACTION, Table, constraint_name, is_searched, literal,
+    quoted,
 };
 use crate::migrate::objects;
 
 /// The columns that PostgreSQL itself gives every table.
 const SYSTEM_COLUMNS: &[&str] = &["tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"];
+
+/// What stands between the words of a text, besides blanks.
+const PUNCTUATION: &str = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~";
 
 /// The functions that filters and searches call.
 const FUNCTIONS: &str = include_str!("functions.sql");
@@ -424,7 +428,7 @@ impl<'a> Ddl<'a> {
 
     /// The full-text vector: the first searchable field weighs most.
     fn search_vector(&self, table: &Table) -> String {
-        let searchable = |field: &&FieldSchema| field.searchable;
+        let searchable = |field: &&FieldSchema| is_searched(field);
         let parts: Vec<String> = table
             .object
             .fields()
@@ -436,8 +440,10 @@ impl<'a> Ddl<'a> {
                 format!(
                     "        setweight(to_tsvector('simple'::regconfig, CASE WHEN \
                      octet_length({column}) <> length({column}) THEN {}.search_text({column}) \
-                     ELSE coalesce({column}, '') END), '{weight}')",
-                    quoted(&self.names.schema)
+                     ELSE translate(coalesce({column}, ''), {punctuation}, {blanks}) END), '{weight}')",
+                    quoted(&self.names.schema),
+                    punctuation = literal(PUNCTUATION).trim_start(),
+                    blanks = literal(&" ".repeat(PUNCTUATION.len())).trim_start(),
                 )
             })
             .collect();
@@ -674,7 +680,11 @@ fn searched_columns(table: &Table) -> Vec<&str> {
     if table.is_searchable() {
         columns.push(SEARCH);
     }
-    if columns.is_empty() || !table.has_tenant() {
+    if table.object.name() == search_texts::OBJECT {
+        columns.extend([search_texts::RECORD_OBJECT, search_texts::RECORD]);
+    }
+    let is_looked_at = !columns.is_empty() || table.has_custom_fields();
+    if !is_looked_at || !table.has_tenant() {
         return Vec::new();
     }
     columns.splice(0..0, [TENANT, "id", "deleted_at"]);

@@ -29,14 +29,19 @@ AS $function$
     END
 $function$;
 
--- What the full-text vectors hold of a text, and what is looked for in them: no case, no accents.
--- The vectors call it only for texts that are not ASCII.
+-- What the full-text vectors hold of a text, and what is looked for in them: runs of letters and
+-- digits, no case, no accents, as the library's `search_words` has them. The vectors call it only for
+-- texts that are not ASCII; of others they leave the punctuation out themselves.
 CREATE FUNCTION {schema}.search_text(text) RETURNS text
     LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
 AS $function$
 BEGIN
-    RETURN regexp_replace(
-        normalize(lower($1 COLLATE "und-x-icu"), NFKD) COLLATE "C", '[\u0300-\u036F]', '', 'g');
+    RETURN translate(
+        regexp_replace(
+            regexp_replace(
+                normalize(lower($1 COLLATE "und-x-icu"), NFKD) COLLATE "C", '[\u0300-\u036F]', '', 'g')
+            COLLATE "und-x-icu", '[^[:alnum:]]+', ' ', 'g'),
+        U&'\03C2', U&'\03C3');
 END
 $function$;
 
@@ -46,10 +51,11 @@ $function$;
 -- This function belongs to a role that sees all rows, but only the columns that a search needs; it
 -- looks at those of `tenant` only, and refuses any other tenant than that of the transaction. At
 -- most 1,000 hits are ranked. Of a table that several objects share, the rows with `instance` in
--- `discriminator` are looked at.
+-- `discriminator` are looked at. Records that are found by more than their own text fields have all
+-- their words in `texts_table` too, where that is given, under `object_key`.
 CREATE FUNCTION {schema}.search(
     tenant uuid, object_table text, query text, max_results integer, discriminator text DEFAULT NULL,
-    instance uuid DEFAULT NULL
+    instance uuid DEFAULT NULL, texts_table text DEFAULT NULL, object_key text DEFAULT NULL
 )
     RETURNS TABLE (id uuid, rank real)
     LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER ROWS 50
@@ -57,19 +63,37 @@ CREATE FUNCTION {schema}.search(
 AS $function$
 DECLARE
     words tsquery;
+    searched text[];
+    live text;
+    selects text[] := '{}';
 BEGIN
     IF tenant IS NULL
         OR tenant IS DISTINCT FROM NULLIF(current_setting('crm.tenant_id', true), '')::uuid THEN
         RAISE EXCEPTION 'the tenant is not that of the transaction'
             USING ERRCODE = 'insufficient_privilege';
     END IF;
-    IF NOT EXISTS (
-        SELECT FROM pg_attribute AS a
-        JOIN pg_class AS c ON c.oid = a.attrelid
-        JOIN pg_namespace AS n ON n.oid = c.relnamespace
-        WHERE n.nspname = {schema_literal} AND c.relname = object_table
-            AND c.relkind = 'r' AND a.attname = 'search_vector' AND a.atttypid = 'tsvector'::regtype
-    ) THEN
+    SELECT array_agg(c.relname::text) INTO searched
+    FROM pg_attribute AS a
+    JOIN pg_class AS c ON c.oid = a.attrelid
+    JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE n.nspname = {schema_literal} AND c.relname IN (object_table, texts_table)
+        AND c.relkind = 'r' AND a.attname = 'search_vector' AND a.atttypid = 'tsvector'::regtype;
+    live := 't.deleted_at IS NULL' || CASE
+        WHEN discriminator IS NULL THEN '' ELSE format(' AND t.%I = $4', discriminator) END;
+    IF object_table = ANY(searched) THEN
+        selects := selects || format(
+            '(SELECT t.id, t.search_vector FROM %I.%I AS t WHERE t.tenant_id = $1 '
+            'AND t.search_vector @@ $2 AND %s LIMIT 1000)',
+            {schema_literal}, object_table, live);
+    END IF;
+    IF texts_table = ANY(searched) THEN
+        selects := selects || format(
+            '(SELECT t.id, x.search_vector FROM (SELECT o.record_id, o.search_vector FROM %I.%I AS o '
+            'WHERE o.tenant_id = $1 AND o.object = $5 AND o.search_vector @@ $2 LIMIT 1000) AS x '
+            'JOIN %I.%I AS t ON t.tenant_id = $1 AND t.id = x.record_id WHERE %s)',
+            {schema_literal}, texts_table, {schema_literal}, object_table, live);
+    END IF;
+    IF cardinality(selects) = 0 THEN
         RAISE EXCEPTION 'no such table to search' USING ERRCODE = 'undefined_table';
     END IF;
 
@@ -94,14 +118,11 @@ BEGIN
         RETURN;
     END IF;
 
-    RETURN QUERY EXECUTE format(
-        'SELECT hit.id, ts_rank(hit.search_vector, $2) AS rank FROM ('
-        'SELECT t.id, t.search_vector FROM %I.%I AS t WHERE t.tenant_id = $1 '
-        'AND t.search_vector @@ $2 AND t.deleted_at IS NULL%s LIMIT 1000) AS hit '
-        'ORDER BY rank DESC, hit.id LIMIT greatest($3, 0)',
-        {schema_literal}, object_table,
-        CASE WHEN discriminator IS NULL THEN '' ELSE format(' AND t.%I = $4', discriminator) END)
-        USING tenant, words, max_results, instance;
+    RETURN QUERY EXECUTE
+        'SELECT hit.id, max(ts_rank(hit.search_vector, $2)) AS rank FROM ('
+        || array_to_string(selects, ' UNION ALL ')
+        || ') AS hit GROUP BY hit.id ORDER BY rank DESC, hit.id LIMIT greatest($3, 0)'
+        USING tenant, words, max_results, instance, object_key;
 END
 $function$;
 

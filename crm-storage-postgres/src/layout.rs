@@ -302,6 +302,11 @@ pub(crate) const TENANT: &str = "tenant_id";
 /// The stored full-text vector.
 pub(crate) const SEARCH: &str = "search_vector";
 
+/// Whether the full-text vector of a row holds a field.
+pub(crate) fn is_searched(field: &FieldSchema) -> bool {
+    field.searchable && field.storage_kind() == StorageKind::Text
+}
+
 /// The transaction that wrote an audit event, by which a feed knows what is settled.
 pub(crate) const TRANSACTION: &str = "transaction_id";
 
@@ -392,7 +397,12 @@ impl Layout {
 
     /// Whether the text search looks into any field.
     pub(crate) fn is_searchable(&self) -> bool {
-        self.object.fields().iter().any(|field| field.searchable)
+        self.object.fields().iter().any(is_searched)
+    }
+
+    /// Whether a tenant may add fields that the text search looks into.
+    pub(crate) fn has_custom_fields(&self) -> bool {
+        self.has_tenant() && self.object.custom_document().is_some()
     }
 
     /// The column of a field.

@@ -123,7 +123,7 @@ pub use drift::{Drift, drift, lint};
 pub use error::{Fault, PostgresFault};
 pub use migrate::{Migrations, objects};
 pub use partitions::ensure_partitions;
-pub use storage::{PostgresStorage, PostgresStorageBuilder, SearchHit};
+pub use storage::{PostgresStorage, PostgresStorageBuilder};
 
 /// The version of `sqlx` whose pools and transactions the storage takes.
 #[doc(no_inline)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use crm_core::query::{AggregateQuery, Group, Query};
+use crm_core::query::{AggregateQuery, Group, Query, TextSearch};
 use crm_core::schema::{Entity, ObjectRef, Row};
 use crm_core::storage::{ChangeSet, Claim, Committed, Scope, Storage, StorageError};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
@@ -24,16 +24,6 @@ use crate::sql::{Statement, aggregate, select, write};
 
 /// How often a commit that lost against another transaction is sent again.
 const ATTEMPTS: u32 = 8;
-
-/// A record that a text was found in.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct SearchHit {
-    /// The record.
-    pub id: Uuid,
-    /// How well it fits; comparable within one search.
-    pub rank: f32,
-}
 
 /// How many prepared statements a connection keeps: an update is one for each set of changed fields.
 const STATEMENTS: usize = 400;
@@ -195,38 +185,6 @@ impl PostgresStorage {
                 .await
         };
         plan.await.map_err(|error| read_error(&error))
-    }
-
-    /// The live records in whose searchable fields every word of `text` is found, or begins a word
-    /// that is: at most `limit` ids, the best first. Case and accents do not count, and the first
-    /// searchable field of an object weighs most. Of a text that very many records have, the best
-    /// of 1,000 of them come. The first 256 characters and 16 words of `text` count.
-    ///
-    /// An object without searchable fields is never found.
-    ///
-    /// # Errors
-    /// Those of reads.
-    pub async fn search(
-        &self,
-        scope: &Scope,
-        object: &ObjectRef,
-        text: &str,
-        limit: usize,
-    ) -> Result<Vec<SearchHit>, StorageError> {
-        let table = self.tables.of(object);
-        let rows = self
-            .read(false, || {
-                select::search(&self.tables, &table, scope, text, limit)
-            })
-            .await?;
-        let hit = |row: &PgRow| -> Result<SearchHit, sqlx::Error> {
-            Ok(SearchHit {
-                id: row.try_get(0)?,
-                rank: row.try_get(1)?,
-            })
-        };
-        let hits: Result<Vec<SearchHit>, _> = rows.iter().map(hit).collect();
-        hits.map_err(|error| read_error(&error))
     }
 
     /// Runs a statement for reading; a connection that went stale in the pool is tried once more.
@@ -433,6 +391,17 @@ impl Storage for PostgresStorage {
             })
             .await?;
         Self::decode(&table, &rows)
+    }
+
+    async fn search(&self, scope: &Scope, search: &TextSearch) -> Result<Vec<Uuid>, StorageError> {
+        let table = self.tables.of(search.object());
+        let rows = self
+            .read(false, || {
+                select::search(&self.tables, &table, scope, search)
+            })
+            .await?;
+        let ids: Result<Vec<Uuid>, sqlx::Error> = rows.iter().map(|row| row.try_get(0)).collect();
+        ids.map_err(|error| read_error(&error))
     }
 
     async fn aggregate(

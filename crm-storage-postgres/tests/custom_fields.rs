@@ -80,6 +80,7 @@ fn described(indexed: bool) -> ObjectRef {
             unique: false,
             options: Vec::new(),
             active: true,
+            search_complete: true,
         }
     });
     gadget().with_custom_fields(CustomFields::new(fields.collect(), Arc::new(Anything)))

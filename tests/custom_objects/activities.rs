@@ -4,6 +4,7 @@ use crm_engine::activities::{ActivityLinks, LocalDateTime, Recurrence};
 use crm_engine::custom_objects::CustomObject;
 use crm_engine::merging::Choices;
 use crm_engine::prelude::*;
+use crm_engine::schema::ValueRef;
 use serde_json::{Map, json};
 use uuid::Uuid;
 
@@ -198,4 +199,83 @@ async fn an_object_may_refuse_activities() {
     // What there is stays, and is gone on with.
     let done = activities.complete(known.id, Some("done")).await.unwrap();
     assert_eq!(done.links.related(), Some(entry));
+}
+
+/// R-050 on custom objects: a record knows when something was last done about it and what is next, in
+/// the commit of the activity, through its archive and back.
+#[tokio::test]
+async fn custom_records_know_of_their_activities() {
+    let crm = common::crm();
+    let (acme, session) = office(&crm, "acme").await;
+    let owner = acme.admin;
+    let bridge = make(&session, "project", json!({"name": "Bridge"}))
+        .await
+        .id();
+    let tunnel = make(&session, "project", json!({"name": "Tunnel"}))
+        .await
+        .id();
+    let known = async |id: Uuid| {
+        let project = session
+            .object("project")
+            .await
+            .unwrap()
+            .get(id)
+            .await
+            .unwrap();
+        let at = |name: &str| match project.get(name) {
+            ValueRef::Timestamp(at) => Some(at),
+            _ => None,
+        };
+        (at("last_activity_at"), at("next_activity_at"))
+    };
+    let at = |text: &str| text.parse::<chrono::DateTime<chrono::Utc>>().unwrap();
+    let due = at("2100-01-04T09:00:00Z");
+    let call = |id: Uuid| Activity {
+        due_date: Some(due),
+        ..task(EntityRef::new("project", id), owner)
+    };
+    let mut activities = session.activities();
+    let first = activities.create(call(bridge)).await.unwrap().id;
+    assert_eq!(known(bridge).await, (None, Some(due)));
+    assert_eq!(known(tunnel).await, (None, None));
+    let done = activities.complete(first, None).await.unwrap();
+    assert_eq!(known(bridge).await, (done.completed_at, None));
+
+    // It moves to another record, and is deleted.
+    let moved = |activity: &mut Activity| activity.links.related_id = Some(tunnel);
+    activities.update(first, moved).await.unwrap();
+    assert_eq!(known(bridge).await, (None, None));
+    assert_eq!(known(tunnel).await, (done.completed_at, None));
+    activities.delete(first).await.unwrap();
+    assert_eq!(known(tunnel).await, (None, None));
+    activities.restore(first).await.unwrap();
+
+    // What happens to activities while the record is deleted is known when it is back.
+    let second = activities.create(call(tunnel)).await.unwrap().id;
+    let mut projects = session.object("project").await.unwrap();
+    projects.delete(tunnel).await.unwrap();
+    projects.restore(tunnel).await.unwrap();
+    assert_eq!(known(tunnel).await, (done.completed_at, Some(due)));
+    activities.delete(second).await.unwrap();
+    assert_eq!(known(tunnel).await, (done.completed_at, None));
+    let record = EntityRef::new("project", tunnel);
+    assert!(!activities.recompute(record).await.unwrap());
+    let rebuilt = activities.rebuild_roll_ups(&()).await.unwrap();
+    assert_eq!((rebuilt.records, rebuilt.mended), (1, 0));
+
+    // Nobody else writes them, and lists are sorted by them.
+    let projects = session.object("project").await.unwrap();
+    let version = projects.get(tunnel).await.unwrap().version();
+    let patch = json!({"last_activity_at": "2026-01-01T00:00:00Z"});
+    let mut projects = session.object("project").await.unwrap();
+    let refused = projects
+        .merge(tunnel, version, patch.as_object().unwrap())
+        .await;
+    assert_eq!(
+        paths(&refused.unwrap_err()),
+        [("last_activity_at", "read_only")]
+    );
+    let sorted: Find<()> = serde_json::from_value(json!({"sort": ["last_activity_at"]})).unwrap();
+    let page = projects.find(&sorted).await.unwrap();
+    assert_eq!(page.items[0].id(), tunnel);
 }

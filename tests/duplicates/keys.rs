@@ -184,3 +184,100 @@ async fn keys_stay_in_step_with_records() {
     assert!(wanted.len() > 5);
     assert_eq!(keys(&session).await, wanted);
 }
+
+/// A rule over a custom field follows the field: where that changes, goes or comes back, the rule says
+/// that its keys are to be built again, and the batches mend them.
+#[tokio::test]
+async fn keys_follow_the_definitions_of_custom_fields() {
+    use crm_engine::custom_objects::{CustomField, CustomFieldType, CustomFieldsExt, TextLimits};
+    use crm_engine::value::ApiName;
+    use serde_json::json;
+
+    let session = session().await;
+    let name = |text| ApiName::parse(text).unwrap();
+    let limits = |most| {
+        CustomFieldType::Text(TextLimits {
+            max_length: Some(most),
+            ..TextLimits::default()
+        })
+    };
+    let mut fields = Vec::new();
+    for api_name in ["number", "other"] {
+        let field = CustomField::new(name("account"), name(api_name), api_name, limits(20));
+        fields.push(
+            session
+                .records::<CustomField>()
+                .create(field)
+                .await
+                .unwrap()
+                .id,
+        );
+    }
+    let [number, other] = fields[..] else {
+        panic!("two fields");
+    };
+    let by_number = json!({"when": {"field": "custom_fields.number", "method": "exact"}});
+    let by_number = rule(&session, "account", DuplicateMode::Strict, by_number).await;
+    let state = async || {
+        session
+            .duplicate_rules()
+            .get(by_number)
+            .await
+            .unwrap()
+            .state
+    };
+    let build = async || {
+        let built = session
+            .duplicates()
+            .rebuild_keys(by_number, None, &())
+            .await;
+        built.unwrap()
+    };
+    let account = |custom| Account {
+        custom_fields: custom,
+        ..Account::new("Globex")
+    };
+    let known = account(json!({"number": "N-1", "other": "N-1"}));
+    session.accounts().create(known.clone()).await.unwrap();
+    assert_eq!(state().await, KeyState::Ready);
+    let count = keys(&session).await.len();
+
+    let widen = |field: &mut CustomField| field.field_type = limits(40);
+    session.records().update(other, widen).await.unwrap();
+    let rename = |field: &mut CustomField| field.label = "No.".to_owned();
+    session.records().update(number, rename).await.unwrap();
+    assert_eq!(state().await, KeyState::Ready);
+    session.records().update(number, widen).await.unwrap();
+    assert_eq!(state().await, KeyState::Building);
+    build().await;
+    assert_eq!(state().await, KeyState::Ready);
+    assert!(session.accounts().create(known.clone()).await.is_err());
+
+    session
+        .custom_fields()
+        .delete_though_used(number)
+        .await
+        .unwrap();
+    assert_eq!(state().await, KeyState::Building);
+    build().await;
+    assert!(
+        keys(&session).await.is_empty(),
+        "keys of a field that is gone"
+    );
+    let plain = account(json!({"other": "N-1"}));
+    session.accounts().create(plain).await.unwrap();
+    session.custom_fields().restore(number).await.unwrap();
+    build().await;
+    assert_eq!(state().await, KeyState::Ready);
+    assert_eq!(keys(&session).await.len(), count);
+    assert!(session.accounts().create(known).await.is_err());
+
+    session
+        .custom_fields()
+        .delete_though_used(number)
+        .await
+        .unwrap();
+    session.custom_fields().purge(number, &()).await.unwrap();
+    build().await;
+    assert!(keys(&session).await.is_empty());
+}

@@ -180,7 +180,7 @@ impl ActivityLinks {
 }
 
 /// The names of the fields that link a record of any other object.
-const RELATED: [&str; 2] = ["related_object", "related_id"];
+pub(super) const RELATED: [&str; 2] = ["related_object", "related_id"];
 
 macro_rules! links {
     ($($entity:ty => $field:ident;)*) => {
@@ -198,16 +198,6 @@ macro_rules! links {
                 [$((<$entity as Entity>::schema(), self.$field.map(|id| id.uuid()))),*]
                     .into_iter()
                     .filter_map(|(object, id)| id.map(|id| (object, id)))
-            }
-
-            /// The filter for the activities of a record; `None` where activities have no reference
-            /// to its object.
-            pub(super) fn filter(object: &ObjectRef, id: Uuid) -> Option<Where<Activity>> {
-                $(if object == <$entity as Entity>::schema() {
-                    let id = Id::<$entity>::new(id);
-                    return Some(FieldOf::<Activity, Id<$entity>>::new(stringify!($field)).eq(id));
-                })*
-                None
             }
         }
 

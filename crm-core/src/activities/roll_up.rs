@@ -7,8 +7,9 @@
 //! | `last_contacted_at` | the latest completion of a call, an e-mail or a meeting |
 //!
 //! Only an activity's own links count: an activity with a contact is none with the contact's
-//! account, unless it is linked to that too. Which of the fields an object has is told by its schema;
-//! they change with the activity, in its commit, as ordinary changes of the linked record: its
+//! account, unless it is linked to that too. Which of the fields an object has is told by its schema:
+//! records of custom objects have the first two, and those of a host's object may. They change with the
+//! activity, in its commit, as ordinary changes of the linked record: its
 //! version rises and its audit trail tells of it.
 //!
 //! A commit that counts something in could go unnoticed by another that at the same time works the
@@ -32,7 +33,7 @@ use crate::engine::{Records, UnitOfWork, in_work};
 use crate::error::{Error, Result};
 use crate::query::{Condition, Query, SortKey, Where, WhereExt};
 use crate::record::Record;
-use crate::schema::{AnyRecord, Entity, FieldOf, ObjectRef, Row, Value};
+use crate::schema::{AnyRecord, Entity, FieldOf, ObjectRef, Registry, Row, Value};
 
 pub use rebuild::RollUpsRebuilt;
 
@@ -48,7 +49,7 @@ const CONTACTS: [ActivityType; 3] = [
 #[entity(object = "activity_roll_up", table = "activity_roll_ups", derived)]
 pub struct ActivityRollUp {
     /// The object of the record.
-    #[field(required, max_len = 50)]
+    #[field(required, max_len = 100)]
     pub object: String,
     /// When something was last done.
     pub last_activity_at: Option<DateTime<Utc>>,
@@ -154,9 +155,21 @@ fn follow(
     }
 }
 
+/// Whether records of an object know of their activities.
+fn keeps(object: &ObjectRef) -> bool {
+    let name = ActivityRollUp::NEXT_ACTIVITY_AT.name();
+    let wanted = ActivityRollUp::schema().field(&name);
+    ActivityLinks::objects().any(|linked| linked == object)
+        || object
+            .field(&name)
+            .zip(wanted)
+            .is_some_and(|(own, wanted)| own.read_only && own.field_type == wanted.field_type)
+}
+
 /// Brings what linked records know of their activities in step with the changes of the commit.
 pub(super) async fn follow_activities(work: &mut UnitOfWork) -> Result<()> {
-    let Differences { linked, purged } = differences(work);
+    let registry = work.registry().await?;
+    let Differences { linked, purged } = differences(work, &registry);
     if !purged.is_empty() {
         for row in work.rows(ActivityRollUp::schema(), &purged).await? {
             work.remove(&row);
@@ -189,13 +202,13 @@ pub(super) async fn follow_activities(work: &mut UnitOfWork) -> Result<()> {
             work.contend("activity_roll_up", &["id"]);
         }
         let is_new = values != stored || difference.is_unknown;
-        work.keep_derived(id, before, entry(&object, values));
+        work.keep_derived(id, before, entry(object.name(), values));
         if is_new {
             outdated.entry(name).or_default().push((id, values));
         }
     }
     for (name, records) in outdated {
-        let Some(object) = work.registry().await?.object(&name) else {
+        let Some(object) = registry.any_object(&name) else {
             continue;
         };
         let ids: Vec<Uuid> = records.iter().map(|(id, _)| *id).collect();
@@ -224,7 +237,7 @@ struct Differences {
 }
 
 /// What the staged changes mean for each linked record.
-fn differences(work: &UnitOfWork) -> Differences {
+fn differences(work: &UnitOfWork, registry: &Registry) -> Differences {
     let mut all = Differences::default();
     let mut gone = BTreeSet::new();
     for change in work.staged() {
@@ -232,13 +245,18 @@ fn differences(work: &UnitOfWork) -> Differences {
         if object == Activity::schema() {
             let before = change.before().cloned().and_then(Record::from_row);
             let after = change.after().cloned().and_then(Record::from_row);
-            count(&mut all.linked, before.as_deref(), after.as_deref());
+            count(
+                &mut all.linked,
+                registry,
+                before.as_deref(),
+                after.as_deref(),
+            );
             continue;
         }
         let was_deleted = change.before().is_some_and(|row| row.is_deleted());
         let is_gone = change.after().is_none_or(|row| row.is_deleted());
         // Most records neither come nor go back.
-        if !(was_deleted || is_gone) || !ActivityLinks::objects().any(|linked| linked == object) {
+        if !(was_deleted || is_gone) || !keeps(object) {
             continue;
         }
         let key = (object.name().to_owned(), change.id());
@@ -259,15 +277,29 @@ fn differences(work: &UnitOfWork) -> Differences {
 }
 
 /// Counts what one activity says after a change and no more says.
-fn count(all: &mut Linked, before: Option<&Record<Activity>>, after: Option<&Record<Activity>>) {
+fn count(
+    all: &mut Linked,
+    registry: &Registry,
+    before: Option<&Record<Activity>>,
+    after: Option<&Record<Activity>>,
+) {
     let said = before.map(Contribution::of).unwrap_or_default();
     let says = after.map(Contribution::of).unwrap_or_default();
-    let links = |activity: Option<&Record<Activity>>| -> Vec<(&'static ObjectRef, Uuid)> {
-        activity.map_or_else(Vec::new, |activity| activity.links.records().collect())
+    let links = |activity: Option<&Record<Activity>>| -> Vec<(ObjectRef, Uuid)> {
+        let Some(activity) = activity else {
+            return Vec::new();
+        };
+        let own = activity.links.records();
+        let own = own.map(|(object, id)| (object.clone(), id));
+        let related = activity.links.related().and_then(|related| {
+            let object = registry.any_object(&related.object)?;
+            keeps(&object).then_some((object, related.id))
+        });
+        own.chain(related).collect()
     };
     let (linked, links) = (links(before), links(after));
     let nothing = Contribution::default();
-    let mut add = |object: &'static ObjectRef, id: Uuid, removed, added| {
+    let mut add = |object: &ObjectRef, id: Uuid, removed, added| {
         if removed == added {
             return;
         }
@@ -279,10 +311,10 @@ fn count(all: &mut Linked, before: Option<&Record<Activity>>, after: Option<&Rec
     };
     for link in &linked {
         let stays = if links.contains(link) { says } else { nothing };
-        add(link.0, link.1, said, stays);
+        add(&link.0, link.1, said, stays);
     }
     for link in links.iter().filter(|link| !linked.contains(link)) {
-        add(link.0, link.1, nothing, says);
+        add(&link.0, link.1, nothing, says);
     }
 }
 
@@ -378,9 +410,7 @@ async fn first(
     by: FieldOf<Activity, DateTime<Utc>>,
     descending: bool,
 ) -> Result<Option<Arc<Record<Activity>>>> {
-    let Some(linked) = ActivityLinks::filter(object, id) else {
-        return Ok(None);
-    };
+    let linked = Activity::of_record(EntityRef::new(object.name(), id));
     let schema = Activity::schema();
     let registry = &*work.registry().await?;
     let filter = linked.and(filter).into_filter();
@@ -396,12 +426,12 @@ async fn first(
     Ok(work.select(&query).await?.pop().and_then(Record::from_row))
 }
 
-fn entry(object: &ObjectRef, values: Contribution) -> ActivityRollUp {
+fn entry(object: &str, values: Contribution) -> ActivityRollUp {
     ActivityRollUp {
         last_activity_at: values.last,
         next_activity_at: values.next,
         last_contacted_at: values.contacted,
-        ..ActivityRollUp::new(object.name())
+        ..ActivityRollUp::new(object)
     }
 }
 
@@ -416,7 +446,7 @@ fn values(roll_up: &ActivityRollUp) -> Contribution {
 /// Writes the values into those fields of a record that its object has. True if one differed.
 async fn write(work: &mut UnitOfWork, row: Row, values: Contribution) -> Result<bool> {
     let object = row.object().clone();
-    let known = entry(&object, values);
+    let known = entry(object.name(), values);
     let stamp = work.stamp();
     let known = Record::new(crate::schema::Meta::first(row.id(), stamp), known);
     let mut changed = Vec::new();
@@ -454,7 +484,7 @@ impl Records<'_, Activity> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::NotFound`], also for a record that activities are never linked to.
+    /// [`Error::NotFound`], also for a record that knows nothing of its activities.
     pub async fn recompute(&mut self, record: impl Into<EntityRef>) -> Result<bool> {
         let record = record.into();
         in_work!(self.workspace, |work| {
@@ -465,7 +495,7 @@ impl Records<'_, Activity> {
             };
             let registry = &*work.registry().await?;
             let object = registry.object(&record.object).ok_or_else(missing)?;
-            if ActivityLinks::filter(&object, id).is_none() {
+            if !keeps(&object) {
                 return Err(missing());
             }
             let row = work.row(&object, id).await?.filter(|row| !row.is_deleted());
@@ -484,7 +514,7 @@ impl Records<'_, Activity> {
             if before.is_none() {
                 work.contend("activity_roll_up", &["id"]);
             }
-            work.keep_derived(id, before, entry(&object, known));
+            work.keep_derived(id, before, entry(object.name(), known));
             Ok(differs || known != stored)
         })
     }

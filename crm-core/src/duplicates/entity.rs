@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::compile::CompiledRule;
 use super::rule::MatchRule;
 use crate::Id;
-use crate::engine::{Remembered, UnitOfWork, Write, WriteRule};
+use crate::engine::{Remembered, SCHEMA_VERSION, UnitOfWork, Write, WriteRule};
 use crate::error::{Result, codes};
 use crate::query::SortKey;
 use crate::record::Record;
@@ -64,7 +64,8 @@ pub enum DuplicateMode {
 /// Whether all records of an object have the keys of a rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Picklist)]
 pub enum KeyState {
-    /// Not yet: only records written since the rule was set are found.
+    /// Not yet: only records written since the rule was set, or since a custom field that it compares
+    /// was changed, deleted or restored, are sure to be found.
     #[default]
     Building,
     /// They have.
@@ -211,7 +212,8 @@ impl ActiveRules {
 
 #[async_trait]
 impl Remembered for ActiveRules {
-    const OBJECTS: &'static [&'static str] = &["duplicate_rule"];
+    /// Rules compare custom fields by what these are.
+    const OBJECTS: &'static [&'static str] = &["duplicate_rule", SCHEMA_VERSION];
 
     async fn load(work: &UnitOfWork) -> Result<Self> {
         let index = DuplicateRule::schema().field_index("position");

@@ -167,7 +167,9 @@ impl<'a> Duplicates<'a> {
     }
 
     /// Gives every record the keys of a rule, in commits of a thousand records, and then calls
-    /// the rule ready. For a rule that is not applied, or that is gone, its keys are removed.
+    /// the rule ready. For a rule that is not applied, that names a field which is gone, or that is gone
+    /// itself, its keys are removed. A rule over a custom field that was changed, deleted or restored
+    /// says by its state that it needs this.
     ///
     /// It can be stopped, gone on with from `after` ([`Rebuilt::next`]), and run again at any time:
     /// what is right stays as it is. Records that others change meanwhile get their keys from those
@@ -210,6 +212,11 @@ impl<'a> Duplicates<'a> {
             Ok(_) | Err(Error::NotFound { .. }) => return self.drop_keys(rule, progress).await,
             Err(error) => return Err(error),
         };
+        let registry = self.session.registry().await?;
+        if ActiveRule::new(&registry, record.clone()).is_none() {
+            // A field that it names is gone: it is not applied.
+            return self.drop_keys(rule, progress).await;
+        }
         let object = self.session.describe(&record.object).await?;
         let query = AggregateQuery::count(&object, Condition::all());
         let groups = Workspace::Session(self.session).aggregate(&query).await?;

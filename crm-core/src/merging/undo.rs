@@ -1,6 +1,6 @@
 //! Undoes a merge, as far as nobody touched what it did.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Map, Value as Json};
 use uuid::Uuid;
@@ -16,7 +16,9 @@ use crate::engine::UnitOfWork;
 use crate::error::{Error, Result, RuleViolation};
 use crate::query::Query;
 use crate::record::Record;
-use crate::schema::{Entity, Meta, ObjectRef, Row, SYSTEM_FIELDS, Value, ValueRef, system};
+use crate::schema::{
+    CUSTOM_FIELDS, Entity, Meta, ObjectRef, Row, SYSTEM_FIELDS, Value, ValueRef, system,
+};
 
 /// How many rows are read at once.
 const BATCH: usize = 1_000;
@@ -309,6 +311,14 @@ impl Undoing<'_> {
         }
         let mut given: Vec<Vec<(usize, Value)>> = Vec::new();
         for fields in by_unit.into_values() {
+            if let [(index, before, after)] = fields.as_slice()
+                && described.custom_document() == Some(*index)
+            {
+                let document = (*index, *before, *after);
+                let former = self.former_document(work, &described, &survivor, document);
+                given.extend(former.await?.map(|former| vec![(*index, former)]));
+                continue;
+            }
             let is_touched = |(index, _, after): &(usize, &Json, &Json)| {
                 let now = survivor.value(*index).to_json();
                 written(&described, *index, now) != written(&described, *index, (*after).clone())
@@ -353,6 +363,64 @@ impl Undoing<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The custom values as they were before the merge: each that nobody changed since, and none that
+    /// leads to a record that is gone. `None` if there is nothing to give back.
+    async fn former_document(
+        &mut self,
+        work: &mut UnitOfWork,
+        described: &ObjectRef,
+        survivor: &Row,
+        (index, before, after): (usize, &Json, &Json),
+    ) -> Result<Option<Value>> {
+        let object = self.object.clone();
+        let id = survivor.id();
+        let now = survivor.value(index).to_json();
+        let before = written(described, index, before.clone());
+        let after = written(described, index, after.clone());
+        let (Json::Object(before), Json::Object(after), Json::Object(mut members)) =
+            (before, after, now)
+        else {
+            self.keep(&object, id, object.field_name(index), KeptReason::Changed);
+            return Ok(None);
+        };
+        let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+        let of = |document: &Map<String, Json>, key: &str| {
+            let value = document.get(key).cloned();
+            value.filter(|value| !value.is_null())
+        };
+        let mut gives = false;
+        for key in keys {
+            let (was, left) = (of(&before, key), of(&after, key));
+            if was == left {
+                continue;
+            }
+            let place = described.custom_place(key);
+            let path = match place {
+                Some(place) => described.path_at(place),
+                None => format!("{CUSTOM_FIELDS}.{key}"),
+            };
+            if of(&members, key) != left {
+                self.keep(&object, id, &path, KeptReason::Changed);
+                continue;
+            }
+            let target = was.as_ref().and_then(Json::as_str);
+            let target = target.and_then(|text| text.parse().ok()).map(Value::Uuid);
+            let is_dead = match place.zip(target) {
+                Some((place, target)) => leads_nowhere(work, described, place, &target).await?,
+                None => false,
+            };
+            if is_dead {
+                self.keep(&object, id, &path, KeptReason::TargetGone);
+            }
+            gives = true;
+            match was.filter(|_| !is_dead) {
+                Some(was) => members.insert(key.clone(), was),
+                None => members.remove(key),
+            };
+        }
+        Ok(gives.then_some(Value::Json(Json::Object(members))))
     }
 
     async fn set_fields(&mut self, work: &mut UnitOfWork, fields: &[(usize, Value)]) -> Result<()> {

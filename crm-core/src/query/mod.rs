@@ -52,6 +52,7 @@ mod error;
 mod filter;
 mod find;
 mod related;
+mod search;
 mod tree;
 
 pub use aggregate::{
@@ -64,8 +65,10 @@ pub use error::QueryError;
 pub use filter::{Comparison, Filter, ListMatch, TextMatch, Where, WhereExt};
 pub use find::{Find, MAX_LIMIT, Page, Query, Sort, SortKey};
 pub use related::{NoRelated, Related, RelatedBy, RelatedRows};
+pub use search::{TextSearch, search_text, search_words};
 pub use tree::{Tree, TreePart};
 
 pub(crate) use condition::locate;
 pub(crate) use criteria::Refusal;
 pub(crate) use find::page_of;
+pub(crate) use search::best;

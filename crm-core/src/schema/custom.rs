@@ -42,6 +42,9 @@ pub struct CustomFieldSchema {
     pub options: Vec<Box<str>>,
     /// Whether the field is in use. Values of one that is not stay as they are.
     pub active: bool,
+    /// Whether the text search covers the values of all records, where the field is `searchable`; else
+    /// it is sure to cover those of records written since it became so.
+    pub search_complete: bool,
 }
 
 /// Checks the documents with custom values: compiled from definitions, pure, and quick.
@@ -259,6 +262,31 @@ pub mod typed_values {
     pub const TEXT: &str = "text_value";
     /// The value where it is [`TypedValue::Number`](super::TypedValue::Number).
     pub const NUMBER: &str = "number_value";
+}
+
+/// The names of the object that holds what a text search finds of records beside their own text
+/// fields, one record for each of them, and of its fields. Backends that search by an index look there
+/// too; the record decides.
+pub mod search_texts {
+    use super::super::ObjectSchema;
+
+    /// The object.
+    pub const OBJECT: &str = "custom_text";
+    /// The object of the record: see [`key`].
+    pub const RECORD_OBJECT: &str = "object";
+    /// The record.
+    pub const RECORD: &str = "record_id";
+    /// All words that the record is found by.
+    pub const WORDS: &str = "words";
+
+    /// How an object is called there: by its name; one that a tenant defined by its definition.
+    #[must_use]
+    pub fn key(object: &ObjectSchema) -> String {
+        match object.template() {
+            Some(template) => template.id.to_string(),
+            None => object.name().to_owned(),
+        }
+    }
 }
 
 /// A custom value in the form by which an index finds it. Of two values of a field that are equal, so

@@ -50,7 +50,7 @@ pub use coerce::Fault;
 pub use crm_core_derive::{Entity, FieldGroup, Picklist};
 pub use custom::{
     CUSTOM_FIELDS, CheckCustomFields, CustomFieldSchema, CustomFields, CustomWrite, Template,
-    TypedValue, typed_values,
+    TypedValue, search_texts, typed_values,
 };
 pub use entity::{
     Entity, FieldGroup, FieldList, FieldOf, FieldReader, FieldValue, LengthLimited, NumberLimited,

@@ -16,6 +16,8 @@
 //! 4. **`commit`**: first check, then write. [`ChangeSet`] lists what to check in which order.
 //! 5. **`claim`**: select, change and return rows in one step, so that no two workers get the same.
 //!
+//! A sixth one, **`search`**, is there already, for backends without an index of words.
+//!
 //! A row's values are read with [`AnyRecord::value`](crate::schema::AnyRecord::value) and
 //! [`meta`](crate::schema::AnyRecord::meta), in the order of [`ObjectSchema::fields`
 //! ](crate::schema::ObjectSchema::fields); it is built again with
@@ -63,9 +65,12 @@ pub use guard::{GUARD_PAGE, Guard, Judge};
 pub use scan::{Violations, check_references, scan, scan_aggregate, unique_value};
 
 use crate::Id;
-use crate::query::{AggregateQuery, Group, Query};
-use crate::schema::{ObjectRef, Row};
+use crate::query::{AggregateQuery, Condition, Group, Query, TextSearch, best};
+use crate::schema::{ObjectRef, Row, Value};
 use crate::tenancy::Tenant;
+
+/// How many rows a search without an index takes at once.
+const SEARCHED_AT_ONCE: usize = 1_000;
 
 /// Whose rows a storage call may see.
 ///
@@ -122,6 +127,39 @@ pub trait Storage: Debug + Send + Sync + 'static {
     /// Applies all changes or none. Every later read, by anyone, sees all of them.
     async fn commit(&self, scope: &Scope, changes: &ChangeSet) -> Result<Committed, StorageError>;
 
+    /// The live records that a text search finds, the best first, at most as many as it asks for.
+    ///
+    /// The caller reads them and has [`TextSearch::rank`] decide once more: a backend with an index may
+    /// name records that are not, or no longer, found by it, and ranks as its index does. It looks for
+    /// what stands in custom fields and lists in the rows of
+    /// [`search_texts`](crate::schema::search_texts), which may not have all records yet: see
+    /// [`CustomFieldSchema::search_complete`](crate::schema::CustomFieldSchema::search_complete).
+    /// As it stands here, all rows of the object are looked at.
+    async fn search(&self, scope: &Scope, search: &TextSearch) -> Result<Vec<Uuid>, StorageError> {
+        let mut found = Vec::new();
+        if !search.finds_anything() {
+            return Ok(found);
+        }
+        let mut query =
+            Query::new(search.object(), Condition::not_deleted()).limit(SEARCHED_AT_ONCE);
+        let mut ranked = Vec::new();
+        loop {
+            let rows = self.select(scope, &query).await?;
+            ranked.extend(
+                rows.iter()
+                    .filter_map(|row| Some((search.rank(&**row)?, row.id()))),
+            );
+            match rows.last() {
+                Some(last) if rows.len() == SEARCHED_AT_ONCE => {
+                    query.after = Some(vec![Value::Uuid(last.id())]);
+                }
+                _ => break,
+            }
+        }
+        found.extend(best(ranked, search.limit));
+        Ok(found)
+    }
+
     /// Takes rows for one worker: selects them, applies the claim's assignments and returns them
     /// as they are now. Two calls at the same time never return the same row.
     async fn claim(&self, scope: &Scope, claim: &Claim) -> Result<Vec<Row>, StorageError>;
@@ -157,6 +195,10 @@ impl<S: Storage + ?Sized> Storage for Arc<S> {
 
     async fn commit(&self, scope: &Scope, changes: &ChangeSet) -> Result<Committed, StorageError> {
         (**self).commit(scope, changes).await
+    }
+
+    async fn search(&self, scope: &Scope, search: &TextSearch) -> Result<Vec<Uuid>, StorageError> {
+        (**self).search(scope, search).await
     }
 
     async fn claim(&self, scope: &Scope, claim: &Claim) -> Result<Vec<Row>, StorageError> {

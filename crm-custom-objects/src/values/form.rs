@@ -14,7 +14,8 @@ pub enum IndexState {
     #[default]
     None,
     /// Not all have: only those of records written since the field became unique or indexed. Filters
-    /// do without; [`rebuild`](crate::CustomValues::rebuild) makes the others.
+    /// do without, and a new value of a unique field is looked for in all records;
+    /// [`rebuild`](crate::CustomValues::rebuild) makes the others.
     Building,
     /// They all have.
     Ready,
@@ -67,6 +68,11 @@ impl KeptField {
         })
     }
 
+    /// The place of the field among all of its object.
+    pub(crate) fn place(&self, object: &ObjectSchema) -> usize {
+        object.fields().len() + self.position
+    }
+
     /// The id of the row of a record.
     pub(crate) fn row_id(&self, record: Uuid) -> Uuid {
         Uuid::new_v5(&self.id.uuid(), record.as_bytes())
@@ -82,7 +88,7 @@ impl KeptField {
         if record.is_deleted() {
             return None;
         }
-        let place = object.fields().len() + self.position;
+        let place = self.place(object);
         let ignore_case = object.custom_at(place)?.field.ignore_case;
         object.read(record, place, |value| {
             let (text_value, number_value) = match TypedValue::of(&value)? {

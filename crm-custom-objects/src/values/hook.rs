@@ -1,11 +1,11 @@
 //! Keeps typed rows in step with the records of a commit, whichever way they were written.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use async_trait::async_trait;
 use crm_core::engine::{CommitHook, SCHEMA_VERSION, StagedChange, UnitOfWork};
 use crm_core::error::{Error, Result};
-use crm_core::query::{Condition, FieldAt, Query};
+use crm_core::query::{Condition, FieldAt, Filter, Query};
 use crm_core::schema::{
     AnyRecord, CUSTOM_FIELDS, CustomFields, Entity, Lifecycle, ObjectRef, Registry, Row,
     SYSTEM_FIELDS, Value, ValueRef,
@@ -52,6 +52,18 @@ struct Plan {
     known: Vec<Wanted>,
     /// The records that keep no rows at all.
     gone: Vec<Uuid>,
+    /// New values of unique fields of which not all records have their rows.
+    doubtful: Vec<Doubtful>,
+}
+
+/// A new value of a unique field whose rows do not yet tell of every record.
+#[derive(Debug)]
+struct Doubtful {
+    object: ObjectRef,
+    field: KeptField,
+    record: Uuid,
+    value: Value,
+    key: String,
 }
 
 impl Plan {
@@ -98,6 +110,19 @@ impl Plan {
             if old == new {
                 continue;
             }
+            let new_key = key_of(&new).filter(|key| Some(*key) != key_of(&old));
+            if field.state == IndexState::Building
+                && let Some((key, record)) = new_key.zip(after.as_ref())
+            {
+                let place = field.place(&object);
+                self.doubtful.push(Doubtful {
+                    value: object.read(&**record, place, |value| value.into_owned()),
+                    object: object.clone(),
+                    field: field.clone(),
+                    record: change.id(),
+                    key: key.to_owned(),
+                });
+            }
             let is_new =
                 change.before().is_none() || field.state == IndexState::Ready && old.is_none();
             let wanted = Wanted {
@@ -111,6 +136,51 @@ impl Plan {
             }
         }
     }
+}
+
+fn key_of(row: &Option<CustomValue>) -> Option<&str> {
+    row.as_ref()?.unique_key.as_deref()
+}
+
+/// Refuses values of unique fields that another record has already, which may have no row to tell:
+/// the field became unique, or was restored, and its rows are not all made again. Two that write such a
+/// value at the same time have their rows.
+async fn refuse_doubles(work: &UnitOfWork, doubtful: Vec<Doubtful>) -> Result<()> {
+    let mut by_field: BTreeMap<Uuid, Vec<Doubtful>> = BTreeMap::new();
+    for one in doubtful {
+        by_field.entry(one.field.id.uuid()).or_default().push(one);
+    }
+    let registry = work.registry().await?;
+    for all in by_field.values() {
+        for some in all.chunks(PAGE) {
+            let Some(first) = some.first() else { continue };
+            let Some(custom) = first.object.custom_at(first.field.place(&first.object)) else {
+                continue;
+            };
+            let path = format!("{CUSTOM_FIELDS}.{}", custom.field.name);
+            let filter = Filter::In {
+                field: path.clone().into(),
+                values: some.iter().map(|one| one.value.clone()).collect(),
+            };
+            let same = Condition::bind(&filter, &first.object, &registry)?;
+            let live = Condition::not_deleted().and(same);
+            let rows = work
+                .select(&Query::new(&first.object, live).limit(PAGE))
+                .await?;
+            let is_taken = rows.iter().any(|row| {
+                let kept = first.field.row_of(&first.object, &**row);
+                let mut wanted = some.iter().filter(|one| one.record != row.id());
+                wanted.any(|one| Some(one.key.as_str()) == key_of(&kept))
+            });
+            if is_taken {
+                return Err(Error::Duplicate {
+                    object: first.object.name().to_owned(),
+                    fields: vec![path],
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 fn is_empty(row: &dyn AnyRecord, document: usize) -> bool {
@@ -238,6 +308,9 @@ impl CommitHook for ValueRows {
         }
         if plan.is_decided {
             work.rely_on(&*version);
+        }
+        if !plan.doubtful.is_empty() {
+            refuse_doubles(work, plan.doubtful).await?;
         }
         if !plan.gone.is_empty() {
             for row in rows_of(work, &plan.gone).await? {

@@ -5,8 +5,12 @@
 //! record, each value also has a [`CustomValue`](crate::CustomValue) row, with columns that backends
 //! have indexes on. [`form`] says which row a value has, [`state`] which fields have rows, [`hook`] keeps
 //! them in the commit of the record, and [`service`] makes those of records that were there before.
+//!
+//! [`texts`] keeps one row for each record that has searchable custom values: the words by which a text
+//! search finds it.
 
 pub(crate) mod form;
 pub(crate) mod hook;
 pub(crate) mod service;
 pub(crate) mod state;
+pub(crate) mod texts;

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::form::{IndexState, KeptField};
 use super::hook::{self, FIELD_ID};
+use super::texts;
 use crate::{CustomField, CustomValue};
 
 /// How many records have their rows made in one commit.
@@ -34,6 +35,10 @@ impl CustomValuesExt for Session {
 /// [rebuild](Self::rebuild) them where a field became unique or indexed later than records had
 /// values: [`CustomField::index_state`] says so. Filters on the field find the same records
 /// before and after (C-095); after, by an index.
+///
+/// The same goes for what [text searches](Session::search) find of searchable fields, only that a
+/// search is sure to find all records after it: [`CustomField::search_state`] says so, and the search
+/// names the fields that it does not wholly cover.
 ///
 /// ```
 /// use crm_core::contacts::Contact;
@@ -88,6 +93,8 @@ pub struct RebuiltValues {
     pub records: u64,
     /// How many typed rows were written or removed.
     pub rows: u64,
+    /// Of how many records it was written anew what a text search finds.
+    pub texts: u64,
     /// Where to go on, if it was stopped before the end.
     pub next: Option<RebuildPlace>,
 }
@@ -103,13 +110,15 @@ pub struct RebuildPlace {
 struct Batch {
     records: usize,
     rows: usize,
+    texts: usize,
     last: Option<Uuid>,
 }
 
 impl CustomValues<'_> {
     /// Makes the typed rows of a field what the values of all records are, and then says that they
     /// are complete: from there on filters on the field are served by the index. For a field that
-    /// needs no rows any more, or is deleted, it removes them.
+    /// needs no rows any more, or is deleted, it removes them. Of a searchable field, it makes text
+    /// searches find all records.
     ///
     /// Records may be written meanwhile. It works in batches, each a commit, and can be stopped and
     /// gone on with `from`; without it a run that follows one that was stopped only writes what is
@@ -125,14 +134,15 @@ impl CustomValues<'_> {
         from: Option<RebuildPlace>,
         progress: &dyn Progress,
     ) -> Result<RebuiltValues> {
-        let definition = self.definition(&self.session.begin(), field).await?;
-        if definition.deleted_at.is_some()
-            || matches!(
-                definition.index_state,
-                IndexState::None | IndexState::Removing
-            )
-        {
-            return self.remove(&definition, progress).await;
+        let mut definition = self.definition(&self.session.begin(), field).await?;
+        let mut rebuilt = RebuiltValues::default();
+        let is_deleted = definition.deleted_at.is_some();
+        if is_deleted || !has_rows(&definition) {
+            rebuilt = self.remove(&definition, progress).await?;
+            if is_deleted || definition.search_state == IndexState::None {
+                return Ok(rebuilt);
+            }
+            definition = self.definition(&self.session.begin(), field).await?;
         }
         let version = definition.version;
         if from.is_some_and(|from| from.definition != version) {
@@ -147,7 +157,6 @@ impl CustomValues<'_> {
         let object = object.ok_or_else(|| changed(field))?;
         let total = self.count(&object, Condition::all()).await?;
         let mut after = from.map(|from| from.after);
-        let mut rebuilt = RebuiltValues::default();
         if definition.is_unique && definition.index_state == IndexState::Building && from.is_none()
         {
             rebuilt.rows += self.sweep(&definition).await?;
@@ -156,6 +165,7 @@ impl CustomValues<'_> {
             let batch = self.batch(&definition, after).await?;
             rebuilt.records += batch.records as u64;
             rebuilt.rows += batch.rows as u64;
+            rebuilt.texts += batch.texts as u64;
             let Some(last) = batch.last else { break };
             after = Some(last);
             if progress.report(rebuilt.records, Some(total)).is_break() {
@@ -166,10 +176,34 @@ impl CustomValues<'_> {
                 return Ok(rebuilt);
             }
         }
-        if definition.index_state == IndexState::Building {
+        let is_building = |state| state == IndexState::Building;
+        if is_building(definition.index_state) || is_building(definition.search_state) {
             self.mark(&definition, IndexState::Ready).await?;
         }
         Ok(rebuilt)
+    }
+
+    /// Makes what text searches find of all records of an object.
+    pub(crate) async fn rebuild_texts(&self, object: &str) -> Result<()> {
+        self.session.forget_settings();
+        let (mut after, mut tries) = (None, 0);
+        loop {
+            let mut work = self.session.begin();
+            let Some(object) = work.registry().await?.any_object(object) else {
+                return Ok(());
+            };
+            let query = page(&object, after, BATCH);
+            let records = work.select(&query).await?;
+            let Some(last) = records.last().map(|record| record.id()) else {
+                return Ok(());
+            };
+            settle_texts(&mut work, &object, &records).await?;
+            match work.commit().await {
+                Ok(_) => (after, tries) = (Some(last), 0),
+                Err(Error::Conflict { .. }) if tries < TRIES => tries += 1,
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     async fn definition(
@@ -197,6 +231,7 @@ impl CustomValues<'_> {
         loop {
             let mut work = self.session.begin();
             let (object, kept, _) = self.sees(&work, field).await?;
+            let kept = kept.ok_or_else(|| changed(field.id))?;
             let own = Condition::equals(FIELD_ID, Value::Uuid(field.id.uuid()));
             let mut query = Query::new(CustomValue::schema(), own).limit(BATCH);
             query.after = after.map(|id| vec![Value::Uuid(id)]);
@@ -218,13 +253,17 @@ impl CustomValues<'_> {
         &self,
         work: &UnitOfWork,
         field: &Record<CustomField>,
-    ) -> Result<(ObjectRef, KeptField, std::sync::Arc<Record<CustomField>>)> {
+    ) -> Result<(
+        ObjectRef,
+        Option<KeptField>,
+        std::sync::Arc<Record<CustomField>>,
+    )> {
         let now = self.definition(work, field.id).await?;
         let object = work.registry().await?.any_object(field.object.as_ref());
         let object = object.filter(|_| now.version == field.version);
         let object = object.ok_or_else(|| changed(field.id))?;
         let kept = hook::kept(&object).iter().find(|kept| kept.id == field.id);
-        let kept = kept.cloned().ok_or_else(|| changed(field.id))?;
+        let kept = kept.cloned();
         Ok((object, kept, now))
     }
 
@@ -254,22 +293,28 @@ impl CustomValues<'_> {
         size: usize,
     ) -> Result<Batch> {
         let (object, kept, now) = self.sees(work, field).await?;
-        let mut query = Query::new(&object, Condition::all()).limit(size);
-        query.after = after.map(|id| vec![Value::Uuid(id)]);
-        let records = work.select(&query).await?;
-        let rows = hook::settle(work, &object, &kept, &records).await?;
-        // The rows are those of the records and the definition as they were read.
-        if !rows.is_empty() {
-            work.rely_on(&*now);
-        }
-        for record in &records {
-            if rows.contains(&kept.row_id(record.id())) {
-                work.rely_on(&**record);
+        let records = work.select(&page(&object, after, size)).await?;
+        let (mut written, mut searched) = (0, 0);
+        if let Some(kept) = kept.filter(|_| has_rows(&now)) {
+            let rows = hook::settle(work, &object, &kept, &records).await?;
+            // The rows are those of the records and the definition as they were read.
+            if !rows.is_empty() {
+                work.rely_on(&*now);
             }
+            for record in &records {
+                if rows.contains(&kept.row_id(record.id())) {
+                    work.rely_on(&**record);
+                }
+            }
+            written = rows.len();
+        }
+        if now.search_state != IndexState::None {
+            searched = settle_texts(work, &object, &records).await?;
         }
         Ok(Batch {
             records: records.len(),
-            rows: rows.len(),
+            rows: written,
+            texts: searched,
             last: records.last().map(|record| record.id()),
         })
     }
@@ -318,7 +363,8 @@ impl CustomValues<'_> {
         Ok(rebuilt)
     }
 
-    /// Says how far the rows of a field are, unless its definition changed.
+    /// Says how far the rows of a field are, those that were not complete, unless its definition
+    /// changed.
     async fn mark(&self, field: &Record<CustomField>, state: IndexState) -> Result<()> {
         let mut tries = 0;
         loop {
@@ -327,19 +373,58 @@ impl CustomValues<'_> {
             if now.version != field.version {
                 return Err(changed(field.id));
             }
-            let Some(place) = CustomField::schema().field_index(&CustomField::INDEX_STATE.name())
-            else {
-                return Ok(());
+            let place = |name: &str| CustomField::schema().field_index(name);
+            let states = [
+                (CustomField::INDEX_STATE.name(), now.index_state),
+                (CustomField::SEARCH_STATE.name(), now.search_state),
+            ];
+            // Typed rows become complete or none are left; a search only ever becomes complete.
+            let before = match state {
+                IndexState::Ready => IndexState::Building,
+                _ => IndexState::Removing,
             };
+            let states = states.into_iter().filter(|(_, now)| *now == before);
+            let values =
+                states.filter_map(|(name, _)| Some((place(&name)?, state.value().into_owned())));
+            let values: Vec<(usize, Value)> = values.collect();
             let row: Row = now;
-            let value = state.value().into_owned();
-            work.set_row_values(&row, vec![(place, value)]).await?;
+            work.set_row_values(&row, values).await?;
             match work.commit().await {
                 Err(Error::Conflict { .. }) if tries < TRIES => tries += 1,
                 done => return done.map(|_| ()),
             }
         }
     }
+}
+
+/// Whether the values of a field have typed rows.
+fn has_rows(field: &CustomField) -> bool {
+    matches!(field.index_state, IndexState::Building | IndexState::Ready)
+}
+
+/// The records of an object behind one.
+fn page(object: &ObjectRef, after: Option<Uuid>, size: usize) -> Query {
+    let mut query = Query::new(object, Condition::all()).limit(size);
+    query.after = after.map(|id| vec![Value::Uuid(id)]);
+    query
+}
+
+/// Makes what text searches find of some records; how many rows are written.
+async fn settle_texts(work: &mut UnitOfWork, object: &ObjectRef, records: &[Row]) -> Result<usize> {
+    let written = texts::settle(work, object, records).await?;
+    if written.is_empty() {
+        return Ok(0);
+    }
+    // The rows are those of the records and all definitions as they were read.
+    if let Some(version) = work.tenant_version().await? {
+        work.rely_on(&*version);
+    }
+    for record in records {
+        if written.contains(&record.id()) {
+            work.rely_on(&**record);
+        }
+    }
+    Ok(written.len())
 }
 
 fn changed(field: Id<CustomField>) -> Error {

@@ -29,12 +29,22 @@ pub(crate) async fn keep_state(
     let is_restored = before.is_some_and(|before| before.deleted_at.is_some());
     let before = before.map(|before| before.data.clone());
     let new = RowForm::of(&after);
+    let is_new = before.is_none() && (new.is_some() || after.is_searched());
+    let has_values = is_new && may_have_values(work, id, &after, is_own_object).await?;
+    let of_new = match has_values {
+        true => IndexState::Building,
+        false => IndexState::Ready,
+    };
+    let searched = match &before {
+        _ if !after.is_searched() => IndexState::None,
+        None => of_new,
+        Some(before) if before.is_searched() && !is_restored => after.search_state,
+        Some(_) => IndexState::Building,
+    };
+    write.edit(|field: &mut CustomField| field.search_state = searched);
     let state = match (before, new) {
         (None, None) => IndexState::None,
-        (None, Some(_)) => match may_have_values(work, id, &after, is_own_object).await? {
-            true => IndexState::Building,
-            false => IndexState::Ready,
-        },
+        (None, Some(_)) => of_new,
         (Some(before), new) if !is_restored && RowForm::of(&before) == new => return Ok(()),
         (Some(_), Some(_)) => IndexState::Building,
         (Some(before), None) if before.index_state == IndexState::None => IndexState::None,
@@ -50,6 +60,7 @@ pub(crate) fn leave_state(write: &mut Write) {
         if field.index_state != IndexState::None {
             field.index_state = IndexState::Removing;
         }
+        field.search_state = IndexState::None;
     });
 }
 

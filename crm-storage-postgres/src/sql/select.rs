@@ -22,8 +22,8 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-use crm_core::query::{FieldAt, Query, SortKey};
-use crm_core::schema::{Row, StorageKind, Value, ValueRef};
+use crm_core::query::{FieldAt, Query, SortKey, TextSearch};
+use crm_core::schema::{Row, StorageKind, Value, ValueRef, search_texts};
 use crm_core::storage::Scope;
 use uuid::Uuid;
 
@@ -144,27 +144,34 @@ pub(crate) fn select(
     Some(statement)
 }
 
-/// The records that a text is found in, the best first: id and rank.
+/// The records that a text is found in, the best first: their ids.
 pub(crate) fn search(
     tables: &Tables,
     table: &Table,
     scope: &Scope,
-    text: &str,
-    limit: usize,
+    search: &TextSearch,
 ) -> Option<Statement> {
-    if scope.tenant().is_none() || !table.is_searchable() || text.contains('\0') {
+    let texts = tables
+        .named(search_texts::OBJECT)
+        .filter(|_| table.has_custom_fields());
+    let is_searched = table.is_searchable() || texts.is_some();
+    let can_be_found = is_searched && search.finds_anything() && !table.object.is_template();
+    if scope.tenant().is_none() || !table.has_tenant() || !can_be_found {
         return None;
     }
     let mut statement = Statement::scoped(scope);
     let tenant = statement.tenant().to_owned();
     let name = statement.argument(table.name.as_str());
-    let text = statement.argument(text);
-    let limit = statement.argument(i32::try_from(limit).unwrap_or(i32::MAX));
+    let words = statement.argument(search.words().join(" "));
+    let limit = statement.argument(i32::try_from(search.limit).unwrap_or(i32::MAX));
     let (column, id) = statement.discriminator(table);
+    let key = texts.as_ref().map(|_| search_texts::key(search.object()));
+    let texts = statement.argument(texts.map(|texts| texts.name.clone()));
+    let key = statement.argument(key);
     let sql = format!(
-        " SELECT r.* FROM scope CROSS JOIN LATERAL \
-         (SELECT s.id, s.rank FROM {}.search({tenant}, {name}, {text}, {limit}, {column}, {id}) AS s \
-         WHERE scope.is_set OFFSET 0) AS r ORDER BY r.rank DESC, r.id",
+        " SELECT r.id FROM scope CROSS JOIN LATERAL \
+         (SELECT s.id, s.rank FROM {}.search({tenant}, {name}, {words}, {limit}, {column}, {id}, \
+         {texts}, {key}) AS s WHERE scope.is_set OFFSET 0) AS r ORDER BY r.rank DESC, r.id",
         quoted(tables.schema())
     );
     statement.push(&sql);

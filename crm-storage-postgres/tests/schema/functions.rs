@@ -5,7 +5,8 @@ use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
 use crate::common::{
-    ACME, Database, GLOBEX, become_application, contact, count, refusal, run, strings,
+    ACME, Database, GLOBEX, become_application, contact, count, insert, object, refusal, run,
+    strings,
 };
 
 async fn found(connection: &mut PgConnection, query: &str) -> Vec<u128> {
@@ -319,6 +320,102 @@ async fn the_search_functions_use_the_inverted_indexes() {
             let plan = strings(&mut work, &explain).await.join("\n");
             assert_eq!(plan.contains(index), expected, "{role}: {plan}");
         }
+    }
+    work.rollback().await.unwrap();
+    drop(connection);
+    database.drop().await;
+}
+
+/// R-472: what is found beside the text fields of records stands in a table of its own, is found together
+/// with them, for the tenant and the object that ask, and is looked up by its inverted index: as the
+/// application calls it.
+#[tokio::test]
+async fn the_search_looks_into_the_words_of_custom_fields_by_their_index() {
+    let database = Database::migrated("texts").await;
+    let mut connection = database.connection().await;
+    let mut work = connection.begin().await.unwrap();
+    let text = |tenant: Uuid, id: u128, record: u128, key: &str, words: &str| {
+        let (id, record) = (Uuid::from_u128(id), Uuid::from_u128(record));
+        let all = [
+            ("id", format!("'{id}'")),
+            ("object", format!("'{key}'")),
+            ("record_id", format!("'{record}'")),
+            ("words", format!("'{words}'")),
+        ];
+        let all: Vec<(&str, &str)> = all
+            .iter()
+            .map(|(name, sql)| (*name, sql.as_str()))
+            .collect();
+        insert(&object("custom_text"), tenant, &all)
+    };
+    for row in [
+        contact(ACME, 1, &[("first_name", "'Ada'")]),
+        text(ACME, 11, 1, "contact", "ada countess"),
+        contact(ACME, 2, &[("first_name", "'Countess'")]),
+        contact(
+            ACME,
+            3,
+            &[("first_name", "'Ada'"), ("deleted_at", "'2026-01-01'")],
+        ),
+        text(ACME, 13, 3, "contact", "ada countess"),
+        contact(GLOBEX, 4, &[("first_name", "'Ada'")]),
+        text(GLOBEX, 14, 4, "contact", "ada countess"),
+        // Of another object, and of a record that is another tenant's.
+        text(ACME, 15, 2, "deal", "ada countess"),
+        text(ACME, 16, 4, "contact", "ada countess"),
+    ] {
+        run(&mut work, &row).await;
+    }
+    let many = format!(
+        "INSERT INTO crm.custom_field_texts (tenant_id, id, version, created_at, created_by, \
+         updated_at, updated_by, object, record_id, words) SELECT tenant_id, gen_random_uuid(), \
+         version, created_at, created_by, updated_at, updated_by, object, \
+         gen_random_uuid(), 'word' || n FROM crm.custom_field_texts, generate_series(1, 20000) AS n \
+         WHERE id = '{}'",
+        Uuid::from_u128(11)
+    );
+    run(&mut work, &many).await;
+    run(&mut work, "ANALYZE crm.custom_field_texts").await;
+    become_application(&mut work, Some(ACME)).await;
+    let scans =
+        "SELECT pg_stat_get_xact_numscans('crm.custom_field_texts_search_vector_idx'::regclass)";
+    let before = count(&mut work, scans).await;
+    for (query, expected) in [
+        ("countess", vec![2, 1]),
+        ("ADA count", vec![1]),
+        ("ada", vec![1]),
+        ("word77", vec![]),
+    ] {
+        let ids: Vec<Uuid> = sqlx::query_scalar(
+            "SELECT id FROM crm.search($1, 'contacts', $2, 10, NULL, NULL, 'custom_field_texts', 'contact')",
+        )
+        .bind(ACME)
+        .bind(query)
+        .fetch_all(&mut *work)
+        .await
+        .unwrap();
+        let mut ids: Vec<u128> = ids.iter().map(Uuid::as_u128).collect();
+        let mut expected = expected;
+        ids.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(ids, expected, "{query:?}");
+    }
+    assert!(
+        count(&mut work, scans).await > before,
+        "the index is not used"
+    );
+    // The application itself sees its own rows only, and no index serves it.
+    let own = count(&mut work, "SELECT count(*) FROM crm.custom_field_texts").await;
+    assert_eq!(own, 20_004);
+    for texts in ["pg_class", "contacts; DROP TABLE x", "users"] {
+        let call = format!(
+            "SELECT * FROM crm.search('{ACME}', 'no_such', 'a', 9, NULL, NULL, '{texts}', 'contact')"
+        );
+        let code = refusal(&mut work, &call).await;
+        assert!(
+            matches!(code.as_deref(), Some("42P01" | "42703" | "42501")),
+            "{texts}: {code:?}"
+        );
     }
     work.rollback().await.unwrap();
     drop(connection);

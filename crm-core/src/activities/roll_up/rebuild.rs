@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use super::{ActivityRollUp, Contribution, entry, values};
+use super::{ActivityRollUp, Contribution, entry, keeps, values};
 use crate::EntityRef;
+use crate::activities::entity::RELATED;
 use crate::activities::{Activity, ActivityLinks};
 use crate::engine::workspace::Settle;
 use crate::engine::{Progress, Records, in_work};
@@ -32,7 +33,7 @@ pub struct RollUpsRebuilt {
 struct Kept {
     written: u64,
     /// Those that say something else.
-    wrong: Vec<Uuid>,
+    wrong: Vec<EntityRef>,
 }
 
 impl Settle for Kept {}
@@ -60,18 +61,21 @@ impl Records<'_, Activity> {
     /// Those of the storage.
     pub async fn rebuild_roll_ups(&mut self, progress: &dyn Progress) -> Result<RollUpsRebuilt> {
         let mut rebuilt = RollUpsRebuilt::default();
-        for (object, field) in ActivityLinks::objects().zip(ActivityLinks::FIELDS) {
+        let [_, related] = RELATED;
+        let own = ActivityLinks::objects().zip(ActivityLinks::FIELDS);
+        let own = own.map(|(object, field)| (Some(object), *field));
+        for (object, field) in own.chain([(None, related)]) {
             let mut whole = Vec::new();
-            let mut open: Option<(Uuid, Contribution)> = None;
+            let mut open: Option<(EntityRef, Contribution)> = None;
             let mut after = None;
             loop {
-                let (said, next) = self.said(field, after).await?;
-                for (id, says) in said {
+                let (said, next) = self.said(object, field, after).await?;
+                for (record, says) in said {
                     open = Some(match open {
-                        Some((known, so_far)) if known == id => (id, so_far.and(says)),
+                        Some((known, so_far)) if known == record => (record, so_far.and(says)),
                         before => {
                             whole.extend(before);
-                            (id, says)
+                            (record, says)
                         }
                     });
                 }
@@ -80,7 +84,7 @@ impl Records<'_, Activity> {
                 }
                 while whole.len() >= BATCH || (next.is_none() && !whole.is_empty()) {
                     let some = whole.drain(..whole.len().min(BATCH)).collect();
-                    self.keep(object, some, &mut rebuilt).await?;
+                    self.keep(some, &mut rebuilt).await?;
                     if progress.report(rebuilt.records, None).is_break() {
                         rebuilt.stopped = true;
                         return Ok(rebuilt);
@@ -95,13 +99,15 @@ impl Records<'_, Activity> {
         Ok(rebuilt)
     }
 
-    /// A page of activities in the order of a link, each with the linked record and what it says;
-    /// and where the next page begins.
+    /// A page of activities in the order of a link, each with the linked record that knows of its
+    /// activities and what it says; and where the next page begins. Without an object, that of the
+    /// record stands beside the link.
     async fn said(
         &self,
+        object: Option<&ObjectRef>,
         field: &'static str,
         after: Option<Vec<Value>>,
-    ) -> Result<(Vec<(Uuid, Contribution)>, Option<Vec<Value>>)> {
+    ) -> Result<(Vec<(EntityRef, Contribution)>, Option<Vec<Value>>)> {
         let schema = Activity::schema();
         let registry = &*self.workspace.registry().await?;
         let linked = Filter::Null {
@@ -125,7 +131,14 @@ impl Records<'_, Activity> {
         let says = rows.into_iter().filter_map(|row| {
             let id = row.get(field).as_uuid()?;
             let activity = Record::<Activity>::from_row(row)?;
-            Some((id, Contribution::of(&activity)))
+            let record = match object {
+                Some(object) => EntityRef::new(object.name(), id),
+                None => activity.links.related()?,
+            };
+            let is_kept = registry
+                .any_object(&record.object)
+                .is_some_and(|it| keeps(&it));
+            is_kept.then(|| (record, Contribution::of(&activity)))
         });
         Ok((says.collect(), next))
     }
@@ -133,13 +146,15 @@ impl Records<'_, Activity> {
     /// Sees to it that the roll-ups of some records say this.
     async fn keep(
         &mut self,
-        object: &ObjectRef,
-        known: Vec<(Uuid, Contribution)>,
+        known: Vec<(EntityRef, Contribution)>,
         rebuilt: &mut RollUpsRebuilt,
     ) -> Result<()> {
         rebuilt.records += known.len() as u64;
-        let ids: Vec<Uuid> = known.iter().map(|(id, _)| *id).collect();
-        let known: BTreeMap<Uuid, Contribution> = known.into_iter().collect();
+        let ids: Vec<Uuid> = known.iter().map(|(record, _)| record.id).collect();
+        let known = known.into_iter();
+        let known: BTreeMap<Uuid, (EntityRef, Contribution)> = known
+            .map(|(record, says)| (record.id, (record, says)))
+            .collect();
         // A roll-up that is there follows its activities, and what was read may be older: it is
         // worked out on its own. One that is not there yet comes with the first commit that changes
         // an activity, which then is in the way of this one.
@@ -151,21 +166,23 @@ impl Records<'_, Activity> {
                 let id = row.id();
                 let stored = Record::<ActivityRollUp>::from_row(row);
                 let stored = stored.map(|record| values(&record));
-                if missing.remove(&id) != stored {
-                    wrong.push(id);
+                if let Some((record, says)) = missing.remove(&id)
+                    && Some(says) != stored
+                {
+                    wrong.push(record);
                 }
             }
             let written = missing.len() as u64;
-            for (id, says) in missing {
+            for (id, (record, says)) in missing {
                 work.contend("activity_roll_up", &["id"]);
-                work.keep_derived(id, None, entry(object, says));
+                work.keep_derived(id, None, entry(&record.object, says));
             }
             Ok(Kept { written, wrong })
         });
         let Kept { written, wrong } = outcome?;
         rebuilt.mended += written;
-        for id in wrong {
-            match self.recompute(EntityRef::new(object.name(), id)).await {
+        for record in wrong {
+            match self.recompute(record).await {
                 Ok(was_wrong) => rebuilt.mended += u64::from(was_wrong),
                 // A deleted record is seen to when it is restored.
                 Err(Error::NotFound { .. }) => {}

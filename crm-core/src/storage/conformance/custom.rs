@@ -303,6 +303,7 @@ fn described(fields: &[Field]) -> (ObjectRef, Registry) {
             unique: false,
             options: Vec::new(),
             active: true,
+            search_complete: true,
         }
     });
     let custom = CustomFields::new(schemas.collect(), Arc::new(Anything));

@@ -217,6 +217,10 @@ macro_rules! __conformance_list {
                 aggregates_by_calendar_units
                 aggregates_moments_by_unit_of_a_zone
             }
+            search in search {
+                search_words
+                search_own_live_records
+            }
             tenancy in trees {
                 tenancy_trees
             }

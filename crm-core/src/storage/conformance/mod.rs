@@ -48,6 +48,7 @@
 //! | `filters` | every operator over every kind of field, with and without a value |
 //! | `sorting` | order, ties, and walks by position |
 //! | `aggregates` | counts, sums, averages, groups, calendars |
+//! | `search` | which records a text is found in |
 //! | `tenancy` | another tenant's ids are ids that never were |
 //! | `atomicity` | all or nothing, for writers and readers |
 //! | `concurrency` | many workers at once |
@@ -91,6 +92,7 @@ mod oracle;
 mod random;
 mod references;
 mod runtime;
+mod search;
 mod sorting;
 mod tenancy;
 mod trees;

@@ -313,6 +313,16 @@ defects! {
         /// Takes custom fields for empty.
         ComputesOwnFieldsOnly,
     }
+    "search" {
+        /// Names records of every tenant.
+        SearchesForeign,
+        /// Names deleted records.
+        SearchesDeleted,
+        /// Finds whole words only.
+        SearchesWholeWords,
+        /// Names as many records as it finds.
+        SearchesWithoutLimit,
+    }
     "tenancy" {
         /// Gets rows of every tenant by id.
         GetsForeign,

@@ -13,7 +13,9 @@ use super::Defect;
 use super::check::{Checker, Checks};
 use super::matching::not_deleted;
 use crate::Id;
-use crate::query::{AggregateQuery, Condition, Group, Query, Related, RelatedBy};
+use crate::query::{
+    AggregateQuery, Condition, Group, Query, Related, RelatedBy, TextSearch, best, search_words,
+};
 use crate::schema::{AnyRecord, Dynamic, ObjectRef, ObjectScope, Row};
 use crate::storage::{Change, ChangeSet, Claim, Committed, Scope, Storage, StorageError};
 
@@ -242,6 +244,32 @@ impl Storage for BrokenStorage {
         let (state, inserted) = self.read();
         let leaks = self.leaks(Defect::SelectsForeign, Defect::SelectsSiblings);
         Ok(self.given(self.find_all(&state, &inserted, scope, query, leaks)))
+    }
+
+    async fn search(&self, scope: &Scope, search: &TextSearch) -> Result<Vec<Uuid>, StorageError> {
+        let (state, inserted) = self.read();
+        let condition = match self.defect {
+            Defect::SearchesDeleted => Condition::all(),
+            _ => Condition::not_deleted(),
+        };
+        let all = Query::new(search.object(), condition);
+        let leaks = self.leaks(Defect::SearchesForeign, Defect::SelectsSiblings);
+        let mut found = self.find_all(&state, &inserted, scope, &all, leaks);
+        if self.has(Defect::SearchesWholeWords) {
+            found.retain(|row| {
+                let name = row.get("name").as_text().unwrap_or_default().to_owned();
+                let words: Vec<String> = search_words(&name).collect();
+                search.words().iter().all(|word| words.contains(word))
+            });
+        }
+        let ranked = found
+            .iter()
+            .filter_map(|row| Some((search.rank(&**row)?, row.id())));
+        let limit = match self.defect {
+            Defect::SearchesWithoutLimit => usize::MAX,
+            _ => search.limit,
+        };
+        Ok(best(ranked.collect(), limit))
     }
 
     async fn aggregate(
