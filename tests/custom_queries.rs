@@ -50,6 +50,7 @@ fn with_fields(object: &ObjectRef, fields: Vec<FieldSchema>) -> ObjectRef {
         },
         field,
         unique: false,
+        currency: None,
         active: true,
     });
     object.with_custom_fields(CustomFields::new(fields.collect(), Arc::new(Anything)))

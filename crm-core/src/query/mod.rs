@@ -67,5 +67,5 @@ pub use related::{NoRelated, Related, RelatedBy, RelatedRows};
 pub use tree::{Tree, TreePart};
 
 pub(crate) use condition::locate;
-pub(crate) use criteria::Refusal;
+pub(crate) use criteria::{Refusal, own_fields};
 pub(crate) use find::page_of;
