@@ -493,7 +493,7 @@ impl<'a> ObjectScope<'a> {
             let defined = self.defined(object, name, 1);
             return defined.ok_or_else(|| PathFault::Unknown {
                 at: from,
-                suggestion: suggestion(object, name),
+                suggestion: suggestion(&self.registry.described(object), name),
             });
         };
         if field.field_type != FieldType::Json {
@@ -620,7 +620,10 @@ fn suggestion(object: &ObjectRef, name: &str) -> Option<String> {
     if object.field_index(&reference).is_some() {
         return Some(reference);
     }
-    nearest(name, object.fields().iter().map(|field| &*field.name)).map(str::to_owned)
+    let own = object.fields().iter().map(|field| &*field.name);
+    let custom = object.custom_fields().iter();
+    let custom = custom.map(|custom| &*custom.field.name);
+    nearest(name, own.chain(custom)).map(str::to_owned)
 }
 
 /// The name nearest to another one, if one differs in a third of its letters at most.
