@@ -29,7 +29,6 @@ fn decimals(bytes: &mut Bytes<'_>) -> DecimalLimits {
     DecimalLimits {
         min: bytes.maybe(|bytes| bytes.number().into()),
         max: bytes.maybe(|bytes| bytes.number().into()),
-        ..DecimalLimits::default()
     }
 }
 
