@@ -50,6 +50,7 @@ fn with_fields(object: &ObjectRef, fields: Vec<FieldSchema>) -> ObjectRef {
         },
         field,
         unique: false,
+        currency: None,
         active: true,
         search_complete: true,
     });

@@ -165,6 +165,7 @@ fn object_of(row: &Row) -> Option<ObjectRef> {
         field: FieldSchema::new(wanted.clone(), FieldType::text(100)),
         unique: false,
         options: Vec::new(),
+        currency: None,
         active: true,
         search_complete: true,
     };

@@ -172,7 +172,6 @@ fn write_rules() -> Vec<std::sync::Arc<dyn engine::WriteRule>> {
         std::sync::Arc::new(deals::ApprovalRules),
         std::sync::Arc::new(deals::CloseReasonRule),
         std::sync::Arc::new(deals::CompetitorRules),
-        // Judges the deal as all rules of deals above left it.
         std::sync::Arc::new(deals::StageGates),
         std::sync::Arc::new(automation::AutomationRules),
         std::sync::Arc::new(activities::SeriesRules),

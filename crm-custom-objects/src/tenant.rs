@@ -10,19 +10,19 @@ use crm_core::error::{Faults, FieldError, Result, codes};
 use crm_core::query::{Condition, Query};
 use crm_core::schema::{
     CUSTOM_FIELDS, CheckCustomFields, CustomFieldSchema, CustomFields, CustomWrite, Entity,
-    FieldSchema, FieldType, ObjectRef, OnDelete, Registry, ValueRef,
+    FieldSchema, FieldType, ObjectRef, OnDelete, Registry, Row, ValueRef,
 };
 use crm_core::tenancy::Tenant;
 use crm_core::value::{TextValue as _, TimeZone};
 use crm_core::{Id, Record, Session, UnitOfWork};
 use serde_json::Value as Json;
 
-use crate::computed::{Local, Program};
+use crate::computed::{Local, Program, complete};
 use crate::values::form::KeptField;
 use crate::{
-    CompiledFields, CustomField, CustomFieldOption, CustomFieldRule, CustomLink, CustomObject,
-    CustomRecord, CustomRelationship, CustomSchema, CustomValuesExt as _, Definition, IndexState,
-    RelationshipKind, Writer,
+    CompiledFields, CustomField, CustomFieldOption, CustomFieldRule, CustomFieldType, CustomLink,
+    CustomObject, CustomRecord, CustomRelationship, CustomSchema, CustomValuesExt as _, Definition,
+    IndexState, RelationshipKind, Writer,
 };
 
 /// Reads the definitions of a tenant and describes its objects by them.
@@ -226,6 +226,10 @@ fn schema_of(definition: &Definition) -> CustomFieldSchema {
             .iter()
             .map(|option| option.value.as_str().into())
             .collect(),
+        currency: match &field.field_type {
+            CustomFieldType::Currency { currency, .. } => Some(*currency),
+            _ => None,
+        },
         active: field.is_active,
         search_complete: field.search_state == IndexState::Ready,
     }
@@ -266,6 +270,15 @@ impl TenantSchema for Definitions {
             version: Some(version),
             extension: Some(Arc::new(program)),
         })
+    }
+
+    async fn compute(
+        &self,
+        work: &UnitOfWork,
+        rows: Vec<Row>,
+        keys: &[Box<str>],
+    ) -> Result<Vec<Row>> {
+        complete(work, rows, keys).await
     }
 
     async fn defined(&self, work: &mut UnitOfWork) -> Result<()> {

@@ -162,15 +162,17 @@ pub(crate) async fn in_definitions(
     Ok(uses)
 }
 
-/// The fields of an object in which settings may name fields: documents, lists and names that are not
-/// about people.
+/// The fields of an object in which settings may name fields: documents, lists, names and conditions
+/// that are not about people.
 fn naming_fields(object: &ObjectRef) -> Vec<usize> {
     let names = |field: &FieldSchema| {
         let is_public = field.privacy == Privacy::Public && !field.system;
         is_public
             && match field.storage_kind() {
                 StorageKind::Json => true,
-                StorageKind::List | StorageKind::Text => is_about_fields_name(&field.name),
+                StorageKind::List | StorageKind::Text => {
+                    is_about_fields_name(&field.name) || field.condition_of.is_some()
+                }
                 _ => false,
             }
     };
@@ -192,6 +194,10 @@ pub(crate) fn is_named(names: &Names<'_>, row: &Row) -> bool {
 
 fn names_field(names: &Names<'_>, row: &Row, index: usize, field: &FieldSchema) -> bool {
     match row.value(index) {
+        ValueRef::Text(source) if field.condition_of.is_some() => {
+            let is_own = field.condition_of.as_deref() == Some(names.field.object.as_str());
+            names.is_in_expression(source, is_own)
+        }
         ValueRef::Json(json) => names.is_in_document(&json, is_about_fields_name(&field.name)),
         ValueRef::List(entries) => entries.iter().any(|entry| names.is_path(entry)),
         ValueRef::Text(text) => names.is_path(text),

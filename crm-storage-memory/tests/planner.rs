@@ -163,6 +163,7 @@ fn described(thing: &ObjectRef) -> ObjectRef {
         field: FieldSchema::new(format!("c{number}"), field_type),
         unique: false,
         options: Vec::new(),
+        currency: None,
         active: true,
         search_complete: true,
     });

@@ -79,6 +79,7 @@ fn described(indexed: bool) -> ObjectRef {
             field,
             unique: false,
             options: Vec::new(),
+            currency: None,
             active: true,
             search_complete: true,
         }

@@ -1,9 +1,10 @@
 //! Two kinds of records that no CRM ships with, defined while the program runs: projects, with what
-//! is done for them, and a catalogue of offers that deals are made of.
+//! is done for them and what follows from it, and a catalogue of offers that deals are made of.
 //!
 //! `cargo run --example custom_objects` keeps everything in memory, `-- --postgres URL` in a database.
 
 mod catalogue;
+mod computed;
 mod projects;
 
 use crm_engine::custom_objects::{CustomField, CustomFieldOption, CustomFieldType, CustomObject};
@@ -41,6 +42,7 @@ async fn main() -> Result<(), BoxError> {
         .await?;
     let session = crm.session(acme.tenant, Actor::User(acme.admin));
     projects::show(&session, &acme).await?;
+    computed::show(&session, &acme).await?;
     catalogue::show(&session, &acme).await
 }
 

@@ -31,19 +31,21 @@ async fn guarded() -> World {
     w.set(PROPOSAL, |stage| {
         stage.required_fields = vec!["amount".into(), "custom_fields.budget".into()];
         stage.entry_criteria = Some(Criteria(Filter::eq("custom_fields.segment", "enterprise")));
+        stage.entry_condition = Some("account_id.industry = 'energy'".into());
         stage.approval = Some(ApprovalPolicy::by_users([admin]));
     })
     .await;
     w
 }
 
-const ALL: [(&str, &str); 7] = [
+const ALL: [(&str, &str); 8] = [
     ("stage_id", "stage_order"),
     ("stage_id", "stage_not_next"),
     ("stage_id", "stage_too_early"),
     ("amount", codes::REQUIRED),
     ("custom_fields.budget", codes::REQUIRED),
     ("stage_id", "stage_criteria"),
+    ("stage_id", "stage_condition"),
     ("stage_id", "stage_not_approved"),
 ];
 

@@ -11,6 +11,7 @@
 mod approvals;
 #[path = "../common/mod.rs"]
 mod common;
+mod conditions;
 mod gates;
 mod probabilities;
 mod property;

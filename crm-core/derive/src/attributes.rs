@@ -63,6 +63,7 @@ pub(crate) struct FieldAttributes {
     pub(crate) references: Option<LitStr>,
     pub(crate) on_delete: Option<Ident>,
     pub(crate) record_of: Option<LitStr>,
+    pub(crate) condition_of: Option<LitStr>,
     pub(crate) merge: Option<Ident>,
     pub(crate) read_only: bool,
     pub(crate) personal: bool,
@@ -206,6 +207,7 @@ impl FieldAttributes {
                 self.on_delete = Some(Ident::new(variant, text.span()));
             }
             "record_of" => self.record_of = Some(snake_case(meta.value()?.parse()?)?),
+            "condition_of" => self.condition_of = Some(snake_case(meta.value()?.parse()?)?),
             "merge" => {
                 let text: LitStr = meta.value()?.parse()?;
                 let variant = match text.value().as_str() {
@@ -235,7 +237,7 @@ impl FieldAttributes {
                 return Err(meta.error(
                     "unknown attribute: expected `required`, `max_len`, `multiline`, `min`, `max`, \
                      `precision`, `scale`, `currency`, `references`, `on_delete`, `record_of`, \
-                     `merge`, `read_only`, `personal`, `sensitive`, `searchable`, `indexed`, \
+                     `condition_of`, `merge`, `read_only`, `personal`, `sensitive`, `searchable`, `indexed`, \
                      `ignore_case`, `default`, `flatten` or `prefix`",
                 ));
             }

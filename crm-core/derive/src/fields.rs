@@ -402,6 +402,10 @@ fn describe_member(member: &Member<'_>, root: &Tokens) -> Tokens {
         quote!(field.record_of =
             ::core::option::Option::Some(::std::borrow::Cow::Borrowed(#field));)
     });
+    let condition_of = given.condition_of.as_ref().map(|object| {
+        quote!(field.condition_of =
+            ::core::option::Option::Some(::std::borrow::Cow::Borrowed(#object));)
+    });
     let merge = given
         .merge
         .as_ref()
@@ -416,6 +420,7 @@ fn describe_member(member: &Member<'_>, root: &Tokens) -> Tokens {
             field.required = #required;
             field.default = #default;
             #record_of
+            #condition_of
             #merge
             #privacy
             #(#flags)*
@@ -491,7 +496,8 @@ fn limits(members: &[Member<'_>], root: &Tokens) -> Tokens {
             .max_len
             .as_ref()
             .map(Spanned::span)
-            .or(given.multiline);
+            .or(given.multiline)
+            .or(given.condition_of.as_ref().map(Spanned::span));
         if let Some(span) = length {
             checks.push(quote_spanned!(span=> length::<#ty>();));
         }

@@ -44,6 +44,7 @@ use syn::{DeriveInput, Ident, parse_macro_input};
 /// | `currency = "currency"` | an amount of money; names the field with its currency |
 /// | `references = "account"`, `on_delete = "set_null"` | a reference; `restrict` (default), `set_null` or `cascade` |
 /// | `record_of = "object"` | the `Uuid` of a record of any object; names the field that holds the object's name |
+/// | `condition_of = "deal"` | a text that holds a condition over records of the object, in the language of expressions |
 /// | `merge = "any"` | which value counts in a merge: `any`, `greatest`, `least` or `survivor` instead of what the type says |
 /// | `read_only` | only the engine writes it |
 /// | `personal`, `sensitive` | about a person; a secret |

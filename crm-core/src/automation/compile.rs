@@ -6,17 +6,23 @@ use std::sync::Arc;
 use super::{AutomationRule, RuleType, TriggerEvent};
 use crate::Id;
 use crate::deals::Deal;
-use crate::engine::{Remembered, UnitOfWork};
+use crate::engine::{Remembered, Requirement, UnitOfWork};
 use crate::error::{FieldError, Result, codes};
 use crate::query::{Condition, Criteria, FieldAt, NoRelated, Refusal, locate};
 use crate::record::Record;
-use crate::schema::{AnyRecord, Entity, Registry};
+use crate::schema::{AnyRecord, Entity, Registry, Row};
 use async_trait::async_trait;
 
 /// Binds criteria to the schema of deals.
 pub(super) fn bind(criteria: &Criteria, registry: &Registry) -> Result<Condition, Refusal> {
     let bound = criteria.bind(Deal::schema(), registry, &[]);
     bound.map(|(condition, _)| condition)
+}
+
+/// Reads the condition of a rule that is an expression.
+pub(super) fn require(source: &str, registry: &Registry) -> Result<Requirement, Vec<FieldError>> {
+    let path = AutomationRule::CONDITION_EXPRESSION.name();
+    Requirement::new(source, Deal::schema(), registry, &[], &path)
 }
 
 /// A field that a rule watches, or a member of one.
@@ -55,6 +61,7 @@ impl Watched {
 pub(super) struct ActiveRule {
     pub(super) record: Arc<Record<AutomationRule>>,
     pub(super) conditions: Condition,
+    expression: Option<Requirement>,
     before: Option<Condition>,
     watched: Vec<Watched>,
 }
@@ -69,13 +76,19 @@ impl ActiveRule {
         let watched: Option<Vec<Watched>> = watched
             .map(|name| Watched::new(name, registry).ok())
             .collect();
-        let (Some(conditions), Some(before), Some(watched)) = (conditions, before, watched) else {
+        let expression = record.condition_expression.as_ref();
+        let expression = expression.map(|source| require(source, registry));
+        let expression = expression.transpose().ok();
+        let (Some(conditions), Some(expression), Some(before), Some(watched)) =
+            (conditions, expression, before, watched)
+        else {
             tracing::warn!(rule = %record.id, "an automation rule does not fit deals any more");
             return None;
         };
         Some(Self {
             record,
             conditions,
+            expression,
             before,
             watched,
         })
@@ -135,9 +148,29 @@ impl ActiveRule {
             && stage.is_none_or(|stage| Some(stage) == deal.stage_id)
     }
 
-    /// Whether the conditions hold for a deal.
-    pub(super) fn fits(&self, deal: &Record<Deal>) -> bool {
+    /// Whether the conditions that are filters hold for a deal.
+    fn fits(&self, deal: &Record<Deal>) -> bool {
         self.conditions.matches(deal, &NoRelated)
+    }
+
+    /// The deals among these for which all conditions hold. The unit of work relies on the other
+    /// records that this rests on.
+    pub(super) async fn fitting(
+        &self,
+        work: &mut UnitOfWork,
+        mut deals: Vec<Arc<Record<Deal>>>,
+    ) -> Result<Vec<Arc<Record<Deal>>>> {
+        deals.retain(|deal| self.fits(deal));
+        let Some(expression) = self.expression.as_ref().filter(|_| !deals.is_empty()) else {
+            return Ok(deals);
+        };
+        let rows: Vec<Row> = deals.iter().map(|deal| deal.clone() as Row).collect();
+        let rows = work.completed(rows, expression.computed()).await?;
+        let (answers, around) = expression.ask(work, &rows).await?;
+        around.rely(work);
+        let answered = deals.into_iter().zip(answers);
+        let fitting = answered.filter(|(_, answer)| *answer == Ok(Some(true)));
+        Ok(fitting.map(|(deal, _)| deal).collect())
     }
 }
 

@@ -143,6 +143,11 @@ pub struct AutomationRule {
     /// for any.
     #[field(required)]
     pub conditions: Criteria,
+    /// What else must be true of a deal, in the language of [expressions](crate::expression):
+    /// `account_id.industry = "energy" and expected_close_date < add_months(today(), 3)`. A deal for
+    /// which it has no answer, as a field is empty, is none that the rule is about.
+    #[field(multiline, max_len = 4000, condition_of = "deal")]
+    pub condition_expression: Option<String>,
     /// What it does, in this order.
     #[field(required)]
     pub actions: Actions,

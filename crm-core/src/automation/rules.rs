@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use serde_json::{Map, Value as Json};
 
 use super::action::patch;
-use super::compile::{Watched, bind};
+use super::compile::{Watched, bind, require};
 use super::{Action, Assignee, AutomationRule, RuleType};
 use crate::Id;
 use crate::activities::ActivityTemplate;
@@ -98,6 +98,12 @@ impl WriteRule for AutomationRules {
         {
             let field = AutomationRule::CONDITIONS_BEFORE.name();
             faults.push(FieldError::new(field, refusal.code, refusal.message));
+        }
+        if let Some(source) = &rule.condition_expression
+            && !same(&|before| before.condition_expression == rule.condition_expression)
+            && let Err(refused) = require(source, registry)
+        {
+            faults.extend(refused);
         }
         let same_place = same(&|before| {
             before.stage_id == rule.stage_id && before.pipeline_id == rule.pipeline_id

@@ -151,7 +151,7 @@ impl Run {
                 let Some(current) = work.lookup(id).await? else {
                     return Ok(());
                 };
-                if !rule.fits(&current) {
+                if rule.fitting(work, vec![current.clone()]).await?.is_empty() {
                     continue;
                 }
                 self.fired.insert((rule.id(), id));

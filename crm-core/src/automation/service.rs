@@ -159,7 +159,13 @@ impl<'a> Automation<'a> {
                 operation: "conditions that do not fit deals any more".into(),
             })
         })?;
-        if !(rule.is_about(&deal) && rule.fits(&deal)) {
+        let is_about = rule.is_about(&deal);
+        if !is_about
+            || rule
+                .fitting(&mut work, vec![deal.clone()])
+                .await?
+                .is_empty()
+        {
             return Ok(Trial::default());
         }
         execute(&mut work, &rule, deal.id, Cause::default()).await?;

@@ -42,7 +42,10 @@ struct Batch {
     due: u64,
     executed: u64,
     failed: u64,
+    /// The last deal that was looked at.
     last: Option<Uuid>,
+    /// Whether no more may follow.
+    is_last: bool,
 }
 
 impl Settle for Batch {}
@@ -99,7 +102,7 @@ impl Automation<'_> {
                     done.is_stopped = true;
                     return Ok(done);
                 }
-                if batch.due < limit as u64 {
+                if batch.is_last {
                     break;
                 }
                 after = batch.last;
@@ -140,15 +143,20 @@ async fn run_batch(
     after: Option<Uuid>,
     limit: usize,
 ) -> Result<Batch> {
-    let mut batch = Batch::default();
+    let mut batch = Batch {
+        is_last: true,
+        ..Batch::default()
+    };
     // After a conflict the rule may be another one, or none.
     let rules = work.remembered::<ActiveRules>().await?;
     let Some(rule) = rules.timed.iter().find(|rule| rule.id() == id) else {
         return Ok(batch);
     };
-    let due = due_deals(work, rule, after, limit).await?;
+    let read = due_deals(work, rule, after, limit).await?;
+    batch.last = read.last().map(|deal| deal.id.uuid());
+    batch.is_last = read.len() < limit;
+    let due = rule.fitting(work, read).await?;
     batch.due = due.len() as u64;
-    batch.last = due.last().map(|deal| deal.id.uuid());
     let due: Vec<(Arc<Record<Deal>>, String)> = due
         .into_iter()
         .filter_map(|deal| {
@@ -184,17 +192,21 @@ async fn write_down(
     after: Option<Uuid>,
     error: &Error,
 ) -> Result<Batch> {
-    let mut batch = Batch::default();
+    let mut batch = Batch {
+        is_last: true,
+        ..Batch::default()
+    };
     let rules = work.remembered::<ActiveRules>().await?;
     let Some(rule) = rules.timed.iter().find(|rule| rule.id() == id) else {
         return Ok(batch);
     };
-    let due = due_deals(work, rule, after, 1).await?;
-    let Some(deal) = due.into_iter().next() else {
+    let read = due_deals(work, rule, after, 1).await?;
+    batch.last = read.last().map(|deal| deal.id.uuid());
+    batch.is_last = read.is_empty();
+    let Some(deal) = rule.fitting(work, read).await?.pop() else {
         return Ok(batch);
     };
     batch.due = 1;
-    batch.last = Some(deal.id.uuid());
     let deal_id = deal.id;
     if let Some(occasion) = occasion(&rule.record, &deal) {
         let due = [(deal, occasion)];
@@ -213,7 +225,8 @@ async fn write_down(
     Ok(batch)
 }
 
-/// The next deals behind an id that are due for a rule, by id.
+/// The next deals behind an id that are due for a rule, by id. Its condition that is an expression is
+/// not asked.
 async fn due_deals(
     work: &UnitOfWork,
     rule: &ActiveRule,

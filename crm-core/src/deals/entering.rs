@@ -5,19 +5,21 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::gates::{Entry, Left};
+use super::gates::{Entry, Left, unfulfilled};
 use super::rules::{Moment, entered};
 use super::{ApprovalStatus, Deal, Obstacle, StageApproval, history_of};
 use crate::Id;
-use crate::engine::{Records, UnitOfWork, Workspace, Write, WriteRule};
-use crate::error::Result;
+use crate::engine::{
+    Answer, Around, CommitHook, Records, Requirement, UnitOfWork, Workspace, Write, WriteRule,
+};
+use crate::error::{Faults, Result};
 use crate::pipelines::{PipelineStage, Step, Way, Ways};
 use crate::query::WhereExt;
 use crate::record::Record;
-use crate::schema::{AnyRecord, Entity};
+use crate::schema::{AnyRecord, Entity, Row};
 
 /// no deal enters a stage whose gates it does not meet. It judges the deal as it will be
-/// written, so it is the last of the rules of deals.
+/// written.
 #[derive(Debug)]
 pub(crate) struct StageGates;
 
@@ -27,7 +29,7 @@ impl WriteRule for StageGates {
         "deal"
     }
 
-    async fn before_write(&self, work: &mut UnitOfWork, write: &mut Write) -> Result<()> {
+    async fn judge(&self, work: &mut UnitOfWork, write: &mut Write) -> Result<()> {
         let Some(after) = write.after::<Deal>() else {
             return Ok(());
         };
@@ -74,25 +76,27 @@ impl WriteRule for StageGates {
             })
             .collect();
         let at_hand: Vec<_> = approvals.iter().map(|approval| &approval.data).collect();
-        let entry = Entry {
-            deal: &after,
+        let known = before.as_ref().filter(|_| !enters);
+        let deals = std::iter::once(&after).chain(known).cloned().collect();
+        let (deals, answers, around) = asked(work, to, deals).await?;
+        around.rely(work);
+        let mut entries = deals.iter().zip(answers).map(|(deal, answer)| Entry {
+            deal,
             to,
             way,
             left,
+            answer,
             approvals: &at_hand,
             now: work.now(),
+        });
+        let entry = entries.next();
+        let mut found = match &entry {
+            Some(entry) if enters => entry.obstacles(),
+            Some(entry) => entry.state(),
+            None => Vec::new(),
         };
-        let mut found = if enters {
-            entry.obstacles()
-        } else {
-            entry.state()
-        };
-        if let Some(before) = before.as_ref().filter(|_| !enters) {
+        if let Some(known) = entries.next() {
             // What the deal lacked when upkeep brought it here, it may go on lacking.
-            let known = Entry {
-                deal: before,
-                ..entry
-            };
             let known = known.state();
             found.retain(|obstacle| !known.contains(obstacle));
         }
@@ -101,6 +105,9 @@ impl WriteRule for StageGates {
                 write.faults().push(obstacle.fault());
             }
             return Ok(());
+        }
+        if to.condition.asked().is_some_and(Requirement::looks_around) {
+            work.let_in.insert((after.id.uuid(), to.stage.id.uuid()));
         }
         if enters
             && to.stage.approval.is_some()
@@ -113,6 +120,41 @@ impl WriteRule for StageGates {
             };
             work.update_record(approval, &used).await?;
         }
+        Ok(())
+    }
+}
+
+/// asks the conditions of stages once more where they look at other records, which the same unit
+/// of work may have changed behind the move. It runs before all that follows from the commit, such as
+/// figures that count the deal where it now is.
+#[derive(Debug)]
+pub(crate) struct EntryConditions;
+
+#[async_trait]
+impl CommitHook for EntryConditions {
+    async fn before_commit(&self, work: &mut UnitOfWork) -> Result<()> {
+        let mut faults = Faults::default();
+        for (id, stage) in work.let_in.clone() {
+            let id = Id::<Deal>::new(id);
+            let Some(deal) = work.lookup(id).await? else {
+                continue;
+            };
+            let is_there = deal.stage_id.map(Id::uuid) == Some(stage) && entered_here(work, &deal);
+            if !is_there {
+                continue;
+            }
+            let ways = Ways::with(work, deal.pipeline_id, deal.stage_id).await?;
+            let Some(to) = deal.stage_id.and_then(|stage| ways.step(stage)) else {
+                continue;
+            };
+            let (_, answers, around) = asked(work, to, vec![(*deal).clone()]).await?;
+            around.rely(work);
+            let answer = answers.into_iter().next().flatten();
+            if let Some(obstacle) = unfulfilled(to, answer) {
+                faults.push(obstacle.fault());
+            }
+        }
+        faults.into_result()?;
         Ok(())
     }
 }
@@ -297,26 +339,58 @@ async fn options(
     };
     let mode = way.pipeline.probability_calculation;
     let moment = Moment::of(work).await?;
-    let judged = steps.iter().map(|to| {
+    let mut judged = Vec::with_capacity(steps.len());
+    for to in steps {
         let stage = &to.stage;
         if stage.pipeline_id != deal.pipeline_id {
-            return vec![Obstacle::OtherPipeline];
+            judged.push(vec![Obstacle::OtherPipeline]);
+            continue;
         }
         if deal.stage_id == Some(stage.id) {
-            return Vec::new();
+            judged.push(Vec::new());
+            continue;
         }
         let own = approvals.iter().filter(|it| it.stage_id == stage.id);
         let own: Vec<_> = own.map(|approval| &approval.data).collect();
         let after = entered(deal, stage, mode, moment);
-        let entry = Entry {
-            deal: &after,
+        let (deals, answers, _) = asked(work, to, vec![after]).await?;
+        let entry = deals.iter().zip(answers).next();
+        let entry = entry.map(|(deal, answer)| Entry {
+            deal,
             to,
             way,
             left,
+            answer,
             approvals: &own,
             now: work.now(),
-        };
-        entry.obstacles()
-    });
-    Ok(judged.collect())
+        });
+        judged.push(entry.map(|entry| entry.obstacles()).unwrap_or_default());
+    }
+    Ok(judged)
+}
+
+/// Deals before a stage with the computed values that the stage looks at, what its condition comes to
+/// for each, and the other records that this rests on.
+async fn asked(
+    work: &UnitOfWork,
+    to: &Step,
+    deals: Vec<Record<Deal>>,
+) -> Result<(Vec<Arc<Record<Deal>>>, Vec<Option<Answer>>, Around)> {
+    let deals: Vec<Arc<Record<Deal>>> = deals.into_iter().map(Arc::new).collect();
+    let condition = to.condition.asked();
+    if condition.is_none() && to.computed.is_empty() {
+        let answers = vec![None; deals.len()];
+        return Ok((deals, answers, Around::default()));
+    }
+    let rows: Vec<Row> = deals.into_iter().map(|deal| deal as Row).collect();
+    let rows = work.completed(rows, &to.computed).await?;
+    let (answers, around) = match condition {
+        Some(condition) => {
+            let (answers, around) = condition.ask(work, &rows).await?;
+            (answers.into_iter().map(Some).collect(), around)
+        }
+        None => (vec![None; rows.len()], Around::default()),
+    };
+    let deals = rows.into_iter().filter_map(Record::from_row).collect();
+    Ok((deals, answers, around))
 }

@@ -1,10 +1,13 @@
 //! what stands between a deal and a stage. Everything here is computed from values alone.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
 use super::{Deal, StageApproval};
 use crate::Id;
+use crate::engine::Answer;
 use crate::error::{FieldError, codes};
 use crate::pipelines::{Entrance, PipelineStage, StageType, Step, Way};
 use crate::query::{FieldAt, NoRelated};
@@ -21,6 +24,7 @@ use crate::schema::ValueRef;
 /// | `stage_not_next` | the stage that it is in does not name this one as a next | `stage_id` |
 /// | `stage_too_early` | it has not been long enough where it is | `stage_id` |
 /// | `stage_criteria` | it does not fulfil the criteria of the stage | `stage_id` |
+/// | `stage_condition` | the condition of the stage is not true of it; with the parameter `reason` | `stage_id` |
 /// | `stage_not_approved` | nobody has approved it, or its amount changed since | `stage_id` |
 /// | `inconsistent` | the stage is not in use, or is one of another pipeline | `stage_id` |
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -46,6 +50,15 @@ pub enum Obstacle {
     },
     /// The deal does not fulfil the criteria of the stage.
     Criteria,
+    /// The [condition](PipelineStage::entry_condition) of the stage is not true of the deal.
+    Condition {
+        /// Why not: `false`; `unknown`, as a field is empty; `unsound`, as a field that it names is no
+        /// more; or the code of the [`Problem`](crate::expression::Problem), such as
+        /// `division_by_zero`.
+        reason: &'static str,
+        /// What the stage says of it.
+        message: Option<String>,
+    },
     /// Nobody has approved that the deal, with its amount, enters the stage.
     NotApproved,
     /// The stage is not in use.
@@ -64,6 +77,7 @@ impl Obstacle {
             Self::NotNext => "stage_not_next",
             Self::TooEarly { .. } => "stage_too_early",
             Self::Criteria => "stage_criteria",
+            Self::Condition { .. } => "stage_condition",
             Self::NotApproved => "stage_not_approved",
             Self::NotInUse | Self::OtherPipeline => codes::INCONSISTENT,
         }
@@ -78,8 +92,8 @@ impl Obstacle {
         }
     }
 
-    /// What a refused write tells of it; with the parameter `until` when it may go on, or `next` which
-    /// stage is next.
+    /// What a refused write tells of it; with the parameter `until` when it may go on, `next` which
+    /// stage is next, or `reason` why a condition is not true.
     #[must_use]
     pub fn fault(&self) -> FieldError {
         let message = match self {
@@ -90,16 +104,25 @@ impl Obstacle {
             Self::NotNext => "the stage that the deal is in does not lead there",
             Self::TooEarly { .. } => "the deal must stay longer in the stage that it is in",
             Self::Criteria => "the deal does not fulfil the criteria of the stage",
+            Self::Condition { .. } => "the condition of the stage is not true of the deal",
             Self::NotApproved => {
                 "needs an approval for the deal with its present amount; request it"
             }
             Self::NotInUse => "the stage is not in use",
             Self::OtherPipeline => "must be a stage of the deal's pipeline",
         };
+        let message = match self {
+            Self::Condition {
+                message: Some(told),
+                ..
+            } => Cow::Owned(told.clone()),
+            _ => Cow::Borrowed(message),
+        };
         let fault = FieldError::new(self.field(), self.code(), message);
         match self {
             Self::TooEarly { until } => fault.with("until", *until),
             Self::OutOfOrder { next: Some(next) } => fault.with("next", next.uuid()),
+            Self::Condition { reason, .. } => fault.with("reason", *reason),
             _ => fault,
         }
     }
@@ -202,6 +225,8 @@ pub(super) struct Entry<'a> {
     pub(super) way: &'a Way,
     /// The stage that it leaves, if it is there.
     pub(super) left: Option<Left<'a>>,
+    /// What the condition of the stage comes to for the deal, if it has one.
+    pub(super) answer: Option<Answer>,
     /// What was approved for the deal and the stage, and not used.
     pub(super) approvals: &'a [&'a StageApproval],
     pub(super) now: DateTime<Utc>,
@@ -310,11 +335,27 @@ impl Entry<'_> {
         if !is_let_in {
             found.push(Obstacle::Criteria);
         }
+        found.extend(unfulfilled(self.to, self.answer));
         let is_approved = |approval: &&StageApproval| approval.is_for(self.deal);
         if self.to.stage.approval.is_some() && !self.approvals.iter().any(is_approved) {
             found.push(Obstacle::NotApproved);
         }
     }
+}
+
+/// What stands in the way of a deal for which the condition of a stage comes to this.
+pub(super) fn unfulfilled(to: &Step, answer: Option<Answer>) -> Option<Obstacle> {
+    let reason = match (&to.condition, answer) {
+        (Entrance::Open, _) | (Entrance::Where(_), Some(Ok(Some(true)))) => return None,
+        (Entrance::Shut, _) => "unsound",
+        (_, Some(Ok(Some(false)))) => "false",
+        (_, None | Some(Ok(_))) => "unknown",
+        (_, Some(Err(error))) => error.problem.code(),
+    };
+    Some(Obstacle::Condition {
+        reason,
+        message: to.stage.entry_condition_message.clone(),
+    })
 }
 
 #[cfg(test)]

@@ -37,8 +37,8 @@
 //!
 //! # The gates of stages
 //!
-//! A stage may ask something of the deals that enter it: filled fields, criteria, an
-//! [approval](StageApproval), a time in the stage that they leave; that stage may name the ones that
+//! A stage may ask something of the deals that enter it: filled fields, criteria as a filter, a
+//! condition as an [expression](crate::expression), an [approval](StageApproval), a time in the stage that they leave; that stage may name the ones that
 //! come next, and the pipeline may keep its [order](is_in_order). All this is judged when a deal is
 //! written into a stage, whichever way, with every [`Obstacle`] told at once:
 //!
@@ -51,6 +51,10 @@
 //!   deal and empties the field again is refused, and so is one whose lines come to less in the end, or
 //!   that takes the contact off who was required. A rule of automation that would empty such a field
 //!   fails. Later, fields may be emptied: gates guard the way in.
+//! - Formulas and roll-ups of the deal count as they come to in the very write. A condition may look at
+//!   other records, such as the account: these are as they are when the deal is written, still have to
+//!   let it in when the unit of work is committed, and a change of them by others at the same time is
+//!   a conflict. A condition without an answer, as a field is empty, lets nobody in.
 //! - The engine's own upkeep passes no gates, and callers cannot write under its name: deals of a stage
 //!   that is deleted move to the target, as their history tells, and the undoing of a merge gives a deal
 //!   the stage back that it had.
@@ -91,8 +95,8 @@ pub use close_reason::{CloseOutcome, CloseReason, CloseReasonPolicy};
 pub(crate) use closing_rate::ClosingRateRule;
 pub(crate) use competitors::CompetitorRules;
 pub use competitors::{CompetitorStatus, DealCompetitor};
-pub(crate) use entering::StageGates;
 pub use entering::StageOption;
+pub(crate) use entering::{EntryConditions, StageGates};
 pub use gates::{CameFrom, Obstacle, is_in_order};
 pub use history::DealStageChange;
 pub(crate) use lines::{AmountRule, LineHook, LineRules};

@@ -41,7 +41,16 @@ pub trait WriteRule: Debug + Send + Sync + 'static {
     fn object(&self) -> &'static str;
 
     /// Completes the record, adds faults, or refuses the write with an error.
-    async fn before_write(&self, work: &mut UnitOfWork, write: &mut Write) -> Result<()>;
+    async fn before_write(&self, _work: &mut UnitOfWork, _write: &mut Write) -> Result<()> {
+        Ok(())
+    }
+
+    /// Judges the record as it will be written, with the tenant's own fields in their stored form and
+    /// formulas computed: adds faults, or refuses the write with an error. It runs after all rules
+    /// completed the record.
+    async fn judge(&self, _work: &mut UnitOfWork, _write: &mut Write) -> Result<()> {
+        Ok(())
+    }
 
     /// Works out what follows from the record as it is, whatever was written.
     ///

@@ -16,6 +16,7 @@
 //! No transaction is open while host code runs: a unit of work holds its changes as values and
 //! hands them over at the end, together with the versions of what it relied on.
 
+mod around;
 mod clock;
 mod context;
 mod delete;
@@ -25,6 +26,7 @@ mod progress;
 mod read;
 mod records;
 mod remembered;
+mod requirement;
 mod search;
 mod session;
 mod tenant_schema;
@@ -34,6 +36,7 @@ pub(crate) mod workspace;
 use std::fmt;
 use std::sync::Arc;
 
+pub use around::Around;
 pub use clock::{Clock, IdGenerator, ManualClock, RandomIds, SequentialIds, SystemClock};
 pub use context::RequestContext;
 pub use hooks::{CommitHook, Write, WriteRule};
@@ -49,6 +52,7 @@ pub use workspace::Workspace;
 pub(crate) use delete::BY_DELETION;
 pub(crate) use hooks::Purpose;
 pub(crate) use remembered::Remembered;
+pub(crate) use requirement::{Answer, Requirement, computed_among};
 pub(crate) use workspace::{Settle, in_work};
 
 use crate::Id;
@@ -255,6 +259,9 @@ impl EngineBuilder {
     /// Finishes the engine.
     #[must_use]
     pub fn build(mut self) -> Engine {
+        // What callers wrote is judged before anything follows from it.
+        self.hooks
+            .insert(0, Arc::new(crate::deals::EntryConditions));
         self.hooks.append(&mut self.derived_hooks);
         for object in self.registry.objects().values() {
             self.storage.register(object);

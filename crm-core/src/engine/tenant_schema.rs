@@ -29,6 +29,20 @@ pub trait TenantSchema: Debug + Send + Sync + 'static {
     /// Those of the storage.
     async fn load(&self, work: &UnitOfWork) -> Result<TenantObjects>;
 
+    /// Records of one object with the present values of some of their computed fields, and of those
+    /// that these follow from, in their documents; `keys` are those of the fields. Nothing is staged.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    async fn compute(
+        &self,
+        _work: &UnitOfWork,
+        rows: Vec<Row>,
+        _keys: &[Box<str>],
+    ) -> Result<Vec<Row>> {
+        Ok(rows)
+    }
+
     /// Makes what [`load`](Self::load) needs and is not carried with a tenant, after the tenant's
     /// definitions were written past the engine. It may be done twice.
     ///

@@ -4,7 +4,7 @@ mod commit;
 mod references;
 mod savepoint;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -58,6 +58,8 @@ pub struct UnitOfWork {
     notes: HashMap<Uuid, String>,
     /// The records that others may be duplicates of in this commit.
     pub(crate) accepted_duplicates: HashSet<Uuid>,
+    /// The deals that came into a stage because of what other records are, each with the stage.
+    pub(crate) let_in: BTreeSet<(Uuid, Uuid)>,
     in_hooks: bool,
     /// What was staged since the outermost operation began, so that one that fails leaves nothing.
     journal: Vec<Undo>,
@@ -143,6 +145,7 @@ impl UnitOfWork {
             relied: HashMap::new(),
             notes: HashMap::new(),
             accepted_duplicates: HashSet::new(),
+            let_in: BTreeSet::new(),
             in_hooks: false,
             journal: Vec::new(),
             depth: 0,
@@ -496,15 +499,15 @@ impl UnitOfWork {
             faults,
         };
         let engine = self.session.engine().clone();
-        for rule in engine
-            .shared
-            .rules
-            .iter()
-            .filter(|rule| rule.object() == object.name())
-        {
+        let rules = engine.shared.rules.iter();
+        let own = rules.filter(|rule| rule.object() == object.name());
+        for rule in own.clone() {
             rule.before_write(self, &mut write).await?;
         }
         self.check_custom_fields(&object, &mut write).await?;
+        for rule in own {
+            rule.judge(self, &mut write).await?;
+        }
         // After the rules, which complete the record.
         let completed = !Arc::ptr_eq(&given, &write.after);
         let changed = match &write.before {

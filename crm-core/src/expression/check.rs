@@ -767,5 +767,12 @@ fn told(path: &Path, fault: PathFault) -> (&'static str, String) {
             let message = format!("the path follows more than {MAX_REFERENCES} references");
             (codes::TOO_MANY_REFERENCES, message)
         }
+        PathFault::Withheld { at } => {
+            let message = format!(
+                "`{}` must not be looked at: it changes with what is decided",
+                name(at)
+            );
+            (codes::UNSUPPORTED, message)
+        }
     }
 }

@@ -70,6 +70,8 @@ pub mod codes {
     pub const CHAINED_COMPARISON: &str = "chained_comparison";
     /// The text is none of the options of the field.
     pub const NOT_AN_OPTION: &str = "not_an_option";
+    /// The field must not be looked at here.
+    pub const UNSUPPORTED: &str = "unsupported";
     /// The expression is nothing but `null`.
     pub const NO_TYPE: &str = "no_type";
 }

@@ -119,6 +119,7 @@ pub use scope::{
 };
 pub use tree::Path;
 
+use crate::error::FieldError;
 use crate::schema::Privacy;
 use evaluate::{Code, Evaluation};
 use functions::Budget;
@@ -156,6 +157,38 @@ pub fn is_reserved(name: &str) -> bool {
     keywords
         .into_iter()
         .any(|word| word.eq_ignore_ascii_case(name))
+}
+
+/// Reads and checks an expression that a definition or a setting holds in its field `path`, and that
+/// is to be of one type: of [`Type::Boolean`] for a condition.
+///
+/// ```
+/// use crm_core::deals::Deal;
+/// use crm_core::expression::{ObjectScope, Type, compile};
+/// use crm_core::schema::{Entity, Registry};
+///
+/// let registry = Registry::default();
+/// let scope = ObjectScope::new(Deal::schema(), &registry);
+/// let faults = compile("amount", &scope, Type::Boolean, "entry_condition").unwrap_err();
+/// assert_eq!((faults[0].path.as_str(), faults[0].code), ("entry_condition", "wrong_type"));
+/// ```
+///
+/// # Errors
+/// Every fault, with its line and column. A field whose values are kept out of sight is one too.
+pub fn compile(
+    source: &str,
+    scope: &dyn Scope,
+    expected: Type,
+    path: &str,
+) -> Result<Typed, Vec<FieldError>> {
+    let typed = Expression::parse(source)
+        .and_then(|expression| expression.check_as(scope, expected))
+        .map_err(|error| error.at(path))?;
+    if typed.privacy() == Privacy::Sensitive {
+        let message = "must not name a field whose values are kept out of sight";
+        return Err(vec![FieldError::new(path, codes::UNSUPPORTED, message)]);
+    }
+    Ok(typed)
 }
 
 /// A source that was read: its grammar is right, its types are not yet known.

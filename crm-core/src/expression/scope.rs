@@ -9,7 +9,7 @@ use super::datum::{Datum, Type};
 use super::tree::Path;
 use crate::query::RelatedRows;
 use crate::schema::{
-    AnyRecord, FieldSchema, FieldType, ObjectRef, Privacy, Registry, Row, ValueRef,
+    AnyRecord, FieldSchema, FieldType, ObjectRef, Privacy, Registry, Row, ValueRef, system,
 };
 use crate::value::{Currency, Money, TextValue};
 
@@ -130,6 +130,11 @@ pub enum PathFault {
     },
     /// The path follows more than [`MAX_REFERENCES`] references.
     TooManyReferences,
+    /// The field must not be looked at; see [`ObjectScope::without`].
+    Withheld {
+        /// The place of the name.
+        at: usize,
+    },
 }
 
 /// A field that an expression reads.
@@ -173,6 +178,15 @@ pub struct At {
 }
 
 impl At {
+    /// The id that a reference at this place of a row holds.
+    #[must_use]
+    pub fn id_in(&self, row: &dyn AnyRecord) -> Option<Uuid> {
+        match self.read(Laid::plain(row), Type::Id) {
+            Datum::Id(id) => Some(id),
+            _ => None,
+        }
+    }
+
     /// The value of the field in a row, as one of a type; null where it is none.
     #[inline]
     fn read<'r>(&self, row: Laid<'r>, value_type: Type) -> Datum<'r> {
@@ -366,13 +380,15 @@ pub type CustomFields<'a> = dyn Fn(&ObjectRef, &str) -> Option<(Box<str>, FieldS
 /// The fields of an object, and those of the objects that its references lead to.
 ///
 /// A field of the tenant's own is named `custom_fields.region`, or `region` where the object has no
-/// field of that name, and needs a [definition](Self::with_custom_fields): without one its type is
-/// not known.
+/// field of that name, and needs a definition: without one its type is not known. The definitions are
+/// those of the registry, if it is [the tenant's](crate::Session::registry), or given
+/// [otherwise](Self::with_custom_fields).
 #[derive(Clone, Copy)]
 pub struct ObjectScope<'a> {
     object: &'a ObjectRef,
     registry: &'a Registry,
     custom: Option<&'a CustomFields<'a>>,
+    withheld: Option<&'a [&'a str]>,
 }
 
 impl std::fmt::Debug for ObjectScope<'_> {
@@ -387,6 +403,8 @@ impl std::fmt::Debug for ObjectScope<'_> {
 struct Reached {
     at: At,
     field: FieldSchema,
+    /// The one currency of its values.
+    currency: Option<Currency>,
     /// How many names of the path lead here.
     names: usize,
 }
@@ -399,6 +417,7 @@ impl<'a> ObjectScope<'a> {
             object,
             registry,
             custom: None,
+            withheld: None,
         }
     }
 
@@ -427,12 +446,43 @@ impl<'a> ObjectScope<'a> {
         }
     }
 
-    /// The definition of a field of the tenant's own.
-    fn defined(&self, object: &ObjectRef, name: &str) -> Option<(At, FieldSchema)> {
+    /// The same without fields of the record itself that an expression must not look at, as what it
+    /// decides changes them: these, and those that every write changes, such as `version`.
+    #[must_use]
+    pub const fn without(self, fields: &'a [&'a str]) -> Self {
+        Self {
+            withheld: Some(fields),
+            ..self
+        }
+    }
+
+    fn is_withheld(&self, index: usize) -> bool {
+        let name = self.object.field_name(index);
+        self.withheld
+            .is_some_and(|fields| system::is_stamp(index) || fields.contains(&name))
+    }
+
+    /// The definition of a field of the tenant's own, as what `names` names of a path lead to.
+    fn defined(&self, object: &ObjectRef, name: &str, names: usize) -> Option<Reached> {
         let index = object.field_index(CUSTOM_FIELDS)?;
-        let (key, field) = self.custom?(object, name)?;
+        let (key, field, currency) = match self.custom {
+            Some(custom) => {
+                let (key, field) = custom(object, name)?;
+                (key, field, None)
+            }
+            None => {
+                let object = self.registry.described(object);
+                let custom = object.custom_field(name)?;
+                (custom.key.clone(), custom.field.clone(), custom.currency)
+            }
+        };
         let member = Some(key);
-        Some((At { index, member }, field))
+        Some(Reached {
+            at: At { index, member },
+            field,
+            currency,
+            names,
+        })
     }
 
     /// The field of `object` that the names of a path from `from` on lead to.
@@ -440,14 +490,11 @@ impl<'a> ObjectScope<'a> {
         let name = path.name(from).unwrap_or_default();
         let own = object.field_index(name).zip(object.field(name));
         let Some((index, field)) = own else {
-            let (at, field) = self
-                .defined(object, name)
-                .ok_or_else(|| PathFault::Unknown {
-                    at: from,
-                    suggestion: suggestion(object, name),
-                })?;
-            let names = 1;
-            return Ok(Reached { at, field, names });
+            let defined = self.defined(object, name, 1);
+            return defined.ok_or_else(|| PathFault::Unknown {
+                at: from,
+                suggestion: suggestion(&self.registry.described(object), name),
+            });
         };
         if field.field_type != FieldType::Json {
             return Ok(Reached {
@@ -456,6 +503,7 @@ impl<'a> ObjectScope<'a> {
                     member: None,
                 },
                 field: field.clone(),
+                currency: None,
                 names: 1,
             });
         }
@@ -463,12 +511,10 @@ impl<'a> ObjectScope<'a> {
             return Err(PathFault::Untyped { at: from });
         };
         let defined = match name {
-            CUSTOM_FIELDS => self.defined(object, member),
+            CUSTOM_FIELDS => self.defined(object, member, 2),
             _ => None,
         };
-        let (at, field) = defined.ok_or(PathFault::Undefined { at: from + 1 })?;
-        let names = 2;
-        Ok(Reached { at, field, names })
+        defined.ok_or(PathFault::Undefined { at: from + 1 })
     }
 
     /// Where the currency of an amount is.
@@ -484,7 +530,7 @@ impl<'a> ObjectScope<'a> {
             index,
             member: None,
         });
-        own.or_else(|| Some(self.defined(object, name)?.0))
+        own.or_else(|| Some(self.defined(object, name, 1)?.at))
     }
 }
 
@@ -494,9 +540,21 @@ impl Scope for ObjectScope<'_> {
         let mut steps: Vec<Step> = Vec::new();
         let mut from = 0;
         loop {
-            let Reached { at, field, names } = self.reach(&object, path, from)?;
+            let Reached {
+                at,
+                field,
+                currency,
+                names,
+            } = self.reach(&object, path, from)?;
             if from + names == path.names().len() {
-                return self.described(&object, path, steps, at, field);
+                if steps.is_empty() && self.is_withheld(at.index) {
+                    return Err(PathFault::Withheld { at: from });
+                }
+                let described = self.described(&object, path, steps, at, field)?;
+                return Ok(match currency {
+                    Some(currency) => described.in_currency(currency),
+                    None => described,
+                });
             }
             let target = field
                 .reference()
@@ -562,7 +620,10 @@ fn suggestion(object: &ObjectRef, name: &str) -> Option<String> {
     if object.field_index(&reference).is_some() {
         return Some(reference);
     }
-    nearest(name, object.fields().iter().map(|field| &*field.name)).map(str::to_owned)
+    let own = object.fields().iter().map(|field| &*field.name);
+    let custom = object.custom_fields().iter();
+    let custom = custom.map(|custom| &*custom.field.name);
+    nearest(name, own.chain(custom)).map(str::to_owned)
 }
 
 /// The name nearest to another one, if one differs in a third of its letters at most.

@@ -161,6 +161,15 @@ pub struct PipelineStage {
     pub required_fields: Vec<String>,
     /// Which deals may enter.
     pub entry_criteria: Option<Criteria>,
+    /// What must be true of a deal that enters, in the language of
+    /// [expressions](crate::expression): `amount > 0 and account_id.industry = "energy"`. It is asked
+    /// of the deal as it will be in the stage and of other records as they then are. Where it has no
+    /// answer, as a field is empty, the deal does not enter; `coalesce` says what counts instead.
+    #[field(multiline, max_len = 4000, condition_of = "deal")]
+    pub entry_condition: Option<String>,
+    /// What people are told whose deal the condition keeps out.
+    #[field(max_len = 500)]
+    pub entry_condition_message: Option<String>,
     /// The stages that a deal may go to from here, of this or of other pipelines; none named
     /// is any. Lost stages are not exempt.
     pub allowed_next_stages: StageIds,

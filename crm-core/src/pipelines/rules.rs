@@ -118,7 +118,7 @@ impl WriteRule for StageRules {
     }
 }
 
-/// fields, stages and users that gates name are there; criteria fit the schema of deals. What
+/// fields, stages and users that gates name are there; criteria and conditions fit the schema of deals. What
 /// was named before is not looked up again: a stage that is gone lets nothing through.
 async fn check_gates(
     work: &UnitOfWork,
@@ -140,6 +140,12 @@ async fn check_gates(
     {
         let path = PipelineStage::ENTRY_CRITERIA.name();
         faults.add(path, refusal.code, refusal.message);
+    }
+    if let Some(source) = &after.entry_condition
+        && before.is_none_or(|before| before.entry_condition.as_ref() != Some(source))
+        && let Err(refused) = ways::require(source, &*work.registry().await?)
+    {
+        refused.into_iter().for_each(|fault| faults.push(fault));
     }
     let next = &after.allowed_next_stages;
     match next.added(before.map(|before| &before.allowed_next_stages)) {

@@ -1,5 +1,6 @@
 //! [`Ways`]: the pipelines of a tenant with their stages, as rules look them up for every deal.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -9,9 +10,9 @@ use uuid::Uuid;
 use super::{Pipeline, PipelineStage};
 use crate::Id;
 use crate::deals::Deal;
-use crate::engine::{Remembered, UnitOfWork};
-use crate::error::Result;
-use crate::query::{Condition, Criteria, FieldAt, Refusal, locate};
+use crate::engine::{Remembered, Requirement, UnitOfWork, computed_among};
+use crate::error::{FieldError, Result};
+use crate::query::{Condition, Criteria, FieldAt, Refusal, locate, own_fields};
 use crate::record::Record;
 use crate::schema::{Entity, Registry};
 
@@ -34,8 +35,12 @@ pub(crate) struct Way {
 #[derive(Debug)]
 pub(crate) struct Step {
     pub(crate) stage: Arc<Record<PipelineStage>>,
-    /// Which deals may enter.
-    pub(crate) criteria: Entrance,
+    /// Which deals may enter, by a filter.
+    pub(crate) criteria: Entrance<Condition>,
+    /// Which deals may enter, by an expression.
+    pub(crate) condition: Entrance<Requirement>,
+    /// The keys of the computed fields of deals that any of these look at.
+    pub(crate) computed: Vec<Box<str>>,
     /// The fields that must be filled, in the order of their names; `None` for those that deals do
     /// not have any more.
     pub(crate) required: Vec<Option<FieldAt>>,
@@ -43,48 +48,87 @@ pub(crate) struct Step {
 
 /// Which deals may enter a stage.
 #[derive(Debug)]
-pub(crate) enum Entrance {
+pub(crate) enum Entrance<T> {
     /// Any.
     Open,
     /// Those that fulfil this.
-    Where(Condition),
-    /// None: the criteria do not fit the schema of deals any more.
+    Where(T),
+    /// None: what is asked does not fit the schema of deals any more.
     Shut,
 }
 
-/// Binds the criteria of a stage to the schema of deals. They may not look at what entering changes.
-pub(super) fn bind(criteria: &Criteria, registry: &Registry) -> Result<Condition, Refusal> {
-    let own = [
+impl<T> Entrance<T> {
+    /// What a stage asks, if it asks anything.
+    fn of<E>(asked: Option<Result<T, E>>, stage: Id<PipelineStage>, what: &'static str) -> Self {
+        match asked {
+            None => Self::Open,
+            Some(Ok(asked)) => Self::Where(asked),
+            Some(Err(_)) => {
+                tracing::warn!(%stage, what, "what a stage asks does not fit deals any more");
+                Self::Shut
+            }
+        }
+    }
+
+    /// What is asked.
+    pub(crate) const fn asked(&self) -> Option<&T> {
+        match self {
+            Self::Where(asked) => Some(asked),
+            Self::Open | Self::Shut => None,
+        }
+    }
+}
+
+/// What entering a stage changes: what is asked of deals that enter may not look at it.
+fn changed_by_entering() -> [Cow<'static, str>; 5] {
+    [
         Deal::STAGE_ID.name(),
         Deal::STATUS.name(),
         Deal::WIN_PROBABILITY.name(),
         Deal::ACTUAL_CLOSE_DATE.name(),
         Deal::STAGE_ENTERED_AT.name(),
-    ];
+    ]
+}
+
+/// Binds the criteria of a stage to the schema of deals.
+pub(super) fn bind(criteria: &Criteria, registry: &Registry) -> Result<Condition, Refusal> {
+    let own = changed_by_entering();
     let own: Vec<&str> = own.iter().map(AsRef::as_ref).collect();
     let (condition, _) = criteria.bind(Deal::schema(), registry, &own)?;
     Ok(condition)
 }
 
+/// Reads the entry condition of a stage.
+pub(super) fn require(source: &str, registry: &Registry) -> Result<Requirement, Vec<FieldError>> {
+    let own = changed_by_entering();
+    let own: Vec<&str> = own.iter().map(AsRef::as_ref).collect();
+    let path = PipelineStage::ENTRY_CONDITION.name();
+    Requirement::new(source, Deal::schema(), registry, &own, &path)
+}
+
 impl Step {
     pub(crate) fn new(stage: Arc<Record<PipelineStage>>, registry: &Registry) -> Self {
-        let criteria = match &stage.entry_criteria {
-            None => Entrance::Open,
-            Some(criteria) => match bind(criteria, registry) {
-                Ok(condition) => Entrance::Where(condition),
-                Err(_) => {
-                    tracing::warn!(stage = %stage.id, "the criteria do not fit deals any more");
-                    Entrance::Shut
-                }
-            },
-        };
+        let criteria = stage.entry_criteria.as_ref();
+        let criteria = criteria.map(|criteria| bind(criteria, registry));
+        let criteria = Entrance::of(criteria, stage.id, "criteria");
+        let condition = stage.entry_condition.as_ref();
+        let condition = condition.map(|source| require(source, registry));
+        let condition = Entrance::of(condition, stage.id, "condition");
         let deals = registry.described(Deal::schema());
         let required = stage.required_fields.iter();
         let required = required.map(|name| Some(locate(&deals, name).ok()?.0));
+        let required: Vec<Option<FieldAt>> = required.collect();
+        let filtered = criteria.asked().map(own_fields).unwrap_or_default();
+        let fields = filtered.into_iter().chain(required.iter().flatten());
+        let keys = fields.filter_map(|field| field.member.as_deref());
+        let mut computed = computed_among(keys, &deals);
+        computed.extend_from_slice(condition.asked().map_or(&[], Requirement::computed));
         Self {
-            required: required.collect(),
+            required,
             stage,
             criteria,
+            condition,
+            computed,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Condition, Filter, Where};
+use super::{Condition, FieldAt, Filter, Where};
 use crate::schema::{
     Entity, FieldSet, FieldType, FieldValue, ObjectRef, ObjectSchema, Registry, Value, ValueRef,
     from_json, system,
@@ -104,15 +104,14 @@ impl Criteria {
             code: error.code(),
             message: error.to_string(),
         })?;
+        look_at(object, &condition)?;
         let mut fields = FieldSet::default();
-        look_at(object, &condition, &mut fields)?;
+        for field in own_fields(&condition) {
+            fields.insert(field.index);
+        }
         for index in fields.iter() {
             let name = object.field_name(index);
-            let is_stamp = matches!(
-                index,
-                system::VERSION | system::UPDATED_AT | system::UPDATED_BY | system::UPDATED_BY_ID
-            );
-            if is_stamp || own.contains(&name) {
+            if system::is_stamp(index) || own.contains(&name) {
                 return Err(Refusal::unsupported(format!(
                     "must not look at `{name}`, which changes with what it decides"
                 )));
@@ -122,20 +121,27 @@ impl Criteria {
     }
 }
 
-fn look_at(
-    object: &ObjectSchema,
-    condition: &Condition,
-    fields: &mut FieldSet,
-) -> Result<(), Refusal> {
+/// The fields of the record itself that a condition looks at.
+pub(crate) fn own_fields(condition: &Condition) -> Vec<&FieldAt> {
     match condition {
         Condition::Compare { field, .. }
         | Condition::In { field, .. }
         | Condition::Null { field, .. }
         | Condition::Text { field, .. }
-        | Condition::List { field, .. } => {
-            fields.insert(field.index);
-            Ok(())
-        }
+        | Condition::List { field, .. } => vec![field],
+        Condition::And(all) | Condition::Or(all) => all.iter().flat_map(own_fields).collect(),
+        Condition::Not(one) => own_fields(one),
+        Condition::Has { .. } | Condition::InTree { .. } | Condition::Any { .. } => Vec::new(),
+    }
+}
+
+fn look_at(object: &ObjectSchema, condition: &Condition) -> Result<(), Refusal> {
+    match condition {
+        Condition::Compare { .. }
+        | Condition::In { .. }
+        | Condition::Null { .. }
+        | Condition::Text { .. }
+        | Condition::List { .. } => Ok(()),
         Condition::Has { field, .. } | Condition::InTree { field, .. } => {
             let name = field.place(object).unwrap_or(field.index);
             let name = object.field_name(name);
@@ -148,9 +154,9 @@ fn look_at(
             object.name()
         ))),
         Condition::And(all) | Condition::Or(all) => {
-            all.iter().try_for_each(|one| look_at(object, one, fields))
+            all.iter().try_for_each(|one| look_at(object, one))
         }
-        Condition::Not(one) => look_at(object, one, fields),
+        Condition::Not(one) => look_at(object, one),
     }
 }
 

@@ -69,6 +69,6 @@ pub use search::{TextSearch, search_text, search_words};
 pub use tree::{Tree, TreePart};
 
 pub(crate) use condition::locate;
-pub(crate) use criteria::Refusal;
+pub(crate) use criteria::{Refusal, own_fields};
 pub(crate) use find::page_of;
 pub(crate) use search::best;

@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::{AnyRecord, FieldSchema, ObjectRef, StorageKind, ValueRef};
 use crate::error::Faults;
 use crate::query::fold_case;
+use crate::value::Currency;
 
 /// The field whose document holds the values of custom fields, on every object that may have them.
 pub const CUSTOM_FIELDS: &str = "custom_fields";
@@ -40,6 +41,9 @@ pub struct CustomFieldSchema {
     /// The options of a picklist, inactive ones too, in the order to show them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<Box<str>>,
+    /// The one currency of its values, which then are amounts of money in expressions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub currency: Option<Currency>,
     /// Whether the field is in use. Values of one that is not stay as they are.
     pub active: bool,
     /// Whether the text search covers the values of all records, where the field is `searchable`; else

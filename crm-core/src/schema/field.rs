@@ -209,6 +209,10 @@ pub struct FieldSchema {
     /// and purged together with the one that it leads to; otherwise both fields are emptied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub record_of: Option<Cow<'static, str>>,
+    /// For a text that holds a condition in the [language of expressions](crate::expression), the
+    /// object over whose records it is: what looks for the uses of a field looks into it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub condition_of: Option<Cow<'static, str>>,
     /// For a field of a group that is there or missing as a whole, such as an address or a
     /// telephone number, the name of the group's first field. A merge takes such a group from one
     /// record.
@@ -271,6 +275,7 @@ impl FieldSchema {
             default: Value::Null,
             system: false,
             record_of: None,
+            condition_of: None,
             group: None,
             merge: MergeRule::ByType,
         }

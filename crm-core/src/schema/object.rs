@@ -44,6 +44,12 @@ pub mod system {
     pub const ARCHIVED_AT: usize = 8;
     /// `deleted_at`.
     pub const DELETED_AT: usize = 9;
+
+    /// Whether every write changes the field, whatever it is about.
+    #[must_use]
+    pub const fn is_stamp(index: usize) -> bool {
+        matches!(index, VERSION | UPDATED_AT | UPDATED_BY | UPDATED_BY_ID)
+    }
 }
 
 fn system_fields() -> Vec<FieldSchema> {

@@ -3,13 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crm_core::UnitOfWork;
-use crm_core::engine::StagedChange;
+use crm_core::engine::{Around, StagedChange};
 use crm_core::error::Result;
 use crm_core::expression::{At, Context, Dependency, Problem, RowValues, Type, Typed};
-use crm_core::query::{Condition, FieldAt, Query, Related};
-use crm_core::schema::{
-    AnyRecord, Entity, Lifecycle, ObjectRef, ObjectScope, Row, Value, ValueRef,
-};
+use crm_core::query::{Condition, FieldAt, Query};
+use crm_core::schema::{AnyRecord, Entity, ObjectRef, Row, Value, ValueRef};
 use serde_json::Value as Json;
 use uuid::Uuid;
 
@@ -39,10 +37,11 @@ pub(super) async fn refresh(
     }
     let rows: Vec<Row> = rows.into_values().collect();
     let around = Around::of(work, &rows, typed).await?;
+    let touched = touched(work, &rows, typed, &around);
     for (row, value) in values(program, node, typed, &rows, &around, work.now()) {
         keep(work, node, row, value.unwrap_or_default()).await?;
     }
-    for row in around.touched {
+    for row in touched {
         work.touch_row(row);
     }
     Ok(())
@@ -181,89 +180,30 @@ async fn mark_stale(work: &mut UnitOfWork, node: &Node) -> Result<()> {
     Ok(())
 }
 
-/// The id that a reference of a record holds.
-fn id_at(row: &dyn AnyRecord, at: &At) -> Option<Uuid> {
-    match &at.member {
-        None => row.value(at.index).as_uuid(),
-        Some(key) => Uuid::parse_str(member(row, at.index, key)?.as_str()?).ok(),
-    }
-}
-
-/// The records that the paths of a formula lead to.
-#[derive(Default)]
-pub(super) struct Around {
-    rows: HashMap<(String, Uuid), Option<Row>>,
-    /// Those that a record begins to lead to: a change of them at the same time is a conflict.
-    touched: Vec<Row>,
-}
-
-impl Around {
-    /// Reads them, in one round trip for each step of each path.
-    pub(super) async fn of(work: &UnitOfWork, rows: &[Row], typed: &Typed) -> Result<Self> {
-        let mut around = Self::default();
-        for field in typed.dependencies() {
-            let mut level: Vec<Row> = rows.to_vec();
-            for (at, object) in field.references() {
-                let key = |id: Uuid| (object.name().to_owned(), id);
-                let ids = level.iter().filter_map(|row| id_at(&**row, at));
-                let ids: BTreeSet<Uuid> = ids.collect();
-                let unknown = ids
-                    .iter()
-                    .filter(|id| !around.rows.contains_key(&key(**id)));
-                let unknown: Vec<Uuid> = unknown.copied().collect();
-                if !unknown.is_empty() {
-                    let read = work.rows(object, &unknown).await?;
-                    let none = unknown.into_iter().map(|id| (key(id), None));
-                    around.rows.extend(none);
-                    let live = read.into_iter().filter(|row| !row.is_deleted());
-                    around
-                        .rows
-                        .extend(live.map(|row| (key(row.id()), Some(row))));
-                }
-                around.touch(work, &level, at, object);
-                let next = ids.iter().filter_map(|id| around.rows.get(&key(*id)));
-                level = next.flatten().cloned().collect();
-            }
-        }
-        Ok(around)
-    }
-
-    /// Notes the records that others begin to lead to in this commit.
-    fn touch(&mut self, work: &UnitOfWork, from: &[Row], at: &At, object: &ObjectRef) {
-        if object.lifecycle() != Lifecycle::Full || object.scope() == ObjectScope::Platform {
-            return;
-        }
-        let changes = work.staged().iter();
-        let changes: HashMap<Uuid, &StagedChange> =
-            changes.map(|change| (change.id(), change)).collect();
-        let mut led_to: BTreeSet<Uuid> = BTreeSet::new();
-        for row in from {
-            let staged = changes.get(&row.id());
-            let Some(staged) = staged.filter(|change| change.object() == row.object()) else {
-                continue;
+/// The records that others begin to lead to in this commit: a change of them at the same time is a
+/// conflict.
+fn touched(work: &UnitOfWork, rows: &[Row], typed: &Typed, around: &Around) -> Vec<Row> {
+    let changes = work.staged().iter();
+    let changes: HashMap<Uuid, &StagedChange> =
+        changes.map(|change| (change.id(), change)).collect();
+    let mut touched = Vec::new();
+    for field in typed.dependencies() {
+        let mut level: Vec<Row> = rows.to_vec();
+        for (at, object) in field.references() {
+            let begins = |row: &&Row| {
+                let staged = changes.get(&row.id());
+                let staged = staged.filter(|change| change.object() == row.object());
+                staged.is_some_and(|staged| {
+                    let before = staged.before().filter(|row| !row.is_deleted());
+                    before.and_then(|before| at.id_in(&**before)) != at.id_in(&***row)
+                })
             };
-            let before = staged.before().filter(|row| !row.is_deleted());
-            let id = id_at(&**row, at);
-            if before.and_then(|before| id_at(&**before, at)) != id {
-                led_to.extend(id);
+            if Around::is_relied_on(object) {
+                let beginning: Vec<Row> = level.iter().filter(begins).cloned().collect();
+                touched.extend(around.reached(&beginning, at, object));
             }
-        }
-        for id in led_to {
-            let row = self.rows.get(&(object.name().to_owned(), id));
-            self.touched.extend(row.cloned().flatten());
+            level = around.reached(&level, at, object);
         }
     }
-}
-
-impl Related for Around {
-    fn get(&self, object: &ObjectRef, id: Uuid) -> Option<Row> {
-        self.rows
-            .get(&(object.name().to_owned(), id))
-            .cloned()
-            .flatten()
-    }
-
-    fn any(&self, _: &ObjectRef, _: &FieldAt, _: Uuid, _: &Condition) -> bool {
-        false
-    }
+    touched
 }

@@ -34,10 +34,12 @@ mod program;
 mod roll_up;
 mod service;
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use crm_core::engine::{CommitHook, StagedChange, UnitOfWork};
 use crm_core::error::Result;
-use crm_core::schema::{ObjectRef, Row, Value, ValueRef};
+use crm_core::schema::{ObjectRef, Row, SYSTEM_FIELDS, Value, ValueRef};
 use serde_json::{Map, Value as Json};
 use uuid::Uuid;
 
@@ -134,6 +136,51 @@ fn set_member(document: &mut Json, key: &str, value: Option<Json>) -> bool {
         None => members.remove(key),
     };
     true
+}
+
+/// Records of one object with the present values of some computed fields, named by their keys, and of
+/// those of the same records that these follow from. Nothing is staged.
+pub(crate) async fn complete(
+    work: &UnitOfWork,
+    mut rows: Vec<Row>,
+    keys: &[Box<str>],
+) -> Result<Vec<Row>> {
+    let Some(program) = work.schema_extension::<Program>().await? else {
+        return Ok(rows);
+    };
+    let Some(object) = rows.first().map(|row| row.object().clone()) else {
+        return Ok(rows);
+    };
+    let own = program.nodes.iter().filter(|node| node.object == object);
+    let mut wanted: BTreeSet<String> = BTreeSet::new();
+    let mut needed: Vec<&Node> = Vec::new();
+    // Each stands behind those that it follows from.
+    for node in own.rev() {
+        if keys.contains(&node.key) || wanted.contains(&node.label()) {
+            wanted.extend(node.needs());
+            needed.push(node);
+        }
+    }
+    for node in needed.into_iter().rev() {
+        let values = service::values(work, &program, node, &rows).await?;
+        for (row, value) in rows.iter_mut().zip(values) {
+            let mut json = document(row, node.document);
+            if set_member(&mut json, &node.key, value.unwrap_or_default())
+                && let Some(completed) = with_document(row, node.document, json)
+            {
+                *row = completed;
+            }
+        }
+    }
+    Ok(rows)
+}
+
+/// The record with another document.
+fn with_document(row: &Row, index: usize, json: Json) -> Option<Row> {
+    let mut values = row.values();
+    let place = index.checked_sub(SYSTEM_FIELDS)?;
+    *values.get_mut(place)? = Value::Json(json);
+    row.with_values(row.meta(), values).ok()
 }
 
 /// Stages the value of a node for a record, where it is another one; says whether it is.

@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use crm_core::error::{FieldError, codes};
 use crm_core::expression::{
-    Datum, Dependency, Expression, Field, ObjectScope, Path, PathFault, Problem, Scope, Type,
-    Typed, evaluation_order,
+    Datum, Dependency, ObjectScope, Problem, Type, Typed, compile, evaluation_order,
 };
 use crm_core::query::{Comparison, Condition, FieldAt};
 use crm_core::schema::{FieldSchema, FieldType, ObjectRef, Privacy, Registry, StorageKind, Value};
-use crm_core::value::{Currency, TextValue as _, TimeZone};
+use crm_core::value::{TextValue as _, TimeZone};
 use crm_core::{Id, Record};
 use rust_decimal::{Decimal, RoundingStrategy};
 use serde_json::Value as Json;
@@ -123,12 +122,12 @@ impl Node {
         })
     }
 
-    fn label(&self) -> String {
+    pub(super) fn label(&self) -> String {
         label(&self.object, &self.key)
     }
 
     /// The labels of the members of documents that the value follows from, computed ones or not.
-    fn needs(&self) -> Vec<String> {
+    pub(super) fn needs(&self) -> Vec<String> {
         match &self.kind {
             Kind::Formula(typed) => {
                 let dependencies = typed.dependencies().iter();
@@ -157,7 +156,7 @@ fn label(object: &ObjectRef, key: &str) -> String {
 impl Program {
     /// Compiles the definitions of a tenant; `registry` knows its objects with their fields.
     pub(crate) fn new(defined: &Defined, registry: &Registry, zone: TimeZone) -> Self {
-        let names = Names::new(defined, registry);
+        let names = Names { registry };
         let mut program = Self {
             nodes: Vec::new(),
             locals: BTreeMap::new(),
@@ -285,25 +284,9 @@ impl Program {
 /// What the names in definitions lead to.
 struct Names<'a> {
     registry: &'a Registry,
-    /// The currencies of custom fields, by object and key.
-    currencies: HashMap<(String, String), Currency>,
 }
 
-impl<'a> Names<'a> {
-    fn new(defined: &Defined, registry: &'a Registry) -> Self {
-        let currency = |field: &Arc<Record<CustomField>>| match &field.field_type {
-            CustomFieldType::Currency { currency, .. } => {
-                let key = field.document_key().to_owned();
-                Some(((field.object.to_string(), key), *currency))
-            }
-            _ => None,
-        };
-        Self {
-            registry,
-            currencies: defined.fields.iter().filter_map(currency).collect(),
-        }
-    }
-
+impl Names<'_> {
     /// The object that has a computed field or rule, and the place of its document.
     fn object(&self, name: &str) -> Result<(ObjectRef, usize), Vec<FieldError>> {
         let object = self.registry.object(name);
@@ -374,18 +357,8 @@ impl<'a> Names<'a> {
         expected: Type,
         path: &str,
     ) -> Result<Typed, Vec<FieldError>> {
-        let scope = Fields {
-            names: self,
-            object,
-        };
-        let typed = Expression::parse(source)
-            .and_then(|expression| expression.check_as(&scope, expected))
-            .map_err(|error| error.at(path))?;
-        if typed.privacy() == Privacy::Sensitive {
-            let message = "must not name a field whose values are kept out of sight";
-            return Err(vec![FieldError::new(path, UNSUPPORTED, message)]);
-        }
-        Ok(typed)
+        let scope = ObjectScope::new(object, self.registry);
+        compile(source, &scope, expected, path)
     }
 
     fn rule(&self, rule: &Record<CustomFieldRule>) -> Result<Rule, Vec<FieldError>> {
@@ -491,7 +464,7 @@ impl<'a> Names<'a> {
     }
 }
 
-/// The code of an expression or filter over what it must not look at.
+/// The code of a filter over what it must not look at.
 const UNSUPPORTED: &str = "unsupported";
 
 /// Whether the field holds what the function takes and gives.
@@ -562,42 +535,6 @@ fn own_fields(condition: &Condition, members: &mut Vec<Box<str>>) -> bool {
         }
         Condition::Not(one) => own_fields(one, members),
         _ => false,
-    }
-}
-
-/// The fields of an object, with those that the tenant added and their currencies.
-struct Fields<'n> {
-    names: &'n Names<'n>,
-    object: &'n ObjectRef,
-}
-
-impl Scope for Fields<'_> {
-    fn field(&self, path: &Path) -> Result<Field, PathFault> {
-        let registry = self.names.registry;
-        let custom = |object: &ObjectRef, name: &str| {
-            let object = registry.described(object);
-            let custom = object.custom_field(name)?;
-            Some((custom.key.clone(), custom.field.clone()))
-        };
-        let scope = ObjectScope::new(self.object, registry).with_custom_fields(&custom);
-        let field = scope.field(path)?;
-        let reached = Dependency {
-            path: path.clone(),
-            field,
-        };
-        let object = reached
-            .references()
-            .last()
-            .map_or(self.object, |last| last.1);
-        let key = reached.at().and_then(|at| at.member.as_deref());
-        let currency = key.and_then(|key| {
-            let place = (object.name().to_owned(), key.to_owned());
-            self.names.currencies.get(&place).copied()
-        });
-        Ok(match currency {
-            Some(currency) => reached.field.in_currency(currency),
-            None => reached.field,
-        })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use crm_core::engine::Progress;
+use crm_core::engine::{Around, Progress};
 use crm_core::error::{Error, FieldError, Result};
 use crm_core::expression::Problem;
 use crm_core::query::{Condition, Query, QueryError};
@@ -273,7 +273,7 @@ fn node_of(program: &Program, field: Uuid) -> Option<&Node> {
 }
 
 /// The value of a field for each of some records.
-async fn values(
+pub(super) async fn values(
     work: &UnitOfWork,
     program: &Program,
     node: &Node,
@@ -281,7 +281,7 @@ async fn values(
 ) -> Result<Vec<std::result::Result<Option<Json>, Problem>>> {
     Ok(match &node.kind {
         Kind::Formula(typed) => {
-            let around = formula::Around::of(work, rows, typed).await?;
+            let around = Around::of(work, rows, typed).await?;
             let values = formula::values(program, node, typed, rows, &around, work.now());
             values.into_iter().map(|(_, value)| value).collect()
         }

@@ -302,6 +302,7 @@ fn described(fields: &[Field]) -> (ObjectRef, Registry) {
             field,
             unique: false,
             options: Vec::new(),
+            currency: None,
             active: true,
             search_complete: true,
         }
