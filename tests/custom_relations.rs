@@ -251,7 +251,7 @@ async fn deletion_empties_restricts_or_cascades() {
     delete(&session, "project", project).await.unwrap();
     let mut records = session.object("project").await.unwrap();
     records.purge(project).await.unwrap();
-    for object in ["project", "phase", "task", "custom_reference"] {
+    for object in ["project", "phase", "task", "custom_value"] {
         assert!(rows_of(&session, object).await.is_empty(), "{object}");
     }
 
@@ -1036,7 +1036,7 @@ async fn compare(session: &Session, model: &Model) {
         .map(|(id, phase)| (*id, (phase.project, phase.is_live)));
     assert_eq!(phases, expected.collect());
     // The rows by which records are found are those that follow from the records.
-    let kept: BTreeSet<_> = rows_of(session, "custom_reference")
+    let kept: BTreeSet<_> = rows_of(session, "custom_value")
         .await
         .iter()
         .map(|row| {
@@ -1046,7 +1046,11 @@ async fn compare(session: &Session, model: &Model) {
         })
         .collect();
     assert_eq!(kept, references);
-    assert_eq!(session.restore_custom_references(&()).await.unwrap(), 0);
+    let fields = session.records::<CustomField>().find(Find::new()).await;
+    for field in fields.unwrap().items {
+        let rebuilt = session.custom_values().rebuild(field.id, None, &()).await;
+        assert_eq!(rebuilt.unwrap().rows, 0);
+    }
     let mut pairs = BTreeSet::new();
     for row in rows_of(session, "involved").await {
         let id = |field: &str| row.get(field).as_uuid().unwrap();

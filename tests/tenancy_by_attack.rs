@@ -401,7 +401,6 @@ async fn typed_operations_find_nothing_of_another_tenant() {
         ImportRow,
         DuplicateRule,
         crm_engine::duplicates::DuplicateKey,
-        crm_engine::references::CustomReference,
         common::Property,
         crm_engine::custom_objects::CustomObject,
         crm_engine::custom_objects::CustomField,
@@ -410,6 +409,7 @@ async fn typed_operations_find_nothing_of_another_tenant() {
         crm_engine::custom_objects::CustomFieldRule,
         crm_engine::custom_objects::CustomSchema,
         crm_engine::custom_objects::CustomValue,
+        crm_engine::custom_objects::CustomFieldUsage,
     );
     assert!(targets.is_empty(), "not attacked: {:?}", targets.keys());
     assert!(

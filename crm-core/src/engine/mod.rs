@@ -27,6 +27,7 @@ mod records;
 mod remembered;
 mod session;
 mod tenant_schema;
+mod usage;
 mod work;
 pub(crate) mod workspace;
 
@@ -41,6 +42,7 @@ pub use progress::Progress;
 pub use records::Records;
 pub use session::Session;
 pub use tenant_schema::{SCHEMA_VERSION, TenantObjects, TenantSchema};
+pub use usage::UsageCount;
 pub use work::{Commit, Savepoint, StagedChange, UnitOfWork};
 pub use workspace::Workspace;
 
@@ -81,6 +83,7 @@ struct Shared {
     hooks: Vec<Arc<dyn CommitHook>>,
     retries: u32,
     remembered: remembered::Memory,
+    usage: usage::Usage,
     /// Calls that lost against another commit run again one after the other, so that they do not
     /// keep making each other lose.
     turns: Arc<async_lock::Mutex<()>>,
@@ -268,6 +271,7 @@ impl EngineBuilder {
                 hooks: self.hooks,
                 retries: self.retries,
                 remembered: remembered::Memory::default(),
+                usage: usage::Usage::default(),
                 turns: Arc::new(async_lock::Mutex::new(())),
             }),
         }
