@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use common::{crm, rows_of, tenant};
 use crm_engine::custom_objects::{
     Cardinality, CustomField, CustomFieldType, CustomObject, CustomObjectsExt, CustomRelationship,
-    LinksExt, RelationshipKind, RemovalOfObject, linked_from, linked_to,
+    CustomValuesExt, LinksExt, RelationshipKind, RemovalOfObject, linked_from, linked_to,
 };
 use crm_engine::merging::Choices;
 use crm_engine::prelude::*;

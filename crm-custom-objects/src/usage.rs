@@ -30,12 +30,16 @@ const OBJECT: usize = SYSTEM_FIELDS;
 #[entity(
     object = "custom_field_usage",
     table = "custom_field_usages",
-    derived,
-    unique(field_id)
+    derived
 )]
 pub struct CustomFieldUsage {
     /// The field. Its figures go with it.
-    #[field(required, references = "custom_field", on_delete = "cascade")]
+    #[field(
+        required,
+        references = "custom_field",
+        on_delete = "cascade",
+        indexed
+    )]
     pub field_id: Id<CustomField>,
     /// How many records were committed with another value than before.
     #[field(required, min = 0)]
@@ -155,7 +159,6 @@ async fn stage(
     let mut stored: HashMap<Uuid, _> = stored.into_iter().map(|row| (row.id(), row)).collect();
     // Another process may make them at the same time.
     work.contend(schema.name(), &["id"]);
-    work.contend(schema.name(), &["field_id"]);
     let mut known = 0;
     for definition in definitions {
         let id = definition.id();
