@@ -28,6 +28,7 @@ use crm_engine::schema::{ObjectRef, Row};
 use crm_engine::storage::{ChangeSet, Claim, Committed, Scope, Storage, StorageError};
 use crm_engine::value::ApiName;
 use serde_json::{Value as Json, json};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 fn name(text: &str) -> ApiName {
@@ -279,6 +280,7 @@ struct Watched {
     rows: AtomicUsize,
     loads: AtomicUsize,
     is_hit: AtomicBool,
+    hanging: Notify,
 }
 
 #[derive(Clone, Debug)]
@@ -293,6 +295,7 @@ impl Shared {
             rows: AtomicUsize::new(0),
             loads: AtomicUsize::new(0),
             is_hit: AtomicBool::new(false),
+            hanging: Notify::new(),
         }))
     }
 
@@ -310,17 +313,21 @@ impl Shared {
         fails
     }
 
-    async fn read(&self, rows: Result<Vec<Row>, StorageError>) -> Result<Vec<Row>, StorageError> {
+    async fn read(
+        &self,
+        rows: impl Future<Output = Result<Vec<Row>, StorageError>>,
+    ) -> Result<Vec<Row>, StorageError> {
         if self.fails(Fault::Reads) {
             return Err(StorageError::Unavailable("down".into()));
         }
         if self.fails(Fault::Hangs) {
+            self.0.hanging.notify_one();
             std::future::pending::<()>().await;
         }
         self.0.calls.fetch_add(1, Ordering::SeqCst);
-        let count = rows.as_ref().map_or(0, Vec::len);
-        self.0.rows.fetch_add(count, Ordering::SeqCst);
-        rows
+        let rows = rows.await?;
+        self.0.rows.fetch_add(rows.len(), Ordering::SeqCst);
+        Ok(rows)
     }
 
     /// Calls, rows and reads of all definitions since the last time.
@@ -341,14 +348,14 @@ impl Storage for Shared {
         object: &ObjectRef,
         ids: &[Uuid],
     ) -> Result<Vec<Row>, StorageError> {
-        self.read(self.0.inner.get(scope, object, ids).await).await
+        self.read(self.0.inner.get(scope, object, ids)).await
     }
 
     async fn select(&self, scope: &Scope, query: &Query) -> Result<Vec<Row>, StorageError> {
         if query.object.name() == "custom_relationship" {
             self.0.loads.fetch_add(1, Ordering::SeqCst);
         }
-        self.read(self.0.inner.select(scope, query).await).await
+        self.read(self.0.inner.select(scope, query)).await
     }
 
     async fn aggregate(
@@ -397,9 +404,8 @@ async fn what_is_not_recorded_is_recorded_later() {
         let recording = fields.record_usage();
         if fault == Fault::Hangs {
             tokio::select! {
-                biased;
                 _ = recording => panic!("it hangs"),
-                () = tokio::task::yield_now() => {}
+                () = storage.0.hanging.notified() => {}
             }
         } else {
             assert!(recording.await.is_err(), "{fault:?}");
