@@ -3373,7 +3373,6 @@ CREATE TABLE "crm"."custom_field_usages" (
     CONSTRAINT "custom_field_usages_written_count_check" CHECK ("written_count" >= 0),
     CONSTRAINT "custom_field_usages_queried_count_check" CHECK ("queried_count" >= 0)
 );
-CREATE UNIQUE INDEX "custom_field_usages_field_id_key" ON "crm"."custom_field_usages" ("tenant_id", "field_id");
 CREATE INDEX "custom_field_usages_field_id_idx" ON "crm"."custom_field_usages" ("tenant_id", "field_id");
 ALTER TABLE "crm"."custom_field_usages" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY "tenant_isolation" ON "crm"."custom_field_usages"
