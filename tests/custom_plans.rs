@@ -155,8 +155,18 @@ async fn define(session: &Session) {
     };
     for relationship in [
         relation("project", "customer", "account", RelationshipKind::Lookup),
-        relation("phase", "of_project", "project", RelationshipKind::MasterDetail),
-        relation("project", "involved", "contact", RelationshipKind::ManyToMany),
+        relation(
+            "phase",
+            "of_project",
+            "project",
+            RelationshipKind::MasterDetail,
+        ),
+        relation(
+            "project",
+            "involved",
+            "contact",
+            RelationshipKind::ManyToMany,
+        ),
     ] {
         session.records().create(relationship).await.unwrap();
     }
@@ -266,7 +276,9 @@ const LARGE: [&str; 5] = [
 fn assert_served(what: &str, plans: &[Plan], wanted: (&str, &str), most: f64) {
     for plan in plans {
         let whole = plan.scanned.iter();
-        let whole: Vec<&String> = whole.filter(|table| LARGE.contains(&table.as_str())).collect();
+        let whole: Vec<&String> = whole
+            .filter(|table| LARGE.contains(&table.as_str()))
+            .collect();
         assert!(whole.is_empty(), "{what} scans {whole:?}: {:#}", plan.whole);
         let rows = plan.rows;
         assert!(rows <= most, "{what} looks at {rows}: {:#}", plan.whole);
@@ -296,14 +308,24 @@ async fn custom_records_references_links_and_figures_are_served_by_indexes() {
     let mut sessions = Vec::new();
     for subdomain in ["acme", "other"] {
         let email = format!("ada@{subdomain}.example");
-        let office = crm.onboard(Onboarding::new(subdomain, subdomain, email)).await;
+        let office = crm
+            .onboard(Onboarding::new(subdomain, subdomain, email))
+            .await;
         let office = office.unwrap();
         let session = crm.session(office.tenant, Actor::User(office.admin));
         define(&session).await;
         let accounts = (0..RECORDS).map(|number| Account::new(format!("Account {number}")));
-        session.accounts().create_all(accounts.collect()).await.unwrap();
+        session
+            .accounts()
+            .create_all(accounts.collect())
+            .await
+            .unwrap();
         let contacts = (0..RECORDS).map(|number| Contact::named("Ada", format!("Number {number}")));
-        session.contacts().create_all(contacts.collect()).await.unwrap();
+        session
+            .contacts()
+            .create_all(contacts.collect())
+            .await
+            .unwrap();
         fill(&mut owner, office.tenant.uuid()).await;
         sessions.push(session);
     }
@@ -329,9 +351,7 @@ async fn custom_records_references_links_and_figures_are_served_by_indexes() {
     let accounts = find(session, "account", json!({"limit": 5})).await;
     let projects = find(session, "project", json!({"limit": 5})).await;
     let project_name = projects[0].get("name").as_text().unwrap().to_owned();
-    let eq = |field: &str, value: &dyn ToString| {
-        json!({"field": field, "op": "eq", "value": value.to_string()})
-    };
+    let eq = |field: &str, value: &dyn ToString| json!({"field": field, "op": "eq", "value": value.to_string()});
     let by_value = "custom_field_values_field_id_text_value_";
     explained.take();
     let of_account = json!({"filter": eq("customer", &first(&accounts)), "limit": 50});
@@ -348,7 +368,12 @@ async fn custom_records_references_links_and_figures_are_served_by_indexes() {
     assert_eq!(found.len(), 1);
     let plans = explained.take();
     let by_name = "custom_records_object_id_name_";
-    assert_served("back through a reference", &plans, ("account", by_name), 50.0);
+    assert_served(
+        "back through a reference",
+        &plans,
+        ("account", by_name),
+        50.0,
+    );
     let name = accounts[0].get("name").as_text().unwrap();
     let has = json!({"field": "customer", "has": eq("name", &name)});
     let through = find(session, "project", json!({"filter": has, "limit": 50})).await;
@@ -366,7 +391,10 @@ async fn custom_records_references_links_and_figures_are_served_by_indexes() {
     let by_from = "custom_links_relationship_id_from_id_";
     let plans = explained.take();
     assert_served("links from", &plans, ("involved", by_from), 50.0);
-    let to = links.to(first(&contacts), &Find::new().limit(50)).await.unwrap();
+    let to = links
+        .to(first(&contacts), &Find::new().limit(50))
+        .await
+        .unwrap();
     assert!((10..50).contains(&to.items.len()), "{}", to.items.len());
     let by_to = "custom_links_relationship_id_to_id_";
     let plans = explained.take();
@@ -395,13 +423,22 @@ async fn custom_records_references_links_and_figures_are_served_by_indexes() {
 
     // The deletion of a record finds what leads to it; so does that of a whole.
     explained.take();
-    session.accounts().delete(Id::new(first(&accounts))).await.unwrap();
+    session
+        .accounts()
+        .delete(Id::new(first(&accounts)))
+        .await
+        .unwrap();
     let plans = explained.take();
     assert_served("a deletion", &plans, ("custom_value", by_target), 200.0);
     let mut records = session.object("project").await.unwrap();
     records.delete(first(&projects)).await.unwrap();
     let plans = explained.take();
-    assert_served("that of a whole", &plans, ("custom_value", by_target), 200.0);
+    assert_served(
+        "that of a whole",
+        &plans,
+        ("custom_value", by_target),
+        200.0,
+    );
     let of_project = json!({"filter": eq("of_project", &first(&projects))});
     assert!(find(session, "phase", of_project).await.is_empty());
 
@@ -413,5 +450,10 @@ async fn custom_records_references_links_and_figures_are_served_by_indexes() {
     assert!(usage[0].figures.usage_count >= 2);
     let plans = explained.take();
     let count = f64::from(RECORDS) * 1.1;
-    assert_served("figures", &plans, ("custom_value", "custom_field_values_field_id_"), count);
+    assert_served(
+        "figures",
+        &plans,
+        ("custom_value", "custom_field_values_field_id_"),
+        count,
+    );
 }

@@ -77,7 +77,10 @@ async fn usage(session: &Session, object: &str) -> Vec<FieldUsage> {
 /// The figures of one field: written, queried, and the records that have a value.
 async fn of(session: &Session, object: &str, api_name: &str) -> (u64, u64, u64) {
     let all = usage(session, object).await;
-    let one = all.iter().find(|one| one.api_name == name(api_name)).unwrap();
+    let one = all
+        .iter()
+        .find(|one| one.api_name == name(api_name))
+        .unwrap();
     let figures = &one.figures;
     assert_eq!(
         figures.usage_count,
@@ -95,7 +98,9 @@ async fn record(session: &Session) -> u64 {
 async fn uses_are_counted_and_recorded_in_batches() {
     let begin: DateTime<Utc> = "2026-03-01T09:00:00Z".parse().unwrap();
     let clock = Arc::new(ManualClock::new(begin));
-    let crm = Crm::builder(backend::storage(&[])).clock(clock.clone()).build();
+    let crm = Crm::builder(backend::storage(&[]))
+        .clock(clock.clone())
+        .build();
     let (_, session) = tenant(&crm, "acme").await;
     let formula = CustomFieldType::Formula {
         expression: "not vip".to_owned(),
@@ -103,7 +108,11 @@ async fn uses_are_counted_and_recorded_in_batches() {
     };
     let indexed = CustomField {
         is_indexed: true,
-        ..field("contact", "size", CustomFieldType::Number(Default::default()))
+        ..field(
+            "contact",
+            "size",
+            CustomFieldType::Number(Default::default()),
+        )
     };
     let vip = define(&session, flag("contact", "vip")).await;
     define(&session, flag("contact", "forgotten")).await;
@@ -118,9 +127,15 @@ async fn uses_are_counted_and_recorded_in_batches() {
     let never = UsageFigures::default();
     let all = usage(&session, "contact").await;
     assert_eq!(all.len(), 4);
-    assert!(all.iter().all(|one| one.figures == never && one.records == 0));
+    assert!(
+        all.iter()
+            .all(|one| one.figures == never && one.records == 0)
+    );
     let versions = async || {
-        let schema = session.records::<CustomSchema>().find_one(Find::new()).await;
+        let schema = session
+            .records::<CustomSchema>()
+            .find_one(Find::new())
+            .await;
         let field = session.records::<CustomField>().get(vip).await.unwrap();
         (schema.unwrap().unwrap().version, field.version)
     };
@@ -142,7 +157,10 @@ async fn uses_are_counted_and_recorded_in_batches() {
     drop(dropped);
     let own = rows_of(&session, "audit_event").await.len();
     // Nothing is written before somebody says so.
-    assert_eq!(usage(&session, "contact").await, all_with(&all, [2, 0, 0, 1]));
+    assert_eq!(
+        usage(&session, "contact").await,
+        all_with(&all, [2, 0, 0, 1])
+    );
     assert_eq!(record(&session).await, 2);
     assert_eq!(of(&session, "contact", "vip").await, (3, 0, 2));
     assert_eq!(of(&session, "contact", "size").await, (1, 0, 1));
@@ -469,7 +487,10 @@ async fn many_definitions_in_one_commit_cost_as_many_times_one() {
         for number in 0..count {
             let definition = CustomField {
                 is_indexed: number % 2 == 0,
-                ..flag(["project", "contact"][number % 2], &format!("field_{number}"))
+                ..flag(
+                    ["project", "contact"][number % 2],
+                    &format!("field_{number}"),
+                )
             };
             work.records().create(definition).await.unwrap();
         }
@@ -483,7 +504,10 @@ async fn many_definitions_in_one_commit_cost_as_many_times_one() {
         let grows = twenty[cost] - ten[cost];
         assert_eq!(forty[cost] - twenty[cost], 2 * grows, "{costs:?}");
     }
-    assert!(twenty[0] - ten[0] <= 10 * 8, "calls for ten more: {costs:?}");
+    assert!(
+        twenty[0] - ten[0] <= 10 * 8,
+        "calls for ten more: {costs:?}"
+    );
     // What all of them say is read as often, however many there are.
     assert!(ten[2] == forty[2] && ten[2] <= 6, "{costs:?}");
 }

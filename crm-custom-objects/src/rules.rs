@@ -62,7 +62,11 @@ impl Known {
 /// read and compiled anew with each definition of a commit.
 fn bound<E: Entity>(work: &UnitOfWork, filter: Where<E>) -> Result<Condition> {
     let registry = work.session().engine().registry();
-    Ok(Condition::bind(&filter.into_filter(), E::schema(), registry)?)
+    Ok(Condition::bind(
+        &filter.into_filter(),
+        E::schema(),
+        registry,
+    )?)
 }
 
 /// The live definitions that fulfil a filter, archived ones too, by id.

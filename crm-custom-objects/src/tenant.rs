@@ -60,7 +60,10 @@ fn definition_of(
     options.sort_by_key(|option| (option.position, option.id));
     Definition {
         id: field.id,
-        options: options.into_iter().map(|option| option.data.clone()).collect(),
+        options: options
+            .into_iter()
+            .map(|option| option.data.clone())
+            .collect(),
         field: field.data.clone(),
     }
 }
@@ -113,7 +116,10 @@ impl Defined {
     pub(crate) fn definition(&self, id: Id<CustomField>) -> Option<Definition> {
         let field = self.fields.iter().find(|field| field.id == id)?;
         let options = self.options.iter().filter(|option| option.field_id == id);
-        Some(definition_of(field, options.map(|option| &**option).collect()))
+        Some(definition_of(
+            field,
+            options.map(|option| &**option).collect(),
+        ))
     }
 
     /// The tenant's objects, described by a function: those in use, and the others.

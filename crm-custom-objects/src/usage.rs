@@ -27,19 +27,10 @@ const OBJECT: usize = SYSTEM_FIELDS;
 /// What the uses of one custom field came to so far: a row beside the definition, with the same id,
 /// so that a use changes neither the definition nor the version of the tenant's definitions.
 #[derive(Clone, PartialEq, Entity)]
-#[entity(
-    object = "custom_field_usage",
-    table = "custom_field_usages",
-    derived
-)]
+#[entity(object = "custom_field_usage", table = "custom_field_usages", derived)]
 pub struct CustomFieldUsage {
     /// The field. Its figures go with it.
-    #[field(
-        required,
-        references = "custom_field",
-        on_delete = "cascade",
-        indexed
-    )]
+    #[field(required, references = "custom_field", on_delete = "cascade", indexed)]
     pub field_id: Id<CustomField>,
     /// How many records were committed with another value than before.
     #[field(required, min = 0)]
@@ -213,9 +204,7 @@ pub(crate) async fn of_object(work: &UnitOfWork, object: &str) -> Result<Vec<Fie
     let own = Condition::not_deleted().and(own);
     let fields = work.select(&Query::new(CustomField::schema(), own)).await?;
     let fields = fields.into_iter();
-    let mut fields: Vec<_> = fields
-        .filter_map(Record::<CustomField>::from_row)
-        .collect();
+    let mut fields: Vec<_> = fields.filter_map(Record::<CustomField>::from_row).collect();
     fields.sort_by_key(|field| (field.display_order, field.id));
     let ids: Vec<Uuid> = fields.iter().map(|field| field.id.uuid()).collect();
     let usages = work.rows(CustomFieldUsage::schema(), &ids).await?;

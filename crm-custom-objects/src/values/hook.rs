@@ -90,8 +90,7 @@ impl Plan {
             if old == new {
                 continue;
             }
-            let is_new =
-                before.is_none() || field.state == IndexState::Ready && old.is_none();
+            let is_new = before.is_none() || field.state == IndexState::Ready && old.is_none();
             let wanted = Wanted {
                 id: field.row_id(change.id()),
                 row: new.filter(|_| field.state != IndexState::Removing),
@@ -195,7 +194,9 @@ pub(crate) async fn remove_wrong(
     field: &KeptField,
     rows: &[Row],
 ) -> Result<u64> {
-    let stored = rows.iter().filter_map(|row| Some((row, typed(row.clone())?)));
+    let stored = rows
+        .iter()
+        .filter_map(|row| Some((row, typed(row.clone())?)));
     let stored: Vec<(&Row, Typed)> = stored.collect();
     let ids = stored.iter().map(|(_, typed)| typed.value.record_id);
     let ids: Vec<Uuid> = ids.collect();
@@ -308,12 +309,13 @@ async fn taken(work: &UnitOfWork) -> Result<Option<CustomValue>> {
         fields.sort_unstable();
         fields.dedup();
         let keys = chunk.iter().map(|((_, key), _)| Value::Text(key.clone()));
-        let condition = Condition::not_deleted()
-            .and(one_of(FIELD_ID, &fields))
-            .and(Condition::In {
-                field: FieldAt::new(UNIQUE_KEY),
-                values: keys.collect(),
-            });
+        let condition =
+            Condition::not_deleted()
+                .and(one_of(FIELD_ID, &fields))
+                .and(Condition::In {
+                    field: FieldAt::new(UNIQUE_KEY),
+                    values: keys.collect(),
+                });
         let stored = Query::new(CustomValue::schema(), condition);
         for row in work.session().begin().select(&stored).await? {
             let Some(row) = Record::<CustomValue>::from_row(row) else {

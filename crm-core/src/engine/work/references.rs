@@ -22,9 +22,7 @@ use uuid::Uuid;
 use super::UnitOfWork;
 use crate::error::{Faults, FieldError, Result};
 use crate::query::{Condition, FieldAt, Query};
-use crate::schema::{
-    Lifecycle, Link, ObjectRef, OnDelete, Registry, Row, Value, typed_values,
-};
+use crate::schema::{Lifecycle, Link, ObjectRef, OnDelete, Registry, Row, Value, typed_values};
 use crate::storage::Unreferenced;
 
 /// The code of a record that would be a part of itself.
@@ -242,8 +240,8 @@ impl UnitOfWork {
         let Some((custom, typed)) = link.custom().zip(self.typed_rows()) else {
             return Ok(Vec::new());
         };
-        let leading = among(typed.target, &[id])
-            .and(Condition::equals(typed.field, Value::Uuid(custom.id)));
+        let leading =
+            among(typed.target, &[id]).and(Condition::equals(typed.field, Value::Uuid(custom.id)));
         let rows = self.select(&Query::new(&typed.object, leading)).await?;
         let mut ids: Vec<Uuid> = rows
             .iter()
