@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use crm_engine::PostgresStorage;
 use crm_engine::custom_objects::{
     Cardinality, CustomField, CustomFieldType, CustomFieldsExt, CustomObject, CustomRelationship,
-    LinksExt, RelationshipKind, linked_from, linked_to,
+    IntegerLimits, LinksExt, RelationshipKind, linked_from, linked_to,
 };
 use crm_engine::prelude::*;
 use crm_engine::query::{AggregateQuery, Group, Query};
@@ -176,7 +176,7 @@ async fn define(session: &Session) {
             name("project"),
             name("budget"),
             "Budget",
-            CustomFieldType::Number(Default::default()),
+            CustomFieldType::Number(IntegerLimits::default()),
         )
     };
     session.records().create(budget).await.unwrap();

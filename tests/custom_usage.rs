@@ -19,7 +19,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use common::{backend, crm, rows_of, tenant};
 use crm_engine::custom_objects::{
     CustomField, CustomFieldType, CustomFieldsExt, CustomObject, CustomSchema, CustomValuesExt,
-    FieldUsage, UsageFigures,
+    FieldUsage, IntegerLimits, UsageFigures,
 };
 use crm_engine::engine::ManualClock;
 use crm_engine::prelude::*;
@@ -111,7 +111,7 @@ async fn uses_are_counted_and_recorded_in_batches() {
         ..field(
             "contact",
             "size",
-            CustomFieldType::Number(Default::default()),
+            CustomFieldType::Number(IntegerLimits::default()),
         )
     };
     let vip = define(&session, flag("contact", "vip")).await;

@@ -280,9 +280,8 @@ fn is_known(registry: &Registry, typed: &TypedRows, row: &Row) -> bool {
         return false;
     };
     let field = row.value(typed.field).as_uuid();
-    let known = object.custom_references().any(|(place, ..)| {
+    object.custom_references().any(|(place, ..)| {
         let custom = object.custom_at(place);
         custom.map(|custom| custom.id) == field
-    });
-    known
+    })
 }
