@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use common::{crm, rows_of, tenant};
 use crm_engine::custom_objects::{
     Cardinality, CustomField, CustomFieldType, CustomObject, CustomObjectsExt, CustomRelationship,
-    LinksExt, RelationshipKind, RemovalOfObject, linked_from, linked_to,
+    CustomValuesExt, LinksExt, RelationshipKind, RemovalOfObject, linked_from, linked_to,
 };
 use crm_engine::merging::Choices;
 use crm_engine::prelude::*;
@@ -251,7 +251,7 @@ async fn deletion_empties_restricts_or_cascades() {
     delete(&session, "project", project).await.unwrap();
     let mut records = session.object("project").await.unwrap();
     records.purge(project).await.unwrap();
-    for object in ["project", "phase", "task", "custom_reference"] {
+    for object in ["project", "phase", "task", "custom_value"] {
         assert!(rows_of(&session, object).await.is_empty(), "{object}");
     }
 
@@ -1183,7 +1183,7 @@ async fn compare(session: &Session, model: &Model) {
         .map(|(id, phase)| (*id, (phase.project, phase.is_live)));
     assert_eq!(phases, expected.collect());
     // The rows by which records are found are those that follow from the records.
-    let kept: BTreeSet<_> = rows_of(session, "custom_reference")
+    let kept: BTreeSet<_> = rows_of(session, "custom_value")
         .await
         .iter()
         .map(|row| {
@@ -1193,7 +1193,11 @@ async fn compare(session: &Session, model: &Model) {
         })
         .collect();
     assert_eq!(kept, references);
-    assert_eq!(session.restore_custom_references(&()).await.unwrap(), 0);
+    let fields = session.records::<CustomField>().find(Find::new()).await;
+    for field in fields.unwrap().items {
+        let rebuilt = session.custom_values().rebuild(field.id, None, &()).await;
+        assert_eq!(rebuilt.unwrap().rows, 0);
+    }
     let mut pairs = BTreeSet::new();
     for row in rows_of(session, "involved").await {
         let id = |field: &str| row.get(field).as_uuid().unwrap();

@@ -13,14 +13,14 @@ mod common;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate};
 use common::{Populated, body_like, picture, populate, rows_of};
 use crm_engine::activities::ActivityRollUp;
 use crm_engine::campaigns::CampaignStatus;
 use crm_engine::contacts::BuyingRole;
 use crm_engine::custom_objects::{CustomField, CustomFieldOption, CustomFieldsExt, CustomObject};
 use crm_engine::deals::{CloseOutcome, CloseReason, CompetitorStatus, DealCompetitor};
-use crm_engine::engine::NamedRecords;
+use crm_engine::engine::{NamedRecords, UsageCount};
 use crm_engine::forecasts::{AdjustmentKind, ForecastAdjustment};
 use crm_engine::hierarchy::RollUp;
 use crm_engine::imports::{ImportJob, ImportLease, ImportMapping, ImportRow};
@@ -401,7 +401,6 @@ async fn typed_operations_find_nothing_of_another_tenant() {
         ImportRow,
         DuplicateRule,
         crm_engine::duplicates::DuplicateKey,
-        crm_engine::references::CustomReference,
         common::Property,
         crm_engine::custom_objects::CustomObject,
         crm_engine::custom_objects::CustomField,
@@ -411,6 +410,7 @@ async fn typed_operations_find_nothing_of_another_tenant() {
         crm_engine::custom_objects::CustomSchema,
         crm_engine::custom_objects::CustomValue,
         crm_engine::custom_objects::CustomText,
+        crm_engine::custom_objects::CustomFieldUsage,
     );
     assert!(targets.is_empty(), "not attacked: {:?}", targets.keys());
     assert!(
@@ -483,6 +483,27 @@ async fn attack_custom_fields(scene: &Scene) {
         .await);
     same!("restore", field, |id| fields.restore(id).await);
     same!("purge", field, |id| fields.purge(id, &()).await);
+    // Uses are counted and recorded in the tenant of the session, whatever they name.
+    drop(own.session.take_field_usage());
+    own.session.give_back_field_usage(BTreeMap::from([(
+        field.uuid(),
+        UsageCount {
+            written: 1,
+            queried: 1,
+            last_used_at: DateTime::UNIX_EPOCH,
+        },
+    )]));
+    assert_eq!(fields.record_usage().await.unwrap(), 0);
+    assert!(victim.session.take_field_usage().is_empty());
+    let names_of = async |object: &str| {
+        let usage = fields.usage(object).await.unwrap();
+        usage.into_iter().map(|one| one.field).collect::<Vec<_>>()
+    };
+    for object in victim.session.registry().await.unwrap().objects().keys() {
+        if own.session.describe(object).await.is_ok() {
+            assert!(!names_of(object).await.contains(&field), "{object}");
+        }
+    }
 }
 
 async fn attack_imports(scene: &Scene) {

@@ -47,7 +47,6 @@ pub mod privacy;
 pub mod products;
 pub mod query;
 mod record;
-pub mod references;
 pub mod schema;
 pub mod scoring;
 pub mod storage;
@@ -132,7 +131,6 @@ pub fn objects() -> Vec<schema::ObjectRef> {
         imports::ImportRow::schema(),
         duplicates::DuplicateRule::schema(),
         duplicates::DuplicateKey::schema(),
-        references::CustomReference::schema(),
     ]
     .map(Clone::clone)
     .to_vec()

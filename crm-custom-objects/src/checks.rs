@@ -122,7 +122,7 @@ impl Look {
     }
 
     /// The records that may fail.
-    fn condition(&self) -> Condition {
+    pub(crate) fn condition(&self) -> Condition {
         let null = |is_null| Condition::Null {
             field: self.at(),
             is_null,

@@ -29,6 +29,8 @@
 //!   what, and when.
 //! - [`CustomRecord`], [`CustomLink`] and [`CustomValue`] are the rows behind records of custom
 //!   objects, their links, and what indexed fields are found by.
+//! - How often fields are used is counted in memory, and
+//!   [recorded](CustomFieldService::record_usage) in batches ([`CustomFieldUsage`]).
 //! - [`Definitions`] describes a tenant's objects by its definitions. Sessions then know them by
 //!   name: `session.object("property")` creates, finds, changes, archives and purges records;
 //!   trail, versions, imports, exports, merges, duplicate rules, tags, comments, followers and
@@ -90,6 +92,7 @@ mod rules;
 mod safe;
 mod service;
 mod tenant;
+mod usage;
 mod uses;
 mod validator;
 mod values;
@@ -116,6 +119,7 @@ pub use service::{
     ChangePreview, CustomFieldService, CustomFieldsExt, FieldImpact, FieldPurge, custom_values,
 };
 pub use tenant::Definitions;
+pub use usage::{CustomFieldUsage, FieldUsage, UsageFigures};
 pub use validator::{Checked, CompiledFields, Definition, Writer};
 pub use values::form::IndexState;
 pub use values::service::{CustomValues, CustomValuesExt, RebuildPlace, RebuiltValues};
@@ -158,7 +162,7 @@ pub fn definitions() -> Vec<ObjectRef> {
 }
 
 /// All objects of this crate, each after those that it refers to: the [`definitions`],
-/// and the tables of records, links and values.
+/// and the tables of records, links, values and figures of use.
 ///
 /// ```
 /// let objects = crm_custom_objects::objects();
@@ -171,6 +175,7 @@ pub fn objects() -> Vec<ObjectRef> {
         CustomLink::schema(),
         CustomValue::schema(),
         CustomText::schema(),
+        CustomFieldUsage::schema(),
     ];
     let mut objects = definitions();
     objects.extend(tables.map(Clone::clone));
@@ -190,9 +195,14 @@ pub fn objects() -> Vec<ObjectRef> {
 /// ```
 #[must_use]
 pub fn install(builder: EngineBuilder) -> EngineBuilder {
-    let known = definitions()
-        .into_iter()
-        .chain([CustomValue::schema().clone(), CustomText::schema().clone()]);
+    let known = definitions().into_iter().chain(
+        [
+            CustomValue::schema(),
+            CustomText::schema(),
+            CustomFieldUsage::schema(),
+        ]
+        .map(Clone::clone),
+    );
     let known: Vec<ObjectRef> = known.collect();
     known
         .iter()

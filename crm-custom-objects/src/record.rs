@@ -88,8 +88,9 @@ pub struct CustomLink {
     pub data: Json,
 }
 
-/// The typed value of one custom field of one record, kept in step with its document: what filters
-/// on indexed fields, unique fields and references are served by (C-038, C-164).
+/// The typed value of one custom field of one record, kept in step with its document, and deleted and
+/// restored with the record: what filters on indexed fields, unique fields and references are served
+/// by (C-038, C-164). What leads to a record that is deleted or removed is found by it too.
 #[derive(Clone, PartialEq, Entity)]
 #[entity(
     object = "custom_value",
@@ -120,9 +121,6 @@ pub struct CustomValue {
     /// The whole value in the form in which no two records have the same, where the field is unique.
     #[field(max_len = 255, personal)]
     pub unique_key: Option<String>,
-    /// The object that a reference leads to.
-    #[field(max_len = 100)]
-    pub target_object: Option<String>,
     /// The record that a reference leads to.
     pub target_id: Option<Uuid>,
 }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use crm_core::activities::{Activity, ActivityLinks, ActivitySeries};
 use crm_core::engine::{CommitHook, SCHEMA_VERSION, StagedChange, UnitOfWork, Write, WriteRule};
 use crm_core::error::{FieldError, Result, codes};
-use crm_core::query::{Find, WhereExt};
+use crm_core::query::{Condition, Query, Where, WhereExt};
 use crm_core::schema::{CUSTOM_FIELDS, Entity, LIST_ENTRY_LENGTH, ObjectRef};
 use crm_core::tenancy::Tenant;
 use crm_core::value::{ApiName, TextValue};
@@ -56,14 +56,38 @@ impl Known {
     }
 }
 
+/// A filter over definitions, deleted ones included.
+///
+/// Names in it are those of the engine: what the tenant says of objects is being written, and would be
+/// read and compiled anew with each definition of a commit.
+fn bound<E: Entity>(work: &UnitOfWork, filter: Where<E>) -> Result<Condition> {
+    let registry = work.session().engine().registry();
+    Ok(Condition::bind(
+        &filter.into_filter(),
+        E::schema(),
+        registry,
+    )?)
+}
+
+/// The live definitions that fulfil a filter, archived ones too, by id.
+async fn live<E: Entity>(
+    work: &UnitOfWork,
+    filter: Where<E>,
+    limit: usize,
+) -> Result<Vec<Arc<Record<E>>>> {
+    let condition = Condition::not_deleted().and(bound(work, filter)?);
+    let query = Query::new(E::schema(), condition).limit(limit);
+    let rows = work.select(&query).await?.into_iter();
+    Ok(rows.filter_map(Record::from_row).collect())
+}
+
 /// The tenant's object of a name.
 async fn custom_object(
-    work: &mut UnitOfWork,
+    work: &UnitOfWork,
     name: &ApiName,
 ) -> Result<Option<Arc<Record<CustomObject>>>> {
     let named = CustomObject::API_NAME.eq(name.clone());
-    let find = Find::new().filter(named).with_archived();
-    work.records::<CustomObject>().find_one(find).await
+    Ok(live(work, named, 1).await?.pop())
 }
 
 /// The object of a name, the engine's or the tenant's. The commit relies on the latter.
@@ -114,10 +138,7 @@ pub(crate) async fn raise_version(work: &mut UnitOfWork) -> Result<()> {
     let staged = staged.find(is_own).map(|change| change.before().cloned());
     let before = match staged.clone() {
         Some(before) => before,
-        None => {
-            let found = work.records::<CustomSchema>().find_one(Find::new()).await?;
-            found.map(|record| record as crm_core::schema::Row)
-        }
+        None => work.row(CustomSchema::schema(), id).await?,
     };
     if before.is_none() {
         // Whoever says something first at the same time: the other one runs again.
@@ -191,9 +212,8 @@ impl WriteRule for ObjectRules {
             stays(write, path);
         } else if write.is_new() {
             let named = CustomRelationship::NAME.eq(api_name.clone());
-            let find = Find::new().filter(named).with_archived();
-            let links = work.records::<CustomRelationship>().find_one(find).await?;
-            if is_engines(work, &api_name) || links.is_some() {
+            let links = live(work, named, 1).await?;
+            if is_engines(work, &api_name) || !links.is_empty() {
                 let message = "another object or relationship has this name";
                 write.faults().add(path, TAKEN, message);
             }
@@ -338,27 +358,18 @@ async fn check_name(
         write.faults().add(path, TAKEN, message);
         return Ok(());
     }
-    let mut find = Find::new()
-        .filter(CustomField::OBJECT.eq(field.object.clone()))
-        .with_archived()
-        .with_deleted()
-        .limit(200);
-    loop {
-        let page = work.records::<CustomField>().find(find.clone()).await?;
-        let is_taken = page.items.iter().any(|other| {
-            other.id != id
-                && (other.api_name.as_str() == name || other.aliases().any(|alias| alias == name))
-        });
-        if is_taken {
-            let message = "another field of the object has or had this name";
-            write.faults().add(path, TAKEN, message);
-            return Ok(());
-        }
-        match page.next {
-            Some(next) => find = find.after(next),
-            None => return Ok(()),
-        }
+    let has_name = CustomField::API_NAME
+        .eq(field.api_name.clone())
+        .or(CustomField::KEY.eq(field.api_name.clone()))
+        .or(CustomField::FORMER_NAMES.any_of([name]));
+    let others = CustomField::OBJECT.eq(field.object.clone()).and(has_name);
+    let others = Query::new(CustomField::schema(), bound(work, others)?).limit(2);
+    let others = work.select(&others).await?;
+    if others.iter().any(|other| other.id() != id.uuid()) {
+        let message = "another field of the object has or had this name";
+        write.faults().add(path, TAKEN, message);
     }
+    Ok(())
 }
 
 /// The field that decides which options may be chosen is another one of the object, with few
@@ -452,9 +463,8 @@ impl WriteRule for OptionRules {
             let defaults = CustomFieldOption::FIELD_ID
                 .eq(after.field_id)
                 .and(CustomFieldOption::IS_DEFAULT.eq(true));
-            let find = Find::new().filter(defaults).limit(50);
-            let others = work.records::<CustomFieldOption>().find(find).await?;
-            let others = others.items.iter().filter(|option| option.id != id);
+            let defaults = live(work, defaults, most + 1).await?;
+            let others = defaults.iter().filter(|option| option.id != id);
             if others.count() >= most {
                 let path = CustomFieldOption::IS_DEFAULT.name();
                 let message = format!("at most {most} options may be defaults");
@@ -495,9 +505,8 @@ async fn check_controlling_values(
         let named = CustomFieldOption::FIELD_ID
             .eq(controlling)
             .and(CustomFieldOption::VALUE.one_of(option.controlling_values.iter().cloned()));
-        let find = Find::new().filter(named).with_archived();
-        let count = work.records::<CustomFieldOption>().count(find).await?;
-        usize::try_from(count).is_ok_and(|count| count == option.controlling_values.len())
+        let count = option.controlling_values.len();
+        live(work, named, count + 1).await?.len() == count
     };
     if !known {
         let message = "must be values of the controlling field";

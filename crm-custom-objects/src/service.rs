@@ -16,6 +16,7 @@ use serde_json::{Map, Value as Json};
 use crate::checks::{Looks, count_of_values, failures, look_for_values};
 use crate::safe::refuse;
 use crate::tenant::Defined;
+use crate::usage::{self, FieldUsage, UsageFigures};
 use crate::uses::{field_of, in_definitions, in_settings, object_of};
 use crate::{CompiledFields, CustomField, CustomFieldOption, FieldChange};
 
@@ -23,7 +24,7 @@ use crate::{CompiledFields, CustomField, CustomFieldOption, FieldChange};
 const BATCH: usize = 200;
 
 /// How often a commit that lost against another is tried.
-const ATTEMPTS: usize = 32;
+pub(crate) const ATTEMPTS: usize = 32;
 
 /// Gives sessions what is done with custom fields.
 pub trait CustomFieldsExt {
@@ -93,6 +94,9 @@ pub struct FieldImpact {
     pub is_unique: bool,
     /// Whether filters are served by an index on it.
     pub is_indexed: bool,
+    /// How often it was used, and when last, as far as that is
+    /// [recorded](CustomFieldService::record_usage).
+    pub usage: UsageFigures,
 }
 
 /// What a purge did.
@@ -222,7 +226,72 @@ impl CustomFieldService<'_> {
             blocked_by,
             is_unique: field.is_unique,
             is_indexed: field.is_indexed,
+            usage: usage::figures(&work, id).await?,
         })
+    }
+
+    /// Adds the uses of custom fields that this process has counted to their figures (R-073, C-102);
+    /// how many fields were used. A host calls it now and then, such as every minute, for each tenant
+    /// that it serves.
+    ///
+    /// A record that is committed with another value of a field, and a query of a caller that names
+    /// the field, are each one use. They are counted in memory, with no round trip of their own, and
+    /// written here in batches, apart from the commits of users: no definition gets a new version by
+    /// it, and the audit trail tells nothing of it.
+    ///
+    /// Counts of several processes add up. What was counted since the last call is lost when the
+    /// process ends, and what is being written when the storage fails in the middle of the commit;
+    /// otherwise what could not be written is counted again with what follows, and nothing is counted
+    /// twice.
+    ///
+    /// ```
+    /// use crm_core::contacts::Contact;
+    /// use crm_core::value::{ApiName, TextValue};
+    /// use crm_custom_objects::{CustomField, CustomFieldType, CustomFieldsExt};
+    /// use serde_json::json;
+    ///
+    /// # fn main() -> crm_core::Result<()> { pollster::block_on(async {
+    /// # let storage = crm_core::storage::conformance::NaiveStorage::default();
+    /// # let engine = crm_custom_objects::install(crm_core::Engine::builder(storage)).build();
+    /// # let onboarding = crm_core::tenancy::Onboarding::new("acme", "acme", "admin@acme.example");
+    /// # let tenant = engine.onboard(onboarding).await?;
+    /// # let session = engine.session(tenant.tenant, crm_core::Actor::User(tenant.admin));
+    /// for name in ["vip", "forgotten"] {
+    ///     let (contact, name) = (ApiName::parse("contact")?, ApiName::parse(name)?);
+    ///     let field = CustomField::new(contact, name, "Field", CustomFieldType::Boolean);
+    ///     session.records::<CustomField>().create(field).await?;
+    /// }
+    /// let ada = Contact {
+    ///     custom_fields: json!({"vip": true}),
+    ///     ..Contact::named("Ada", "Lovelace")
+    /// };
+    /// session.contacts().create(ada).await?;
+    ///
+    /// session.custom_fields().record_usage().await?;
+    /// let usage = session.custom_fields().usage("contact").await?;
+    /// assert_eq!((usage[0].figures.usage_count, usage[0].records), (1, 1));
+    /// assert_eq!((usage[1].figures.usage_count, usage[1].figures.last_used_at), (0, None));
+    /// # Ok(()) }) }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn record_usage(&self) -> Result<u64> {
+        usage::record(self.session).await
+    }
+
+    /// How often each field of an object was used and when last, as far as that is
+    /// [recorded](Self::record_usage), and how many records have a value now: also of fields that
+    /// were never used, so that dead ones show. Fields come in the order to show them.
+    ///
+    /// Values with an index are counted by it, all fields at once; those of each other field by a look
+    /// at the records of the object.
+    ///
+    /// # Errors
+    /// [`Error::Query`] if there is no such object.
+    pub async fn usage(&self, object: &str) -> Result<Vec<FieldUsage>> {
+        let object = self.session.describe(object).await?;
+        usage::of_object(&self.session.begin(), object.name()).await
     }
 
     /// Deletes a field that nothing names. Its values stay in the records, where they are neither

@@ -1,7 +1,7 @@
 //! [`Definitions`]: what a tenant defined, as the engine sees it.
 
 use std::any::Any;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -52,6 +52,22 @@ pub(crate) struct Defined {
     pub(crate) rules: Vec<Arc<Record<CustomFieldRule>>>,
 }
 
+/// The definition of a field with its options, brought into order.
+fn definition_of(
+    field: &Record<CustomField>,
+    mut options: Vec<&Record<CustomFieldOption>>,
+) -> Definition {
+    options.sort_by_key(|option| (option.position, option.id));
+    Definition {
+        id: field.id,
+        options: options
+            .into_iter()
+            .map(|option| option.data.clone())
+            .collect(),
+        field: field.data.clone(),
+    }
+}
+
 /// The live records of an object, in the order in which they were made.
 async fn all<E: Entity>(work: &UnitOfWork) -> Result<Vec<Arc<Record<E>>>> {
     let query = Query::new(E::schema(), Condition::not_deleted());
@@ -85,19 +101,13 @@ impl Defined {
         let fields = fields.filter(|field| field.object.as_str() == object);
         let mut fields: Vec<_> = fields.collect();
         fields.sort_by_key(|field| (field.display_order, field.id));
-        let options = |id: Id<CustomField>| {
-            let options = self.options.iter().filter(|option| option.field_id == id);
-            let mut options: Vec<_> = options.collect();
-            options.sort_by_key(|option| (option.position, option.id));
-            options
-                .into_iter()
-                .map(|option| option.data.clone())
-                .collect()
-        };
-        let definition = |field: &Arc<Record<CustomField>>| Definition {
-            id: field.id,
-            options: options(field.id),
-            field: field.data.clone(),
+        let mut options: HashMap<Id<CustomField>, Vec<&Record<CustomFieldOption>>> = HashMap::new();
+        for option in &self.options {
+            options.entry(option.field_id).or_default().push(option);
+        }
+        let definition = |field: &Arc<Record<CustomField>>| {
+            let options = options.remove(&field.id).unwrap_or_default();
+            definition_of(field, options)
         };
         fields.into_iter().map(definition).collect()
     }
@@ -105,8 +115,11 @@ impl Defined {
     /// The definition of a field, with its options in order.
     pub(crate) fn definition(&self, id: Id<CustomField>) -> Option<Definition> {
         let field = self.fields.iter().find(|field| field.id == id)?;
-        let mut of_object = self.of_object(field.object.as_str()).into_iter();
-        of_object.find(|definition| definition.id == id)
+        let options = self.options.iter().filter(|option| option.field_id == id);
+        Some(definition_of(
+            field,
+            options.map(|option| &**option).collect(),
+        ))
     }
 
     /// The tenant's objects, described by a function: those in use, and the others.

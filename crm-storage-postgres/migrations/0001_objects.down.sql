@@ -2,6 +2,7 @@
 
 DROP TABLE
     "crm"."audit_events",
+    "crm"."custom_field_usages",
     "crm"."custom_field_texts",
     "crm"."custom_field_values",
     "crm"."custom_links",
@@ -12,7 +13,6 @@ DROP TABLE
     "crm"."custom_field_definitions",
     "crm"."custom_relationships",
     "crm"."custom_objects",
-    "crm"."custom_references",
     "crm"."duplicate_keys",
     "crm"."duplicate_rules",
     "crm"."import_rows",

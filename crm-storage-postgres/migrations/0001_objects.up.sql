@@ -911,6 +911,8 @@ CREATE TABLE "crm"."pipeline_stages" (
     "historic_sample" bigint,
     "required_fields" text[] COLLATE "C" NOT NULL,
     "entry_criteria" jsonb,
+    "entry_condition" varchar(4000) COLLATE "C",
+    "entry_condition_message" varchar(500) COLLATE "C",
     "allowed_next_stages" jsonb NOT NULL,
     "minimum_hours" bigint,
     "approval" jsonb,
@@ -1642,6 +1644,7 @@ CREATE TABLE "crm"."pipeline_automation_rules" (
     "rule_type" varchar(50) COLLATE "C" NOT NULL,
     "trigger_event" varchar(50) COLLATE "C" NOT NULL,
     "conditions" jsonb NOT NULL,
+    "condition_expression" varchar(4000) COLLATE "C",
     "actions" jsonb NOT NULL,
     "description" varchar(32768) COLLATE "C",
     "pipeline_id" uuid,
@@ -3007,36 +3010,6 @@ CREATE POLICY "tenant_isolation" ON "crm"."duplicate_keys"
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
 GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."duplicate_keys" TO "crm_app";
 
-CREATE TABLE "crm"."custom_references" (
-    "tenant_id" uuid NOT NULL,
-    "id" uuid NOT NULL,
-    "version" bigint NOT NULL,
-    "created_at" timestamptz NOT NULL,
-    "created_by" varchar(50) COLLATE "C" NOT NULL,
-    "created_by_id" uuid,
-    "updated_at" timestamptz NOT NULL,
-    "updated_by" varchar(50) COLLATE "C" NOT NULL,
-    "updated_by_id" uuid,
-    "archived_at" timestamptz,
-    "deleted_at" timestamptz,
-    "object" varchar(100) COLLATE "C" NOT NULL,
-    "record_id" uuid NOT NULL,
-    "field_id" uuid NOT NULL,
-    "target_object" varchar(100) COLLATE "C" NOT NULL,
-    "target_id" uuid NOT NULL,
-    CONSTRAINT "custom_references_pkey" PRIMARY KEY ("tenant_id", "id"),
-    CONSTRAINT "custom_references_version_check" CHECK ("version" >= 1),
-    CONSTRAINT "custom_references_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
-    CONSTRAINT "custom_references_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous'))
-);
-CREATE INDEX "custom_references_target_id_field_id_idx" ON "crm"."custom_references" ("tenant_id", "target_id", "field_id");
-CREATE INDEX "custom_references_record_id_idx" ON "crm"."custom_references" ("tenant_id", "record_id");
-ALTER TABLE "crm"."custom_references" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
-CREATE POLICY "tenant_isolation" ON "crm"."custom_references"
-    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
-    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
-GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."custom_references" TO "crm_app";
-
 CREATE TABLE "crm"."custom_objects" (
     "tenant_id" uuid NOT NULL,
     "id" uuid NOT NULL,
@@ -3389,7 +3362,6 @@ CREATE TABLE "crm"."custom_field_values" (
     "text_value" varchar(255) COLLATE "C",
     "number_value" numeric(28,10),
     "unique_key" varchar(255) COLLATE "C",
-    "target_object" varchar(100) COLLATE "C",
     "target_id" uuid,
     "number_value_rounded" double precision,
     CONSTRAINT "custom_field_values_pkey" PRIMARY KEY ("tenant_id", "id"),
@@ -3440,6 +3412,36 @@ CREATE POLICY "tenant_isolation" ON "crm"."custom_field_texts"
 GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."custom_field_texts" TO "crm_app";
 CREATE POLICY "search" ON "crm"."custom_field_texts" FOR SELECT TO "crm_search" USING (true);
 GRANT SELECT ("tenant_id", "id", "deleted_at", "search_vector", "object", "record_id") ON "crm"."custom_field_texts" TO "crm_search";
+
+CREATE TABLE "crm"."custom_field_usages" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "field_id" uuid NOT NULL,
+    "written_count" bigint NOT NULL,
+    "queried_count" bigint NOT NULL,
+    "last_used_at" timestamptz NOT NULL,
+    CONSTRAINT "custom_field_usages_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "custom_field_usages_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "custom_field_usages_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "custom_field_usages_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "custom_field_usages_written_count_check" CHECK ("written_count" >= 0),
+    CONSTRAINT "custom_field_usages_queried_count_check" CHECK ("queried_count" >= 0)
+);
+CREATE INDEX "custom_field_usages_field_id_idx" ON "crm"."custom_field_usages" ("tenant_id", "field_id");
+ALTER TABLE "crm"."custom_field_usages" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."custom_field_usages"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."custom_field_usages" TO "crm_app";
 
 CREATE TABLE "crm"."audit_events" (
     "tenant_id" uuid NOT NULL,
@@ -3698,6 +3700,8 @@ ALTER TABLE "crm"."custom_records" ADD CONSTRAINT "custom_records_owner_id_fkey"
 ALTER TABLE "crm"."custom_links" ADD CONSTRAINT "custom_links_relationship_id_fkey"
     FOREIGN KEY ("tenant_id", "relationship_id") REFERENCES "crm"."custom_relationships" ("tenant_id", "id");
 ALTER TABLE "crm"."custom_field_values" ADD CONSTRAINT "custom_field_values_field_id_fkey"
+    FOREIGN KEY ("tenant_id", "field_id") REFERENCES "crm"."custom_field_definitions" ("tenant_id", "id");
+ALTER TABLE "crm"."custom_field_usages" ADD CONSTRAINT "custom_field_usages_field_id_fkey"
     FOREIGN KEY ("tenant_id", "field_id") REFERENCES "crm"."custom_field_definitions" ("tenant_id", "id");
 -- Functions are everybody's until that is taken back.
 REVOKE ALL ON FUNCTION "crm".fold_case FROM PUBLIC;

@@ -20,8 +20,8 @@ use crm_engine::campaigns::{Campaign, CampaignMember};
 use crm_engine::contacts::{ContactAffiliation, ContactRelationship, RelationshipType};
 use crm_engine::currencies::ExchangeRate;
 use crm_engine::custom_objects::{
-    Cardinality, CustomField, CustomFieldOption, CustomFieldRule, CustomFieldType, CustomObject,
-    CustomRelationship, RelationshipKind,
+    Cardinality, CustomField, CustomFieldOption, CustomFieldRule, CustomFieldType, CustomFieldsExt,
+    CustomObject, CustomRelationship, RelationshipKind,
 };
 use crm_engine::deals::{CloseOutcome, CloseReason, DealCompetitor, DealContact};
 use crm_engine::exports::{ExportFormat, ExportJob};
@@ -429,6 +429,7 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
         .create(ExportJob::new("contact", ExportFormat::Csv))
         .await
         .unwrap();
+    session.custom_fields().record_usage().await.unwrap();
     Populated {
         user: user.id,
         team: team.id,

@@ -7,9 +7,8 @@ use super::work::{forbidden, not_found};
 use crate::error::{Error, Faults, FieldError, Result, RuleViolation};
 use crate::merging::ensure_not_merged;
 use crate::query::{Condition, Query};
-use crate::references::CustomReference;
 use crate::schema::{
-    Entity, Lifecycle, Link, Meta, ObjectRef, ObjectScope, OnDelete, Row, Value, ValueRef,
+    Lifecycle, Link, Meta, ObjectRef, ObjectScope, OnDelete, Row, Value, ValueRef,
 };
 use crate::storage::{Change, ChangeSet, Unreferenced};
 
@@ -145,10 +144,6 @@ impl UnitOfWork {
     async fn purge_with_parts(&mut self, row: Row) -> Result<()> {
         let object = row.object().clone();
         for link in self.links_to(&object).await? {
-            if link.object == *CustomReference::schema() {
-                // In step with the records that have the fields.
-                continue;
-            }
             let leading = match link.custom() {
                 Some(_) => self.led_by_custom(&link, row.id(), None).await?,
                 None => {

@@ -30,6 +30,7 @@ mod requirement;
 mod search;
 mod session;
 mod tenant_schema;
+mod usage;
 mod work;
 pub(crate) mod workspace;
 
@@ -46,6 +47,7 @@ pub use records::Records;
 pub use search::{Found, FoundRecord, MAX_FOUND};
 pub use session::Session;
 pub use tenant_schema::{SCHEMA_VERSION, TenantObjects, TenantSchema};
+pub use usage::UsageCount;
 pub use work::{Commit, Savepoint, StagedChange, UnitOfWork};
 pub use workspace::Workspace;
 
@@ -87,6 +89,7 @@ struct Shared {
     hooks: Vec<Arc<dyn CommitHook>>,
     retries: u32,
     remembered: remembered::Memory,
+    usage: usage::Usage,
     /// Calls that lost against another commit run again one after the other, so that they do not
     /// keep making each other lose.
     turns: Arc<async_lock::Mutex<()>>,
@@ -277,6 +280,7 @@ impl EngineBuilder {
                 hooks: self.hooks,
                 retries: self.retries,
                 remembered: remembered::Memory::default(),
+                usage: usage::Usage::default(),
                 turns: Arc::new(async_lock::Mutex::new(())),
             }),
         }

@@ -541,15 +541,18 @@ impl UnitOfWork {
     /// Checks what the tenant added to the object, and relies on what the tenant says of objects: a
     /// write that was decided by what has changed since is a conflict, and is decided again.
     async fn check_custom_fields(&mut self, object: &ObjectRef, write: &mut Write) -> Result<()> {
+        if object.template().is_none() && object.custom_document().is_none() {
+            // Such as definitions, of which one commit may write many: what they say is not read and
+            // compiled for each of them.
+            return Ok(());
+        }
         let Some(described) = self.described().await? else {
             return Ok(());
         };
         let object = described.registry.described(object);
         let is_own = object.template().is_some();
         // Also where the object has no fields yet: the first one asks all its records.
-        if (is_own || object.custom_document().is_some())
-            && let Some(version) = &described.version
-        {
+        if let Some(version) = &described.version {
             self.rely_on_row(version.clone());
         }
         if write.after.is_deleted() {
@@ -734,6 +737,18 @@ impl UnitOfWork {
     /// For rules and hooks, which keep rows of a `derived` object in step with the records that they
     /// follow from; such rows are checked by no rule.
     pub fn keep_derived<E: Entity>(&mut self, id: Uuid, before: Option<Row>, data: E) {
+        self.keep_derived_until(id, before, data, None);
+    }
+
+    /// Like [`keep_derived`](Self::keep_derived), for a row that is deleted and restored with the
+    /// record that it follows from: since `deleted_at`, where that is deleted.
+    pub fn keep_derived_until<E: Entity>(
+        &mut self,
+        id: Uuid,
+        before: Option<Row>,
+        data: E,
+        deleted_at: Option<DateTime<Utc>>,
+    ) {
         let object = E::schema();
         let before = match self.place(object, id) {
             Some(known) => known.before.clone(),
@@ -743,6 +758,7 @@ impl UnitOfWork {
             Some(row) => row.meta().next(self.stamp()),
             None => Meta::first(id, self.stamp()),
         };
+        let meta = Meta { deleted_at, ..meta };
         self.session.engine().registry().add(object);
         let after: Row = Arc::new(Record::new(meta, data));
         self.put(object, id, before, Some(after));

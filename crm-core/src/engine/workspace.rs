@@ -48,14 +48,18 @@ impl Workspace<'_> {
         }
     }
 
+    /// The rows that answer a query of a caller.
     pub(crate) async fn select(&self, query: &Query) -> Result<Vec<Row>> {
+        self.session().count_query(query);
         match self {
             Self::Session(session) => session.select(query).await,
             Self::Unit(work) => work.select(query).await,
         }
     }
 
+    /// The groups that answer a query of a caller.
     pub(crate) async fn aggregate(&self, query: &AggregateQuery) -> Result<Vec<Group>> {
+        self.session().count_aggregate(query);
         match self {
             Self::Session(session) => session.aggregate(query).await,
             Self::Unit(work) => work.aggregate(query).await,

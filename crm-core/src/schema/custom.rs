@@ -258,6 +258,8 @@ fn moment(text: &str) -> Option<DateTime<Utc>> {
 pub mod typed_values {
     /// The object.
     pub const OBJECT: &str = "custom_value";
+    /// The name of the object that the record is of.
+    pub const OF: &str = "object";
     /// The definition of the custom field.
     pub const FIELD: &str = "field_id";
     /// The record.
@@ -266,6 +268,8 @@ pub mod typed_values {
     pub const TEXT: &str = "text_value";
     /// The value where it is [`TypedValue::Number`](super::TypedValue::Number).
     pub const NUMBER: &str = "number_value";
+    /// The record that the value leads to, where the field is a reference.
+    pub const TARGET: &str = "target_id";
 }
 
 /// The names of the object that holds what a text search finds of records beside their own text

@@ -1,5 +1,6 @@
 //! Which row the value of a field has. Pure.
 
+use chrono::{DateTime, Utc};
 use crm_core::Id;
 use crm_core::query::fold_case;
 use crm_core::schema::{AnyRecord, ObjectSchema, Picklist, TypedValue, ValueRef};
@@ -29,6 +30,8 @@ pub enum IndexState {
 pub(crate) struct RowForm {
     /// Whether no two records have the same value.
     pub(crate) is_unique: bool,
+    /// Whether the values lead to records.
+    is_reference: bool,
 }
 
 impl RowForm {
@@ -38,9 +41,11 @@ impl RowForm {
             field.field_type,
             CustomFieldType::File | CustomFieldType::Json { .. } | CustomFieldType::Multipicklist
         );
-        let is_kept = field.is_indexed || field.is_unique || field.field_type.target().is_some();
+        let is_reference = field.field_type.target().is_some();
+        let is_kept = field.is_indexed || field.is_unique || is_reference;
         (is_kept && !is_document).then_some(Self {
             is_unique: field.is_unique,
+            is_reference,
         })
     }
 }
@@ -53,8 +58,14 @@ pub(crate) struct KeptField {
     pub(crate) position: usize,
     pub(crate) state: IndexState,
     pub(crate) is_unique: bool,
-    /// The object that a reference leads to.
-    target: Option<String>,
+    is_reference: bool,
+}
+
+/// A typed row as it is to be, deleted and restored with its record.
+#[derive(Clone, PartialEq)]
+pub(crate) struct Typed {
+    pub(crate) value: CustomValue,
+    pub(crate) deleted_at: Option<DateTime<Utc>>,
 }
 
 impl KeptField {
@@ -64,7 +75,7 @@ impl KeptField {
             position,
             state: field.index_state,
             is_unique: field.is_unique,
-            target: field.field_type.target().map(ToString::to_string),
+            is_reference: field.field_type.target().is_some(),
         })
     }
 
@@ -78,16 +89,8 @@ impl KeptField {
         Uuid::new_v5(&self.id.uuid(), record.as_bytes())
     }
 
-    /// The row that a record has for its value, whatever the state of the field. A deleted one has
-    /// none.
-    pub(crate) fn row_of(
-        &self,
-        object: &ObjectSchema,
-        record: &dyn AnyRecord,
-    ) -> Option<CustomValue> {
-        if record.is_deleted() {
-            return None;
-        }
+    /// The row that a record has for its value, whatever the state of the field.
+    pub(crate) fn row_of(&self, object: &ObjectSchema, record: &dyn AnyRecord) -> Option<Typed> {
         let place = self.place(object);
         let ignore_case = object.custom_at(place)?.field.ignore_case;
         object.read(record, place, |value| {
@@ -95,16 +98,18 @@ impl KeptField {
                 TypedValue::Text(text) => (Some(text), None),
                 TypedValue::Number(number) => (None, Some(number)),
             };
-            let target_id = value.as_uuid();
-            Some(CustomValue {
+            let value = CustomValue {
                 object: object.name().to_owned(),
                 record_id: record.id(),
                 field_id: self.id,
                 text_value,
                 number_value: number_value.map(|number| number.normalize()),
                 unique_key: self.is_unique.then(|| unique_key(&value, ignore_case)),
-                target_object: target_id.and(self.target.clone()),
-                target_id,
+                target_id: value.as_uuid().filter(|_| self.is_reference),
+            };
+            Some(Typed {
+                value,
+                deleted_at: record.meta().deleted_at,
             })
         })
     }

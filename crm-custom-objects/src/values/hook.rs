@@ -13,7 +13,7 @@ use crm_core::schema::{
 use crm_core::{Id, Record};
 use uuid::Uuid;
 
-use super::form::{IndexState, KeptField};
+use super::form::{IndexState, KeptField, Typed};
 use crate::tenant::Compiled;
 use crate::{CustomField, CustomValue};
 
@@ -35,14 +35,13 @@ pub(crate) fn kept(object: &ObjectRef) -> &[KeptField] {
 }
 
 /// One row as it is to be.
-#[derive(Debug)]
 struct Wanted {
     id: Uuid,
-    row: Option<CustomValue>,
+    row: Option<Typed>,
 }
 
 /// What a commit means to typed rows.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Plan {
     /// Whether anything was decided by the tenant's definitions.
     is_decided: bool,
@@ -75,56 +74,48 @@ impl Plan {
         let Some(document) = object.custom_document() else {
             return;
         };
-        let live = |row: Option<&Row>| row.filter(|row| !row.is_deleted()).cloned();
-        let (before, after) = (live(change.before()), live(change.after()));
-        let has_values =
-            |row: &Option<Row>| row.as_ref().is_some_and(|row| !is_empty(&**row, document));
-        let kept = kept(&object);
-        let is_purged = change.after().is_none() && change.before().is_some();
-        if is_purged && has_definitions {
-            self.is_decided = true;
-            self.gone.push(change.id());
+        let (before, after) = (change.before(), change.after());
+        let Some(after) = after else {
+            // Also the rows of fields that are no more.
+            if before.is_some() && has_definitions {
+                self.is_decided = true;
+                self.gone.push(change.id());
+            }
             return;
-        }
-        let is_same = match (&before, &after) {
-            (Some(before), Some(after)) => before.value(document) == after.value(document),
-            (None, None) => true,
-            _ => !has_values(&before) && !has_values(&after),
+        };
+        let deleted_at = |row: &Row| row.meta().deleted_at;
+        let has_values = |row: &Row| !is_empty(&**row, document);
+        let is_same = match before {
+            Some(before) => {
+                before.value(document) == after.value(document)
+                    && (deleted_at(before) == deleted_at(after) || !has_values(after))
+            }
+            None => !has_values(after),
         };
         if is_same {
             return;
         }
         self.is_decided = true;
-        if after.is_none() {
-            if !kept.is_empty() {
-                self.gone.push(change.id());
-            }
-            return;
-        }
-        for field in kept {
-            let row = |record: &Option<Row>| {
-                let record = record.as_ref()?;
-                field.row_of(&object, &**record)
-            };
-            let (old, new) = (row(&before), row(&after));
+        for field in kept(&object) {
+            let row = |record: &Row| field.row_of(&object, &**record);
+            let (old, new) = (before.and_then(row), row(after));
             if old == new {
                 continue;
             }
             let new_key = key_of(&new).filter(|key| Some(*key) != key_of(&old));
             if field.state == IndexState::Building
-                && let Some((key, record)) = new_key.zip(after.as_ref())
+                && let Some(key) = new_key
             {
                 let place = field.place(&object);
                 self.doubtful.push(Doubtful {
-                    value: object.read(&**record, place, |value| value.into_owned()),
+                    value: object.read(&**after, place, |value| value.into_owned()),
                     object: object.clone(),
                     field: field.clone(),
                     record: change.id(),
                     key: key.to_owned(),
                 });
             }
-            let is_new =
-                change.before().is_none() || field.state == IndexState::Ready && old.is_none();
+            let is_new = before.is_none() || field.state == IndexState::Ready && old.is_none();
             let wanted = Wanted {
                 id: field.row_id(change.id()),
                 row: new.filter(|_| field.state != IndexState::Removing),
@@ -138,8 +129,10 @@ impl Plan {
     }
 }
 
-fn key_of(row: &Option<CustomValue>) -> Option<&str> {
-    row.as_ref()?.unique_key.as_deref()
+/// The value that no other record may have. That of a deleted record is free.
+fn key_of(row: &Option<Typed>) -> Option<&str> {
+    let row = row.as_ref().filter(|row| row.deleted_at.is_none())?;
+    row.value.unique_key.as_deref()
 }
 
 /// Refuses values of unique fields that another record has already, which may have no row to tell:
@@ -210,6 +203,15 @@ fn one_of(index: usize, ids: &[Uuid]) -> Condition {
     }
 }
 
+/// A typed row as it is stored or staged.
+fn typed(row: Row) -> Option<Typed> {
+    let row = Record::<CustomValue>::from_row(row)?;
+    Some(Typed {
+        value: row.data.clone(),
+        deleted_at: row.deleted_at,
+    })
+}
+
 /// Stages what makes the stored rows those that are wanted; the ids of the rows.
 async fn stage_known(work: &mut UnitOfWork, wanted: Vec<Wanted>) -> Result<HashSet<Uuid>> {
     let ids: Vec<Uuid> = wanted.iter().map(|wanted| wanted.id).collect();
@@ -223,8 +225,7 @@ async fn stage_known(work: &mut UnitOfWork, wanted: Vec<Wanted>) -> Result<HashS
         let before: Option<Row> = stored.remove(&id);
         match (before, row) {
             (before, Some(row)) => {
-                let known = before.clone().and_then(Record::<CustomValue>::from_row);
-                if known.is_some_and(|known| known.data == row) {
+                if before.clone().and_then(typed).as_ref() == Some(&row) {
                     continue;
                 }
                 if before.is_none() {
@@ -232,7 +233,7 @@ async fn stage_known(work: &mut UnitOfWork, wanted: Vec<Wanted>) -> Result<HashS
                     work.contend(CustomValue::schema().name(), &["id"]);
                     work.contend(CustomValue::schema().name(), &["record_id", "field_id"]);
                 }
-                work.keep_derived(id, before, row);
+                work.keep_derived_until(id, before, row.value, row.deleted_at);
             }
             (Some(before), None) => work.remove_derived(&before),
             (None, None) => continue,
@@ -265,23 +266,25 @@ pub(crate) async fn remove_wrong(
     field: &KeptField,
     rows: &[Row],
 ) -> Result<u64> {
-    let typed = rows.iter().cloned();
-    let typed: Vec<_> = typed.filter_map(Record::<CustomValue>::from_row).collect();
-    let ids: Vec<Uuid> = typed.iter().map(|row| row.record_id).collect();
+    let stored = rows
+        .iter()
+        .filter_map(|row| Some((row, typed(row.clone())?)));
+    let stored: Vec<(&Row, Typed)> = stored.collect();
+    let ids = stored.iter().map(|(_, typed)| typed.value.record_id);
+    let ids: Vec<Uuid> = ids.collect();
     let records = work.rows(object, &ids).await?;
     let records: HashMap<Uuid, Row> = records.into_iter().map(|row| (row.id(), row)).collect();
     let mut count = 0;
-    for row in typed {
-        let record = records.get(&row.record_id);
+    for (row, typed) in stored {
+        let record = records.get(&typed.value.record_id);
         let wanted = record.and_then(|record| field.row_of(object, &**record));
-        if row.unique_key.is_none() || wanted.as_ref() == Some(&row.data) {
+        if typed.value.unique_key.is_none() || wanted.as_ref() == Some(&typed) {
             continue;
         }
         if let Some(record) = record {
             work.rely_on(&**record);
         }
-        let row: Row = row;
-        work.remove_derived(&row);
+        work.remove_derived(row);
         count += 1;
     }
     Ok(count)
@@ -322,7 +325,7 @@ impl CommitHook for ValueRows {
         }
         for wanted in plan.new {
             if let Some(row) = wanted.row {
-                work.keep_derived(wanted.id, None, row);
+                work.keep_derived_until(wanted.id, None, row.value, row.deleted_at);
             }
         }
         Ok(())
@@ -365,6 +368,7 @@ async fn taken(work: &UnitOfWork) -> Result<Option<CustomValue>> {
         touched.insert(change.id());
         let after = change
             .after()
+            .filter(|row| !row.is_deleted())
             .cloned()
             .and_then(Record::<CustomValue>::from_row);
         let Some(after) = after else { continue };
@@ -380,10 +384,13 @@ async fn taken(work: &UnitOfWork) -> Result<Option<CustomValue>> {
         fields.sort_unstable();
         fields.dedup();
         let keys = chunk.iter().map(|((_, key), _)| Value::Text(key.clone()));
-        let condition = one_of(FIELD_ID, &fields).and(Condition::In {
-            field: FieldAt::new(UNIQUE_KEY),
-            values: keys.collect(),
-        });
+        let condition =
+            Condition::not_deleted()
+                .and(one_of(FIELD_ID, &fields))
+                .and(Condition::In {
+                    field: FieldAt::new(UNIQUE_KEY),
+                    values: keys.collect(),
+                });
         let stored = Query::new(CustomValue::schema(), condition);
         for row in work.session().begin().select(&stored).await? {
             let Some(row) = Record::<CustomValue>::from_row(row) else {

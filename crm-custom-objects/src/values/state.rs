@@ -9,6 +9,7 @@ use crm_core::value::TextValue as _;
 
 use super::form::{IndexState, RowForm};
 use crate::CustomField;
+use crate::uses::object_of;
 
 /// The place of [`CustomField::object`], which is the first field of the struct.
 const OBJECT: usize = SYSTEM_FIELDS;
@@ -85,7 +86,7 @@ async fn may_have_values(
             return Ok(true);
         }
     }
-    let Some(object) = work.registry().await?.object(name) else {
+    let Some(object) = object_of(work, field) else {
         return Ok(true);
     };
     let Some(document) = object.custom_document() else {

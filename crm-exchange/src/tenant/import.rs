@@ -575,7 +575,6 @@ impl Run<'_> {
                 None => break,
             }
         }
-        self.session.restore_custom_references(&()).await?;
         self.session.activities().rebuild_roll_ups(&()).await?;
         self.session.deals().begin_states(&()).await?;
         Ok(())

@@ -12,7 +12,7 @@ use rust_decimal::Decimal;
 use serde_json::Value as Json;
 
 use super::Statement;
-use super::custom::{self, Known, Source};
+use super::custom::{self, Joined, Known, Source};
 use super::place::Place;
 use super::value::rounded;
 use crate::layout::{Column, Table, Tables, quoted};
@@ -498,9 +498,12 @@ impl Writer<'_, '_> {
         let target = self.tables.of(object);
         let related = format!("t{}", self.depth);
         let own = self.statement.own(&target, &related);
+        let ends = (alias, related.as_str());
+        let Joined { from, test } =
+            custom::joined(self.statement, self.tables, field.custom.as_ref(), ends);
         let _ = write!(
             sql,
-            "EXISTS (SELECT 1 FROM {} AS {related} WHERE {own} \
+            "EXISTS (SELECT 1 FROM {from}{} AS {related} WHERE {test}{own} \
              AND {related}.\"id\" = {} AND {related}.\"deleted_at\" IS NULL AND ",
             target.sql,
             reference.sql(alias),
@@ -541,9 +544,12 @@ impl Writer<'_, '_> {
         };
         self.depth += 1;
         let own = self.statement.own(&from, &related);
+        let ends = (related.as_str(), alias);
+        let Joined { from: rows, test } =
+            custom::joined(self.statement, self.tables, field.custom.as_ref(), ends);
         let _ = write!(
             sql,
-            "EXISTS (SELECT 1 FROM {} AS {related} WHERE {own} AND {reference} \
+            "EXISTS (SELECT 1 FROM {rows}{} AS {related} WHERE {test}{own} AND {reference} \
              AND {related}.\"deleted_at\" IS NULL AND ",
             from.sql,
         );

@@ -43,7 +43,9 @@ impl UnitOfWork {
     /// What hooks refuse.
     pub async fn prepare(mut self) -> Result<ChangeSet> {
         let changes = self.change_set().await?;
+        let written = self.written_fields().await?;
         self.forget_written(&changes);
+        self.count_written(written);
         Ok(changes)
     }
 
@@ -53,7 +55,7 @@ impl UnitOfWork {
         for hook in &engine.shared.hooks {
             hook.before_commit(self).await?;
         }
-        self.keep_references().await?;
+        self.check_custom_references().await?;
         let unreferenced = self.unreferenced().await?;
         let staged = self.staged.clone();
         let changes: Vec<Change> = staged
@@ -107,6 +109,7 @@ impl UnitOfWork {
             return Ok(self.commit);
         }
         let changes = self.change_set().await?;
+        let written = self.written_fields().await?;
         let engine = self.session.engine().clone();
         // Ids and counts only: nothing here tells of a person.
         let span = tracing::debug_span!(
@@ -120,6 +123,7 @@ impl UnitOfWork {
         match committed {
             Ok(committed) => {
                 self.forget_written(&changes);
+                self.count_written(written);
                 tracing::debug!(commit = %self.commit.id, rows = committed.rows, "committed");
                 Ok(self.commit)
             }

@@ -1,16 +1,28 @@
-//! What the custom fields of records refer to: looked up by the commit, and kept in rows of their own.
+//! What the custom fields of records refer to.
+//!
+//! A custom field may refer to a record, as a built-in field does: a lookup, or the whole that a
+//! record is a part of. Its value is an id in the document `custom_fields`, which no key of a database
+//! holds. Its typed row ([`typed_values`]) says where it leads, also of a record that is deleted:
+//!
+//! ```text
+//! project "Rollout" ── custom_fields.account ──► account "Globex"
+//!     kept as  custom_value { record_id: Rollout, field_id, target_id: Globex, .. }
+//! ```
+//!
+//! - That a value leads to a live record is looked up by the commit, which relies on that record: if
+//!   it is deleted at the same time, one of the two commits is a conflict and runs again.
+//! - What leads to a record that is deleted, restored, removed for good or merged is found by these
+//!   rows, through an index, and treated like what built-in references lead to.
+//! - A deletion is a conflict where a row for its record appeared meanwhile ([`Unreferenced`]).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ops::ControlFlow;
 
 use uuid::Uuid;
 
 use super::UnitOfWork;
-use crate::engine::{Progress, Session, Settle, Workspace};
 use crate::error::{Faults, FieldError, Result};
 use crate::query::{Condition, FieldAt, Query};
-use crate::references::CustomReference;
-use crate::schema::{Entity, Lifecycle, Link, Meta, ObjectRef, OnDelete, Registry, Row, Value};
+use crate::schema::{Lifecycle, Link, ObjectRef, OnDelete, Registry, Row, Value, typed_values};
 use crate::storage::Unreferenced;
 
 /// The code of a record that would be a part of itself.
@@ -33,9 +45,6 @@ struct Target {
     tree: Option<(ObjectRef, usize, Uuid)>,
 }
 
-/// The row and the deletion that it shares with its record.
-type Kept = Option<(CustomReference, Meta)>;
-
 fn among(field: usize, ids: &[Uuid]) -> Condition {
     Condition::In {
         field: FieldAt::new(field),
@@ -43,16 +52,31 @@ fn among(field: usize, ids: &[Uuid]) -> Condition {
     }
 }
 
-/// The place of a field of the rows.
-fn place(name: &str) -> usize {
-    let index = CustomReference::schema().field_index(name);
-    index.unwrap_or(usize::MAX)
+/// The typed rows, and the places of their fields.
+struct TypedRows {
+    object: ObjectRef,
+    record: usize,
+    field: usize,
+    target: usize,
 }
 
 impl UnitOfWork {
-    /// Looks up what the custom fields of changed records lead to, and brings their rows in step: the
-    /// last thing that is staged.
-    pub(super) async fn keep_references(&mut self) -> Result<()> {
+    /// The typed rows of custom values; `None` where the host has none, as no tenant says anything.
+    fn typed_rows(&self) -> Option<TypedRows> {
+        let engine = self.session.engine();
+        engine.shared.tenant_schema.as_ref()?;
+        let object = engine.registry().object(typed_values::OBJECT)?;
+        Some(TypedRows {
+            record: object.field_index(typed_values::RECORD)?,
+            field: object.field_index(typed_values::FIELD)?,
+            target: object.field_index(typed_values::TARGET)?,
+            object,
+        })
+    }
+
+    /// Looks up what the custom fields of changed records lead to, and forgets rows of fields that are
+    /// no more and led to what is deleted: the last thing that is staged.
+    pub(super) async fn check_custom_references(&mut self) -> Result<()> {
         let Some(described) = self.described().await? else {
             return Ok(());
         };
@@ -61,8 +85,7 @@ impl UnitOfWork {
         }
         let registry = described.registry.clone();
         let mut targets = Vec::new();
-        let mut wanted: BTreeMap<Uuid, Kept> = BTreeMap::new();
-        let (mut removed, mut deleted) = (Vec::new(), Vec::new());
+        let mut gone = Vec::new();
         for change in self.staged() {
             if change.object().lifecycle() != Lifecycle::Full {
                 continue;
@@ -70,37 +93,18 @@ impl UnitOfWork {
             let (before, after) = (change.before(), change.after());
             let is_live = |row: Option<&Row>| row.is_some_and(|row| !row.is_deleted());
             match after {
-                None => removed.extend(before.map(|_| change.id())),
-                Some(row) if row.is_deleted() && is_live(before) => deleted.push(change.id()),
+                None => gone.extend(before.map(|_| change.id())),
+                Some(row) if row.is_deleted() && is_live(before) => gone.push(change.id()),
                 Some(_) => {}
             }
             let object = registry.described(change.object());
-            if object.custom_references().next().is_none() {
-                continue;
-            }
             targets.extend(self.targets(&object, before, after));
-            let of = |row: Option<&Row>| -> HashMap<Uuid, CustomReference> {
-                let rows = row.map(|row| CustomReference::of(&object, &**row));
-                rows.into_iter().flatten().collect()
-            };
-            let deleted_at = |row: Option<&Row>| row.and_then(|row| row.meta().deleted_at);
-            let (were, are) = (of(before), of(after));
-            let is_same = deleted_at(before) == deleted_at(after);
-            for (id, kept) in &are {
-                if !is_same || were.get(id) != Some(kept) {
-                    let meta = after.map(|row| (kept.clone(), row.meta()));
-                    wanted.insert(*id, meta);
-                }
-            }
-            let gone = were.into_keys().filter(|id| !are.contains_key(id));
-            wanted.extend(gone.map(|id| (id, None)));
         }
-        let faults = self.missing_targets(targets).await?;
-        let mut all = Faults::default();
-        faults.into_iter().for_each(|fault| all.push(fault));
-        all.into_result()?;
-        self.put_references(wanted).await?;
-        self.forget_references(&registry, &removed, &deleted).await
+        let mut faults = Faults::default();
+        let missing = self.missing_targets(targets).await?;
+        missing.into_iter().for_each(|fault| faults.push(fault));
+        faults.into_result()?;
+        self.forget_references(&registry, &gone).await
     }
 
     /// What a write leads to that has to be there: what it did not lead to before, and what this unit
@@ -210,73 +214,17 @@ impl UnitOfWork {
         Ok(false)
     }
 
-    /// Writes rows as they are wanted.
-    async fn put_references(&mut self, wanted: BTreeMap<Uuid, Kept>) -> Result<()> {
-        if wanted.is_empty() {
+    /// Removes the rows of fields that are no more, which led to records that are deleted or removed.
+    async fn forget_references(&mut self, registry: &Registry, targets: &[Uuid]) -> Result<()> {
+        let Some(typed) = self.typed_rows().filter(|_| !targets.is_empty()) else {
             return Ok(());
-        }
-        let schema = CustomReference::schema();
-        let ids: Vec<Uuid> = wanted.keys().copied().collect();
-        let mut stored: HashMap<Uuid, Row> = HashMap::new();
-        for batch in ids.chunks(BATCH) {
-            let rows = self.rows(schema, batch).await?;
-            stored.extend(rows.into_iter().map(|row| (row.id(), row)));
-        }
-        for (id, kept) in wanted {
-            let before = stored.remove(&id);
-            let Some((kept, meta)) = kept else {
-                if let Some(before) = before {
-                    self.remove(&before);
+        };
+        for batch in targets.chunks(BATCH) {
+            let leading = Query::new(&typed.object, among(typed.target, batch));
+            for row in self.select(&leading).await? {
+                if !is_known(registry, &typed, &row) {
+                    self.remove_derived(&row);
                 }
-                continue;
-            };
-            let deleted_at = meta.deleted_at;
-            let is_same = before.as_ref().is_some_and(|row| {
-                let known = crate::Record::<CustomReference>::from_row(row.clone());
-                let known = known.filter(|known| known.data == kept);
-                known.is_some() && row.meta().deleted_at == deleted_at
-            });
-            if is_same {
-                continue;
-            }
-            let meta = match &before {
-                Some(row) => row.meta().next(self.stamp()),
-                None => Meta::first(id, self.stamp()),
-            };
-            let meta = Meta { deleted_at, ..meta };
-            let after: Row = std::sync::Arc::new(crate::Record::new(meta, kept));
-            self.put(schema, id, before, Some(after));
-        }
-        Ok(())
-    }
-
-    /// Removes the rows of records that are removed for good, and, where a record is deleted, those of
-    /// fields that led to it and are no more.
-    async fn forget_references(
-        &mut self,
-        registry: &Registry,
-        removed: &[Uuid],
-        deleted: &[Uuid],
-    ) -> Result<()> {
-        let schema = CustomReference::schema();
-        let mut gone = Vec::new();
-        for batch in removed.chunks(BATCH) {
-            let of_records = Query::new(schema, among(place("record_id"), batch));
-            gone.extend(self.select(&of_records).await?);
-        }
-        let gone_too = deleted.iter().chain(removed).copied();
-        let gone_too: Vec<Uuid> = gone_too.collect();
-        for batch in gone_too.chunks(BATCH) {
-            let leading = Query::new(schema, among(place("target_id"), batch));
-            let rows = self.select(&leading).await?.into_iter();
-            gone.extend(rows.filter(|row| !is_known(registry, row)));
-        }
-        for row in gone {
-            if self
-                .place(schema, row.id())
-                .is_none_or(|change| change.after().is_some())
-            {
-                self.remove(&row);
             }
         }
         Ok(())
@@ -289,17 +237,15 @@ impl UnitOfWork {
         id: Uuid,
         deleted: Option<bool>,
     ) -> Result<Vec<Row>> {
-        let Some(custom) = link.custom() else {
+        let Some((custom, typed)) = link.custom().zip(self.typed_rows()) else {
             return Ok(Vec::new());
         };
-        let leading = among(place("target_id"), &[id])
-            .and(Condition::equals(place("field_id"), Value::Uuid(custom.id)));
-        let rows = self
-            .select(&Query::new(CustomReference::schema(), leading))
-            .await?;
+        let leading =
+            among(typed.target, &[id]).and(Condition::equals(typed.field, Value::Uuid(custom.id)));
+        let rows = self.select(&Query::new(&typed.object, leading)).await?;
         let mut ids: Vec<Uuid> = rows
             .iter()
-            .filter_map(|row| row.value(place("record_id")).as_uuid())
+            .filter_map(|row| row.value(typed.record).as_uuid())
             .collect();
         let staged = self.staged().iter();
         let staged = staged.filter(|change| *change.object() == link.object);
@@ -316,111 +262,26 @@ impl UnitOfWork {
         Ok(found)
     }
 
-    /// That no custom field leads to these records any more.
+    /// That no custom field leads to a record any more.
     pub(in crate::engine) fn led_to_by_none(&self, id: Uuid) -> Option<Unreferenced> {
-        let is_used = self.session.engine().shared.tenant_schema.is_some();
-        is_used.then(|| Unreferenced {
-            object: CustomReference::schema().clone(),
-            field: place("target_id"),
+        let typed = self.typed_rows()?;
+        Some(Unreferenced {
+            object: typed.object,
+            field: typed.target,
             id,
         })
     }
 }
 
-/// Whether a row is of a field that there is, and that leads where the row does.
-fn is_known(registry: &Registry, row: &Row) -> bool {
-    let Some(kept) = crate::Record::<CustomReference>::from_row(row.clone()) else {
+/// Whether a row is of a reference that there is.
+fn is_known(registry: &Registry, typed: &TypedRows, row: &Row) -> bool {
+    let of = row.get(typed_values::OF);
+    let Some(object) = of.as_text().and_then(|name| registry.any_object(name)) else {
         return false;
     };
-    let Some(object) = registry.object(&kept.object) else {
-        return false;
-    };
-    object.custom_references().any(|(place, target, _)| {
+    let field = row.value(typed.field).as_uuid();
+    object.custom_references().any(|(place, ..)| {
         let custom = object.custom_at(place);
-        target == kept.target_object && custom.is_some_and(|custom| custom.id == kept.field_id)
-    })
-}
-
-/// What became of a batch of records.
-struct Batch {
-    records: usize,
-    written: usize,
-    last: Option<Uuid>,
-}
-
-impl Settle for Batch {}
-
-impl Session {
-    /// Makes the rows again by which records are found that custom fields lead to
-    /// ([`CustomReference`]), from the records: for records that were written past the engine, and
-    /// for fields that were defined over values that there were. Runs in batches, each a commit of its
-    /// own; what is stopped goes on where it runs again. Gives the number of rows written.
-    ///
-    /// Values that lead to no live record have a row too; they are refused when they are next written.
-    ///
-    /// ```
-    /// # use crm_core::{Session, error::Result};
-    /// # async fn example(session: &Session) -> Result<()> {
-    /// session.restore_custom_references(&()).await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// Those of the storage.
-    pub async fn restore_custom_references(&self, progress: &impl Progress) -> Result<u64> {
-        let (mut done, mut written) = (0_u64, 0_u64);
-        let objects = self.registry().await?.objects();
-        let referring = objects
-            .values()
-            .filter(|object| !object.is_template() && object.custom_references().next().is_some());
-        for object in referring {
-            let mut after = None;
-            loop {
-                let batch = self.restore_batch(object, after).await?;
-                done += batch.records as u64;
-                written += batch.written as u64;
-                if progress.report(done, None) == ControlFlow::Break(()) {
-                    return Ok(written);
-                }
-                match batch.last.filter(|_| batch.records == BATCH) {
-                    Some(last) => after = Some(last),
-                    None => break,
-                }
-            }
-        }
-        Ok(written)
-    }
-
-    async fn restore_batch(&self, object: &ObjectRef, after: Option<Uuid>) -> Result<Batch> {
-        let mut workspace = Workspace::Session(self);
-        crate::engine::in_work!(workspace, |work| { restore(work, object, after).await })
-    }
-}
-
-/// Brings the rows of a batch of records in step, behind the record with the id `after`.
-async fn restore(work: &mut UnitOfWork, object: &ObjectRef, after: Option<Uuid>) -> Result<Batch> {
-    let mut query = Query::new(object, Condition::all()).limit(BATCH);
-    query.after = after.map(|id| vec![Value::Uuid(id)]);
-    let rows = work.select(&query).await?;
-    let mut wanted: BTreeMap<Uuid, Kept> = BTreeMap::new();
-    let described = work.registry().await?.described(object);
-    for row in &rows {
-        let kept = CustomReference::of(&described, &**row).into_iter();
-        wanted.extend(kept.map(|(id, kept)| (id, Some((kept, row.meta())))));
-    }
-    let before = work.staged().len();
-    work.put_references(wanted).await?;
-    let written = work.staged().len() - before;
-    if written > 0 {
-        // The rows are those of the records as they were read.
-        for row in &rows {
-            work.rely_on(&**row);
-        }
-    }
-    Ok(Batch {
-        records: rows.len(),
-        written,
-        last: rows.last().map(|row| row.id()),
+        custom.map(|custom| custom.id) == field
     })
 }
