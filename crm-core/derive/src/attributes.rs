@@ -65,6 +65,7 @@ pub(crate) struct FieldAttributes {
     pub(crate) record_of: Option<LitStr>,
     pub(crate) merge: Option<Ident>,
     pub(crate) read_only: bool,
+    pub(crate) in_step: bool,
     pub(crate) personal: bool,
     pub(crate) sensitive: bool,
     pub(crate) searchable: bool,
@@ -223,6 +224,7 @@ impl FieldAttributes {
                 self.merge = Some(Ident::new(variant, text.span()));
             }
             "read_only" => self.read_only = true,
+            "in_step" => (self.read_only, self.in_step) = (true, true),
             "personal" => self.personal = true,
             "sensitive" => self.sensitive = true,
             "searchable" => self.searchable = true,
@@ -235,8 +237,8 @@ impl FieldAttributes {
                 return Err(meta.error(
                     "unknown attribute: expected `required`, `max_len`, `multiline`, `min`, `max`, \
                      `precision`, `scale`, `currency`, `references`, `on_delete`, `record_of`, \
-                     `merge`, `read_only`, `personal`, `sensitive`, `searchable`, `indexed`, \
-                     `ignore_case`, `default`, `flatten` or `prefix`",
+                     `merge`, `read_only`, `in_step`, `personal`, `sensitive`, `searchable`, \
+                     `indexed`, `ignore_case`, `default`, `flatten` or `prefix`",
                 ));
             }
         }
