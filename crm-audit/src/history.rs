@@ -247,11 +247,12 @@ pub(crate) fn label_of(object: Option<&ObjectRef>, path: &str) -> String {
     };
     if let Some((name, member)) = path.split_once('.') {
         let document = object.field_index(name);
+        if document != object.custom_document() {
+            let of = object.field(name).map(|field| field.label());
+            return format!("{} ({member})", of.as_deref().unwrap_or(name));
+        }
         let custom = object.custom_field(member);
-        return match custom.filter(|_| document == object.custom_document()) {
-            Some(custom) => custom.field.label(),
-            None => member.to_owned(),
-        };
+        return custom.map_or_else(|| member.to_owned(), |custom| custom.field.label());
     }
     match object.field(path) {
         Some(field) => field.label(),

@@ -88,7 +88,14 @@ impl AuditTrail<'_> {
             self.stage(&mut work, &object, &record, version, then.as_ref(), &places)
                 .await?;
             match work.commit().await {
-                Ok(_) => return self.session.object(&record.object).await?.get(record.id).await,
+                Ok(_) => {
+                    return self
+                        .session
+                        .object(&record.object)
+                        .await?
+                        .get(record.id)
+                        .await;
+                }
                 Err(Error::Conflict { .. }) if attempt < ATTEMPTS => attempt += 1,
                 Err(error) => return Err(error),
             }
@@ -246,7 +253,10 @@ fn pieces(object: &ObjectRef, then: &Row, now: &Row, places: &Places) -> Vec<Pie
         Places::Member(index, _) => std::slice::from_ref(index),
     };
     for index in indexes.iter().copied() {
-        let (was, is) = (then.value(index).into_owned(), now.value(index).into_owned());
+        let (was, is) = (
+            then.value(index).into_owned(),
+            now.value(index).into_owned(),
+        );
         let (was, is) = match (was, is) {
             (was, is) if was == is => continue,
             (Value::Json(Json::Object(was)), Value::Json(Json::Object(is))) => (was, is),

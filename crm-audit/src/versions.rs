@@ -11,9 +11,7 @@ use crm_core::{Actor, EntityRef, Id};
 use uuid::Uuid;
 
 use crate::event::{AuditEvent, AuditKind, FieldChange};
-use crate::history::{
-    ActivityCount, FieldVersion, ReadableChange, VersionEntry, is_mask, path_of,
-};
+use crate::history::{ActivityCount, FieldVersion, ReadableChange, VersionEntry, is_mask, path_of};
 use crate::mask::MASK;
 use crate::recorder::changes_between;
 use crate::trail::{AuditTrail, of_record};

@@ -19,9 +19,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use common::Property;
-use crm_engine::custom_objects::{
-    CustomField, CustomFieldType, CustomObject, TextLimits,
-};
+use crm_engine::custom_objects::{CustomField, CustomFieldType, CustomObject, TextLimits};
 use crm_engine::engine::{Clock, ManualClock};
 use crm_engine::prelude::*;
 use crm_engine::value::ApiName;
@@ -73,7 +71,11 @@ pub(crate) fn api_name(text: &str) -> ApiName {
 pub(crate) async fn projects(session: &Session) {
     session
         .records::<CustomObject>()
-        .create(CustomObject::new(api_name("project"), "Project", "Projects"))
+        .create(CustomObject::new(
+            api_name("project"),
+            "Project",
+            "Projects",
+        ))
         .await
         .unwrap();
     for name in ["site", "city"] {
@@ -85,7 +87,11 @@ pub(crate) async fn text_field(session: &Session, object: &str, name: &str) {
     let kind = CustomFieldType::Text(TextLimits::default());
     let label = format!("The {name}");
     let field = CustomField::new(api_name(object), api_name(name), label, kind);
-    session.records::<CustomField>().create(field).await.unwrap();
+    session
+        .records::<CustomField>()
+        .create(field)
+        .await
+        .unwrap();
 }
 
 /// The commit of the last event of a record.

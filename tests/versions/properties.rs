@@ -11,7 +11,8 @@ use serde_json::{Map, Value as Json};
 use uuid::Uuid;
 
 use crate::common::{
-    Property, assert_trail_tells_every_record, body_like, cases, populate, rows_of, writable_objects,
+    Property, assert_trail_tells_every_record, body_like, cases, populate, rows_of,
+    writable_objects,
 };
 use crate::{Office, common, last_commit};
 
@@ -19,11 +20,16 @@ use crate::{Office, common, last_commit};
 type Step = (usize, usize, u8, usize);
 
 fn steps(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Step>> {
-    prop::collection::vec((any::<usize>(), any::<usize>(), 0_u8..8, any::<usize>()), count)
+    prop::collection::vec(
+        (any::<usize>(), any::<usize>(), 0_u8..8, any::<usize>()),
+        count,
+    )
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
     runtime.unwrap().block_on(future)
 }
 
@@ -44,7 +50,11 @@ fn run<S: Strategy>(usual: u32, strategy: S, test: impl Fn(S::Value)) {
 
 /// A patch that gives a record some fields of another one of the object, or empties one.
 fn patch(object: &ObjectRef, from: &Row, choice: usize) -> Map<String, Json> {
-    let fields: Vec<_> = object.own_fields().iter().filter(|field| !field.read_only).collect();
+    let fields: Vec<_> = object
+        .own_fields()
+        .iter()
+        .filter(|field| !field.read_only)
+        .collect();
     let mut patch = Map::new();
     for place in [choice, choice / 7, choice / 61] {
         let Some(field) = fields.get(place % fields.len().max(1)) else {
@@ -147,7 +157,10 @@ async fn state(session: &Session) -> State {
                     fields.remove(&*field.name);
                 }
             }
-            state.insert((object.name().to_owned(), row.id()), (row.is_deleted(), fields));
+            state.insert(
+                (object.name().to_owned(), row.id()),
+                (row.is_deleted(), fields),
+            );
         }
     }
     state
@@ -167,9 +180,16 @@ fn assert_same(now: &State, wanted: &State, commit: &[std::sync::Arc<Record<Audi
     for record in records {
         match (now.get(record), wanted.get(record)) {
             (Some(is), Some(should)) => {
-                let names = should.keys().filter(|name| is.get(*name) != should.get(*name));
+                let names = should
+                    .keys()
+                    .filter(|name| is.get(*name) != should.get(*name));
                 let told = names.map(|name| {
-                    format!("{} {name}: {:?} for {:?}", record.0, is.get(name), should.get(name))
+                    format!(
+                        "{} {name}: {:?} for {:?}",
+                        record.0,
+                        is.get(name),
+                        should.get(name)
+                    )
                 });
                 differing.extend(told);
             }
@@ -210,7 +230,11 @@ fn the_events_tell_the_state_of_every_object() {
             }
             assert_trail_tells_every_record(session).await;
             for ((object, id, version), stored) in seen {
-                let built = session.audit().version_of(&object, id, version).await.unwrap();
+                let built = session
+                    .audit()
+                    .version_of(&object, id, version)
+                    .await
+                    .unwrap();
                 let built = built.unwrap();
                 let masked: BTreeSet<&str> = built
                     .masked
@@ -219,7 +243,9 @@ fn the_events_tell_the_state_of_every_object() {
                     .collect();
                 let visible = |json: Map<String, Json>| -> Map<String, Json> {
                     let fields = json.into_iter();
-                    fields.filter(|(name, _)| !masked.contains(name.as_str())).collect()
+                    fields
+                        .filter(|(name, _)| !masked.contains(name.as_str()))
+                        .collect()
                 };
                 assert_eq!(visible(built.row.to_json()), visible(stored), "{object}");
             }
@@ -308,7 +334,10 @@ fn obstacles_are_what_later_commits_touched() {
                     let field = *field;
                     (FIELDS[field].to_owned(), value(field, 60_000))
                 });
-                work.accounts().merge(*id, 1, &patch.collect()).await.unwrap();
+                work.accounts()
+                    .merge(*id, 1, &patch.collect())
+                    .await
+                    .unwrap();
             }
             let is_empty = work.staged().is_empty();
             let first = work.commit().await.unwrap().id;

@@ -90,7 +90,11 @@ async fn versions_and_differences_read_well() {
         .collect();
     use AuditKind::{Create, Delete, Update};
     assert_eq!(told, [(4, Delete), (3, Update), (2, Update), (1, Create)]);
-    let changes: Vec<String> = page.items[2].changes.iter().map(ToString::to_string).collect();
+    let changes: Vec<String> = page.items[2]
+        .changes
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     assert_eq!(
         changes,
         [
@@ -102,7 +106,10 @@ async fn versions_and_differences_read_well() {
     assert!(!format!("{page:?}").contains("south"));
     let diff = audit.diff(id, 1, 3).await.unwrap();
     let labels: Vec<&str> = diff.iter().map(|change| change.label.as_str()).collect();
-    assert_eq!(labels, ["Archived at", "Annual revenue", "The region", "Tags"]);
+    assert_eq!(
+        labels,
+        ["Archived at", "Annual revenue", "The region", "Tags"]
+    );
     let back = audit.diff(id, 3, 1).await.unwrap();
     for (one, other) in diff.iter().zip(&back) {
         assert_eq!((&one.old, &one.new), (&other.new, &other.old));
@@ -133,7 +140,12 @@ async fn sensitive_fields_are_masked_in_differences_and_histories() {
             .unwrap();
     }
     let audit = session.audit();
-    let version = session.records::<Tenant>().get(tenant).await.unwrap().version;
+    let version = session
+        .records::<Tenant>()
+        .get(tenant)
+        .await
+        .unwrap()
+        .version;
     let diff = audit.diff(tenant, version - 1, version).await.unwrap();
     let fields: Vec<_> = diff
         .iter()
@@ -180,11 +192,20 @@ async fn the_history_of_one_field_has_its_changes_only() {
         (1, None, text("north")),
     ];
     for name in ["site", "custom_fields.site"] {
-        let page = audit.field_history(project(), name, 10, None).await.unwrap();
+        let page = audit
+            .field_history(project(), name, 10, None)
+            .await
+            .unwrap();
         let told: Vec<_> = page
             .items
             .iter()
-            .map(|entry| (entry.version, entry.change.old.clone(), entry.change.new.clone()))
+            .map(|entry| {
+                (
+                    entry.version,
+                    entry.change.old.clone(),
+                    entry.change.new.clone(),
+                )
+            })
             .collect();
         assert_eq!(told, wanted, "{name}");
         assert_eq!(page.items[0].change.label, "The site");
@@ -193,7 +214,10 @@ async fn the_history_of_one_field_has_its_changes_only() {
     let mut told = Vec::new();
     let mut after: Option<Cursor> = None;
     loop {
-        let page = audit.field_history(project(), "name", 1, after).await.unwrap();
+        let page = audit
+            .field_history(project(), "name", 1, after)
+            .await
+            .unwrap();
         told.extend(page.items.iter().map(|entry| entry.version));
         after = page.next;
         if after.is_none() {
@@ -201,7 +225,10 @@ async fn the_history_of_one_field_has_its_changes_only() {
         }
     }
     assert_eq!(told, [6, 4, 1]);
-    let nothing = audit.field_history(project(), "color", 10, None).await.unwrap();
+    let nothing = audit
+        .field_history(project(), "color", 10, None)
+        .await
+        .unwrap();
     assert!(nothing.items.is_empty());
 }
 
@@ -211,7 +238,12 @@ async fn the_history_of_one_field_has_its_changes_only() {
 async fn pages_that_were_read_never_change() {
     let office = Office::new().await;
     let session = office.session.clone();
-    let id = session.accounts().create(Account::new("Globex")).await.unwrap().id;
+    let id = session
+        .accounts()
+        .create(Account::new("Globex"))
+        .await
+        .unwrap()
+        .id;
     for number in 0..40 {
         session
             .accounts()
@@ -284,14 +316,27 @@ async fn the_activity_of_a_user_is_counted_by_object_and_kind() {
     let office = Office::new().await;
     let grace = User::new("grace@acme.example".parse::<EmailAddress>().unwrap());
     let grace = office.session.users().create(grace).await.unwrap().id;
-    let session = office.crm.session(office.onboarded.tenant, Actor::User(grace));
+    let session = office
+        .crm
+        .session(office.onboarded.tenant, Actor::User(grace));
     let before = office.now();
-    session.accounts().create(Account::new("Early")).await.unwrap();
+    session
+        .accounts()
+        .create(Account::new("Early"))
+        .await
+        .unwrap();
     office.hours_pass(1);
     let start = office.now();
     let mut ids = Vec::new();
     for name in ["A", "B", "C"] {
-        ids.push(session.accounts().create(Account::new(name)).await.unwrap().id);
+        ids.push(
+            session
+                .accounts()
+                .create(Account::new(name))
+                .await
+                .unwrap()
+                .id,
+        );
     }
     office.hours_pass(1);
     session
@@ -314,7 +359,11 @@ async fn the_activity_of_a_user_is_counted_by_object_and_kind() {
     let last = office.now();
     office.hours_pass(1);
     let end = office.now();
-    session.accounts().create(Account::new("Late")).await.unwrap();
+    session
+        .accounts()
+        .create(Account::new("Late"))
+        .await
+        .unwrap();
     let audit = office.session.audit();
     let counts = audit
         .activity_summary(Actor::User(grace), start..end)
@@ -337,7 +386,10 @@ async fn the_activity_of_a_user_is_counted_by_object_and_kind() {
         .iter()
         .find(|entry| entry.object == "account" && entry.kind == Create)
         .unwrap();
-    assert_eq!((created.first_at, created.last_at), (Some(start), Some(start)));
+    assert_eq!(
+        (created.first_at, created.last_at),
+        (Some(start), Some(start))
+    );
     let updated = counts.iter().find(|entry| entry.kind == Update).unwrap();
     assert_eq!(updated.last_at, Some(last));
     let nobody = Actor::User(Id::new(Uuid::from_u128(7)));
@@ -370,10 +422,12 @@ impl Storage for Counting {
         let rows = self.inner.select(scope, query).await?;
         if query.object.name() == "audit_event" {
             self.most.fetch_max(rows.len(), Ordering::SeqCst);
-            let versions = rows.iter().filter_map(|row| match row.get("record_version") {
-                crm_engine::schema::ValueRef::Integer(version) => Some(version),
-                _ => None,
-            });
+            let versions = rows
+                .iter()
+                .filter_map(|row| match row.get("record_version") {
+                    crm_engine::schema::ValueRef::Integer(version) => Some(version),
+                    _ => None,
+                });
             self.versions.lock().unwrap().extend(versions);
         }
         Ok(rows)
@@ -396,7 +450,10 @@ impl Storage for Counting {
 /// A long trail is read in pages, and only as far as is needed.
 #[tokio::test]
 async fn a_version_of_a_long_trail_reads_no_event_behind_it() {
-    let (most, versions) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
+    let (most, versions) = (
+        Arc::new(AtomicUsize::new(0)),
+        Arc::new(Mutex::new(Vec::new())),
+    );
     let crm = Crm::builder(Counting {
         inner: common::backend::storage(&[]),
         most: most.clone(),
@@ -404,7 +461,11 @@ async fn a_version_of_a_long_trail_reads_no_event_behind_it() {
     })
     .build();
     let (_, session) = common::tenant(&crm, "acme").await;
-    let mut record = session.accounts().create(Account::new("Globex")).await.unwrap();
+    let mut record = session
+        .accounts()
+        .create(Account::new("Globex"))
+        .await
+        .unwrap();
     let id = record.id;
     for number in 2..=10_000 {
         record = session

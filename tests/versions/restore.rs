@@ -21,7 +21,11 @@ async fn a_version_comes_back_as_an_ordinary_change() {
     let id = first.id;
     let patch = json!({"email": null, "phone": "+49 30 999999", "tags": [], "last_name": "King",
         "job_title": "Countess"});
-    session.contacts().merge(id, 1, &members(patch)).await.unwrap();
+    session
+        .contacts()
+        .merge(id, 1, &members(patch))
+        .await
+        .unwrap();
     session.contacts().archive(id).await.unwrap();
     let row = session.audit().restore_version(id, 1).await.unwrap();
     assert_eq!(row.version(), 4);
@@ -31,8 +35,14 @@ async fn a_version_comes_back_as_an_ordinary_change() {
     let trail = session.audit().trail(id).await.unwrap();
     let event = trail.last().unwrap();
     assert_eq!(event.event, AuditKind::Restore);
-    assert_eq!(event.changes.field("last_name").unwrap().old, Some(Value::from("King")));
-    assert_eq!(event.changes.field("last_name").unwrap().new, Some(Value::from("Lovelace")));
+    assert_eq!(
+        event.changes.field("last_name").unwrap().old,
+        Some(Value::from("King"))
+    );
+    assert_eq!(
+        event.changes.field("last_name").unwrap().new,
+        Some(Value::from("Lovelace"))
+    );
     // The versions in between are still told, and the new one too.
     let third = session.audit().version(id, 3).await.unwrap().unwrap();
     assert_eq!(third.record.name.last_name.as_deref(), Some("King"));
@@ -47,7 +57,12 @@ async fn a_version_comes_back_as_an_ordinary_change() {
 async fn a_deleted_record_comes_back_with_a_version() {
     let office = Office::new().await;
     let session = &office.session;
-    let id = session.accounts().create(Account::new("Globex")).await.unwrap().id;
+    let id = session
+        .accounts()
+        .create(Account::new("Globex"))
+        .await
+        .unwrap()
+        .id;
     session
         .accounts()
         .update(id, |account| account.name = "Initech".into())
@@ -89,10 +104,19 @@ async fn a_version_that_breaks_a_rule_stays_where_it_is() {
     session.contacts().create(first).await.unwrap();
     let error = session.audit().restore_version(ada, 1).await.unwrap_err();
     assert_eq!(error.code(), "duplicate");
-    let error = session.audit().restore_field(ada, "email", 1).await.unwrap_err();
+    let error = session
+        .audit()
+        .restore_field(ada, "email", 1)
+        .await
+        .unwrap_err();
     assert_eq!(error.code(), "duplicate");
     // What it led to is gone.
-    let globex = session.accounts().create(Account::new("Globex")).await.unwrap().id;
+    let globex = session
+        .accounts()
+        .create(Account::new("Globex"))
+        .await
+        .unwrap()
+        .id;
     let bob = Contact {
         account_id: Some(globex),
         ..Contact::named("Bob", "Terwilliger")
@@ -141,7 +165,11 @@ async fn one_field_comes_back_and_no_other() {
     let id = session.accounts().create(globex).await.unwrap().id;
     let patch = json!({"industry": "software", "name": "Initech",
         "custom_fields": {"region": "south", "segment": null}});
-    session.accounts().merge(id, 1, &members(patch)).await.unwrap();
+    session
+        .accounts()
+        .merge(id, 1, &members(patch))
+        .await
+        .unwrap();
     let audit = session.audit();
     audit.restore_field(id, "region", 1).await.unwrap();
     let trail = session.audit().trail(id).await.unwrap();
@@ -150,10 +178,19 @@ async fn one_field_comes_back_and_no_other() {
     let now = session.accounts().get(id).await.unwrap();
     assert_eq!(now.custom_fields, json!({"region": "north"}));
     assert_eq!(now.name, "Initech");
-    audit.restore_field(id, "custom_fields.segment", 1).await.unwrap();
+    audit
+        .restore_field(id, "custom_fields.segment", 1)
+        .await
+        .unwrap();
     let now = session.accounts().get(id).await.unwrap();
-    assert_eq!(now.custom_fields, json!({"region": "north", "segment": "a"}));
-    audit.restore_field(id, "custom_fields.segment", 2).await.unwrap();
+    assert_eq!(
+        now.custom_fields,
+        json!({"region": "north", "segment": "a"})
+    );
+    audit
+        .restore_field(id, "custom_fields.segment", 2)
+        .await
+        .unwrap();
     audit.restore_field(id, "industry", 1).await.unwrap();
     let now = session.accounts().get(id).await.unwrap();
     assert_eq!(now.custom_fields, json!({"region": "north"}));
@@ -182,9 +219,16 @@ async fn fields_that_are_decided_together_come_back_together() {
     let id = session.deals().create(deal).await.unwrap().id;
     let patch = json!({"amount": "700", "currency": "USD", "name": "Roll-out"});
     session.deals().merge(id, 1, &members(patch)).await.unwrap();
-    session.audit().restore_field(id, "amount", 1).await.unwrap();
+    session
+        .audit()
+        .restore_field(id, "amount", 1)
+        .await
+        .unwrap();
     let now = session.deals().get(id).await.unwrap();
-    assert_eq!(now.money(), Some(Money::new(Decimal::from(500), Currency::EUR)));
+    assert_eq!(
+        now.money(),
+        Some(Money::new(Decimal::from(500), Currency::EUR))
+    );
     assert_eq!(now.name, "Roll-out");
 }
 
@@ -218,19 +262,30 @@ async fn what_the_trail_does_not_keep_stays() {
     let office = Office::new().await;
     let (session, tenant) = (&office.session, office.onboarded.tenant);
     let set = async |key: &str, color: &str| {
-        let settings = json!({"smtp": {"password": key, "host": "mx"}, "api_key": key, "color": color});
+        let settings =
+            json!({"smtp": {"password": key, "host": "mx"}, "api_key": key, "color": color});
         let mut tenants = session.records::<Tenant>();
         tenants
             .update(tenant, |tenant| tenant.settings = settings.clone())
             .await
     };
     set("one", "red").await.unwrap();
-    let version = session.records::<Tenant>().get(tenant).await.unwrap().version;
+    let version = session
+        .records::<Tenant>()
+        .get(tenant)
+        .await
+        .unwrap()
+        .version;
     set("one", "blue").await.unwrap();
     // The secrets are the same since, so they stay.
-    session.audit().restore_version(tenant, version).await.unwrap();
+    session
+        .audit()
+        .restore_version(tenant, version)
+        .await
+        .unwrap();
     let now = session.records::<Tenant>().get(tenant).await.unwrap();
-    let wanted = json!({"smtp": {"password": "one", "host": "mx"}, "api_key": "one", "color": "red"});
+    let wanted =
+        json!({"smtp": {"password": "one", "host": "mx"}, "api_key": "one", "color": "red"});
     assert_eq!(now.settings, wanted);
     set("two", "blue").await.unwrap();
     let error = session
@@ -245,7 +300,8 @@ async fn what_the_trail_does_not_keep_stays() {
         .await
         .unwrap();
     let now = session.records::<Tenant>().get(tenant).await.unwrap();
-    let wanted = json!({"smtp": {"password": "two", "host": "mx"}, "api_key": "two", "color": "red"});
+    let wanted =
+        json!({"smtp": {"password": "two", "host": "mx"}, "api_key": "two", "color": "red"});
     assert_eq!(now.settings, wanted);
 }
 
@@ -254,7 +310,12 @@ async fn what_the_trail_does_not_keep_stays() {
 async fn a_version_comes_back_among_other_writers() {
     let office = Office::new().await;
     let session = &office.session;
-    let id = session.accounts().create(Account::new("Globex")).await.unwrap().id;
+    let id = session
+        .accounts()
+        .create(Account::new("Globex"))
+        .await
+        .unwrap()
+        .id;
     let tasks: Vec<_> = (0..8)
         .map(|number| {
             let session = session.clone();

@@ -31,15 +31,30 @@ fn told(report: &UndoReport) -> Vec<(String, Option<&str>, &ObstacleReason)> {
 async fn all_that_a_commit_did_is_reversed_in_one() {
     let office = Office::new().await;
     let session = &office.session;
-    let globex = session.accounts().create(Account::new("Globex")).await.unwrap().id;
-    let old = session.accounts().create(Account::new("Old")).await.unwrap().id;
+    let globex = session
+        .accounts()
+        .create(Account::new("Globex"))
+        .await
+        .unwrap()
+        .id;
+    let old = session
+        .accounts()
+        .create(Account::new("Old"))
+        .await
+        .unwrap()
+        .id;
     let hank = Contact {
         account_id: Some(old),
         ..Contact::named("Hank", "Scorpio")
     };
     let hank = session.contacts().create(hank).await.unwrap().id;
     let mut work = session.begin();
-    let made = work.accounts().create(Account::new("New")).await.unwrap().id;
+    let made = work
+        .accounts()
+        .create(Account::new("New"))
+        .await
+        .unwrap()
+        .id;
     let part = Account {
         parent_account_id: Some(made),
         ..Account::new("Part")
@@ -69,13 +84,22 @@ async fn all_that_a_commit_did_is_reversed_in_one() {
     assert_eq!((now.name.as_str(), now.parent_account_id), ("Globex", None));
     assert_eq!(now.archived_at, None);
     accounts.get(old).await.unwrap();
-    assert_eq!(session.contacts().get(hank).await.unwrap().account_id, Some(old));
+    assert_eq!(
+        session.contacts().get(hank).await.unwrap().account_id,
+        Some(old)
+    );
 
     let redone = undo(session, undone).await;
     let now = accounts.get(globex).await.unwrap();
-    assert_eq!((now.name.as_str(), now.parent_account_id), ("Initech", Some(made)));
+    assert_eq!(
+        (now.name.as_str(), now.parent_account_id),
+        ("Initech", Some(made))
+    );
     assert_eq!(now.archived_at, Some(commit.at));
-    assert_eq!(accounts.get(part).await.unwrap().parent_account_id, Some(made));
+    assert_eq!(
+        accounts.get(part).await.unwrap().parent_account_id,
+        Some(made)
+    );
     assert_eq!(accounts.get(old).await.unwrap_err().code(), "not_found");
     assert_eq!(session.contacts().get(hank).await.unwrap().account_id, None);
     undo(session, redone).await;
@@ -83,7 +107,11 @@ async fn all_that_a_commit_did_is_reversed_in_one() {
     // Once undone and done again, later commits stand in the way.
     let report = session.audit().undo_commit(commit.id).await.unwrap();
     assert!(!report.is_complete() && report.undone_by.is_none());
-    let error = session.audit().undo_commit(Uuid::from_u128(1)).await.unwrap_err();
+    let error = session
+        .audit()
+        .undo_commit(Uuid::from_u128(1))
+        .await
+        .unwrap_err();
     assert_eq!(error.code(), "not_found");
 }
 
@@ -93,16 +121,29 @@ async fn what_later_commits_touched_is_told_precisely() {
     let session = &office.session;
     let mut ids = Vec::new();
     for name in ["A", "B", "C", "D", "E"] {
-        ids.push(session.accounts().create(Account::new(name)).await.unwrap().id);
+        ids.push(
+            session
+                .accounts()
+                .create(Account::new(name))
+                .await
+                .unwrap()
+                .id,
+        );
     }
     let mut work = session.begin();
     for id in &ids {
         let patch = json!({"industry": "mining", "website": "https://x.example", "custom_fields": {"a": 1, "b": 1}});
-        work.accounts().merge(*id, 1, &members(patch)).await.unwrap();
+        work.accounts()
+            .merge(*id, 1, &members(patch))
+            .await
+            .unwrap();
     }
     let commit = work.commit().await.unwrap().id;
     let mut accounts = session.accounts();
-    accounts.update(ids[0], |account| account.industry = None).await.unwrap();
+    accounts
+        .update(ids[0], |account| account.industry = None)
+        .await
+        .unwrap();
     // Changed and changed back is changed too.
     for industry in ["software", "mining"] {
         accounts
@@ -116,7 +157,10 @@ async fn what_later_commits_touched_is_told_precisely() {
         .unwrap();
     accounts.delete(ids[3]).await.unwrap();
     // Another field is in nobody's way.
-    accounts.update(ids[4], |account| account.name = "Echo".into()).await.unwrap();
+    accounts
+        .update(ids[4], |account| account.name = "Echo".into())
+        .await
+        .unwrap();
     let mut by = Vec::new();
     for id in &ids {
         by.push(last_commit(session, *id).await);
@@ -126,18 +170,43 @@ async fn what_later_commits_touched_is_told_precisely() {
     let found: BTreeSet<_> = report
         .obstacles
         .iter()
-        .map(|one| (one.record.id, one.field.clone(), one.by_commit, one.why.clone()))
+        .map(|one| {
+            (
+                one.record.id,
+                one.field.clone(),
+                one.by_commit,
+                one.why.clone(),
+            )
+        })
         .collect();
     let field = |name: &str| Some(name.to_owned());
     let wanted = BTreeSet::from([
-        (ids[0].uuid(), field("industry"), Some(by[0]), ObstacleReason::Changed),
-        (ids[1].uuid(), field("industry"), Some(by[1]), ObstacleReason::Changed),
-        (ids[2].uuid(), field("custom_fields.b"), Some(by[2]), ObstacleReason::Changed),
+        (
+            ids[0].uuid(),
+            field("industry"),
+            Some(by[0]),
+            ObstacleReason::Changed,
+        ),
+        (
+            ids[1].uuid(),
+            field("industry"),
+            Some(by[1]),
+            ObstacleReason::Changed,
+        ),
+        (
+            ids[2].uuid(),
+            field("custom_fields.b"),
+            Some(by[2]),
+            ObstacleReason::Changed,
+        ),
         (ids[3].uuid(), None, Some(by[3]), ObstacleReason::Deleted),
     ]);
     assert_eq!(found, wanted);
     assert!(report.undone.is_empty() && report.undone_by.is_none());
-    assert_eq!(accounts.get(ids[4]).await.unwrap().industry.as_deref(), Some("mining"));
+    assert_eq!(
+        accounts.get(ids[4]).await.unwrap().industry.as_deref(),
+        Some("mining")
+    );
 
     // The rest goes back.
     let report = audit.undo_what_is_untouched(commit).await.unwrap();
@@ -146,7 +215,11 @@ async fn what_later_commits_touched_is_told_precisely() {
         let now = accounts.get(ids[place]).await.unwrap();
         assert_eq!(now.industry.as_deref(), industry);
         assert_eq!(now.website, None);
-        let custom = if place == 2 { json!({"b": 2}) } else { json!({}) };
+        let custom = if place == 2 {
+            json!({"b": 2})
+        } else {
+            json!({})
+        };
         assert_eq!(now.custom_fields, custom);
     }
     assert_eq!(accounts.get(ids[4]).await.unwrap().name, "Echo");
@@ -158,7 +231,12 @@ async fn what_came_to_belong_to_a_new_record_stands_in_the_way() {
     let office = Office::new().await;
     let session = &office.session;
     let mut work = session.begin();
-    let globex = work.accounts().create(Account::new("Globex")).await.unwrap().id;
+    let globex = work
+        .accounts()
+        .create(Account::new("Globex"))
+        .await
+        .unwrap()
+        .id;
     let hank = Contact {
         account_id: Some(globex),
         ..Contact::named("Hank", "Scorpio")
@@ -186,28 +264,52 @@ async fn what_came_to_belong_to_a_new_record_stands_in_the_way() {
         ("contact".to_owned(), None, &by_comment),
     ];
     assert_eq!(told(&report), wanted);
-    let made_by = [last_commit(session, deal).await, last_commit(session, comment.id).await];
-    let by: Vec<_> = report.obstacles.iter().map(|one| one.by_commit.unwrap()).collect();
+    let made_by = [
+        last_commit(session, deal).await,
+        last_commit(session, comment.id).await,
+    ];
+    let by: Vec<_> = report
+        .obstacles
+        .iter()
+        .map(|one| one.by_commit.unwrap())
+        .collect();
     assert_eq!(by, made_by);
     session.deals().delete(deal).await.unwrap();
     session.comments().delete(comment.id).await.unwrap();
     undo(session, commit).await;
-    assert_eq!(session.contacts().get(hank).await.unwrap_err().code(), "not_found");
+    assert_eq!(
+        session.contacts().get(hank).await.unwrap_err().code(),
+        "not_found"
+    );
 
     // What stays because of something else keeps what it leads to.
     let mut work = session.begin();
-    let whole = work.accounts().create(Account::new("Whole")).await.unwrap().id;
+    let whole = work
+        .accounts()
+        .create(Account::new("Whole"))
+        .await
+        .unwrap()
+        .id;
     let part = Account {
         parent_account_id: Some(whole),
         ..Account::new("Part")
     };
     let part = work.accounts().create(part).await.unwrap().id;
-    let lone = work.accounts().create(Account::new("Lone")).await.unwrap().id;
+    let lone = work
+        .accounts()
+        .create(Account::new("Lone"))
+        .await
+        .unwrap()
+        .id;
     let commit = work.commit().await.unwrap().id;
     session.comments().write(part, "Call them").await.unwrap();
     let report = audit.undo_commit(commit).await.unwrap();
     let records: Vec<_> = report.obstacles.iter().map(|one| one.record.id).collect();
-    assert_eq!(records, [part.uuid()], "the comment is all that is in the way");
+    assert_eq!(
+        records,
+        [part.uuid()],
+        "the comment is all that is in the way"
+    );
     let report = audit.undo_what_is_untouched(commit).await.unwrap();
     let records: BTreeSet<_> = report.obstacles.iter().map(|one| one.record.id).collect();
     assert_eq!(records, BTreeSet::from([whole.uuid(), part.uuid()]));
@@ -219,7 +321,12 @@ async fn what_came_to_belong_to_a_new_record_stands_in_the_way() {
 async fn what_is_gone_or_not_kept_cannot_come_back() {
     let office = Office::new().await;
     let session = &office.session;
-    let globex = session.accounts().create(Account::new("Globex")).await.unwrap().id;
+    let globex = session
+        .accounts()
+        .create(Account::new("Globex"))
+        .await
+        .unwrap()
+        .id;
     let part = Account {
         parent_account_id: Some(globex),
         ..Account::new("Part")
@@ -237,21 +344,30 @@ async fn what_is_gone_or_not_kept_cannot_come_back() {
     let report = audit.undo_commit(left).await.unwrap();
     assert_eq!(
         told(&report),
-        [("account".to_owned(), Some("parent_account_id"), &ObstacleReason::TargetGone)]
+        [(
+            "account".to_owned(),
+            Some("parent_account_id"),
+            &ObstacleReason::TargetGone
+        )]
     );
     assert_eq!(report.obstacles[0].by_commit, Some(gone));
     session.accounts().purge(globex).await.unwrap();
     let purged = last_commit(session, globex).await;
     for commit in [gone, purged] {
         let report = audit.undo_commit(commit).await.unwrap();
-        assert_eq!(told(&report), [("account".to_owned(), None, &ObstacleReason::Purged)]);
+        assert_eq!(
+            told(&report),
+            [("account".to_owned(), None, &ObstacleReason::Purged)]
+        );
         assert_eq!(report.obstacles[0].by_commit, Some(purged));
     }
     let tenant = office.onboarded.tenant;
     for iban in ["one", "two"] {
         session
             .records::<Tenant>()
-            .update(tenant, |tenant| tenant.billing_info = Some(json!({"iban": iban})))
+            .update(tenant, |tenant| {
+                tenant.billing_info = Some(json!({"iban": iban}))
+            })
             .await
             .unwrap();
     }
@@ -259,7 +375,11 @@ async fn what_is_gone_or_not_kept_cannot_come_back() {
     let report = audit.undo_commit(commit).await.unwrap();
     assert_eq!(
         told(&report),
-        [("tenant".to_owned(), Some("billing_info"), &ObstacleReason::NotKept)]
+        [(
+            "tenant".to_owned(),
+            Some("billing_info"),
+            &ObstacleReason::NotKept
+        )]
     );
 }
 
@@ -268,7 +388,12 @@ async fn what_is_gone_or_not_kept_cannot_come_back() {
 async fn what_follows_from_other_records_follows_the_undo() {
     let office = Office::new().await;
     let session = &office.session;
-    let globex = session.accounts().create(Account::new("Globex")).await.unwrap().id;
+    let globex = session
+        .accounts()
+        .create(Account::new("Globex"))
+        .await
+        .unwrap()
+        .id;
     let deal = |name: &str, amount: i64| Deal {
         amount: Some(Decimal::from(amount)),
         account_id: Some(globex),
@@ -284,10 +409,22 @@ async fn what_follows_from_other_records_follows_the_undo() {
     // The figures of the account were written since, which is in nobody's way.
     let undone = undo(session, made).await;
     let account = session.accounts().get(globex).await.unwrap();
-    assert_eq!((account.deal_stats.deal_count, account.deal_stats.won_deal_count), (1, 1));
+    assert_eq!(
+        (
+            account.deal_stats.deal_count,
+            account.deal_stats.won_deal_count
+        ),
+        (1, 1)
+    );
     undo(session, won).await;
     let account = session.accounts().get(globex).await.unwrap();
-    assert_eq!((account.deal_stats.deal_count, account.deal_stats.won_deal_count), (1, 0));
+    assert_eq!(
+        (
+            account.deal_stats.deal_count,
+            account.deal_stats.won_deal_count
+        ),
+        (1, 0)
+    );
     let now = session.deals().get(second).await.unwrap();
     assert!(!now.is_closed() && now.actual_close_date.is_none());
     undo(session, undone).await;
@@ -297,7 +434,10 @@ async fn what_follows_from_other_records_follows_the_undo() {
     undo(session, redone).await;
     let now = session.deals().get(second).await.unwrap();
     assert!(now.is_closed());
-    assert_eq!(now.stage_entered_at, entered, "the moment is the one of the first closing");
+    assert_eq!(
+        now.stage_entered_at, entered,
+        "the moment is the one of the first closing"
+    );
     assert_trail_tells_every_record(session).await;
 }
 
@@ -326,10 +466,19 @@ async fn a_merge_and_a_conversion_are_undone_like_other_commits() {
     let merge = last_commit(session, ids[1]).await;
     let undone = undo(session, merge).await;
     session.accounts().get(ids[1]).await.unwrap();
-    assert_eq!(session.contacts().get(hank).await.unwrap().account_id, Some(ids[1]));
+    assert_eq!(
+        session.contacts().get(hank).await.unwrap().account_id,
+        Some(ids[1])
+    );
     undo(session, undone).await;
-    assert_eq!(session.accounts().get(ids[1]).await.unwrap_err().code(), "not_found");
-    assert_eq!(session.contacts().get(hank).await.unwrap().account_id, Some(ids[0]));
+    assert_eq!(
+        session.accounts().get(ids[1]).await.unwrap_err().code(),
+        "not_found"
+    );
+    assert_eq!(
+        session.contacts().get(hank).await.unwrap().account_id,
+        Some(ids[0])
+    );
     assert_eq!(session.accounts().get(ids[0]).await.unwrap().tags.len(), 2);
 
     let bill = Lead {
@@ -338,12 +487,20 @@ async fn a_merge_and_a_conversion_are_undone_like_other_commits() {
         ..Lead::default()
     };
     let bill = session.leads().create(bill).await.unwrap();
-    session.leads().convert(bill.id, ConversionPlan::new()).await.unwrap();
+    session
+        .leads()
+        .convert(bill.id, ConversionPlan::new())
+        .await
+        .unwrap();
     let conversion = last_commit(session, bill.id).await;
     undo(session, conversion).await;
     let now = session.leads().get(bill.id).await.unwrap();
     assert_eq!(now.data, bill.data);
-    session.leads().convert(bill.id, ConversionPlan::new()).await.unwrap();
+    session
+        .leads()
+        .convert(bill.id, ConversionPlan::new())
+        .await
+        .unwrap();
     assert_trail_tells_every_record(session).await;
 }
 
@@ -354,7 +511,13 @@ async fn records_of_the_tenants_own_objects_are_undone_too() {
     projects(session).await;
     let mut work = session.begin();
     let dome = json!({"name": "Dome", "custom_fields": {"site": "north", "city": "Berlin"}});
-    let made = work.object("project").await.unwrap().create(&members(dome)).await.unwrap();
+    let made = work
+        .object("project")
+        .await
+        .unwrap()
+        .create(&members(dome))
+        .await
+        .unwrap();
     let created = work.commit().await.unwrap().id;
     let mut records = session.object("project").await.unwrap();
     let patch = json!({"custom_fields": {"site": "south"}});
@@ -368,8 +531,15 @@ async fn records_of_the_tenants_own_objects_are_undone_too() {
     let document = now.get("custom_fields").to_json();
     assert_eq!(document, json!({"site": "north", "city": "Bonn"}));
     let report = session.audit().undo_commit(created).await.unwrap();
-    let fields: Vec<_> = report.obstacles.iter().map(|one| one.field.as_deref()).collect();
-    assert_eq!(fields, [Some("custom_fields.city"), Some("custom_fields.site")]);
+    let fields: Vec<_> = report
+        .obstacles
+        .iter()
+        .map(|one| one.field.as_deref())
+        .collect();
+    assert_eq!(
+        fields,
+        [Some("custom_fields.city"), Some("custom_fields.site")]
+    );
     undo(session, undone).await;
     let now = records.get(made.id()).await.unwrap();
     let document = now.get("custom_fields").to_json();
@@ -382,7 +552,12 @@ async fn bulk_commits_are_undone() {
     let office = Office::new().await;
     let session = &office.session;
     let mut work = session.begin();
-    let parent = work.accounts().create(Account::new("All")).await.unwrap().id;
+    let parent = work
+        .accounts()
+        .create(Account::new("All"))
+        .await
+        .unwrap()
+        .id;
     let mut ids = Vec::new();
     for number in 0..1_000 {
         let contact = Contact {
@@ -435,7 +610,12 @@ async fn bulk_commits_are_undone() {
 async fn one_of_several_undoes() {
     let office = Office::new().await;
     let session = &office.session;
-    let id = session.accounts().create(Account::new("Globex")).await.unwrap().id;
+    let id = session
+        .accounts()
+        .create(Account::new("Globex"))
+        .await
+        .unwrap()
+        .id;
     session
         .accounts()
         .update(id, |account| account.name = "Initech".into())

@@ -7,7 +7,8 @@
 //!
 //! What a later commit touched stands in the way, and is told precisely. [`plan`] says what is to be
 //! reversed and what events behind it mean for that (pure), [`stage`] does it in a unit of work: first
-//! what comes back, then what changes, last what goes, once nothing leads to it.
+//! what comes back, then what changes, each record behind those that it leads to, last what goes, once
+//! nothing leads to it.
 
 mod plan;
 mod stage;

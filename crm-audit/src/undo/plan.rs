@@ -80,7 +80,9 @@ impl Reversal {
 
     /// Takes in what happened to the record later.
     pub(super) fn tell(&mut self, event: &Record<AuditEvent>) {
-        let came_back = event.changes.field(name_at(&self.object, system::DELETED_AT));
+        let came_back = event
+            .changes
+            .field(name_at(&self.object, system::DELETED_AT));
         let fate = match event.event {
             AuditKind::Delete => Some(ObstacleReason::Deleted),
             AuditKind::Purge => Some(ObstacleReason::Purged),
@@ -244,7 +246,10 @@ fn counts(object: &ObjectRef, path: &str) -> bool {
     {
         return !custom.field.read_only;
     }
-    object.fields().get(index).is_some_and(|field| !field.in_step)
+    object
+        .fields()
+        .get(index)
+        .is_some_and(|field| !field.in_step)
 }
 
 /// Whether one of two paths leads into the other.

@@ -64,23 +64,56 @@ impl AuditTrail<'_> {
             }
         }
         let mut undone = Vec::with_capacity(reversals.len());
-        let back: Vec<&Reversal> = reversals.iter().filter(|one| one.brings_back()).collect();
-        for reversal in in_order(work, &back, &rows).await? {
-            stage_one(work, reversal, &rows, &mut undone, obstacles).await?;
+        let mut refused = Vec::new();
+        // What comes back is there before the rules of what changes look for it. The last change first,
+        // as far as rules do not look at what a record leads to.
+        for comes_back in [true, false] {
+            let stays = reversals.iter().rev().filter(|one| !one.takes_away());
+            let stays: Vec<&Reversal> = stays
+                .filter(|one| one.brings_back() == comes_back)
+                .collect();
+            let stays = in_order(work, &stays, &rows).await?;
+            refused.extend(stage_all(work, stays, &rows, &mut undone).await?);
         }
-        let stays = |one: &&Reversal| !one.brings_back() && !one.takes_away();
-        // The last change first.
-        for reversal in reversals.iter().rev().filter(stays) {
-            stage_one(work, reversal, &rows, &mut undone, obstacles).await?;
-        }
-        reversals.retain(Reversal::takes_away);
+        let mut going: Vec<Reversal> = Vec::new();
+        let mut refused: Vec<Reversal> = {
+            let refused: HashSet<EntityRef> = refused.into_iter().collect();
+            let mut left = Vec::new();
+            for reversal in reversals {
+                if reversal.takes_away() {
+                    going.push(reversal);
+                } else if refused.contains(&reversal.record) {
+                    left.push(reversal);
+                }
+            }
+            left
+        };
         if mode == Mode::WhatIsUntouched {
-            self.leave_referred(work, &mut reversals, &own, mode, obstacles)
+            self.leave_referred(work, &mut going, &own, mode, obstacles)
                 .await?;
         }
-        let away: Vec<&Reversal> = reversals.iter().collect();
-        for reversal in in_order(work, &away, &rows).await?.into_iter().rev() {
-            stage_one(work, reversal, &rows, &mut undone, obstacles).await?;
+        let away: Vec<&Reversal> = going.iter().collect();
+        let mut away = in_order(work, &away, &rows).await?;
+        away.reverse();
+        let kept = stage_all(work, away, &rows, &mut undone).await?;
+        let kept: HashSet<EntityRef> = kept.into_iter().collect();
+        refused.extend(going.into_iter().filter(|one| kept.contains(&one.record)));
+        // What was refused because of something that is reversed by now is allowed now.
+        while !refused.is_empty() {
+            let before = refused.len();
+            let again = refused.iter().collect();
+            let still = stage_all(work, again, &rows, &mut undone).await?;
+            let still: HashSet<EntityRef> = still.into_iter().collect();
+            refused.retain(|one| still.contains(&one.record));
+            if refused.len() == before {
+                break;
+            }
+        }
+        for reversal in &refused {
+            match stage_one(work, reversal, &rows).await? {
+                Some(obstacle) => obstacles.push(obstacle),
+                None => undone.push(reversal.record.clone()),
+            }
         }
         Ok(undone)
     }
@@ -187,12 +220,14 @@ impl AuditTrail<'_> {
         };
         let is_ours = |referrer: &Referrer| match mode {
             // Of what the commit itself did to it, its own obstacle tells.
-            Mode::AllOrNothing => own.contains(&referrer.by) && {
-                let is_going = |one: &Reversal| one.record == referrer.by && one.takes_away();
-                reversals.iter().any(is_going)
-                    || goes_back(referrer)
-                    || obstacles.iter().any(|known| known.record == referrer.by)
-            },
+            Mode::AllOrNothing => {
+                own.contains(&referrer.by) && {
+                    let is_going = |one: &Reversal| one.record == referrer.by && one.takes_away();
+                    reversals.iter().any(is_going)
+                        || goes_back(referrer)
+                        || obstacles.iter().any(|known| known.record == referrer.by)
+                }
+            }
             Mode::WhatIsUntouched => false,
         };
         let referrers: Vec<Referrer> = referrers
@@ -271,14 +306,30 @@ async fn rows_of(work: &UnitOfWork, reversals: &[Reversal]) -> Result<Rows> {
     Ok(rows)
 }
 
+/// Stages reversals, and gives the records of those that the rules refuse.
+async fn stage_all(
+    work: &mut UnitOfWork,
+    reversals: Vec<&Reversal>,
+    rows: &Rows,
+    undone: &mut Vec<EntityRef>,
+) -> Result<Vec<EntityRef>> {
+    let mut refused = Vec::new();
+    for reversal in reversals {
+        let record = reversal.record.clone();
+        match stage_one(work, reversal, rows).await? {
+            Some(_) => refused.push(record),
+            None => undone.push(record),
+        }
+    }
+    Ok(refused)
+}
+
 /// Stages one reversal; what the rules refuse is an obstacle.
 async fn stage_one(
     work: &mut UnitOfWork,
     reversal: &Reversal,
     rows: &Rows,
-    undone: &mut Vec<EntityRef>,
-    obstacles: &mut Vec<Obstacle>,
-) -> Result<()> {
+) -> Result<Option<Obstacle>> {
     let record = &reversal.record;
     // Rules of what was staged before may have written it too.
     let staged = work.staged_change(&reversal.object, record.id);
@@ -287,7 +338,8 @@ async fn stage_one(
         None => rows.get(record).cloned(),
     };
     let Some(row) = row else {
-        return Ok(());
+        let why = ObstacleReason::Purged;
+        return Ok(Some(reversal.obstacle(None, None, why)));
     };
     let meta = work.next_meta(&row);
     let result = match reversal.reversed(&row, meta, work.stamp()) {
@@ -295,16 +347,16 @@ async fn stage_one(
         Err(faults) => faults.into_result().map_err(Error::from),
     };
     match result {
-        Ok(()) => undone.push(record.clone()),
-        Err(error @ (Error::Storage(_) | Error::Conflict { .. })) => return Err(error),
+        Ok(()) => Ok(None),
+        Err(error @ (Error::Storage(_) | Error::Conflict { .. })) => Err(error),
         Err(error) => {
             let field = error.field_errors().first();
             let field = field.map(|fault| fault.path.as_str());
             let code = error.code();
-            obstacles.push(reversal.obstacle(field, None, ObstacleReason::Refused { code }));
+            let why = ObstacleReason::Refused { code };
+            Ok(Some(reversal.obstacle(field, None, why)))
         }
     }
-    Ok(())
 }
 
 /// Where a record leads: the paths of its references with the records that they lead to.
@@ -345,7 +397,10 @@ async fn live_among(
 ) -> Result<HashSet<EntityRef>> {
     let mut by_object: BTreeMap<&str, BTreeSet<Uuid>> = BTreeMap::new();
     for record in records {
-        by_object.entry(&record.object).or_default().insert(record.id);
+        by_object
+            .entry(&record.object)
+            .or_default()
+            .insert(record.id);
     }
     let registry = work.registry().await?;
     let mut live = HashSet::new();
@@ -363,8 +418,8 @@ async fn live_among(
     Ok(live)
 }
 
-/// The reversals in an order in which a record comes behind those that it leads to, and otherwise in
-/// that of the commit.
+/// The reversals in an order in which a record comes behind those that it leads to after the undo, or,
+/// if it is then gone, before; otherwise in the order given.
 async fn in_order<'r>(
     work: &UnitOfWork,
     reversals: &[&'r Reversal],
@@ -382,7 +437,11 @@ async fn in_order<'r>(
             continue;
         };
         let object = described(work, &reversal.object).await?;
-        let targets: BTreeSet<usize> = leads(&object, row)
+        let reversed = match reversal.takes_away() {
+            true => None,
+            false => reversal.reversed(row, row.meta(), work.stamp()).ok(),
+        };
+        let targets: BTreeSet<usize> = leads(&object, reversed.as_ref().unwrap_or(row))
             .iter()
             .filter_map(|(_, target)| places.get(target).copied())
             .filter(|target| *target != place)
@@ -476,10 +535,7 @@ async fn led_by_custom(
         field: FieldAt::new(place(&CustomReference::TARGET_ID.name())),
         values: ids.iter().copied().map(Value::Uuid).collect(),
     };
-    let of_field = Condition::equals(
-        place(&CustomReference::FIELD_ID.name()),
-        Value::Uuid(field),
-    );
+    let of_field = Condition::equals(place(&CustomReference::FIELD_ID.name()), Value::Uuid(field));
     let query = Query::new(object, targets.and(of_field).and(Condition::not_deleted()));
     let rows = work.select(&query.limit(limit)).await?;
     let records: BTreeSet<Uuid> = rows
