@@ -123,10 +123,11 @@ impl Reversal {
         let mut blocked = BTreeSet::new();
         for (field, old) in &self.fields {
             let touched = self.touched.iter();
-            let by = touched.filter(|(path, _)| overlap(path, field)).next_back();
-            if let Some((_, by)) = by {
+            let touched = touched.filter(|(path, _)| overlap(path, field));
+            // Ids of commits sort by time.
+            if let Some(by) = touched.map(|(_, by)| *by).max() {
                 let why = ObstacleReason::Changed;
-                obstacles.push(self.obstacle(Some(field), Some(*by), why));
+                obstacles.push(self.obstacle(Some(field), Some(by), why));
                 blocked.insert(field.clone());
             } else if !is_whole(old) {
                 obstacles.push(self.obstacle(Some(field), None, ObstacleReason::NotKept));
