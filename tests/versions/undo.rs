@@ -366,7 +366,7 @@ async fn what_is_gone_or_not_kept_cannot_come_back() {
         session
             .records::<Tenant>()
             .update(tenant, |tenant| {
-                tenant.billing_info = Some(json!({"iban": iban}))
+                tenant.billing_info = Some(json!({"iban": iban}));
             })
             .await
             .unwrap();
