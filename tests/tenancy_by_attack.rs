@@ -322,6 +322,22 @@ async fn attack_records<E: Entity>(session: &Session, ids: &[Uuid]) {
                         .map(|version| version.is_some()),
                     id,
                 ),
+                told(
+                    session
+                        .audit()
+                        .as_of(typed, chrono::DateTime::<chrono::Utc>::MAX_UTC)
+                        .await
+                        .map(|version| version.is_some()),
+                    id,
+                ),
+                told(session.audit().versions(typed, 10, None).await, id),
+                told(session.audit().diff(typed, 1, 1).await, id),
+                told(
+                    session.audit().field_history(typed, "id", 10, None).await,
+                    id,
+                ),
+                told(session.audit().restore_version(typed, 1).await, id),
+                told(session.audit().restore_field(typed, "id", 1).await, id),
             ]);
         }
         assert_eq!(outcomes[0], outcomes[1], "{}", E::schema().name());
@@ -1303,6 +1319,19 @@ async fn attack_activities(scene: &Scene) {
     for id in [event.commit_id, GHOST] {
         assert!(session.audit().of_commit(id).await.unwrap().is_empty());
     }
+    let tried = async |id: Uuid| {
+        let audit = session.audit();
+        [
+            told(audit.undo_commit(id).await, id),
+            told(audit.undo_what_is_untouched(id).await, id),
+        ]
+    };
+    assert_eq!(tried(event.commit_id).await, tried(GHOST).await);
+    let window = chrono::DateTime::UNIX_EPOCH..event.created.at + chrono::TimeDelta::days(1);
+    same!("activity_summary", victim.user, |id| session
+        .audit()
+        .activity_summary(Actor::User(id), window.clone())
+        .await);
 }
 
 /// values that are unique in one tenant are free in another.

@@ -63,9 +63,11 @@ pub enum AuditKind {
     Create,
     /// A record was changed: every changed field has its old and its new value.
     Update,
-    /// A record was deleted: every filled field has its old value.
+    /// A record was deleted: every filled field has its old value, and those that changed before in the
+    /// same commit also the one with which the record was deleted.
     Delete,
-    /// A deleted record came back: every changed field has its old and its new value.
+    /// A deleted record came back, which `deleted_at` is among the changes for, or a record was given
+    /// back values of an earlier version (C-061): every changed field has its old and its new value.
     Restore,
     /// A deleted record was removed for good: every filled field has its old value.
     Purge,

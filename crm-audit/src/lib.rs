@@ -5,6 +5,10 @@
 //! which commit. That one log is the trail of a record, the activity of a user and the history from
 //! which every version of a record is built again. No call changes or removes an event.
 //!
+//! What the trail tells can be brought back, each time by an ordinary change that all rules judge and
+//! that the trail tells of in turn: a [version or one field](AuditTrail::restore_version) of a record,
+//! or [all that a commit changed](AuditTrail::undo_commit).
+//!
 //! ```
 //! # use crm_core::{Session, Result, Id, contacts::Contact};
 //! use crm_audit::AuditExt;
@@ -20,13 +24,19 @@
 //! ```
 
 mod event;
+mod history;
 mod mask;
 mod recorder;
+mod restore;
 mod trail;
+mod undo;
 mod version;
+mod versions;
 
 pub use event::{AuditCategory, AuditEvent, AuditKind, Changes, FieldChange};
+pub use history::{ActivityCount, FieldVersion, ReadableChange, VersionEntry};
 pub use mask::{MASK, is_sensitive_name};
 pub use recorder::{Recorder, changes_between};
 pub use trail::{AuditExt, AuditTrail};
+pub use undo::{Obstacle, ObstacleReason, UndoReport};
 pub use version::{RowVersion, Version};

@@ -52,11 +52,13 @@ fn event_of(work: &UnitOfWork, change: &StagedChange) -> Option<AuditEvent> {
                 changes_between(before, after),
                 after.version(),
             ),
-            _ => (
-                AuditKind::Update,
-                changes_between(before, after),
-                after.version(),
-            ),
+            _ => {
+                let kind = match work.is_given_back(change.id()) {
+                    true => AuditKind::Restore,
+                    false => AuditKind::Update,
+                };
+                (kind, changes_between(before, after), after.version())
+            }
         },
         (None, None) => return None,
     };
@@ -133,19 +135,22 @@ fn created(after: &Row) -> Changes {
     changes.into()
 }
 
-/// What a record was filled with when it was deleted, which tells also what changed before in the
-/// same unit of work (R-064: a deletion has only old values).
+/// What a record was filled with when it was deleted. What changed before in the same unit of
+/// work has what it was before as its old value, and what it was when it was deleted as its new one.
 fn deleted(before: &Row, after: &Row) -> Changes {
     let mut changes = filled(after, Side::Old);
-    let archived = after.value(system::ARCHIVED_AT);
-    if archived != before.value(system::ARCHIVED_AT)
-        && let Some(field) = after.object().fields().get(system::ARCHIVED_AT)
-    {
-        let old = Some(archived.into_owned());
+    for index in after.differing(&**before).iter() {
+        let Some(field) = after.object().fields().get(index) else {
+            continue;
+        };
+        if index == system::DELETED_AT {
+            continue;
+        }
+        changes.retain(|change| change.field != field.name);
         changes.push(FieldChange {
             field: field.name.clone(),
-            old,
-            new: None,
+            old: Some(kept(field, before.value(index))),
+            new: Some(kept(field, after.value(index))),
         });
     }
     changes.into()
@@ -203,9 +208,9 @@ pub fn changes_between(before: &Row, after: &Row) -> Changes {
         let Some(field) = fields.get(index) else {
             continue;
         };
-        // Deleting and restoring is told by the kind of the event, unless the record was restored
-        // and deleted again: then only the moment changes.
-        if index == system::DELETED_AT && before.is_deleted() != after.is_deleted() {
+        // A deletion is told by the kind of the event. That a deleted record came back is told here,
+        // since one that is given back an earlier version has an event of the same kind.
+        if index == system::DELETED_AT && !before.is_deleted() {
             continue;
         }
         let (old, new) = (before.value(index), after.value(index));

@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use crm_core::error::Result;
 use crm_core::query::{Cursor, Find, MAX_LIMIT, Page, Sort, Where, WhereExt};
-use crm_core::schema::Entity;
-use crm_core::{Actor, EntityRef, Id, Record, Session};
+use crm_core::{Actor, EntityRef, Record, Session};
 use uuid::Uuid;
 
 use crate::event::AuditEvent;
-use crate::version::{RowVersion, Version, rebuild, rebuild_row};
+use crate::versions::by;
 
 /// Gives sessions their audit trail.
 pub trait AuditExt {
@@ -23,11 +22,12 @@ impl AuditExt for Session {
     }
 }
 
-/// The events of a tenant. They can be read, and nothing else.
+/// The events of a tenant, the versions of records that they tell of, and what brings such versions
+/// back. Events can be read, and nothing else.
 #[derive(Clone, Copy, Debug)]
 #[must_use]
 pub struct AuditTrail<'a> {
-    session: &'a Session,
+    pub(crate) session: &'a Session,
 }
 
 impl AuditTrail<'_> {
@@ -44,6 +44,9 @@ impl AuditTrail<'_> {
     }
 
     /// One page of the events of a record, the newest first (C-103).
+    ///
+    /// A page that was read stays as it is: new events have higher versions, so they come in front of
+    /// the first page, whoever writes meanwhile.
     ///
     /// # Errors
     /// Those of the storage; a cursor of another query.
@@ -62,7 +65,8 @@ impl AuditTrail<'_> {
         .await
     }
 
-    /// One page of the events of an actor, the newest first.
+    /// One page of the events of an actor, the newest first. An event has the time at which its unit
+    /// of work began, so one that took long may come to stand behind events that are there already.
     ///
     /// # Errors
     /// Those of the storage; a cursor of another query.
@@ -72,12 +76,7 @@ impl AuditTrail<'_> {
         limit: usize,
         after: Option<Cursor>,
     ) -> Result<Page<Arc<Record<AuditEvent>>>> {
-        let by_kind = AuditEvent::CREATED_BY.eq(actor.kind());
-        let filter = match actor.id() {
-            Some(id) => AuditEvent::CREATED_BY_ID.eq(id).and(by_kind),
-            None => by_kind,
-        };
-        self.page(filter, AuditEvent::CREATED_AT.desc(), limit, after)
+        self.page(by(actor), AuditEvent::CREATED_AT.desc(), limit, after)
             .await
     }
 
@@ -101,54 +100,7 @@ impl AuditTrail<'_> {
         self.session.records::<AuditEvent>().find(find).await
     }
 
-    /// A record as it was at a version, built from its events; `None` if it never had that version.
-    ///
-    /// ```
-    /// # use crm_core::{Session, Result, Id, contacts::Contact};
-    /// # use crm_audit::AuditExt;
-    /// # async fn example(session: &Session, id: Id<Contact>) -> Result<()> {
-    /// let first = session.audit().version(id, 1).await?.expect("every record has a version 1");
-    /// println!("was created as {:?}", first.record.job_title);
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// Those of the storage.
-    pub async fn version<E: Entity>(&self, id: Id<E>, version: i64) -> Result<Option<Version<E>>> {
-        rebuild(&self.trail(id).await?, version)
-    }
-
-    /// Like [`version`](Self::version), for a record of an object by its name, such as one that the
-    /// tenant defined.
-    ///
-    /// ```
-    /// # use crm_core::{Session, Result};
-    /// # use crm_audit::AuditExt;
-    /// # async fn example(session: &Session, id: uuid::Uuid) -> Result<()> {
-    /// let first = session.audit().version_of("project", id, 1).await?;
-    /// let first = first.expect("every record has a version 1");
-    /// println!("was created as {}", first.row.get("name").as_text().unwrap_or_default());
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// [`QueryError::UnknownObject`](crm_core::query::QueryError::UnknownObject) where the tenant has
-    /// no such object (any more): [`trail`](Self::trail) still tells every value. Those of the
-    /// storage.
-    pub async fn version_of(
-        &self,
-        object: &str,
-        id: Uuid,
-        version: i64,
-    ) -> Result<Option<RowVersion>> {
-        let object = self.session.describe(object).await?;
-        let record = EntityRef::new(object.name(), id);
-        rebuild_row(&object, &self.trail(record).await?, version)
-    }
-
-    async fn page(
+    pub(crate) async fn page(
         &self,
         filter: Where<AuditEvent>,
         sort: Sort,
@@ -168,19 +120,31 @@ impl AuditTrail<'_> {
         sort: Sort,
     ) -> Result<Vec<Arc<Record<AuditEvent>>>> {
         let mut events = Vec::new();
+        self.each(filter, sort, |event| events.push(event.clone()))
+            .await?;
+        Ok(events)
+    }
+
+    /// Hands over every event that a filter finds, page by page.
+    pub(crate) async fn each(
+        &self,
+        filter: Where<AuditEvent>,
+        sort: Sort,
+        mut take: impl FnMut(&Arc<Record<AuditEvent>>) + Send,
+    ) -> Result<()> {
         let find = Find::from(filter).sort(sort).limit(MAX_LIMIT);
         let mut page = self.find(find.clone()).await?;
         loop {
-            events.append(&mut page.items);
+            page.items.iter().for_each(&mut take);
             let Some(next) = page.next else {
-                return Ok(events);
+                return Ok(());
             };
             page = self.find(find.clone().after(next)).await?;
         }
     }
 }
 
-fn of_record(record: &EntityRef) -> Where<AuditEvent> {
+pub(crate) fn of_record(record: &EntityRef) -> Where<AuditEvent> {
     AuditEvent::RECORD_ID
         .eq(record.id)
         .and(AuditEvent::OBJECT.eq(record.object.as_str()))

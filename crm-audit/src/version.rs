@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use crm_core::Record;
 use crm_core::error::{Error, Result};
 use crm_core::schema::{
@@ -33,40 +34,33 @@ pub struct RowVersion {
     pub masked: Vec<String>,
 }
 
-/// Builds a version from the events of a record, the first one first.
-pub(crate) fn rebuild<E: Entity>(
-    events: &[Arc<Record<AuditEvent>>],
-    version: i64,
-) -> Result<Option<Version<E>>> {
-    let Some(RowVersion { row, masked }) = rebuild_row(E::schema(), events, version)? else {
-        return Ok(None);
-    };
-    let record = Record::from_row(row).ok_or_else(|| corrupt(E::schema()))?;
-    Ok(Some(Version { record, masked }))
+/// Builds the versions of a record from its events, one after the other: what was read is let go.
+pub(crate) struct Rebuilding<'o> {
+    object: &'o ObjectRef,
+    state: Option<State>,
 }
 
-/// Builds a version of a record of whatever object.
-pub(crate) fn rebuild_row(
-    object: &ObjectRef,
-    events: &[Arc<Record<AuditEvent>>],
-    version: i64,
-) -> Result<Option<RowVersion>> {
-    let mut state: Option<State> = None;
-    for event in events {
-        if event.record_version > version {
-            break;
+impl<'o> Rebuilding<'o> {
+    pub(crate) const fn new(object: &'o ObjectRef) -> Self {
+        Self {
+            object,
+            state: None,
         }
-        match (&mut state, event.event) {
+    }
+
+    /// Takes the next event in, the first one first.
+    pub(crate) fn add(&mut self, event: &Record<AuditEvent>) {
+        match (&mut self.state, event.event) {
             (None, AuditKind::Create) => {
                 let mut created = State {
                     meta: Meta::first(event.record_id, event.created),
-                    values: empty(object),
+                    values: empty(self.object),
                     masked: Vec::new(),
                 };
-                created.apply(object, event);
-                state = Some(created);
+                created.apply(self.object, event);
+                self.state = Some(created);
             }
-            (_, AuditKind::Purge) => state = None,
+            (_, AuditKind::Purge) => self.state = None,
             (Some(state), _) => {
                 state.meta = Meta {
                     version: event.record_version,
@@ -74,29 +68,41 @@ pub(crate) fn rebuild_row(
                 };
                 match event.event {
                     AuditKind::Delete => {
-                        // A deletion has all that the record then was, as old values.
+                        // A deletion has all that the record then was.
                         state.meta.deleted_at = Some(event.created.at);
-                        state.values = empty(object);
+                        state.values = empty(self.object);
                         state.masked.clear();
                     }
                     AuditKind::Restore => state.meta.deleted_at = None,
                     _ => {}
                 }
-                state.apply(object, event);
+                state.apply(self.object, event);
             }
             (None, _) => {}
         }
     }
-    let Some(State {
-        meta,
-        values,
-        masked,
-    }) = state.filter(|state| state.meta.version == version)
-    else {
-        return Ok(None);
-    };
-    let row = object.build(meta, values).map_err(|_| corrupt(object))?;
-    Ok(Some(RowVersion { row, masked }))
+
+    /// The record as the events told so far say, if that is its version `version`.
+    pub(crate) fn row(&self, version: i64) -> Result<Option<RowVersion>> {
+        let Some(state) = self.state.as_ref() else {
+            return Ok(None);
+        };
+        if state.meta.version != version {
+            return Ok(None);
+        }
+        let row = self.object.build(state.meta, state.values.clone());
+        Ok(Some(RowVersion {
+            row: row.map_err(|_| corrupt(self.object))?,
+            masked: state.masked.clone(),
+        }))
+    }
+}
+
+/// A version of a record with a Rust type.
+pub(crate) fn typed<E: Entity>(version: RowVersion) -> Result<Version<E>> {
+    let RowVersion { row, masked } = version;
+    let record = Record::from_row(row).ok_or_else(|| corrupt(E::schema()))?;
+    Ok(Version { record, masked })
 }
 
 fn corrupt(object: &ObjectRef) -> Error {
@@ -128,51 +134,61 @@ fn empty(object: &ObjectRef) -> Vec<Value> {
 }
 
 impl State {
-    fn apply(&mut self, schema: &ObjectRef, event: &AuditEvent) {
+    fn apply(&mut self, object: &ObjectRef, event: &AuditEvent) {
         for change in &event.changes {
             let told = match event.event {
-                AuditKind::Delete => &change.old,
-                _ => &change.new,
+                // What changed in the commit that deleted it has both.
+                AuditKind::Delete => change.new.as_ref().or(change.old.as_ref()),
+                _ => change.new.as_ref(),
             };
             let Some(new) = told else { continue };
-            let (name, member) = match change.field.split_once('.') {
-                Some((name, member)) => (name, Some(member)),
-                None => (&*change.field, None),
-            };
-            let Some(index) = schema.field_index(name) else {
-                continue;
-            };
-            let moment = match index {
-                system::ARCHIVED_AT => Some(&mut self.meta.archived_at),
-                system::DELETED_AT => Some(&mut self.meta.deleted_at),
+            let moment = match object.field_index(&change.field) {
+                Some(system::ARCHIVED_AT) => Some(&mut self.meta.archived_at),
+                Some(system::DELETED_AT) => Some(&mut self.meta.deleted_at),
                 _ => None,
             };
             if let Some(moment) = moment {
-                *moment = match FieldType::Timestamp.coerce(new.clone()) {
-                    Ok(Value::Timestamp(at)) => Some(at),
-                    _ => None,
-                };
+                *moment = moment_of(new);
                 continue;
             }
-            let Some(field) = schema.fields().get(index) else {
-                continue;
-            };
-            let Some(slot) = index
-                .checked_sub(SYSTEM_FIELDS)
-                .and_then(|place| self.values.get_mut(place))
-            else {
-                continue;
-            };
-            self.masked.retain(|masked| *masked != change.field);
-            if *new == Value::Text(MASK.to_owned()) {
-                self.masked.push(change.field.to_string());
-            }
-            match member {
-                Some(member) => set_member(slot, member, new),
-                None => *slot = value_of(field, new),
+            if lay(object, &mut self.values, &change.field, new) {
+                self.masked.retain(|masked| *masked != change.field);
+                if *new == Value::Text(MASK.to_owned()) {
+                    self.masked.push(change.field.to_string());
+                }
             }
         }
     }
+}
+
+/// The moment that an event tells of.
+pub(crate) fn moment_of(value: &Value) -> Option<DateTime<Utc>> {
+    match FieldType::Timestamp.coerce(value.clone()) {
+        Ok(Value::Timestamp(at)) => Some(at),
+        _ => None,
+    }
+}
+
+/// Lays what an event tells of a field, or of a member of a document, over the values of a record,
+/// those of the system left out. Whether there is such a field.
+pub(crate) fn lay(object: &ObjectRef, values: &mut [Value], path: &str, told: &Value) -> bool {
+    let (name, member) = match path.split_once('.') {
+        Some((name, member)) => (name, Some(member)),
+        None => (path, None),
+    };
+    let index = object.field_index(name);
+    let field = index.and_then(|index| object.fields().get(index));
+    let slot = index
+        .and_then(|index| index.checked_sub(SYSTEM_FIELDS))
+        .and_then(|place| values.get_mut(place));
+    let (Some(field), Some(slot)) = (field, slot) else {
+        return false;
+    };
+    match member {
+        Some(member) => set_member(slot, member, told),
+        None => *slot = value_of(field, told),
+    }
+    true
 }
 
 fn set_member(slot: &mut Value, member: &str, new: &Value) {
@@ -195,7 +211,7 @@ fn set_member(slot: &mut Value, member: &str, new: &Value) {
 }
 
 /// The value in the kind of its field: documents only know the kinds of JSON.
-fn value_of(field: &FieldSchema, value: &Value) -> Value {
+pub(crate) fn value_of(field: &FieldSchema, value: &Value) -> Value {
     match (field.storage_kind(), value) {
         // A record is not built without a value that it must have.
         (_, Value::Text(text)) if text == MASK && field.required => match &field.default {

@@ -66,6 +66,7 @@ pub(crate) struct FieldAttributes {
     pub(crate) condition_of: Option<LitStr>,
     pub(crate) merge: Option<Ident>,
     pub(crate) read_only: bool,
+    pub(crate) in_step: bool,
     pub(crate) personal: bool,
     pub(crate) sensitive: bool,
     pub(crate) searchable: bool,
@@ -225,6 +226,7 @@ impl FieldAttributes {
                 self.merge = Some(Ident::new(variant, text.span()));
             }
             "read_only" => self.read_only = true,
+            "in_step" => (self.read_only, self.in_step) = (true, true),
             "personal" => self.personal = true,
             "sensitive" => self.sensitive = true,
             "searchable" => self.searchable = true,
@@ -237,8 +239,8 @@ impl FieldAttributes {
                 return Err(meta.error(
                     "unknown attribute: expected `required`, `max_len`, `multiline`, `min`, `max`, \
                      `precision`, `scale`, `currency`, `references`, `on_delete`, `record_of`, \
-                     `condition_of`, `merge`, `read_only`, `personal`, `sensitive`, `searchable`, `indexed`, \
-                     `ignore_case`, `default`, `flatten` or `prefix`",
+                     `condition_of`, `merge`, `read_only`, `in_step`, `personal`, `sensitive`, \
+                     `searchable`, `indexed`, `ignore_case`, `default`, `flatten` or `prefix`",
                 ));
             }
         }

@@ -373,6 +373,7 @@ fn describe_member(member: &Member<'_>, root: &Tokens) -> Tokens {
     };
     let flags = [
         (given.read_only, quote!(field.read_only = true;)),
+        (given.in_step, quote!(field.in_step = true;)),
         (given.searchable, quote!(field.searchable = true;)),
         (given.indexed, quote!(field.indexed = true;)),
         (given.ignore_case, quote!(field.ignore_case = true;)),

@@ -47,6 +47,7 @@ use syn::{DeriveInput, Ident, parse_macro_input};
 /// | `condition_of = "deal"` | a text that holds a condition over records of the object, in the language of expressions |
 /// | `merge = "any"` | which value counts in a merge: `any`, `greatest`, `least` or `survivor` instead of what the type says |
 /// | `read_only` | only the engine writes it |
+/// | `in_step` | like `read_only`, and it follows from other records: the engine keeps it in step at the end of every commit |
 /// | `personal`, `sensitive` | about a person; a secret |
 /// | `searchable`, `indexed`, `ignore_case` | how it is found and compared |
 /// | `default = expression` | the value of a new record; other fields use `Default` |

@@ -113,13 +113,13 @@ pub struct Account {
     #[field(indexed)]
     pub health_score: Score,
     /// Figures over the account's deals.
-    #[field(flatten, read_only)]
+    #[field(flatten, in_step)]
     pub deal_stats: DealStats,
     /// When something was last done with it.
-    #[field(read_only, indexed, merge = "greatest")]
+    #[field(in_step, indexed, merge = "greatest")]
     pub last_activity_at: Option<DateTime<Utc>>,
     /// When something is planned next.
-    #[field(read_only, merge = "least")]
+    #[field(in_step, merge = "least")]
     pub next_activity_at: Option<DateTime<Utc>>,
     /// Values of the tenant's own fields.
     #[field(default = json!({}))]

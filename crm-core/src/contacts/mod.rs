@@ -97,16 +97,16 @@ pub struct Contact {
     #[field(read_only)]
     pub lead_score: Score,
     /// Figures over the contact's deals.
-    #[field(flatten, read_only)]
+    #[field(flatten, in_step)]
     pub deal_stats: DealStats,
     /// When the person was last approached.
-    #[field(read_only, merge = "greatest")]
+    #[field(in_step, merge = "greatest")]
     pub last_contacted_at: Option<DateTime<Utc>>,
     /// When something was last done with the contact.
-    #[field(read_only, indexed, merge = "greatest")]
+    #[field(in_step, indexed, merge = "greatest")]
     pub last_activity_at: Option<DateTime<Utc>>,
     /// When something is planned next.
-    #[field(read_only, merge = "least")]
+    #[field(in_step, merge = "least")]
     pub next_activity_at: Option<DateTime<Utc>>,
     /// The user who owns the contact.
     #[field(references = "user", on_delete = "set_null")]

@@ -83,10 +83,12 @@ fn decide(link: Link, sides: &[Side], today: NaiveDate) -> Vec<Step> {
         let is_lost = !side.after.as_ref().is_some_and(is_candidate);
         !side.was_deleted && side.was_primary_for.is_some() && is_lost
     });
+    // One that is restored in the commit that demotes another of the same account takes its place.
+    let is_replaced = candidates().any(|(_, after)| Some(after.account_id) == link.after);
     let target = match promoted {
         _ if decided_by_contact => link.after,
         Some((_, after)) => Some(after.account_id),
-        None if lost => None,
+        None if lost && !is_replaced => None,
         None => link.after,
     };
     let matching = || candidates().filter(|(_, after)| Some(after.account_id) == target);

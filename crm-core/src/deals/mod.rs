@@ -224,10 +224,10 @@ pub struct Deal {
     #[field(read_only)]
     pub stage_entered_at: Option<DateTime<Utc>>,
     /// When something was last done with it.
-    #[field(read_only, indexed)]
+    #[field(in_step, indexed)]
     pub last_activity_at: Option<DateTime<Utc>>,
     /// When something is planned next.
-    #[field(read_only)]
+    #[field(in_step)]
     pub next_activity_at: Option<DateTime<Utc>>,
     /// The tenant's base currency when the deal closed; none while it is open, and where there was
     /// no exchange rate.

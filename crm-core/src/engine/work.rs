@@ -75,6 +75,8 @@ pub struct UnitOfWork {
     pub(super) going: HashSet<(String, Uuid)>,
     /// Rows as the computation of values that follow from others left them.
     computed: HashMap<Uuid, Option<Row>>,
+    /// The records that are given back an earlier version.
+    given_back: HashSet<Uuid>,
 }
 
 /// The id and time of a commit.
@@ -155,6 +157,7 @@ impl UnitOfWork {
             in_step: HashMap::new(),
             going: HashSet::new(),
             computed: HashMap::new(),
+            given_back: HashSet::new(),
         }
     }
 
@@ -287,6 +290,19 @@ impl UnitOfWork {
         }
     }
 
+    /// Says that a record is given back values of an earlier version, for the audit trail to tell.
+    #[doc(hidden)]
+    pub fn mark_given_back(&mut self, id: Uuid) {
+        self.given_back.insert(id);
+    }
+
+    /// Whether a record is given back values of an earlier version.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn is_given_back(&self, id: Uuid) -> bool {
+        self.given_back.contains(&id)
+    }
+
     /// Says that a rule of this unit of work keeps the unique key of `object` over these fields,
     /// such as "at most one default": a duplicate then means that somebody else was faster, and the
     /// call runs again.
@@ -323,6 +339,13 @@ impl UnitOfWork {
         } else {
             self.staged.get(*self.places.get(&id)?.last()?)
         }
+    }
+
+    /// The staged change of a record, if there is one.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn staged_change(&self, object: &ObjectRef, id: Uuid) -> Option<&StagedChange> {
+        self.place(object, id)
     }
 
     pub(crate) fn place(&self, object: &ObjectRef, id: Uuid) -> Option<&StagedChange> {
@@ -367,7 +390,9 @@ impl UnitOfWork {
 
     /// The meta of a record that is changed now. A record changed twice in one unit of work gets
     /// one new version.
-    pub(crate) fn next_meta(&self, row: &Row) -> Meta {
+    #[doc(hidden)]
+    #[must_use]
+    pub fn next_meta(&self, row: &Row) -> Meta {
         let meta = row.meta();
         match self.place(row.object(), meta.id) {
             Some(StagedChange { before: None, .. }) => meta,
@@ -442,7 +467,11 @@ impl UnitOfWork {
     /// they would make of them today does not count, as it was theirs when they were written; only
     /// what follows from the record as it is ([`WriteRule::settle`](super::WriteRule::settle)) they
     /// work out anew.
-    pub(crate) async fn stage_exactly(&mut self, before: Row, after: Row) -> Result<()> {
+    ///
+    /// # Errors
+    /// What the rules of the object refuse.
+    #[doc(hidden)]
+    pub async fn stage_exactly(&mut self, before: Row, after: Row) -> Result<()> {
         let mark = self.mark();
         let staged = self.stage_settled(before, after).await;
         self.settle(mark, staged)

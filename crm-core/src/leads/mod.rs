@@ -131,13 +131,13 @@ pub struct Lead {
     #[field(max_len = 10)]
     pub grade: Option<String>,
     /// Score from 0 to 100: the sum of its history, clamped.
-    #[field(read_only, indexed, merge = "survivor")]
+    #[field(in_step, indexed, merge = "survivor")]
     pub lead_score: Score,
     /// The sum of all changes of its score, which may be below 0 or above 100.
-    #[field(read_only, merge = "survivor")]
+    #[field(in_step, merge = "survivor")]
     pub score_total: i32,
     /// The sum of those changes that were made by hand.
-    #[field(read_only, merge = "survivor")]
+    #[field(in_step, merge = "survivor")]
     pub score_adjustment: i32,
     /// Budget, in the tenant's own ranges.
     #[field(max_len = 50)]
@@ -168,10 +168,10 @@ pub struct Lead {
     #[field(flatten, prefix = "converted_", read_only)]
     pub conversion: Option<Conversion>,
     /// When something was last done with it.
-    #[field(read_only, indexed, merge = "greatest")]
+    #[field(in_step, indexed, merge = "greatest")]
     pub last_activity_at: Option<DateTime<Utc>>,
     /// When something is planned next.
-    #[field(read_only, merge = "least")]
+    #[field(in_step, merge = "least")]
     pub next_activity_at: Option<DateTime<Utc>>,
     /// Values of the tenant's own fields.
     #[field(personal, default = json!({}))]

@@ -49,7 +49,8 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
-pub(crate) use plan::units;
+#[doc(hidden)]
+pub use plan::units;
 pub use plan::{Above, Choices, MergePlan, Winner};
 pub(crate) use redirect::{ensure_not_merged, merge_of, stands};
 pub(crate) use service::is_refused;

@@ -176,7 +176,8 @@ impl MergePlan {
 /// The first field of what each field is decided together with, by their places: the fields of a
 /// group that is there or missing as a whole, both forms of a telephone number, an amount and its
 /// currency, an id and the object that it is of.
-pub(crate) fn units(object: &ObjectRef) -> Vec<usize> {
+#[must_use]
+pub fn units(object: &ObjectRef) -> Vec<usize> {
     let fields = object.fields();
     let mut units: Vec<usize> = (0..fields.len()).collect();
     let mut join = |one: usize, other: usize| {

@@ -16,7 +16,7 @@ use crate::engine::UnitOfWork;
 use crate::error::{Error, Faults, Result, RuleViolation};
 use crate::query::{Condition, Query};
 use crate::schema::{
-    Lifecycle, Link, Meta, ObjectRef, ObjectScope, OnDelete, Privacy, Registry, Row, SYSTEM_FIELDS,
+    Lifecycle, Meta, ObjectRef, ObjectScope, OnDelete, Privacy, Registry, Row, SYSTEM_FIELDS,
     Value, system,
 };
 
@@ -138,7 +138,7 @@ async fn decide(
             continue;
         }
         let leading = match link.custom() {
-            Some(_) => led_by_custom(work, &link, losers).await?,
+            Some(_) => work.led_by_custom(&link, losers, None, None).await?,
             None => {
                 let leading = Query::new(&link.object, link.to(losers));
                 work.select(&leading).await?
@@ -162,15 +162,6 @@ async fn decide(
     }
     let links = arrange(object, survivor, losers, found);
     Ok(Decision { rows, plan, links })
-}
-
-/// The records that lead to losers by a custom field, deleted ones too.
-async fn led_by_custom(work: &UnitOfWork, link: &Link, losers: &[Uuid]) -> Result<Vec<Row>> {
-    let mut leading = Vec::new();
-    for loser in losers {
-        leading.extend(work.led_by_custom(link, *loser, None).await?);
-    }
-    Ok(leading)
 }
 
 /// The values of the survivor without custom fields that would lead it to itself, or to what becomes

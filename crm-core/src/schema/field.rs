@@ -190,6 +190,11 @@ pub struct FieldSchema {
     pub required: bool,
     /// Whether only the engine writes it.
     pub read_only: bool,
+    /// Whether its value follows from other records, such as figures over deals: the engine keeps it in
+    /// step with them at the end of every commit, so it is neither given back nor in the way when
+    /// something is undone.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub in_step: bool,
     /// Whom its values are about.
     pub privacy: Privacy,
     /// Whether the text search looks into it.
@@ -268,6 +273,7 @@ impl FieldSchema {
             field_type,
             required: false,
             read_only: false,
+            in_step: false,
             privacy: Privacy::Public,
             searchable: false,
             indexed: false,

@@ -370,7 +370,8 @@ impl ObjectSchema {
 
     /// The path of the field at a place in errors and in what is kept of changes:
     /// `custom_fields.region` for a custom field.
-    pub(crate) fn path_at(&self, place: usize) -> String {
+    #[must_use]
+    pub fn path_at(&self, place: usize) -> String {
         match self.custom_at(place) {
             Some(custom) => format!("{CUSTOM_FIELDS}.{}", custom.field.name),
             None => self.field_name(place).to_owned(),
@@ -403,7 +404,7 @@ impl ObjectSchema {
     /// Whether the field at `index` is derived from the one before it, as the canonical form of a
     /// telephone number is.
     #[must_use]
-    pub(crate) fn is_derived(&self, index: usize) -> bool {
+    pub fn is_derived(&self, index: usize) -> bool {
         let before = index
             .checked_sub(1)
             .and_then(|before| self.fields.get(before));

@@ -34,6 +34,7 @@ fn schema(definition: &Definition) -> CustomFieldSchema {
         former_names: Vec::new(),
         field: definition.field.field_schema(),
         unique: false,
+        search_complete: true,
         options: Vec::new(),
         currency: None,
         active: true,

@@ -230,26 +230,40 @@ impl UnitOfWork {
         Ok(())
     }
 
-    /// The live or deleted records, or both, that lead to one by a custom field.
-    pub(crate) async fn led_by_custom(
+    /// The live or deleted records, or both, that lead to some by a custom field; of those that are
+    /// stored no more than `limit`.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    #[doc(hidden)]
+    pub async fn led_by_custom(
         &self,
         link: &Link,
-        id: Uuid,
+        targets: &[Uuid],
         deleted: Option<bool>,
+        limit: Option<usize>,
     ) -> Result<Vec<Row>> {
         let Some((custom, typed)) = link.custom().zip(self.typed_rows()) else {
             return Ok(Vec::new());
         };
-        let leading =
-            among(typed.target, &[id]).and(Condition::equals(typed.field, Value::Uuid(custom.id)));
-        let rows = self.select(&Query::new(&typed.object, leading)).await?;
+        let leading = among(typed.target, targets)
+            .and(Condition::equals(typed.field, Value::Uuid(custom.id)));
+        let query = Query::new(&typed.object, leading);
+        let query = match limit {
+            Some(limit) => query.limit(limit),
+            None => query,
+        };
+        let rows = self.select(&query).await?;
         let mut ids: Vec<Uuid> = rows
             .iter()
             .filter_map(|row| row.value(typed.record).as_uuid())
             .collect();
         let staged = self.staged().iter();
         let staged = staged.filter(|change| *change.object() == link.object);
-        let leads = |row: &Row| link.target(&**row) == Some(id);
+        let leads = |row: &Row| {
+            let target = link.target(&**row);
+            target.is_some_and(|target| targets.contains(&target))
+        };
         let staged = staged.filter(|change| change.after().is_some_and(leads));
         ids.extend(staged.map(super::StagedChange::id));
         ids.sort_unstable();
