@@ -9,6 +9,7 @@ use crm_core::{Actor, EntityRef, Id, Record, Session};
 use uuid::Uuid;
 
 use crate::event::AuditEvent;
+use crate::feed::Feed;
 use crate::version::{RowVersion, Version, rebuild, rebuild_row};
 
 /// Gives sessions their audit trail.
@@ -88,6 +89,12 @@ impl AuditTrail<'_> {
     pub async fn of_commit(&self, commit: Uuid) -> Result<Vec<Arc<Record<AuditEvent>>>> {
         self.all(AuditEvent::COMMIT_ID.eq(commit), AuditEvent::ID.asc())
             .await
+    }
+
+    /// The feed of all events, as a consumer of this name reads it: in commit order, each event until
+    /// it is acknowledged. See [`Feed`] for an example.
+    pub fn feed(&self, consumer: impl Into<String>) -> Feed<'_> {
+        Feed::new(self.session, consumer.into())
     }
 
     /// Events as any filter over them finds them.

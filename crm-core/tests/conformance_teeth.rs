@@ -80,5 +80,5 @@ macro_rules! groups {
 
 groups! {
     crud versions unique references filters sorting aggregates tenancy atomicity concurrency
-    claims instances guards model
+    claims feed instances guards model
 }

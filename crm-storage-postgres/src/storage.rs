@@ -7,7 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use crm_core::query::{AggregateQuery, Group, Query};
 use crm_core::schema::{Entity, ObjectRef, Row};
-use crm_core::storage::{ChangeSet, Claim, Committed, Scope, Storage, StorageError};
+use crm_core::storage::{
+    ChangeSet, Claim, Committed, FeedPage, FeedQuery, Scope, Storage, StorageError,
+};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::{Connection as _, PgConnection, PgPool, Postgres, Row as _, Transaction};
 use uuid::Uuid;
@@ -20,7 +22,7 @@ use crate::error::{
 };
 use crate::layout::{Table, Tables};
 use crate::migrate::Migrations;
-use crate::sql::{Statement, aggregate, select, write};
+use crate::sql::{Statement, aggregate, feed, select, write};
 
 /// How often a commit that lost against another transaction is sent again.
 const ATTEMPTS: u32 = 8;
@@ -138,6 +140,12 @@ impl PostgresStorage {
     /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// For a feed ([`Storage::feed`]) the entries belong to the host's transaction: they are given
+    /// when it ends, and until then nobody's later entries are. Their place is that of the
+    /// transaction's first write. So where a transaction writes, then reads what another commit
+    /// wrote meanwhile, and then commits here what follows from it, the cause comes behind the
+    /// effect; write nothing before such a read.
     ///
     /// # Errors
     /// As [`Storage::commit`].
@@ -522,6 +530,14 @@ impl Storage for PostgresStorage {
                 Err(error) => return Err(read_error(&error)),
             }
         }
+    }
+
+    async fn feed(&self, scope: &Scope, query: &FeedQuery) -> Result<FeedPage, StorageError> {
+        query.check()?;
+        let table = self.tables.of(&query.object);
+        let statement = || feed::feed(&self.tables, &table, scope, query);
+        let rows = self.read(false, statement).await?;
+        feed::decode(&table, query, &rows)
     }
 }
 

@@ -19,7 +19,9 @@ use chrono::NaiveDate;
 use crm_audit::AuditEvent;
 use crm_core::query::{Aggregate, AggregateQuery, Find, Group, Query};
 use crm_core::schema::{Entity as _, ObjectRef, Row};
-use crm_core::storage::{ChangeSet, Claim, Committed, Scope, Storage, StorageError};
+use crm_core::storage::{
+    ChangeSet, Claim, Committed, FeedPage, FeedQuery, Scope, Storage, StorageError,
+};
 use crm_core::{Actor, Engine, Id, Session};
 use crm_storage_postgres::{PostgresStorage, ensure_partitions};
 use crm_test_postgres::Database;
@@ -139,6 +141,10 @@ impl Storage for Explained {
 
     async fn claim(&self, scope: &Scope, claim: &Claim) -> Result<Vec<Row>, StorageError> {
         self.storage.claim(scope, claim).await
+    }
+
+    async fn feed(&self, scope: &Scope, query: &FeedQuery) -> Result<FeedPage, StorageError> {
+        self.storage.feed(scope, query).await
     }
 }
 
