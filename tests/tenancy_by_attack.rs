@@ -445,23 +445,42 @@ async fn attack_feeds(scene: &Scene) {
     let (session, victim) = (&scene.attacker.session, &scene.victim.session);
     let deliveries = victim.records::<WebhookDelivery>();
     let delivery = deliveries.find_one(Find::new()).await.unwrap().unwrap();
-    let before = victim.audit().feed("crm.webhooks").position().await.unwrap();
+    let before = victim
+        .audit()
+        .feed("crm.webhooks")
+        .position()
+        .await
+        .unwrap();
     // By the name of the victim's consumer one's own events come.
     let feed = session.audit().feed("stolen");
     while let Some(batch) = feed.next(1_000).await.unwrap() {
         let ids = batch.events.iter().map(|event| event.event.id);
         let ids: Vec<_> = ids.collect();
-        assert_eq!(victim.records::<AuditEvent>().get_all(&ids).await.unwrap(), []);
+        assert_eq!(
+            victim.records::<AuditEvent>().get_all(&ids).await.unwrap(),
+            []
+        );
         feed.acknowledge(batch.until).await.unwrap();
     }
     feed.forget().await.unwrap();
     let webhooks = session.webhooks();
     same!("replay", delivery.id, |id| webhooks.replay(id).await);
-    let dead = webhooks.dead_letters(delivery.subscription_id, 10, None).await.unwrap();
+    let dead = webhooks
+        .dead_letters(delivery.subscription_id, 10, None)
+        .await
+        .unwrap();
     assert_eq!(dead.items, []);
     let later = delivery.queued_at + chrono::TimeDelta::days(1);
     assert_eq!(webhooks.forget_delivered(later, 1_000).await.unwrap(), 0);
-    assert_eq!(victim.audit().feed("crm.webhooks").position().await.unwrap(), before);
+    assert_eq!(
+        victim
+            .audit()
+            .feed("crm.webhooks")
+            .position()
+            .await
+            .unwrap(),
+        before
+    );
 }
 
 #[tokio::test]

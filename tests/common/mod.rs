@@ -14,11 +14,11 @@ pub(crate) mod backend;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crm_engine::activities::{ActivitySeries, LocalDateTime, Recurrence};
-use crm_engine::automation::{Action, Actions, AutomationRule, RuleType, TriggerEvent};
-use crm_engine::campaigns::{Campaign, CampaignMember};
 use crm_engine::audit::webhook::{
     Transport, TransportError, WebhookRequest, WebhookResponse, WebhookSecret,
 };
+use crm_engine::automation::{Action, Actions, AutomationRule, RuleType, TriggerEvent};
+use crm_engine::campaigns::{Campaign, CampaignMember};
 use crm_engine::contacts::{ContactAffiliation, ContactRelationship, RelationshipType};
 use crm_engine::currencies::ExchangeRate;
 use crm_engine::custom_objects::{

@@ -37,7 +37,12 @@ async fn a_consumer_goes_on_where_it_acknowledged() {
     assert_eq!(batch.events[0].event.record_id, globex.uuid());
     // Another consumer has a place of its own; one that is forgotten begins anew.
     let all = office.events().await;
-    assert_eq!(drain(&office.session.audit().feed("other"), all).await.len(), all);
+    assert_eq!(
+        drain(&office.session.audit().feed("other"), all)
+            .await
+            .len(),
+        all
+    );
     feed.forget().await.unwrap();
     assert_eq!(feed.position().await.unwrap(), None);
     assert_eq!(next(&feed, 2).await.events, first.events);
@@ -62,7 +67,10 @@ async fn one_worker_at_a_time_has_a_consumer() {
     let taken = next(&one, 5).await;
     assert_eq!(taken.events[..3], batch.events);
     let late = two.acknowledge(batch.until).await.unwrap_err();
-    assert!(matches!(&late, Error::Rule(lost) if lost.code == "claim_lost"), "{late}");
+    assert!(
+        matches!(&late, Error::Rule(lost) if lost.code == "claim_lost"),
+        "{late}"
+    );
     one.acknowledge(taken.until).await.unwrap();
     // What the other one had done is done by now.
     two.acknowledge(batch.until).await.unwrap();
@@ -75,11 +83,20 @@ async fn a_consumer_may_want_some_events_only() {
     let office = Office::open().await;
     let globex = office.account("Globex").await;
     let rename = |account: &mut Account| account.name = "Globex Corporation".into();
-    office.session.accounts().update(globex, rename).await.unwrap();
+    office
+        .session
+        .accounts()
+        .update(globex, rename)
+        .await
+        .unwrap();
     let updates = AuditEvent::OBJECT
         .eq("account")
         .and(AuditEvent::EVENT.eq(AuditKind::Update));
-    let feed = office.session.audit().feed("renamed").filter(updates.clone());
+    let feed = office
+        .session
+        .audit()
+        .feed("renamed")
+        .filter(updates.clone());
     let events = drain(&feed, 1).await;
     assert_eq!(events[0].event.record_id, globex.uuid());
     // What does not fulfil the filter is passed, and its place is kept.
@@ -126,22 +143,54 @@ async fn personal_values_are_masked_and_secrets_left_out() {
 
     let feed = session.audit().feed("outside").filter(of_ada.clone());
     let event = drain(&feed, 1).await.remove(0);
-    let new = |field: &str| event.event.changes.field(field).unwrap().new.clone().unwrap();
+    let new = |field: &str| {
+        event
+            .event
+            .changes
+            .field(field)
+            .unwrap()
+            .new
+            .clone()
+            .unwrap()
+    };
     assert_eq!(new("email"), Value::from(MASK));
     assert_eq!(new("status"), Value::from("active"));
-    assert_eq!((event.event.ip.clone(), event.event.endpoint.as_deref()), (None, Some("POST /contacts")));
+    assert_eq!(
+        (event.event.ip.clone(), event.event.endpoint.as_deref()),
+        (None, Some("POST /contacts"))
+    );
     let sent = event.to_json().to_string();
     for personal in ["ada@", "Lovelace", "203.0.113.7"] {
         assert!(!sent.contains(personal), "{sent}");
     }
 
-    let feed = session.audit().feed("inside").filter(of_ada.clone()).policy(FeedPolicy::INTERNAL);
+    let feed = session
+        .audit()
+        .feed("inside")
+        .filter(of_ada.clone())
+        .policy(FeedPolicy::INTERNAL);
     let event = drain(&feed, 1).await.remove(0);
-    assert_eq!(event.event.changes.field("email").unwrap().new, Some(Value::from("ada@lovelace.example")));
+    assert_eq!(
+        event.event.changes.field("email").unwrap().new,
+        Some(Value::from("ada@lovelace.example"))
+    );
     assert_eq!(event.event.ip.as_deref(), Some("203.0.113.7"));
-    let dropped = FeedPolicy { personal: Treatment::Drop, ..FeedPolicy::default() };
-    let feed = session.audit().feed("strict").filter(of_ada).policy(dropped);
-    assert!(drain(&feed, 1).await[0].event.changes.field("email").is_none());
+    let dropped = FeedPolicy {
+        personal: Treatment::Drop,
+        ..FeedPolicy::default()
+    };
+    let feed = session
+        .audit()
+        .feed("strict")
+        .filter(of_ada)
+        .policy(dropped);
+    assert!(
+        drain(&feed, 1).await[0]
+            .event
+            .changes
+            .field("email")
+            .is_none()
+    );
 }
 
 #[tokio::test]
@@ -158,9 +207,14 @@ async fn a_consumer_has_a_name_and_a_position_of_this_database() {
     feed.acknowledge(kept.parse().unwrap()).await.unwrap();
     // A place that lies ahead is one of another database: nothing is left out in silence.
     next(&feed, 1).await;
-    feed.acknowledge(FeedPosition::before(u64::MAX / 2)).await.unwrap();
+    feed.acknowledge(FeedPosition::before(u64::MAX / 2))
+        .await
+        .unwrap();
     let refused = feed.next(1).await.unwrap_err();
-    assert!(matches!(refused, Error::Query(_) | Error::Storage(_)), "{refused}");
+    assert!(
+        matches!(refused, Error::Query(_) | Error::Storage(_)),
+        "{refused}"
+    );
 }
 
 /// A tenant follows its own events only, whatever names others gave to their consumers.
@@ -171,12 +225,27 @@ async fn tenants_have_feeds_of_their_own() {
     let own = other.audit().feed("index");
     let mine = drain(&office.session.audit().feed("index"), office.events().await).await;
     let theirs = next(&own, 1_000).await;
-    assert!(theirs.events.iter().all(|event| mine.iter().all(|one| one.event.id != event.event.id)));
+    assert!(
+        theirs
+            .events
+            .iter()
+            .all(|event| mine.iter().all(|one| one.event.id != event.event.id))
+    );
     // Even a position of the other's.
     let place = mine.last().unwrap().position;
     own.acknowledge(theirs.until).await.unwrap();
     let _ = own.acknowledge(place).await;
-    assert_eq!(office.session.audit().feed("index").position().await.unwrap().map(|at| at >= place), Some(true));
+    assert_eq!(
+        office
+            .session
+            .audit()
+            .feed("index")
+            .position()
+            .await
+            .unwrap()
+            .map(|at| at >= place),
+        Some(true)
+    );
 }
 
 /// Records of objects and fields that the tenant defined are followed like others.
@@ -188,8 +257,16 @@ async fn what_tenants_defined_is_in_the_feed() {
     let body = serde_json::json!({"name": "First floor", "custom_fields": {"outcome": "liked"}});
     let mut viewings = session.object("viewing").await.unwrap();
     viewings.create(body.as_object().unwrap()).await.unwrap();
-    let events = session.records::<AuditEvent>().count(Find::new()).await.unwrap();
-    let seen = drain(&session.audit().feed("all"), usize::try_from(events).unwrap()).await;
+    let events = session
+        .records::<AuditEvent>()
+        .count(Find::new())
+        .await
+        .unwrap();
+    let seen = drain(
+        &session.audit().feed("all"),
+        usize::try_from(events).unwrap(),
+    )
+    .await;
     let defined = seen.iter().find(|event| event.event.object == "viewing");
     assert!(defined.is_some(), "records of the tenant's own object");
 }

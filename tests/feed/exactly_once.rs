@@ -95,7 +95,11 @@ async fn write(session: Session, shared: Id<Account>, writer: u64, seed: u64) {
 async fn consume(office: Arc<Office>, done: Arc<Mutex<Done>>, open: Arc<AtomicUsize>, seed: u64) {
     let mut chance = Chance(seed);
     'crashed: for _ in 0..MOST_ASKED {
-        let feed = office.session.audit().feed("index").lease(TimeDelta::minutes(1));
+        let feed = office
+            .session
+            .audit()
+            .feed("index")
+            .lease(TimeDelta::minutes(1));
         loop {
             let limit = usize::try_from(chance.next(9) + 1).unwrap();
             let Some(batch) = feed.next(limit).await.unwrap() else {
@@ -157,8 +161,16 @@ async fn run(seed: u64) {
     let all = office.events().await;
     assert_eq!(done.events.len(), all, "each event exactly once");
     // In the order of the feed, which another consumer sees the same way.
-    assert!(done.events.windows(2).all(|pair| pair[0].position < pair[1].position));
-    let feed = office.session.audit().feed("other").policy(FeedPolicy::INTERNAL);
+    assert!(
+        done.events
+            .windows(2)
+            .all(|pair| pair[0].position < pair[1].position)
+    );
+    let feed = office
+        .session
+        .audit()
+        .feed("other")
+        .policy(FeedPolicy::INTERNAL);
     let again = drain(&feed, all).await;
     let keys = |events: &[FeedEvent]| -> Vec<Uuid> {
         events.iter().map(FeedEvent::idempotency_key).collect()
@@ -170,7 +182,10 @@ async fn run(seed: u64) {
     for event in &done.events {
         let version = versions.entry(event.event.record_id).or_default();
         *version += 1;
-        assert_eq!(event.event.record_version, *version, "an event came out of order");
+        assert_eq!(
+            event.event.record_version, *version,
+            "an event came out of order"
+        );
         commits.push(event.event.commit_id);
     }
     commits.dedup();

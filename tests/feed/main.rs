@@ -60,7 +60,11 @@ impl Office {
 
     /// How many events the tenant has.
     async fn events(&self) -> usize {
-        let count = self.session.records::<AuditEvent>().count(Find::new()).await;
+        let count = self
+            .session
+            .records::<AuditEvent>()
+            .count(Find::new())
+            .await;
         usize::try_from(count.unwrap()).unwrap()
     }
 }

@@ -136,6 +136,7 @@ impl<'a> Feed<'a> {
     /// [`Error::Forbidden`] outside of a tenant; [`Error::Query`] where the consumer's position is of
     /// another database.
     pub async fn next(&self, limit: usize) -> Result<Option<FeedBatch>> {
+        check_name(&self.name)?;
         let limit = limit.clamp(1, MOST);
         let consumer = match self.stored().await? {
             Some(consumer) => consumer,
@@ -190,7 +191,11 @@ impl<'a> Feed<'a> {
             .is_null()
             .or(FeedConsumer::POSITION.lt(text.clone()));
         let mine = self.mine().and(behind);
-        if self.write(mine, self.place(until, None, None)).await?.is_some() {
+        if self
+            .write(mine, self.place(until, None, None))
+            .await?
+            .is_some()
+        {
             return Ok(());
         }
         let stored = self.stored().await?;
@@ -258,7 +263,6 @@ impl<'a> Feed<'a> {
                 reason: "a feed is read in a tenant".into(),
             });
         }
-        check_name(&self.name)?;
         let mut consumer = FeedConsumer::new(self.name.as_str());
         if self.from_now {
             // No entry fulfils this, so the page reaches to the end of what is settled.
@@ -298,7 +302,11 @@ impl<'a> Feed<'a> {
 
     fn bound<E: Entity>(&self, filter: Where<E>) -> Result<Condition> {
         let registry = self.session.engine().registry();
-        Ok(Condition::bind(&filter.into_filter(), E::schema(), registry)?)
+        Ok(Condition::bind(
+            &filter.into_filter(),
+            E::schema(),
+            registry,
+        )?)
     }
 
     /// The consumer as it was read, if nobody else has it.
@@ -387,4 +395,3 @@ fn position_of(consumer: &FeedConsumer) -> Result<Option<FeedPosition>> {
         })
     })
 }
-
