@@ -581,6 +581,11 @@ async fn fed(host: &Host, after: Option<FeedPosition>) -> (Vec<uuid::Uuid>, Feed
     )
 }
 
+/// Others of the server make databases meanwhile, which holds the feed up too.
+async fn pause() {
+    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+}
+
 /// Where the feed is when everything so far is settled.
 async fn settled(host: &Host) -> FeedPosition {
     let events = host
@@ -589,22 +594,24 @@ async fn settled(host: &Host) -> FeedPosition {
         .count(Find::new())
         .await
         .unwrap();
-    for _ in 0..20_000 {
+    for _ in 0..60_000 {
         let (seen, until) = fed(host, None).await;
         if seen.len() as u64 == events {
             return until;
         }
+        pause().await;
     }
     panic!("the feed stands still");
 }
 
 /// What comes behind a position, once it is so much.
 async fn follow(host: &Host, after: FeedPosition, count: usize) -> Vec<uuid::Uuid> {
-    for _ in 0..20_000 {
+    for _ in 0..60_000 {
         let (seen, _) = fed(host, Some(after)).await;
         if seen.len() >= count {
             return seen;
         }
+        pause().await;
     }
     panic!("the feed stands still");
 }

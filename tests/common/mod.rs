@@ -495,15 +495,21 @@ async fn webhook(session: &Session) {
     };
     let subscriptions = session.records::<WebhookSubscription>();
     { subscriptions }.create(subscription).await.unwrap();
-    // On PostgreSQL other transactions of the server may hold the feed up for a moment.
     for _ in 0..20_000 {
         let report = session.webhooks().deliver_due(&Nobody, 1_000).await;
         if report.unwrap().queued > 0 {
             return;
         }
-        tokio::task::yield_now().await;
+        pause().await;
     }
     panic!("the feed stands still");
+}
+
+/// Lets others go on before a feed is asked once more: on PostgreSQL a transaction of anybody on the
+/// server, such as the making of another test's database, holds it up.
+pub(crate) async fn pause() {
+    std::thread::sleep(std::time::Duration::from_millis(1));
+    tokio::task::yield_now().await;
 }
 
 /// A transport that reaches nobody.

@@ -107,6 +107,7 @@ async fn a_consumer_may_want_some_events_only() {
         if feed.position().await.unwrap().unwrap() > before {
             break;
         }
+        super::common::pause().await;
     }
     assert!(feed.position().await.unwrap().unwrap() > before);
 }

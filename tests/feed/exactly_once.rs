@@ -110,7 +110,7 @@ async fn consume(office: Arc<Office>, done: Arc<Mutex<Done>>, open: Arc<AtomicUs
                 if chance.next(4) == 0 {
                     office.pass(TimeDelta::seconds(20));
                 }
-                chance.delay().await;
+                common::pause().await;
                 continue 'crashed;
             };
             for event in &batch.events {

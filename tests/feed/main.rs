@@ -26,7 +26,7 @@ use crm_engine::prelude::*;
 
 /// How often a feed is asked before its events count as lost. On PostgreSQL other transactions of
 /// the server may hold it up for a moment.
-const MOST_ASKED: usize = 20_000;
+const MOST_ASKED: usize = 60_000;
 
 struct Office {
     crm: Crm,
@@ -75,7 +75,7 @@ async fn next(feed: &Feed<'_>, limit: usize) -> FeedBatch {
         if let Some(batch) = feed.next(limit).await.unwrap() {
             return batch;
         }
-        tokio::task::yield_now().await;
+        common::pause().await;
     }
     panic!("nothing came from the feed");
 }

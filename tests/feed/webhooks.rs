@@ -114,7 +114,7 @@ async fn deliver(office: &Office, receiver: &Receiver, queued: usize) -> Deliver
         if total.queued >= queued {
             return total;
         }
-        tokio::task::yield_now().await;
+        super::common::pause().await;
     }
     panic!("{queued} deliveries were expected: {total:?}");
 }
@@ -270,6 +270,7 @@ async fn what_fails_is_tried_again_and_given_up_in_the_end() {
         if report.queued > 0 {
             break;
         }
+        super::common::pause().await;
     }
     assert_eq!((report.queued, report.failed), (1, 1));
     // Not before its time, which the receiver asked to be later than by the schedule.
@@ -484,7 +485,7 @@ async fn workers_share_the_work() {
                     if receiver.requests.lock().unwrap().len() >= 80 {
                         return;
                     }
-                    tokio::task::yield_now().await;
+                    super::common::pause().await;
                 }
             })
         })
