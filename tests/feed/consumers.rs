@@ -252,8 +252,8 @@ async fn tenants_have_feeds_of_their_own() {
 /// Records of objects and fields that the tenant defined are followed like others.
 #[tokio::test]
 async fn what_tenants_defined_is_in_the_feed() {
-    let office = Office::open().await;
-    let populated = super::common::populate(&office.crm, "initech").await;
+    let crm = super::common::crm();
+    let populated = super::common::populate(&crm, "initech").await;
     let session = &populated.session;
     let body = serde_json::json!({"name": "First floor", "custom_fields": {"outcome": "liked"}});
     let mut viewings = session.object("viewing").await.unwrap();
