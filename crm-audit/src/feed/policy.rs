@@ -138,7 +138,13 @@ impl FeedEvent {
 fn redacted(changes: &Changes, object: Option<&ObjectRef>, policy: FeedPolicy) -> Changes {
     let mut left = Vec::with_capacity(changes.len());
     for change in changes {
-        match policy.of(class_of(object, &change.field)) {
+        // The document of custom fields has members of every class: each is judged by its own.
+        let is_document = change.field == CUSTOM_FIELDS && object.is_some();
+        let treatment = match policy.of(class_of(object, &change.field)) {
+            _ if is_document => Treatment::Keep,
+            treatment => treatment,
+        };
+        match treatment {
             Treatment::Keep => {
                 let side = |value: &Option<Value>| {
                     value.clone().map(|v| inside(object, change, v, policy))
@@ -262,7 +268,7 @@ mod tests {
             json!({
                 "email": {"old": null, "new": MASK},
                 "status": {"old": null, "new": "active"},
-                "custom_fields": {"old": null, "new": {"region": "North"}},
+                "custom_fields": {"old": null, "new": {"region": MASK}},
             })
         );
         assert_eq!(
