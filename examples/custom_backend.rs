@@ -16,8 +16,8 @@ use async_trait::async_trait;
 use crm_core::query::{AggregateQuery, Group, Query, Related, RelatedBy};
 use crm_core::schema::{Meta, ObjectRef, ObjectScope, Row, SYSTEM_FIELDS, Value, ValueRef, system};
 use crm_core::storage::conformance::{self, Harness};
-use crm_core::storage::{ChangeSet, Claim, Committed, Scope, Storage, StorageError};
-use crm_core::storage::{Violations, scan, scan_aggregate};
+use crm_core::storage::{ChangeSet, Claim, Committed, FeedPage, FeedPosition, FeedQuery, Scope};
+use crm_core::storage::{Storage, StorageError, Violations, scan, scan_aggregate, scan_feed};
 use crm_core::{Actor, Stamp};
 use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
@@ -41,6 +41,10 @@ struct State {
     end: u64,
     /// The last entry of each row; nothing where it was removed.
     rows: BTreeMap<Key, Option<Row>>,
+    /// How many lines there are.
+    lines: u64,
+    /// The line that first had each row: the order of the feed.
+    made: BTreeMap<Key, u64>,
 }
 
 // ---- A row from its JSON: the schema knows what each value was. -----------------------------
@@ -93,15 +97,24 @@ impl JsonLines {
         let last = bytes.iter().rposition(|byte| *byte == b'\n');
         bytes.truncate(last.map_or(0, |last| last + 1));
         let (end, mut rows) = (bytes.len() as u64, BTreeMap::new());
+        let (mut lines, mut made) = (0, BTreeMap::new());
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
             let entries: Vec<(Key, Option<Map<String, Json>>)> = serde_json::from_slice(line)?;
+            lines += 1;
             for (key, json) in entries {
                 let object = objects.get(&key.1).ok_or("a row of an unknown object")?;
                 let row = json.map(|json| row_of(object, &json).ok_or("a row that does not fit"));
+                made.entry(key.clone()).or_insert(lines);
                 rows.insert(key, row.transpose()?);
             }
         }
-        let state = Mutex::new(State { log, end, rows });
+        let state = Mutex::new(State {
+            log,
+            end,
+            rows,
+            lines,
+            made,
+        });
         Ok(Self { objects, state })
     }
 
@@ -122,6 +135,10 @@ impl State {
         self.log.write_all(line.as_bytes()).map_err(failed)?;
         self.log.sync_data().map_err(failed)?;
         self.end += line.len() as u64;
+        self.lines += 1;
+        for (key, _) in &written {
+            self.made.entry(key.clone()).or_insert(self.lines);
+        }
         self.rows.extend(written);
         Ok(())
     }
@@ -223,6 +240,19 @@ impl Storage for JsonLines {
         let entry = |row: &Row| (key(scope, &claim.object, row.id()), Some(row.clone()));
         state.write(claimed.iter().map(entry).collect())?;
         Ok(claimed)
+    }
+
+    async fn feed(&self, scope: &Scope, query: &FeedQuery) -> Answer<FeedPage> {
+        let state = self.state();
+        let position = |row: &Row| {
+            let made = state.made.get(&key(scope, &query.object, row.id()));
+            FeedPosition::new(made.copied().unwrap_or_default(), row.id())
+        };
+        let rows = state.visible(scope, &query.object).into_iter();
+        let mut entries: Vec<_> = rows.map(|row| (position(&row), row)).collect();
+        entries.sort_by_key(|(position, _)| *position);
+        let end = FeedPosition::before(state.lines + 1);
+        scan_feed(query, entries, end, &state.related(scope))
     }
 }
 

@@ -58,6 +58,7 @@ use crm_core::storage::Storage;
 
 /// What most programs need, in one line: `use crm_engine::prelude::*;`
 pub mod prelude {
+    pub use crm_audit::webhook::{WebhookExt, WebhookSubscription};
     pub use crm_audit::{AuditEvent, AuditExt, AuditKind};
     pub use crm_core::accounts::{Account, AccountType};
     pub use crm_core::activities::{
@@ -232,11 +233,7 @@ impl CrmBuilder {
     #[must_use]
     pub fn build(self) -> Crm {
         Crm {
-            engine: self
-                .engine
-                .object::<audit::AuditEvent>()
-                .hook(audit::Recorder)
-                .build(),
+            engine: audit::install(self.engine).build(),
         }
     }
 }

@@ -22,7 +22,9 @@ use crm_engine::engine::{IdGenerator, ManualClock, SequentialIds};
 use crm_engine::prelude::*;
 use crm_engine::query::{AggregateQuery, Group, Query};
 use crm_engine::schema::{ObjectRef, Row};
-use crm_engine::storage::{ChangeSet, Claim, Committed, Scope, Storage, StorageError};
+use crm_engine::storage::{
+    ChangeSet, Claim, Committed, FeedPage, FeedQuery, Scope, Storage, StorageError,
+};
 use crm_engine::tenancy::Onboarded;
 use serde_json::json;
 use uuid::Uuid;
@@ -106,6 +108,12 @@ impl Storage for Faulty {
         let (fails, begun) = self.begins();
         begun?;
         Self::ends(fails, self.inner.claim(scope, claim).await)
+    }
+
+    async fn feed(&self, scope: &Scope, query: &FeedQuery) -> Result<FeedPage, StorageError> {
+        let (fails, begun) = self.begins();
+        begun?;
+        Self::ends(fails, self.inner.feed(scope, query).await)
     }
 }
 
@@ -309,6 +317,10 @@ async fn commits_without_faults() -> Vec<Picture> {
 
         async fn claim(&self, scope: &Scope, claim: &Claim) -> Result<Vec<Row>, StorageError> {
             self.0.claim(scope, claim).await
+        }
+
+        async fn feed(&self, scope: &Scope, query: &FeedQuery) -> Result<FeedPage, StorageError> {
+            self.0.feed(scope, query).await
         }
     }
 

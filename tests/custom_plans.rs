@@ -22,7 +22,9 @@ use crm_engine::custom_objects::{
 use crm_engine::prelude::*;
 use crm_engine::query::{AggregateQuery, Group, Query};
 use crm_engine::schema::{ObjectRef, Row};
-use crm_engine::storage::{ChangeSet, Claim, Committed, Scope, Storage, StorageError};
+use crm_engine::storage::{
+    ChangeSet, Claim, Committed, FeedPage, FeedQuery, Scope, Storage, StorageError,
+};
 use crm_engine::value::ApiName;
 use crm_test_postgres::Database;
 use serde_json::{Value as Json, json};
@@ -132,6 +134,10 @@ impl Storage for Explained {
 
     async fn claim(&self, scope: &Scope, claim: &Claim) -> Result<Vec<Row>, StorageError> {
         self.storage.claim(scope, claim).await
+    }
+
+    async fn feed(&self, scope: &Scope, query: &FeedQuery) -> Result<FeedPage, StorageError> {
+        self.storage.feed(scope, query).await
     }
 }
 

@@ -25,7 +25,9 @@ use crm_engine::engine::ManualClock;
 use crm_engine::prelude::*;
 use crm_engine::query::{AggregateQuery, Group, Query};
 use crm_engine::schema::{ObjectRef, Row};
-use crm_engine::storage::{ChangeSet, Claim, Committed, Scope, Storage, StorageError};
+use crm_engine::storage::{
+    ChangeSet, Claim, Committed, FeedPage, FeedQuery, Scope, Storage, StorageError,
+};
 use crm_engine::value::ApiName;
 use serde_json::{Value as Json, json};
 use tokio::sync::Notify;
@@ -402,6 +404,10 @@ impl Storage for Shared {
 
     async fn claim(&self, scope: &Scope, claim: &Claim) -> Result<Vec<Row>, StorageError> {
         self.0.inner.claim(scope, claim).await
+    }
+
+    async fn feed(&self, scope: &Scope, query: &FeedQuery) -> Result<FeedPage, StorageError> {
+        self.0.inner.feed(scope, query).await
     }
 }
 

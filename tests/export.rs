@@ -25,7 +25,9 @@ use crm_engine::exports::ExportStatus;
 use crm_engine::prelude::*;
 use crm_engine::query::{AggregateQuery, Group, Query, Sort};
 use crm_engine::schema::{ObjectRef, Row};
-use crm_engine::storage::{ChangeSet, Claim, Committed, Scope, Storage, StorageError};
+use crm_engine::storage::{
+    ChangeSet, Claim, Committed, FeedPage, FeedQuery, Scope, Storage, StorageError,
+};
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
@@ -341,6 +343,10 @@ impl Storage for Counting {
     }
     async fn claim(&self, scope: &Scope, claim: &Claim) -> Result<Vec<Row>, StorageError> {
         self.inner.claim(scope, claim).await
+    }
+
+    async fn feed(&self, scope: &Scope, query: &FeedQuery) -> Result<FeedPage, StorageError> {
+        self.inner.feed(scope, query).await
     }
 }
 

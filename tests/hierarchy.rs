@@ -21,7 +21,9 @@ use crm_engine::hierarchy::{Hierarchical, RollUp, Subtree};
 use crm_engine::prelude::*;
 use crm_engine::query::{AggregateQuery, Group, Query};
 use crm_engine::schema::{FieldOf, ObjectRef, Row};
-use crm_engine::storage::{ChangeSet, Claim, Committed, Scope, Storage, StorageError};
+use crm_engine::storage::{
+    ChangeSet, Claim, Committed, FeedPage, FeedQuery, Scope, Storage, StorageError,
+};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use rust_decimal::Decimal;
@@ -426,6 +428,11 @@ impl Storage for Counting {
     async fn claim(&self, scope: &Scope, claim: &Claim) -> Result<Vec<Row>, StorageError> {
         self.count();
         self.inner.claim(scope, claim).await
+    }
+
+    async fn feed(&self, scope: &Scope, query: &FeedQuery) -> Result<FeedPage, StorageError> {
+        self.count();
+        self.inner.feed(scope, query).await
     }
 }
 

@@ -20,7 +20,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use crm_engine::query::{AggregateQuery, Group, Query};
 use crm_engine::schema::{ObjectRef, Row};
-use crm_engine::storage::{ChangeSet, Claim, Committed, Scope, Storage, StorageError};
+use crm_engine::storage::{
+    ChangeSet, Claim, Committed, FeedPage, FeedQuery, Scope, Storage, StorageError,
+};
 use indicatif::ProgressBar;
 use rust_decimal::Decimal;
 use serde_json::{Value as Json, json};
@@ -154,6 +156,10 @@ impl Storage for Stopping {
 
     async fn claim(&self, scope: &Scope, claim: &Claim) -> Result<Vec<Row>, StorageError> {
         self.storage.claim(scope, claim).await
+    }
+
+    async fn feed(&self, scope: &Scope, query: &FeedQuery) -> Result<FeedPage, StorageError> {
+        self.storage.feed(scope, query).await
     }
 }
 

@@ -29,7 +29,9 @@ use crm_engine::leads::{ConversionPlan, LeadStatus};
 use crm_engine::prelude::*;
 use crm_engine::query::{AggregateQuery, Group, Query};
 use crm_engine::schema::{Entity, ObjectRef, Row};
-use crm_engine::storage::{Change, ChangeSet, Claim, Committed, Scope, Storage, StorageError};
+use crm_engine::storage::{
+    Change, ChangeSet, Claim, Committed, FeedPage, FeedQuery, Scope, Storage, StorageError,
+};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use serde_json::{Map, Value as Json, json};
@@ -709,6 +711,13 @@ impl Storage for Failing {
         claim: &Claim,
     ) -> std::result::Result<Vec<Row>, StorageError> {
         self.inner.claim(scope, claim).await
+    }
+    async fn feed(
+        &self,
+        scope: &Scope,
+        query: &FeedQuery,
+    ) -> std::result::Result<FeedPage, StorageError> {
+        self.inner.feed(scope, query).await
     }
 }
 

@@ -14,6 +14,7 @@ use uuid::Uuid;
     object = "audit_event",
     table = "audit_events",
     log,
+    fed,
     index(record_id, record_version),
     index(created_by_id, created_at),
     index(commit_id)

@@ -3,7 +3,8 @@
 //! The [`Recorder`] is the last of the engine's hooks. It turns each change of a commit into one
 //! [`AuditEvent`] that holds only what changed, old and new, with who did it, from where and in
 //! which commit. That one log is the trail of a record, the activity of a user and the history from
-//! which every version of a record is built again. No call changes or removes an event.
+//! which every version of a record is built again. No call changes or removes an event. It is also a
+//! [`feed`] that consumers follow, of which [`webhook`]s are one.
 //!
 //! What the trail tells can be brought back, each time by an ordinary change that all rules judge and
 //! that the trail tells of in turn: a [version or one field](AuditTrail::restore_version) of a record,
@@ -24,6 +25,7 @@
 //! ```
 
 mod event;
+pub mod feed;
 mod history;
 mod mask;
 mod recorder;
@@ -32,11 +34,48 @@ mod trail;
 mod undo;
 mod version;
 mod versions;
+pub mod webhook;
 
 pub use event::{AuditCategory, AuditEvent, AuditKind, Changes, FieldChange};
+pub use feed::{Feed, FeedBatch, FeedConsumer, FeedEvent, FeedPolicy, Treatment};
 pub use history::{ActivityCount, FieldVersion, ReadableChange, VersionEntry};
 pub use mask::{MASK, is_sensitive_name};
 pub use recorder::{Recorder, changes_between};
 pub use trail::{AuditExt, AuditTrail};
 pub use undo::{Obstacle, ObstacleReason, UndoReport};
 pub use version::{RowVersion, Version};
+
+use crm_core::engine::EngineBuilder;
+use crm_core::schema::{Entity as _, ObjectRef};
+
+/// The objects of this crate, in an order in which each comes after those that it refers to.
+#[must_use]
+pub fn objects() -> Vec<ObjectRef> {
+    [
+        AuditEvent::schema(),
+        FeedConsumer::schema(),
+        webhook::WebhookSubscription::schema(),
+        webhook::WebhookDelivery::schema(),
+    ]
+    .map(Clone::clone)
+    .to_vec()
+}
+
+/// Lets an engine know the objects of this crate, with their rules and the [`Recorder`], behind all
+/// hooks that were added before.
+///
+/// ```
+/// # use crm_core::{Engine, storage::Storage};
+/// # fn example(storage: impl Storage) -> Engine {
+/// crm_audit::install(Engine::builder(storage)).build()
+/// # }
+/// ```
+#[must_use]
+pub fn install(builder: EngineBuilder) -> EngineBuilder {
+    let objects = objects();
+    objects
+        .iter()
+        .fold(builder, EngineBuilder::named_object)
+        .rule(webhook::SubscriptionRules)
+        .hook(Recorder)
+}

@@ -100,7 +100,8 @@ fn category(object: &ObjectRef) -> AuditCategory {
         | "pipeline"
         | "pipeline_stage"
         | "pipeline_automation_rule"
-        | "territory" => AuditCategory::Configuration,
+        | "territory"
+        | "webhook_subscription" => AuditCategory::Configuration,
         "user" | "team" | "team_member" => AuditCategory::Authorization,
         _ => AuditCategory::DataChange,
     }

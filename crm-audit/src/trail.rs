@@ -8,6 +8,7 @@ use crm_core::{Actor, EntityRef, Record, Session};
 use uuid::Uuid;
 
 use crate::event::AuditEvent;
+use crate::feed::Feed;
 use crate::versions::by;
 
 /// Gives sessions their audit trail.
@@ -30,7 +31,7 @@ pub struct AuditTrail<'a> {
     pub(crate) session: &'a Session,
 }
 
-impl AuditTrail<'_> {
+impl<'a> AuditTrail<'a> {
     /// All events of a record, the first one first. A record of another tenant has none.
     ///
     /// # Errors
@@ -87,6 +88,12 @@ impl AuditTrail<'_> {
     pub async fn of_commit(&self, commit: Uuid) -> Result<Vec<Arc<Record<AuditEvent>>>> {
         self.all(AuditEvent::COMMIT_ID.eq(commit), AuditEvent::ID.asc())
             .await
+    }
+
+    /// The feed of all events, as a consumer of this name reads it: in commit order, each event until
+    /// it is acknowledged. See [`Feed`] for an example.
+    pub fn feed(&self, consumer: impl Into<String>) -> Feed<'a> {
+        Feed::new(self.session, consumer.into())
     }
 
     /// Events as any filter over them finds them.

@@ -25,6 +25,9 @@
 //!   the nodes that change; large ones build the next state aside and put it there at once;
 //! - **tenants** share nothing but the platform's rows, of which each sees its own.
 //!
+//! Logs that are fed ([`ObjectSchema::is_fed`](crm_core::schema::ObjectSchema::is_fed)) also keep their
+//! entries by the numbers of their commits, which the only commit of a tenant takes in its turn.
+//!
 //! Queries look into the indexes that the schema declares; how one is chosen is told in the module
 //! `plan`, how values become keys that sort like them in the module `key`.
 
@@ -47,7 +50,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use crm_core::query::{AggregateQuery, Group, Query};
 use crm_core::schema::{ObjectRef, ObjectScope, Row};
-use crm_core::storage::{ChangeSet, Claim, Committed, Scope, Storage, StorageError};
+use crm_core::storage::{
+    ChangeSet, Claim, Committed, FeedPage, FeedQuery, Scope, Storage, StorageError,
+};
 use uuid::Uuid;
 
 use crate::space::{Spaces, reaches_platform};
@@ -148,5 +153,14 @@ impl Storage for MemoryStorage {
 
     async fn claim(&self, scope: &Scope, claim: &Claim) -> Result<Vec<Row>, StorageError> {
         commit::claim(&self.spaces, scope, claim)
+    }
+
+    async fn feed(&self, scope: &Scope, query: &FeedQuery) -> Result<FeedPage, StorageError> {
+        if scope.tenant().is_none() {
+            query.check()?;
+            return Ok(FeedPage::nothing(query));
+        }
+        let shared = reaches_platform(&query.object, &query.condition);
+        self.spaces.snapshot(scope, shared).view().feed(query)
     }
 }

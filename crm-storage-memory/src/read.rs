@@ -4,14 +4,14 @@ use std::ops::ControlFlow;
 
 use crm_core::query::{AggregateQuery, Aggregator, Condition, FieldAt, Group, Query};
 use crm_core::schema::{ObjectRef, Row, system};
-use crm_core::storage::StorageError;
+use crm_core::storage::{FeedPage, FeedPosition, FeedQuery, StorageError, scan_feed};
 use smallvec::SmallVec;
 use uuid::Uuid;
 
 use crate::index::same;
 use crate::plan::{Plan, Wanted};
 use crate::space::View;
-use crate::table::{State, Table};
+use crate::table::{Feed, State, Table};
 use crate::trees::Trees;
 
 /// The row with the description that was asked with: a tenant may say something else of its own
@@ -132,6 +132,18 @@ impl View<'_> {
             });
         }
         Ok(aggregator.finish()?)
+    }
+
+    /// The entries that answer a query to a feed.
+    ///
+    /// # Errors
+    /// An object that is not fed; a position behind the end.
+    pub(crate) fn feed(&self, query: &FeedQuery) -> Result<FeedPage, StorageError> {
+        let feed = self.table(&query.object).and_then(Table::feed);
+        let end = FeedPosition::before(feed.map_or(1, Feed::next));
+        let after = query.after.unwrap_or_default();
+        let entries = feed.into_iter().flat_map(|feed| feed.behind(after));
+        scan_feed(query, entries, end, self)
     }
 
     /// Turns conditions over rows that lead here into sets of ids, where that takes fewer looks

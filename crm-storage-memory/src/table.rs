@@ -4,6 +4,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use crm_core::schema::{ObjectRef, Row, system};
+use crm_core::storage::FeedPosition;
 use imbl::OrdMap;
 use uuid::Uuid;
 
@@ -102,6 +103,8 @@ pub(crate) struct Table {
     rows: OrdMap<u128, Row>,
     /// One for each index of the layout.
     maps: Vec<IndexMap>,
+    /// Of a log that is fed, in which order its entries were committed.
+    feed: Option<Feed>,
 }
 
 impl Table {
@@ -112,6 +115,7 @@ impl Table {
             layout: Arc::new(layout),
             rows: OrdMap::new(),
             maps,
+            feed: object.is_fed().then(Feed::default),
         }
     }
 
@@ -139,16 +143,28 @@ impl Table {
         for kind in layout.indexes().iter().skip(self.maps.len()) {
             self.maps.push(map_of(kind, &self.rows));
         }
+        if object.is_fed() && self.feed.is_none() {
+            self.feed = Some(Feed::of(&self.rows));
+        }
+    }
+
+    /// The feed, if the object is a log that has one.
+    pub(crate) const fn feed(&self) -> Option<&Feed> {
+        self.feed.as_ref()
     }
 
     /// The change of a row that is now as the table has it.
     pub(crate) fn edit(&self, id: Uuid, row: Option<Row>) -> Edit {
-        Edit::new(&self.layout, id, self.row(id), row)
+        let commit = self.feed.as_ref().map_or(0, Feed::next);
+        Edit::new(&self.layout, id, self.row(id), row, commit)
     }
 
     /// Writes a row. The edit was made for this table's layout and for the row as it is.
     pub(crate) fn apply(&mut self, edit: Edit) {
         let id = edit.id.as_u128();
+        if let Some(feed) = &mut self.feed {
+            feed.apply(id, edit.row.as_ref(), edit.commit);
+        }
         let Some(row) = edit.row else {
             for (map, keys) in self.maps.iter_mut().zip(edit.keys) {
                 if !keys.before.is_empty() {
@@ -195,6 +211,62 @@ impl Table {
     }
 }
 
+/// The entries of a log in the order of their commits. Commits of a tenant come one after the other,
+/// and their numbers are taken while they do: what a reader sees is all that will ever be there.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Feed {
+    last: u64,
+    rows: OrdMap<(u64, u128), Row>,
+    /// In which commit each entry was written.
+    commits: OrdMap<u128, u64>,
+}
+
+impl Feed {
+    /// The feed of a table whose entries were written when it had none.
+    fn of(rows: &OrdMap<u128, Row>) -> Self {
+        let mut feed = Self::default();
+        for (id, row) in rows {
+            feed.apply(*id, Some(row), 1);
+        }
+        feed
+    }
+
+    /// The number of the next commit.
+    pub(crate) const fn next(&self) -> u64 {
+        self.last + 1
+    }
+
+    fn apply(&mut self, id: u128, row: Option<&Row>, commit: u64) {
+        let known = self.commits.get(&id).copied();
+        match row {
+            Some(row) => {
+                let commit = known.unwrap_or(commit);
+                self.last = self.last.max(commit);
+                self.commits.insert(id, commit);
+                self.rows.insert((commit, id), row.clone());
+            }
+            None => {
+                if let Some(commit) = known {
+                    self.commits.remove(&id);
+                    self.rows.remove(&(commit, id));
+                }
+            }
+        }
+    }
+
+    /// The entries behind a position.
+    pub(crate) fn behind(&self, after: FeedPosition) -> impl Iterator<Item = (FeedPosition, Row)> {
+        let after = (after.commit(), after.id().as_u128());
+        let range = (Bound::Excluded(after), Bound::Unbounded);
+        self.rows.range(range).map(|((commit, id), row)| {
+            (
+                FeedPosition::new(*commit, Uuid::from_u128(*id)),
+                row.clone(),
+            )
+        })
+    }
+}
+
 /// A row's change as the indexes see it: the keys before and after, empty where the index does not
 /// hold the row.
 #[derive(Debug)]
@@ -212,11 +284,13 @@ pub(crate) struct Edit {
     state: State,
     /// One for each index of the layout.
     keys: Vec<KeyChange>,
+    /// The number of the commit among those that wrote to the table.
+    commit: u64,
 }
 
 impl Edit {
     /// Works out the change of a row in a table of this layout.
-    fn new(layout: &Layout, id: Uuid, stored: Option<&Row>, row: Option<Row>) -> Self {
+    fn new(layout: &Layout, id: Uuid, stored: Option<&Row>, row: Option<Row>, commit: u64) -> Self {
         let key = |kind: &IndexKind, row: Option<&Row>| {
             row.map_or_else(Key::default, |row| kind.key(&**row, id))
         };
@@ -234,6 +308,7 @@ impl Edit {
             row,
             state,
             keys,
+            commit,
         }
     }
 }

@@ -1,6 +1,9 @@
 -- Made from the schemas of the objects, and frozen once released: then changes are a new file.
 
 DROP TABLE
+    "crm"."webhook_deliveries",
+    "crm"."webhook_subscriptions",
+    "crm"."feed_consumers",
     "crm"."audit_events",
     "crm"."custom_field_usages",
     "crm"."custom_field_texts",

@@ -371,7 +371,7 @@ impl<'a> Ddl<'a> {
             let null = if column.nullable { "" } else { " NOT NULL" };
             lines.push(format!("{} {}{null}", column.sql, column.sql_type));
         }
-        if table.is_partitioned() {
+        if table.is_fed() {
             lines.push(format!(
                 "{} xid8 NOT NULL DEFAULT pg_current_xact_id()",
                 quoted(TRANSACTION)
@@ -511,10 +511,16 @@ impl<'a> Ddl<'a> {
             )
         };
         // What happened is written once: not even the application can change or remove it.
+        // Which transaction wrote an entry is the server's to say, so the column is left out.
+        let columns = table.is_fed().then(|| {
+            let own = table.columns.iter().map(|column| column.name.as_str());
+            format!(" ({})", quoted_list([TENANT].into_iter().chain(own)))
+        });
+        let columns = columns.unwrap_or_default();
         let rights = if table.is_partitioned() {
-            "SELECT, INSERT"
+            format!("SELECT, INSERT{columns}")
         } else {
-            "SELECT, INSERT, UPDATE, DELETE"
+            format!("SELECT, INSERT{columns}, UPDATE{columns}, DELETE")
         };
         let _ = writeln!(
             text,
@@ -611,7 +617,7 @@ impl<'a> Ddl<'a> {
                 let is_taken = match column.name.as_str() {
                     TENANT => true,
                     SEARCH => true,
-                    TRANSACTION => table.is_partitioned(),
+                    TRANSACTION => table.is_fed(),
                     name => SYSTEM_COLUMNS.contains(&name),
                 };
                 if is_taken {

@@ -307,7 +307,8 @@ pub(crate) fn is_searched(field: &FieldSchema) -> bool {
     field.searchable && field.storage_kind() == StorageKind::Text
 }
 
-/// The transaction that wrote an audit event, by which a feed knows what is settled.
+/// The transaction that wrote an entry of a log, by which a feed knows what is settled. The server
+/// fills it; nobody else may.
 pub(crate) const TRANSACTION: &str = "transaction_id";
 
 impl Layout {
@@ -393,6 +394,11 @@ impl Layout {
     /// Whether the table is partitioned by month.
     pub(crate) fn is_partitioned(&self) -> bool {
         self.name == PARTITIONED && self.object.lifecycle() == Lifecycle::Log
+    }
+
+    /// Whether the table is a log whose entries can be followed in the order of their commits.
+    pub(crate) fn is_fed(&self) -> bool {
+        self.object.is_fed() && self.has_tenant()
     }
 
     /// Whether the text search looks into any field.
@@ -539,6 +545,9 @@ impl Layout {
         if self.is_partitioned() {
             self.push_index(vec!["id".to_owned()], Method::Btree);
         }
+        if self.is_fed() {
+            self.push_index(vec![TRANSACTION.to_owned(), "id".to_owned()], Method::Btree);
+        }
         if let Some(lead) = self.lead().map(ToOwned::to_owned) {
             // What is referred to may belong to records of all objects over the template.
             let references = object.references().iter();
@@ -574,7 +583,12 @@ impl Layout {
     }
 
     fn push_index(&mut self, columns: Vec<String>, method: Method) {
-        if self.indexes.iter().any(|index| index.columns == columns) {
+        // The primary key serves as well as an index over its columns.
+        let key = self.primary_key();
+        let is_key = self.has_tenant() && key.get(1..).is_some_and(|key| columns == key);
+        if is_key && method == Method::Btree
+            || self.indexes.iter().any(|index| index.columns == columns)
+        {
             return;
         }
         let names: Vec<&str> = columns.iter().map(String::as_str).collect();

@@ -89,6 +89,28 @@
 //! each, however many: make several units of work of very many. `COPY` is not used: PostgreSQL
 //! refuses it on tables with row-level security.
 //!
+//! # The feed
+//!
+//! Entries of logs that are fed, such as audit events, carry the id of the transaction that wrote
+//! them, which the server fills in and the application's role cannot write. A feed is read in the order
+//! of these ids, and stops in front of the oldest transaction that is still running
+//! (`pg_snapshot_xmin`): no entry can appear in front of one that was given out, without a lock and
+//! without waiting. A commit of the storage has its id before it writes and after all that it relied
+//! on, so what follows from another commit comes behind it; see
+//! [`PostgresStorage::commit_in`] for the one exception.
+//!
+//! - **A transaction that writes and stays open holds the feed up**, for all tenants and in whatever
+//!   database of the server, also a prepared one. Nothing is lost: what others write meanwhile is given
+//!   when it ends. Long commands count as well, such as `CREATE INDEX` or `DROP DATABASE`; transactions
+//!   that only read do not. Set
+//!   `idle_in_transaction_session_timeout`, and look for the oldest `backend_xid` in
+//!   `pg_stat_activity` where a feed stands still.
+//! - **A database that was dumped and restored into another server** has ids of a server that
+//!   counted further. Its feed stands still until this one has counted as far, and positions that lie
+//!   ahead of the server are refused. Let the new server go on from the old one's count
+//!   (`pg_resetwal --epoch`, before it takes writes); physical copies, standbys and `pg_upgrade` keep
+//!   the count by themselves.
+//!
 //! # Upkeep
 //!
 //! Audit events are partitioned by month. Call [`ensure_partitions`] after the migrations and then

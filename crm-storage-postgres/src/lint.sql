@@ -109,6 +109,14 @@ JOIN pg_roles AS r ON r.oid = e.grantee
 WHERE t.relname = 'audit_events' AND e.grantee <> t.relowner
     AND e.privilege_type NOT IN ('SELECT', 'INSERT')
 UNION ALL
+SELECT DISTINCT format('%s may write %s.%s', e.grantee::regrole, t.relname, a.attname)
+FROM tables AS t
+JOIN pg_attribute AS a ON a.attrelid = t.oid AND a.atttypid = 'xid8'::regtype AND NOT a.attisdropped
+CROSS JOIN LATERAL (
+    SELECT * FROM aclexplode(t.relacl) UNION ALL SELECT * FROM aclexplode(a.attacl)
+) AS e
+WHERE e.grantee <> t.relowner AND e.privilege_type IN ('INSERT', 'UPDATE')
+UNION ALL
 SELECT DISTINCT format('row-level security does not hold for %s', r.rolname)
 FROM tables AS t
 CROSS JOIN LATERAL aclexplode(t.relacl) AS e

@@ -7,7 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use crm_core::query::{AggregateQuery, Group, Query, TextSearch};
 use crm_core::schema::{Entity, ObjectRef, Row};
-use crm_core::storage::{ChangeSet, Claim, Committed, Scope, Storage, StorageError};
+use crm_core::storage::{
+    ChangeSet, Claim, Committed, FeedPage, FeedQuery, Scope, Storage, StorageError,
+};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::{Connection as _, PgConnection, PgPool, Postgres, Row as _, Transaction};
 use uuid::Uuid;
@@ -20,7 +22,7 @@ use crate::error::{
 };
 use crate::layout::{Table, Tables};
 use crate::migrate::Migrations;
-use crate::sql::{Statement, aggregate, select, write};
+use crate::sql::{Statement, aggregate, feed, select, write};
 
 /// How often a commit that lost against another transaction is sent again.
 const ATTEMPTS: u32 = 8;
@@ -129,6 +131,12 @@ impl PostgresStorage {
     /// # }
     /// ```
     ///
+    /// For a feed ([`Storage::feed`]) the entries belong to the host's transaction: they are given
+    /// when it ends, and until then nobody's later entries are. Their place is that of the
+    /// transaction's first write. So where a transaction writes, then reads what another commit
+    /// wrote meanwhile, and then commits here what follows from it, the cause comes behind the
+    /// effect; write nothing before such a read.
+    ///
     /// # Errors
     /// As [`Storage::commit`].
     pub async fn commit_in(
@@ -170,6 +178,21 @@ impl PostgresStorage {
     ) -> Result<serde_json::Value, StorageError> {
         let table = self.tables.of(&query.object);
         self.plan(aggregate::aggregate(&self.tables, &table, scope, query))
+            .await
+    }
+
+    /// The server's plan for a page of a feed: see [`explain`](Self::explain).
+    ///
+    /// # Errors
+    /// As [`Storage::feed`].
+    pub async fn explain_feed(
+        &self,
+        scope: &Scope,
+        query: &FeedQuery,
+    ) -> Result<serde_json::Value, StorageError> {
+        query.check()?;
+        let table = self.tables.of(&query.object);
+        self.plan(feed::feed(&self.tables, &table, scope, query))
             .await
     }
 
@@ -491,6 +514,14 @@ impl Storage for PostgresStorage {
                 Err(error) => return Err(read_error(&error)),
             }
         }
+    }
+
+    async fn feed(&self, scope: &Scope, query: &FeedQuery) -> Result<FeedPage, StorageError> {
+        query.check()?;
+        let table = self.tables.of(&query.object);
+        let statement = || feed::feed(&self.tables, &table, scope, query);
+        let rows = self.read(false, statement).await?;
+        feed::decode(&table, query, &rows)
     }
 }
 

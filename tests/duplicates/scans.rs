@@ -10,7 +10,9 @@ use crm_engine::duplicates::{CompiledRule, DuplicatePair, MatchRule, ScanCursor}
 use crm_engine::prelude::*;
 use crm_engine::query::{AggregateQuery, Group, Query};
 use crm_engine::schema::{ObjectRef, Row};
-use crm_engine::storage::{ChangeSet, Claim, Committed, Scope, Storage, StorageError};
+use crm_engine::storage::{
+    ChangeSet, Claim, Committed, FeedPage, FeedQuery, Scope, Storage, StorageError,
+};
 use uuid::Uuid;
 
 use crate::{backend, by_phone, contact, like_names, rule, session, tenant};
@@ -154,6 +156,10 @@ impl Storage for Counting {
 
     async fn claim(&self, scope: &Scope, claim: &Claim) -> Result<Vec<Row>, StorageError> {
         self.storage.claim(scope, claim).await
+    }
+
+    async fn feed(&self, scope: &Scope, query: &FeedQuery) -> Result<FeedPage, StorageError> {
+        self.storage.feed(scope, query).await
     }
 }
 

@@ -13,7 +13,9 @@ use crm_engine::exchange::import::{Import, ImportExt, Mapping, Source};
 use crm_engine::prelude::*;
 use crm_engine::query::{AggregateQuery, Group, Query};
 use crm_engine::schema::{ObjectRef, Row};
-use crm_engine::storage::{ChangeSet, Claim, Committed, Scope, Storage, StorageError};
+use crm_engine::storage::{
+    ChangeSet, Claim, Committed, FeedPage, FeedQuery, Scope, Storage, StorageError,
+};
 use uuid::Uuid;
 
 use crate::common::backend;
@@ -69,6 +71,11 @@ impl Storage for Counting {
     async fn claim(&self, scope: &Scope, claim: &Claim) -> Result<Vec<Row>, StorageError> {
         self.count("claim", "");
         self.inner.claim(scope, claim).await
+    }
+
+    async fn feed(&self, scope: &Scope, query: &FeedQuery) -> Result<FeedPage, StorageError> {
+        self.count("feed", query.object.name());
+        self.inner.feed(scope, query).await
     }
 }
 

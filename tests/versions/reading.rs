@@ -9,7 +9,9 @@ use crm_engine::audit::MASK;
 use crm_engine::prelude::*;
 use crm_engine::query::{AggregateQuery, Cursor, Group, Query};
 use crm_engine::schema::{ObjectRef, Row, Value};
-use crm_engine::storage::{ChangeSet, Claim, Committed, Scope, Storage, StorageError};
+use crm_engine::storage::{
+    ChangeSet, Claim, Committed, FeedPage, FeedQuery, Scope, Storage, StorageError,
+};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -444,6 +446,10 @@ impl Storage for Counting {
     }
     async fn claim(&self, scope: &Scope, claim: &Claim) -> Result<Vec<Row>, StorageError> {
         self.inner.claim(scope, claim).await
+    }
+
+    async fn feed(&self, scope: &Scope, query: &FeedQuery) -> Result<FeedPage, StorageError> {
+        self.inner.feed(scope, query).await
     }
 }
 

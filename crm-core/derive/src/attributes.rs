@@ -35,6 +35,7 @@ pub(crate) struct EntityAttributes {
     pub(crate) indexes: Vec<Vec<Ident>>,
     pub(crate) check: Option<Path>,
     pub(crate) log: bool,
+    pub(crate) fed: bool,
     pub(crate) derived: bool,
     pub(crate) platform: bool,
     pub(crate) template: Option<Ident>,
@@ -97,6 +98,7 @@ impl EntityAttributes {
             "table" => self.table = Some(snake_case(meta.value()?.parse()?)?),
             "check" => self.check = Some(meta.value()?.parse()?),
             "log" => self.log = true,
+            "fed" => self.fed = true,
             "derived" => self.derived = true,
             "platform" => self.platform = true,
             "template" => {
@@ -116,7 +118,7 @@ impl EntityAttributes {
             _ => {
                 return Err(meta.error(
                     "unknown attribute: expected `object`, `table`, `unique`, `index`, `check`, \
-                     `log`, `derived`, `platform` or `template`",
+                     `log`, `fed`, `derived`, `platform` or `template`",
                 ));
             }
         }

@@ -166,6 +166,8 @@ pub struct ObjectSchema {
     help: Cow<'static, str>,
     scope: ObjectScope,
     lifecycle: Lifecycle,
+    #[serde(skip)]
+    is_fed: bool,
     fields: Vec<FieldSchema>,
     unique: Vec<UniqueKey>,
     indexes: Vec<IndexSchema>,
@@ -208,6 +210,7 @@ impl ObjectSchema {
                 help: Cow::Borrowed(""),
                 scope: ObjectScope::default(),
                 lifecycle: Lifecycle::default(),
+                is_fed: false,
                 fields: system_fields(),
                 unique: Vec::new(),
                 indexes: Vec::new(),
@@ -261,6 +264,13 @@ impl ObjectSchema {
     #[must_use]
     pub const fn lifecycle(&self) -> Lifecycle {
         self.lifecycle
+    }
+
+    /// Whether the object is a log whose entries can be followed in the order of their commits; see
+    /// [`Storage::feed`](crate::storage::Storage::feed).
+    #[must_use]
+    pub const fn is_fed(&self) -> bool {
+        self.is_fed
     }
 
     /// The fields, the system's first.
@@ -770,6 +780,15 @@ impl ObjectBuilder {
     #[must_use]
     pub const fn log(mut self) -> Self {
         self.schema.lifecycle = Lifecycle::Log;
+        self
+    }
+
+    /// The records are a log that can be followed in the order of commits; see
+    /// [`ObjectSchema::is_fed`].
+    #[must_use]
+    pub const fn fed(mut self) -> Self {
+        self.schema.lifecycle = Lifecycle::Log;
+        self.schema.is_fed = true;
         self
     }
 

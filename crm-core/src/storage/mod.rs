@@ -6,7 +6,7 @@
 //!
 //! # Writing a backend
 //!
-//! Five methods make a backend ([`Storage`]):
+//! Six methods make a backend ([`Storage`]):
 //!
 //! 1. **`get`**: rows by id. What is not there, or belongs to another tenant, is left out.
 //! 2. **`select`**: the rows that answer a [`Query`]. If you can load all rows
@@ -15,6 +15,9 @@
 //!    over loaded rows, [`scan_aggregate`] does it.
 //! 4. **`commit`**: first check, then write. [`ChangeSet`] lists what to check in which order.
 //! 5. **`claim`**: select, change and return rows in one step, so that no two workers get the same.
+//! 6. **`feed`**: the entries of a log in the order of their commits. Number the commits so that an
+//!    entry never appears in front of one that was given out; over loaded entries, [`scan_feed`]
+//!    does the rest.
 //!
 //! A sixth one, **`search`**, is there already, for backends without an index of words.
 //!
@@ -28,7 +31,7 @@
 //! # Objects that tenants define
 //!
 //! An object over a template ([`ObjectSchema::template`](crate::schema::ObjectSchema::template)) is an
-//! object like others for all five methods, only that no backend is told of it beforehand and that
+//! object like others for all methods, only that no backend is told of it beforehand and that
 //! tenants may give different ones the same name. A backend with a table for each object keeps its
 //! rows in the table of the template, told apart by the discriminator: **every** statement over that
 //! table has it, reads and writes alike, since ids and unique keys count within the object. There is
@@ -50,6 +53,7 @@ mod change;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod error;
+mod feed;
 mod guard;
 mod scan;
 
@@ -61,6 +65,7 @@ use uuid::Uuid;
 
 pub use change::{Change, ChangeSet, Claim, Committed, Expectation, Unreferenced};
 pub use error::StorageError;
+pub use feed::{FeedPage, FeedPosition, FeedQuery, InvalidPosition, scan_feed};
 pub use guard::{GUARD_PAGE, Guard, Judge};
 pub use scan::{Violations, check_references, scan, scan_aggregate, unique_value};
 
@@ -163,6 +168,20 @@ pub trait Storage: Debug + Send + Sync + 'static {
     /// Takes rows for one worker: selects them, applies the claim's assignments and returns them
     /// as they are now. Two calls at the same time never return the same row.
     async fn claim(&self, scope: &Scope, claim: &Claim) -> Result<Vec<Row>, StorageError>;
+
+    /// The entries of a log behind a position, in the order of their commits and, within a commit,
+    /// of their ids.
+    ///
+    /// - An entry is there once its commit is **settled**: no commit that may still end comes in
+    ///   front of it. So what a page leaves out never appears in front of it later, and a walk by
+    ///   [`FeedPage::until`] meets every entry exactly once, however many write meanwhile.
+    /// - An entry whose commit relied on another commit comes behind the entries of that.
+    /// - Commits of one tenant only are in order; tenants have nothing to do with each other.
+    /// - The position of an entry never changes. Where an entry is removed, the others stay.
+    ///
+    /// Logs that have a feed say so in their schema: [`ObjectSchema::is_fed`
+    /// ](crate::schema::ObjectSchema::is_fed).
+    async fn feed(&self, scope: &Scope, query: &FeedQuery) -> Result<FeedPage, StorageError>;
 }
 
 /// A shared storage is a storage: what is chosen when a program starts needs no generics.
@@ -203,5 +222,9 @@ impl<S: Storage + ?Sized> Storage for Arc<S> {
 
     async fn claim(&self, scope: &Scope, claim: &Claim) -> Result<Vec<Row>, StorageError> {
         (**self).claim(scope, claim).await
+    }
+
+    async fn feed(&self, scope: &Scope, query: &FeedQuery) -> Result<FeedPage, StorageError> {
+        (**self).feed(scope, query).await
     }
 }

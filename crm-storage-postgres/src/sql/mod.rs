@@ -6,6 +6,7 @@
 pub(crate) mod aggregate;
 pub(crate) mod condition;
 mod custom;
+pub(crate) mod feed;
 #[cfg(test)]
 mod lint;
 mod place;

@@ -270,6 +270,15 @@ macro_rules! __conformance_list {
                 claims_by_many_workers
                 claims_beside_updates
             }
+            feed in feed {
+                feed_in_order_of_commits
+                feed_goes_on_where_it_was
+                feed_of_some_entries
+                feed_of_one_tenant
+                feed_refusals
+                feed_after_removals
+                feed_beside_many_writers
+            }
             instances in instances {
                 instances_rows
                 instances_same_ids

@@ -53,6 +53,7 @@
 //! | `atomicity` | all or nothing, for writers and readers |
 //! | `concurrency` | many workers at once |
 //! | `claims` | rows that workers take |
+//! | `feed` | logs in the order of their commits, without gaps and doubles beside writers |
 //! | `instances` | objects that tenants define, which share the table of a template |
 //! | `model` | random work beside a naive model |
 //!
@@ -74,6 +75,7 @@ mod custom;
 mod deletions;
 mod expect;
 mod failure;
+mod feed;
 mod filters;
 mod fixtures;
 mod grouping;

@@ -9,8 +9,8 @@ use uuid::Uuid;
 use crate::query::{AggregateQuery, Group, Query, Related, RelatedBy};
 use crate::schema::{ObjectRef, ObjectScope, Row};
 use crate::storage::{
-    Change, ChangeSet, Claim, Committed, Scope, Storage, StorageError, Violations, scan,
-    scan_aggregate,
+    Change, ChangeSet, Claim, Committed, FeedPage, FeedPosition, FeedQuery, Scope, Storage,
+    StorageError, Violations, scan, scan_aggregate, scan_feed,
 };
 
 /// The smallest backend that is right: all rows in one map behind one lock, every answer by looking
@@ -79,6 +79,7 @@ impl Storage for NaiveStorage {
     async fn commit(&self, scope: &Scope, changes: &ChangeSet) -> Result<Committed, StorageError> {
         let mut state = self.state();
         state.check(scope, changes)?;
+        state.commits += 1;
         state.write(scope, &changes.changes);
         Ok(Committed::new(changes.changes.len()))
     }
@@ -101,6 +102,16 @@ impl Storage for NaiveStorage {
         }
         Ok(claimed)
     }
+
+    async fn feed(&self, scope: &Scope, query: &FeedQuery) -> Result<FeedPage, StorageError> {
+        if scope.tenant().is_none() {
+            query.check()?;
+            return Ok(FeedPage::nothing(query));
+        }
+        let state = self.state();
+        let entries = state.entries(scope, &query.object);
+        scan_feed(query, entries, state.end(), &state.related(scope))
+    }
 }
 
 /// The rows that a claim takes.
@@ -115,6 +126,10 @@ pub(super) fn claim_query(claim: &Claim) -> Query {
 #[derive(Clone, Debug, Default)]
 pub(super) struct State {
     rows: BTreeMap<(Uuid, String), BTreeMap<Uuid, Row>>,
+    /// How many commits there were.
+    pub(super) commits: u64,
+    /// Which commit made a row, by what it stands under.
+    made: BTreeMap<(Uuid, String, Uuid), u64>,
 }
 
 impl State {
@@ -207,16 +222,44 @@ impl State {
                     if let Some(rows) = self.rows.get_mut(&key) {
                         rows.remove(&change.id());
                     }
+                    self.made.remove(&(key.0, key.1, change.id()));
                 }
             }
         }
     }
 
     pub(super) fn put(&mut self, scope: &Scope, row: Row) {
+        let (owner, object) = key(scope, row.object());
+        let commits = self.commits;
+        self.made
+            .entry((owner, object, row.id()))
+            .or_insert(commits);
         self.rows
             .entry(key(scope, row.object()))
             .or_default()
             .insert(row.id(), row);
+    }
+
+    /// The entries of a log in the order of their commits.
+    pub(super) fn entries(&self, scope: &Scope, object: &ObjectRef) -> Vec<(FeedPosition, Row)> {
+        let (owner, object_name) = key(scope, object);
+        let mut name = (owner, object_name, Uuid::nil());
+        let mut entries: Vec<_> = self
+            .visible(scope, object)
+            .into_iter()
+            .map(|row| {
+                name.2 = row.id();
+                let commit = self.made.get(&name).copied().unwrap_or_default();
+                (FeedPosition::new(commit, row.id()), row)
+            })
+            .collect();
+        entries.sort_by_key(|(position, _)| *position);
+        entries
+    }
+
+    /// The position in front of the next commit.
+    pub(super) const fn end(&self) -> FeedPosition {
+        FeedPosition::before(self.commits + 1)
     }
 
     /// Every stored row with the tenant that it stands under.

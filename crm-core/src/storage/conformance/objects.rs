@@ -216,6 +216,7 @@ pub struct Chore {
     object = "reading",
     table = "readings",
     log,
+    fed,
     index(specimen_id, read_at)
 )]
 pub struct Reading {

@@ -399,6 +399,32 @@ defects! {
         /// Empties the fields that are not assigned.
         ClaimsEmptyOthers,
     }
+    "feed" {
+        /// Gives entries in the order of their ids.
+        FeedsByIds,
+        /// Takes the number of a commit before its turn comes.
+        FeedsWithGaps,
+        /// Gives the entry at a position once more.
+        FeedsPositionTwice,
+        /// Goes on behind the commit of a position, not behind the entry.
+        FeedsWholeCommits,
+        /// Goes on behind all that is settled, also where a page was full.
+        FeedsPastTheLimit,
+        /// Goes on from where it was, where no entry fulfils the condition.
+        FeedsStandStill,
+        /// Gives entries that do not fulfil the condition.
+        FeedsUnfiltered,
+        /// Gives one entry more than asked for.
+        FeedsOneMore,
+        /// Gives entries of every tenant.
+        FeedsForeign,
+        /// Gives entries of objects that have no feed.
+        FeedsEverything,
+        /// Takes every position for one of its own.
+        FeedsFromAnywhere,
+        /// Counts anew which entry comes at which place.
+        FeedsByCounting,
+    }
     "instances" {
         /// Gets rows of every object over the template by id.
         GetsSiblings,

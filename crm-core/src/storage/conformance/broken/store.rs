@@ -17,7 +17,10 @@ use crate::query::{
     AggregateQuery, Condition, Group, Query, Related, RelatedBy, TextSearch, best, search_words,
 };
 use crate::schema::{AnyRecord, Dynamic, ObjectRef, ObjectScope, Row};
-use crate::storage::{Change, ChangeSet, Claim, Committed, Scope, Storage, StorageError};
+use crate::storage::{
+    Change, ChangeSet, Claim, Committed, FeedPage, FeedPosition, FeedQuery, Scope, Storage,
+    StorageError,
+};
 
 /// A storage that is right but for one [`Defect`].
 #[derive(Debug)]
@@ -323,6 +326,70 @@ impl Storage for BrokenStorage {
             claimed
         })
     }
+
+    async fn feed(&self, scope: &Scope, query: &FeedQuery) -> Result<FeedPage, StorageError> {
+        if !self.has(Defect::FeedsEverything) {
+            query.check()?;
+        }
+        if scope.tenant().is_none() && !self.has(Defect::FeedsForeign) {
+            return Ok(FeedPage::nothing(query));
+        }
+        let stored = self.state();
+        let state = if self.has(Defect::ReadsBehind) {
+            &stored.before
+        } else {
+            &stored.now
+        };
+        let end = state.end();
+        if !self.has(Defect::FeedsFromAnywhere) {
+            query.check_position(end)?;
+        }
+        let mut entries = state.entries(scope, &query.object);
+        match self.defect {
+            Defect::FeedsByIds => {
+                for (position, row) in &mut entries {
+                    *position = FeedPosition::new(1, row.id());
+                }
+            }
+            Defect::FeedsForeign => {
+                let rows = self.visible(state, scope, &query.object, true);
+                entries = rows
+                    .into_iter()
+                    .map(|row| (FeedPosition::new(1, row.id()), row))
+                    .collect();
+            }
+            Defect::FeedsByCounting => {
+                for (number, (position, row)) in (1..).zip(&mut entries) {
+                    *position = FeedPosition::new(number, row.id());
+                }
+            }
+            _ => {}
+        }
+        entries.sort_by_key(|(position, _)| *position);
+        let after = query.after.unwrap_or_default();
+        let related = self.related(state, scope);
+        entries.retain(|(position, row)| {
+            let is_behind = match self.defect {
+                Defect::FeedsPositionTwice => *position >= after,
+                Defect::FeedsWholeCommits if !after.id().is_nil() => {
+                    position.commit() > after.commit()
+                }
+                _ => *position > after,
+            };
+            let fulfils = self.has(Defect::FeedsUnfiltered)
+                || self.matches(&query.condition, &**row, &related);
+            is_behind && fulfils
+        });
+        let more = usize::from(self.has(Defect::FeedsOneMore));
+        entries.truncate(query.limit.saturating_add(more));
+        let mut page = FeedPage::new(query, entries, end);
+        match self.defect {
+            Defect::FeedsPastTheLimit => page.until = end,
+            Defect::FeedsStandStill if page.entries.is_empty() => page.until = after,
+            _ => {}
+        }
+        Ok(page)
+    }
 }
 
 /// The scope that a row is found in: one's own, if it is there.
@@ -354,6 +421,14 @@ impl BrokenStorage {
                 });
             }
         }
+        let early = self.has(Defect::FeedsWithGaps).then(|| {
+            let mut state = self.state();
+            state.now.commits += 1;
+            let number = state.now.commits;
+            drop(state);
+            pause();
+            number
+        });
         let (first, then) = self.checks();
         if !first.is_empty() {
             self.checker(&self.state().now, scope, changes).run(first)?;
@@ -371,6 +446,8 @@ impl BrokenStorage {
         }
         self.checker(&state.now, scope, changes).run(then)?;
         let before = state.now.clone();
+        let last = state.now.commits;
+        state.now.commits = early.unwrap_or(last + 1);
         if self.has(Defect::ShowsHalves) {
             for change in &changes.changes {
                 self.write(&mut state, scope, std::slice::from_ref(change));
@@ -390,6 +467,7 @@ impl BrokenStorage {
                 self.write(&mut state, scope, std::slice::from_ref(change));
             }
         }
+        state.now.commits = state.now.commits.max(last);
         state.before = before;
         state.commits += 1;
         Ok(Committed::new(changes.changes.len()))

@@ -1,0 +1,104 @@
+//! Reading a log in the order of its commits.
+//!
+//! ```text
+//! WITH scope AS MATERIALIZED (..)
+//! SELECT pg_snapshot_xmin(pg_current_snapshot())::text, r.* FROM scope LEFT JOIN LATERAL (
+//!   SELECT c."transaction_id"::text, c."id", .. FROM "crm"."audit_events" AS c
+//!   WHERE scope.is_set AND c."tenant_id" = $1 AND ..
+//!     AND (c."transaction_id", c."id") > ($2::text::xid8, $3)
+//!     AND c."transaction_id" < pg_snapshot_xmin(pg_current_snapshot())
+//!   ORDER BY c."transaction_id", c."id" LIMIT $4
+//! ) AS r ON true
+//! ```
+//!
+//! A transaction below `pg_snapshot_xmin` has ended, and none that begins later gets an id below it.
+//! So what is below is settled. The first column tells how far that is, also where no entry came.
+
+use std::fmt::Write as _;
+
+use crm_core::storage::{FeedPage, FeedPosition, FeedQuery, Scope, StorageError};
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
+
+use super::Statement;
+use super::condition;
+use super::select::is_visible;
+use crate::decode;
+use crate::error::read_error;
+use crate::layout::{TRANSACTION, Table, Tables, quoted};
+
+/// The transaction in front of which everything is settled.
+const SETTLED: &str = "pg_snapshot_xmin(pg_current_snapshot())";
+
+/// In front of the entry's own columns: how far the feed is settled, and the entry's transaction.
+const FIRST: usize = 2;
+
+/// The entries that answer a query. `None` where the scope sees none.
+pub(crate) fn feed(
+    tables: &Tables,
+    table: &Table,
+    scope: &Scope,
+    query: &FeedQuery,
+) -> Option<Statement> {
+    if scope.tenant().is_none() || !is_visible(table, scope) {
+        return None;
+    }
+    let mut statement = Statement::scoped(scope);
+    let condition = condition::write(&mut statement, tables, table, "c", &query.condition);
+    let transaction = quoted(TRANSACTION);
+    let after = query.after.unwrap_or_default();
+    let commit = statement.argument(after.commit().to_string());
+    let id = statement.argument(after.id());
+    let limit = statement.argument(i64::try_from(query.limit).unwrap_or(i64::MAX));
+    let own = statement.own(table, "c");
+    let mut sql = format!(
+        " SELECT {SETTLED}::text, r.* FROM scope LEFT JOIN LATERAL \
+         (SELECT c.{transaction}::text AS {transaction}"
+    );
+    for column in table.field_columns() {
+        let _ = write!(sql, ", c.{}", column.sql);
+    }
+    let _ = write!(
+        sql,
+        " FROM {} AS c WHERE scope.is_set AND {own} AND {condition} \
+         AND (c.{transaction}, c.\"id\") > ({commit}::text::xid8, {id}) \
+         AND c.{transaction} < {SETTLED} \
+         ORDER BY c.{transaction}, c.\"id\" LIMIT {limit}) AS r ON true",
+        table.sql
+    );
+    statement.push(&sql);
+    Some(statement)
+}
+
+/// The page that the rows make.
+///
+/// # Errors
+/// A row that does not fit; a position behind the end of the feed.
+pub(crate) fn decode(
+    table: &Table,
+    query: &FeedQuery,
+    rows: &[PgRow],
+) -> Result<FeedPage, StorageError> {
+    let number = |row: &PgRow, column: usize| -> Result<Option<u64>, StorageError> {
+        let text: Option<&str> = row.try_get(column).map_err(|error| read_error(&error))?;
+        let number = text.map(str::parse::<u64>).transpose();
+        number.map_err(|_| StorageError::Corrupt {
+            object: table.object.name().to_owned(),
+            fields: vec![TRANSACTION.to_owned()],
+        })
+    };
+    let Some(first) = rows.first() else {
+        return Ok(FeedPage::nothing(query));
+    };
+    let end = FeedPosition::before(number(first, 0)?.unwrap_or_default());
+    query.check_position(end)?;
+    let mut entries = Vec::with_capacity(rows.len());
+    for row in rows {
+        // Only the first row can be without an entry.
+        if let Some(commit) = number(row, 1)? {
+            let entry = decode::row(table, row, FIRST)?;
+            entries.push((FeedPosition::new(commit, entry.id()), entry));
+        }
+    }
+    Ok(FeedPage::new(query, entries, end))
+}
