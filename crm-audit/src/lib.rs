@@ -20,18 +20,24 @@
 //! # }
 //! ```
 
+mod archive;
 mod event;
 pub mod feed;
 mod mask;
 mod recorder;
+mod redact;
+pub mod seal;
 mod trail;
 mod version;
 pub mod webhook;
 
-pub use event::{AuditCategory, AuditEvent, AuditKind, Changes, FieldChange};
+pub use archive::archived_events;
+pub use event::{AuditCategory, AuditEvent, AuditKind, Changes, FieldChange, Redaction};
 pub use feed::{Feed, FeedBatch, FeedConsumer, FeedEvent, FeedPolicy, Treatment};
 pub use mask::{MASK, is_sensitive_name};
 pub use recorder::{Recorder, changes_between};
+pub use redact::{is_erased, redact};
+pub use seal::{AuditSeal, SealReport, Sealing, Verification};
 pub use trail::{AuditExt, AuditTrail};
 pub use version::{RowVersion, Version};
 
@@ -43,6 +49,8 @@ use crm_core::schema::{Entity as _, ObjectRef};
 pub fn objects() -> Vec<ObjectRef> {
     [
         AuditEvent::schema(),
+        archived_events(),
+        AuditSeal::schema(),
         FeedConsumer::schema(),
         webhook::WebhookSubscription::schema(),
         webhook::WebhookDelivery::schema(),
