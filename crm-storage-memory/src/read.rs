@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::index::same;
 use crate::plan::{Plan, Wanted};
 use crate::space::View;
-use crate::table::{Feed, State, Table};
+use crate::table::{State, Table};
 use crate::trees::Trees;
 
 /// The row with the description that was asked with: a tenant may say something else of its own

@@ -1,6 +1,11 @@
 -- Made from the schemas of the objects, and frozen once released: then changes are a new file.
 
 DROP TABLE
+    "crm"."webhook_deliveries",
+    "crm"."webhook_subscriptions",
+    "crm"."feed_consumers",
+    "crm"."audit_seals",
+    "crm"."audit_events_archive",
     "crm"."audit_events",
     "crm"."custom_field_values",
     "crm"."custom_links",

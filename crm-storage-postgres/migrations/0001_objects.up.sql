@@ -3405,6 +3405,8 @@ CREATE TABLE "crm"."audit_events" (
     "user_agent" varchar(1000) COLLATE "C",
     "endpoint" varchar(500) COLLATE "C",
     "request_id" uuid,
+    "salt" uuid,
+    "redaction" jsonb,
     "transaction_id" xid8 NOT NULL DEFAULT pg_current_xact_id(),
     CONSTRAINT "audit_events_pkey" PRIMARY KEY ("tenant_id", "created_at", "id"),
     CONSTRAINT "audit_events_version_check" CHECK ("version" >= 1),
@@ -3417,15 +3419,208 @@ CREATE TABLE "crm"."audit_events" (
 CREATE INDEX "audit_events_record_id_record_version_id_idx" ON "crm"."audit_events" ("tenant_id", "record_id", "record_version", "id");
 CREATE INDEX "audit_events_created_by_id_created_at_id_idx" ON "crm"."audit_events" ("tenant_id", "created_by_id", "created_at", "id");
 CREATE INDEX "audit_events_commit_id_idx" ON "crm"."audit_events" ("tenant_id", "commit_id");
-CREATE INDEX "audit_events_created_at_id_idx" ON "crm"."audit_events" ("tenant_id", "created_at", "id");
 CREATE INDEX "audit_events_id_idx" ON "crm"."audit_events" ("tenant_id", "id");
+CREATE INDEX "audit_events_transaction_id_id_idx" ON "crm"."audit_events" ("tenant_id", "transaction_id", "id");
 ALTER TABLE "crm"."audit_events" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY "tenant_isolation" ON "crm"."audit_events"
     USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
-GRANT SELECT, INSERT ON "crm"."audit_events" TO "crm_app";
+GRANT SELECT, INSERT ("tenant_id", "id", "version", "created_at", "created_by", "created_by_id", "updated_at", "updated_by", "updated_by_id", "archived_at", "deleted_at", "commit_id", "event", "category", "object", "record_id", "record_version", "changes", "session_id", "ip", "user_agent", "endpoint", "request_id", "salt", "redaction"), UPDATE ("version", "updated_at", "updated_by", "updated_by_id", "changes", "session_id", "ip", "user_agent", "salt", "redaction") ON "crm"."audit_events" TO "crm_app";
 CREATE TABLE "crm"."audit_events_default" PARTITION OF "crm"."audit_events" DEFAULT;
 ALTER TABLE "crm"."audit_events_default" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE "crm"."audit_events_archive" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "commit_id" uuid NOT NULL,
+    "event" varchar(50) COLLATE "C" NOT NULL,
+    "category" varchar(50) COLLATE "C" NOT NULL,
+    "object" varchar(100) COLLATE "C" NOT NULL,
+    "record_id" uuid NOT NULL,
+    "record_version" bigint NOT NULL,
+    "changes" jsonb NOT NULL,
+    "session_id" varchar(255) COLLATE "C",
+    "ip" varchar(45) COLLATE "C",
+    "user_agent" varchar(1000) COLLATE "C",
+    "endpoint" varchar(500) COLLATE "C",
+    "request_id" uuid,
+    "salt" uuid,
+    "redaction" jsonb,
+    "transaction_id" xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    CONSTRAINT "audit_events_archive_pkey" PRIMARY KEY ("tenant_id", "created_at", "id"),
+    CONSTRAINT "audit_events_archive_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "audit_events_archive_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "audit_events_archive_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "audit_events_archive_event_check" CHECK ("event" IN ('create', 'update', 'delete', 'restore', 'purge')),
+    CONSTRAINT "audit_events_archive_category_check" CHECK ("category" IN ('data_change', 'configuration', 'authorization')),
+    CONSTRAINT "audit_events_archive_record_version_check" CHECK ("record_version" >= 1)
+) PARTITION BY RANGE ("created_at");
+CREATE INDEX "audit_events_archive_record_id_record_version_id_idx" ON "crm"."audit_events_archive" ("tenant_id", "record_id", "record_version", "id");
+CREATE INDEX "audit_events_archive_created_by_id_created_at_id_idx" ON "crm"."audit_events_archive" ("tenant_id", "created_by_id", "created_at", "id");
+CREATE INDEX "audit_events_archive_commit_id_idx" ON "crm"."audit_events_archive" ("tenant_id", "commit_id");
+CREATE INDEX "audit_events_archive_id_idx" ON "crm"."audit_events_archive" ("tenant_id", "id");
+CREATE INDEX "audit_events_archive_transaction_id_id_idx" ON "crm"."audit_events_archive" ("tenant_id", "transaction_id", "id");
+ALTER TABLE "crm"."audit_events_archive" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."audit_events_archive"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT ("tenant_id", "id", "version", "created_at", "created_by", "created_by_id", "updated_at", "updated_by", "updated_by_id", "archived_at", "deleted_at", "commit_id", "event", "category", "object", "record_id", "record_version", "changes", "session_id", "ip", "user_agent", "endpoint", "request_id", "salt", "redaction"), UPDATE ("version", "updated_at", "updated_by", "updated_by_id", "changes", "session_id", "ip", "user_agent", "salt", "redaction") ON "crm"."audit_events_archive" TO "crm_app";
+CREATE TABLE "crm"."audit_events_archive_default" PARTITION OF "crm"."audit_events_archive" DEFAULT;
+ALTER TABLE "crm"."audit_events_archive_default" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE "crm"."audit_seals" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "number" bigint NOT NULL,
+    "after_position" varchar(48) COLLATE "C" NOT NULL,
+    "until_position" varchar(48) COLLATE "C" NOT NULL,
+    "events" bigint NOT NULL,
+    "hashes" varchar(64000) COLLATE "C" NOT NULL,
+    "previous" varchar(64) COLLATE "C" NOT NULL,
+    "hash" varchar(64) COLLATE "C" NOT NULL,
+    "key_id" varchar(100) COLLATE "C",
+    "signature" varchar(700) COLLATE "C",
+    CONSTRAINT "audit_seals_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "audit_seals_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "audit_seals_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "audit_seals_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "audit_seals_number_check" CHECK ("number" >= 1),
+    CONSTRAINT "audit_seals_events_check" CHECK ("events" BETWEEN 1 AND 1000)
+);
+CREATE UNIQUE INDEX "audit_seals_number_key" ON "crm"."audit_seals" ("tenant_id", "number");
+CREATE INDEX "audit_seals_created_at_id_idx" ON "crm"."audit_seals" ("tenant_id", "created_at", "id");
+ALTER TABLE "crm"."audit_seals" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."audit_seals"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."audit_seals" TO "crm_app";
+
+CREATE TABLE "crm"."feed_consumers" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "name" varchar(100) COLLATE "C" NOT NULL,
+    "position" varchar(48) COLLATE "C",
+    "claimed_until" timestamptz,
+    "claim_token" uuid,
+    CONSTRAINT "feed_consumers_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "feed_consumers_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "feed_consumers_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "feed_consumers_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous'))
+);
+CREATE UNIQUE INDEX "feed_consumers_name_key" ON "crm"."feed_consumers" ("tenant_id", "name");
+ALTER TABLE "crm"."feed_consumers" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."feed_consumers"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."feed_consumers" TO "crm_app";
+
+CREATE TABLE "crm"."webhook_subscriptions" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "name" varchar(100) COLLATE "C" NOT NULL,
+    "url" varchar(2048) COLLATE "C" NOT NULL,
+    "objects" text[] COLLATE "C" NOT NULL,
+    "events" text[] COLLATE "C" NOT NULL,
+    "personal_values" varchar(50) COLLATE "C" NOT NULL,
+    "secret" varchar(100) COLLATE "C",
+    "previous_secret" varchar(100) COLLATE "C",
+    "is_active" boolean NOT NULL,
+    "active_since" timestamptz,
+    "name_folded" text COLLATE "C" NOT NULL,
+    CONSTRAINT "webhook_subscriptions_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "webhook_subscriptions_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "webhook_subscriptions_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "webhook_subscriptions_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "webhook_subscriptions_personal_values_check" CHECK ("personal_values" IN ('keep', 'mask', 'drop'))
+);
+CREATE UNIQUE INDEX "webhook_subscriptions_name_folded_key" ON "crm"."webhook_subscriptions" ("tenant_id", "name_folded") WHERE "deleted_at" IS NULL;
+CREATE INDEX "webhook_subscriptions_created_at_id_idx" ON "crm"."webhook_subscriptions" ("tenant_id", "created_at", "id");
+CREATE INDEX "webhook_subscriptions_updated_at_id_idx" ON "crm"."webhook_subscriptions" ("tenant_id", "updated_at", "id");
+CREATE INDEX "webhook_subscriptions_objects_idx" ON "crm"."webhook_subscriptions" USING gin ("objects");
+CREATE INDEX "webhook_subscriptions_events_idx" ON "crm"."webhook_subscriptions" USING gin ("events");
+ALTER TABLE "crm"."webhook_subscriptions" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."webhook_subscriptions"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."webhook_subscriptions" TO "crm_app";
+CREATE POLICY "search" ON "crm"."webhook_subscriptions" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at", "objects", "events") ON "crm"."webhook_subscriptions" TO "crm_search";
+
+CREATE TABLE "crm"."webhook_deliveries" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "subscription_id" uuid NOT NULL,
+    "event_id" uuid NOT NULL,
+    "status" varchar(50) COLLATE "C" NOT NULL,
+    "queued_at" timestamptz NOT NULL,
+    "next_attempt_at" timestamptz NOT NULL,
+    "attempts" bigint NOT NULL,
+    "claimed_until" timestamptz,
+    "claim_token" uuid,
+    "last_status" bigint,
+    "last_error" varchar(50) COLLATE "C",
+    "delivered_at" timestamptz,
+    CONSTRAINT "webhook_deliveries_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "webhook_deliveries_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "webhook_deliveries_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "webhook_deliveries_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "webhook_deliveries_status_check" CHECK ("status" IN ('pending', 'delivered', 'dead')),
+    CONSTRAINT "webhook_deliveries_attempts_check" CHECK ("attempts" BETWEEN 0 AND 2147483647),
+    CONSTRAINT "webhook_deliveries_last_status_check" CHECK ("last_status" BETWEEN 0 AND 2147483647)
+);
+CREATE UNIQUE INDEX "webhook_deliveries_event_id_subscription_id_key" ON "crm"."webhook_deliveries" ("tenant_id", "event_id", "subscription_id");
+CREATE INDEX "webhook_deliveries_status_next_attempt_at_id_idx" ON "crm"."webhook_deliveries" ("tenant_id", "status", "next_attempt_at", "id");
+CREATE INDEX "webhook_deliveries_subscription_id_status_9f06ad269d" ON "crm"."webhook_deliveries" ("tenant_id", "subscription_id", "status", "queued_at", "id");
+ALTER TABLE "crm"."webhook_deliveries" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."webhook_deliveries"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."webhook_deliveries" TO "crm_app";
 
 ALTER TABLE "crm"."users" ADD CONSTRAINT "users_manager_id_fkey"
     FOREIGN KEY ("tenant_id", "manager_id") REFERENCES "crm"."users" ("tenant_id", "id");
@@ -3639,6 +3834,8 @@ ALTER TABLE "crm"."custom_links" ADD CONSTRAINT "custom_links_relationship_id_fk
     FOREIGN KEY ("tenant_id", "relationship_id") REFERENCES "crm"."custom_relationships" ("tenant_id", "id");
 ALTER TABLE "crm"."custom_field_values" ADD CONSTRAINT "custom_field_values_field_id_fkey"
     FOREIGN KEY ("tenant_id", "field_id") REFERENCES "crm"."custom_field_definitions" ("tenant_id", "id");
+ALTER TABLE "crm"."webhook_deliveries" ADD CONSTRAINT "webhook_deliveries_subscription_id_fkey"
+    FOREIGN KEY ("tenant_id", "subscription_id") REFERENCES "crm"."webhook_subscriptions" ("tenant_id", "id");
 -- Functions are everybody's until that is taken back.
 REVOKE ALL ON FUNCTION "crm".fold_case FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION "crm".fold_case TO "crm_app";

@@ -136,6 +136,7 @@ mod error;
 mod layout;
 mod migrate;
 mod partitions;
+mod raw_sql;
 mod sql;
 mod storage;
 
@@ -143,7 +144,10 @@ pub use ddl::{SchemaError, ddl};
 pub use drift::{Drift, drift, lint};
 pub use error::{Fault, PostgresFault};
 pub use migrate::{Migrations, objects};
-pub use partitions::ensure_partitions;
+pub use partitions::{
+    MonthOfEvents, archive_partitions, drop_archived_partitions, ensure_partitions,
+};
+pub use raw_sql::{drop_raw_sql_triggers, raw_sql_triggers};
 pub use storage::{PostgresStorage, PostgresStorageBuilder, SearchHit};
 
 /// The version of `sqlx` whose pools and transactions the storage takes.

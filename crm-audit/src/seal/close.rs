@@ -1,6 +1,7 @@
 //! Closing ranges of events with seals.
 
 use std::fmt;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,7 +10,6 @@ use crm_core::error::{Error, Result};
 use crm_core::query::Find;
 use crm_core::storage::FeedPosition;
 use crm_core::{Record, Session};
-use std::sync::Arc;
 
 use super::canonical::{hash_of, message, seal_hash};
 use super::entries::entries;
@@ -90,10 +90,10 @@ pub(crate) async fn close(session: &Session, sealing: &Sealing<'_>) -> Result<Op
             break;
         };
         let mut hashes = Vec::with_capacity(48 * events.len());
-        for (_, event) in events {
+        for (position, event) in events {
             hashes.extend(event.id.uuid().as_bytes());
             // An event that is broken already never agrees with its seal.
-            hashes.extend(hash_of(tenant.uuid(), event).unwrap_or_default());
+            hashes.extend(hash_of(tenant.uuid(), *position, event).unwrap_or_default());
         }
         let mut seal = AuditSeal::new(
             last.as_ref().map_or(1, |seal| seal.number + 1),

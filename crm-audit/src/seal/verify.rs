@@ -316,7 +316,7 @@ async fn look(
             let id = event.id.uuid();
             match hashes.remove(&id) {
                 None => report.add(number, Some(id), SealProblem::Inserted),
-                Some((_, hash)) if hash_of(tenant, event) != Some(hash) => {
+                Some((_, hash)) if hash_of(tenant, *position, event) != Some(hash) => {
                     report.add(number, Some(id), SealProblem::Changed);
                 }
                 Some(_) if event.redaction.is_some() => report.erased += 1,
