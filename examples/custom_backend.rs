@@ -108,7 +108,13 @@ impl JsonLines {
                 rows.insert(key, row.transpose()?);
             }
         }
-        let state = Mutex::new(State { log, end, rows, lines, made });
+        let state = Mutex::new(State {
+            log,
+            end,
+            rows,
+            lines,
+            made,
+        });
         Ok(Self { objects, state })
     }
 

@@ -319,11 +319,7 @@ async fn commits_without_faults() -> Vec<Picture> {
             self.0.claim(scope, claim).await
         }
 
-        async fn feed(
-            &self,
-            scope: &Scope,
-            query: &FeedQuery,
-        ) -> Result<FeedPage, StorageError> {
+        async fn feed(&self, scope: &Scope, query: &FeedQuery) -> Result<FeedPage, StorageError> {
             self.0.feed(scope, query).await
         }
     }

@@ -393,6 +393,7 @@ async fn typed_operations_find_nothing_of_another_tenant() {
         ActivityReminder,
         ActivityRollUp,
         AuditEvent,
+        crm_engine::audit::AuditSeal,
         Merge,
         MergeLink,
         crm_engine::exports::ExportJob,

@@ -110,7 +110,8 @@ mod tests {
         assert_eq!(back.object().name(), "archived_audit_event");
         assert_eq!(back.meta(), meta);
         let fields = AuditEvent::schema().fields().len();
-        let same = |index: &usize| back.value(*index).into_owned() == live.value(*index).into_owned();
+        let same =
+            |index: &usize| back.value(*index).into_owned() == live.value(*index).into_owned();
         assert!((0..fields).all(|index| same(&index)));
         let ip = AuditEvent::schema().field_index("ip").unwrap();
         assert_eq!(archived.value(ip).into_owned(), Value::from("203.0.113.7"));

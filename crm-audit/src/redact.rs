@@ -5,9 +5,7 @@ use std::borrow::Cow;
 use crm_core::Record;
 use crm_core::engine::UnitOfWork;
 use crm_core::error::Result;
-use crm_core::schema::{
-    Entity as _, FieldGroup, FieldValue as _, Privacy, SYSTEM_FIELDS, Value,
-};
+use crm_core::schema::{Entity as _, FieldGroup, FieldValue as _, Privacy, SYSTEM_FIELDS, Value};
 use serde_json::{Value as Json, json};
 
 use crate::archive::{event_of, stored_row};
@@ -178,7 +176,8 @@ pub(crate) fn laid(
     for (place, value) in values {
         all[place - SYSTEM_FIELDS] = value;
     }
-    row.with_values(row.meta().next(event.created), all).unwrap()
+    row.with_values(row.meta().next(event.created), all)
+        .unwrap()
 }
 
 /// Redacts an event that lies in no storage.

@@ -145,7 +145,11 @@ impl Spaces {
 
     /// The tenants that were ever written to.
     pub(crate) fn tenant_ids(&self) -> Vec<Uuid> {
-        self.tenants().keys().copied().map(Uuid::from_u128).collect()
+        self.tenants()
+            .keys()
+            .copied()
+            .map(Uuid::from_u128)
+            .collect()
     }
 
     fn tenants(&self) -> RwLockReadGuard<'_, Tenants> {

@@ -263,7 +263,10 @@ impl Feed {
         let after = (after.commit(), after.id().as_u128());
         let range = (Bound::Excluded(after), Bound::Unbounded);
         self.rows.range(range).map(|((commit, id), row)| {
-            (FeedPosition::new(*commit, Uuid::from_u128(*id)), row.clone())
+            (
+                FeedPosition::new(*commit, Uuid::from_u128(*id)),
+                row.clone(),
+            )
         })
     }
 }
@@ -291,13 +294,7 @@ pub(crate) struct Edit {
 
 impl Edit {
     /// Works out the change of a row in a table of this layout.
-    fn new(
-        layout: &Layout,
-        id: Uuid,
-        stored: Option<&Row>,
-        row: Option<Row>,
-        commit: u64,
-    ) -> Self {
+    fn new(layout: &Layout, id: Uuid, stored: Option<&Row>, row: Option<Row>, commit: u64) -> Self {
         let key = |kind: &IndexKind, row: Option<&Row>| {
             row.map_or_else(Key::default, |row| kind.key(&**row, id))
         };

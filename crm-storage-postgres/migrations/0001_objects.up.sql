@@ -3457,12 +3457,12 @@ CREATE TABLE "crm"."audit_events_archive" (
     "redaction" jsonb,
     "transaction_id" xid8 NOT NULL DEFAULT pg_current_xact_id(),
     CONSTRAINT "audit_events_archive_pkey" PRIMARY KEY ("tenant_id", "created_at", "id"),
-    CONSTRAINT "audit_events_archive_version_check" CHECK ("version" >= 1),
-    CONSTRAINT "audit_events_archive_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
-    CONSTRAINT "audit_events_archive_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
-    CONSTRAINT "audit_events_archive_event_check" CHECK ("event" IN ('create', 'update', 'delete', 'restore', 'purge')),
-    CONSTRAINT "audit_events_archive_category_check" CHECK ("category" IN ('data_change', 'configuration', 'authorization')),
-    CONSTRAINT "audit_events_archive_record_version_check" CHECK ("record_version" >= 1)
+    CONSTRAINT "audit_events_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "audit_events_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "audit_events_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "audit_events_event_check" CHECK ("event" IN ('create', 'update', 'delete', 'restore', 'purge')),
+    CONSTRAINT "audit_events_category_check" CHECK ("category" IN ('data_change', 'configuration', 'authorization')),
+    CONSTRAINT "audit_events_record_version_check" CHECK ("record_version" >= 1)
 ) PARTITION BY RANGE ("created_at");
 CREATE INDEX "audit_events_archive_record_id_record_version_id_idx" ON "crm"."audit_events_archive" ("tenant_id", "record_id", "record_version", "id");
 CREATE INDEX "audit_events_archive_created_by_id_created_at_id_idx" ON "crm"."audit_events_archive" ("tenant_id", "created_by_id", "created_at", "id");

@@ -635,8 +635,13 @@ impl Layout {
                 continue;
             };
             if let Some(expression) = check(field, index, &column.sql) {
+                // A month that is moved to the archive brings its own with it.
+                let table = match self.name.as_str() {
+                    ARCHIVE => PARTITIONED,
+                    own => own,
+                };
                 self.checks.push(Check {
-                    name: constraint_name(&self.name, &[&column.name], "check"),
+                    name: constraint_name(table, &[&column.name], "check"),
                     expression,
                 });
             }

@@ -47,10 +47,7 @@ pub fn raw_sql_triggers(schema: &str) -> Result<String, SchemaError> {
     let schema = quoted(&names.schema);
     let mut text = FUNCTIONS.replace("{schema}", &schema);
     for name in NAMES {
-        let _ = writeln!(
-            text,
-            "REVOKE ALL ON FUNCTION {schema}.{name} FROM PUBLIC;"
-        );
+        let _ = writeln!(text, "REVOKE ALL ON FUNCTION {schema}.{name} FROM PUBLIC;");
     }
     for table in watched(&names.schema) {
         let object = &table.object;

@@ -7,7 +7,8 @@ AS $function$
 BEGIN
     IF NEW.version = OLD.version
         AND current_setting('crm.recorded', true) IS DISTINCT FROM statement_timestamp()::text
-        AND NEW IS DISTINCT FROM OLD
+        -- What the server works out is not there yet.
+        AND to_jsonb(NEW) - 'search_vector' <> to_jsonb(OLD) - 'search_vector'
     THEN
         NEW.version := OLD.version + 1;
         NEW.updated_at := date_trunc('microseconds', clock_timestamp());
@@ -56,12 +57,14 @@ BEGIN
                 CASE WHEN m.name IS NULL THEN was -> n.name ELSE coalesce(was -> n.name -> m.name, 'null') END AS old,
                 CASE WHEN m.name IS NULL THEN is_now -> n.name ELSE coalesce(is_now -> n.name -> m.name, 'null') END AS new
             FROM unnest(names || ARRAY['archived_at']) AS n(name)
+            CROSS JOIN LATERAL (
+                SELECT jsonb_typeof(was -> n.name) = 'object' AND jsonb_typeof(is_now -> n.name) = 'object'
+            ) AS d(are_documents)
             LEFT JOIN LATERAL (
-                SELECT k.name FROM (
-                    SELECT jsonb_object_keys(was -> n.name) UNION SELECT jsonb_object_keys(is_now -> n.name)
-                ) AS k(name)
-            ) AS m(name)
-                ON jsonb_typeof(was -> n.name) = 'object' AND jsonb_typeof(is_now -> n.name) = 'object'
+                SELECT jsonb_object_keys(CASE WHEN d.are_documents THEN was -> n.name ELSE '{}' END)
+                UNION
+                SELECT jsonb_object_keys(CASE WHEN d.are_documents THEN is_now -> n.name ELSE '{}' END)
+            ) AS m(name) ON true
             WHERE was -> n.name IS DISTINCT FROM is_now -> n.name
         ) AS c
         WHERE c.old IS DISTINCT FROM c.new;

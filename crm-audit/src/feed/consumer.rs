@@ -190,7 +190,11 @@ impl<'a> Feed<'a> {
             .is_null()
             .or(FeedConsumer::POSITION.lt(text.clone()));
         let mine = self.mine().and(behind);
-        if self.write(mine, self.place(until, None, None)).await?.is_some() {
+        if self
+            .write(mine, self.place(until, None, None))
+            .await?
+            .is_some()
+        {
             return Ok(());
         }
         let stored = self.stored().await?;
@@ -298,7 +302,11 @@ impl<'a> Feed<'a> {
 
     fn bound<E: Entity>(&self, filter: Where<E>) -> Result<Condition> {
         let registry = self.session.engine().registry();
-        Ok(Condition::bind(&filter.into_filter(), E::schema(), registry)?)
+        Ok(Condition::bind(
+            &filter.into_filter(),
+            E::schema(),
+            registry,
+        )?)
     }
 
     /// The consumer as it was read, if nobody else has it.
@@ -387,4 +395,3 @@ fn position_of(consumer: &FeedConsumer) -> Result<Option<FeedPosition>> {
         })
     })
 }
-

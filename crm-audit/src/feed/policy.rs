@@ -3,9 +3,7 @@
 use std::borrow::Cow;
 
 use crm_core::Record;
-use crm_core::schema::{
-    CUSTOM_FIELDS, FieldSchema, ObjectRef, Picklist, Privacy, Registry, Value,
-};
+use crm_core::schema::{CUSTOM_FIELDS, FieldSchema, ObjectRef, Picklist, Privacy, Registry, Value};
 use crm_core::storage::FeedPosition;
 use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
@@ -142,7 +140,9 @@ fn redacted(changes: &Changes, object: Option<&ObjectRef>, policy: FeedPolicy) -
     for change in changes {
         match policy.of(class_of(object, &change.field)) {
             Treatment::Keep => {
-                let side = |value: &Option<Value>| value.clone().map(|v| inside(object, change, v, policy));
+                let side = |value: &Option<Value>| {
+                    value.clone().map(|v| inside(object, change, v, policy))
+                };
                 left.push(FieldChange {
                     field: change.field.clone(),
                     old: side(&change.old),
@@ -242,7 +242,10 @@ mod tests {
             change("status", Value::from("active")),
             change("gone", Value::from("what was it?")),
             change("custom_fields.api_key", Value::from("k-1")),
-            change("custom_fields", Value::Json(json!({"api_key": "k-1", "region": "North"}))),
+            change(
+                "custom_fields",
+                Value::Json(json!({"api_key": "k-1", "region": "North"})),
+            ),
         ]
         .into()
     }
@@ -262,7 +265,10 @@ mod tests {
                 "custom_fields": {"old": null, "new": {"region": "North"}},
             })
         );
-        assert_eq!(left(Some(contact), FeedPolicy::INTERNAL), changes().to_json());
+        assert_eq!(
+            left(Some(contact), FeedPolicy::INTERNAL),
+            changes().to_json()
+        );
         let strict = FeedPolicy {
             personal: Treatment::Drop,
             sensitive: Treatment::Mask,

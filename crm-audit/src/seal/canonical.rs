@@ -175,7 +175,11 @@ mod tests {
         event.changes = vec![
             change("email", Value::Null, Value::from("ada@lovelace.example")),
             change("status", Value::from("active"), Value::from("inactive")),
-            change("custom_fields.budget", Value::Json(json!(1.5)), Value::Json(json!([{"a": 2.5}]))),
+            change(
+                "custom_fields.budget",
+                Value::Json(json!(1.5)),
+                Value::Json(json!([{"a": 2.5}])),
+            ),
             change("custom_fields.note", Value::from("likes tea"), Value::Null),
         ]
         .into();
@@ -205,7 +209,12 @@ mod tests {
         for secret in ["lovelace", "inactive", "tea", "203.0", "Firefox", "abcd"] {
             assert!(!form.contains(secret), "{secret} stands in {form}");
         }
-        for known in ["contact", "PATCH /contacts", "custom_fields.note", "2026-01-31"] {
+        for known in [
+            "contact",
+            "PATCH /contacts",
+            "custom_fields.note",
+            "2026-01-31",
+        ] {
             assert!(form.contains(known), "{known} does not stand in {form}");
         }
     }
@@ -286,14 +295,20 @@ mod tests {
             new: Some(Value::from("eve@example.org")),
         }]
         .into();
-        assert_ne!(hash_of(TENANT, PLACE, &eve), hash_of(TENANT, PLACE, &before));
+        assert_ne!(
+            hash_of(TENANT, PLACE, &eve),
+            hash_of(TENANT, PLACE, &before)
+        );
         // Nor is there another salt under which an erased value becomes another one.
         let mut redacted = (*redacted_event(&before, |field| field == "email")).clone();
         let nonce = Nonce::of(Some(Uuid::from_u128(7)), "new:email");
         let mut left = redacted.data.redaction.clone().unwrap();
         left.salts.insert("new:email".into(), nonce.to_hex());
         redacted.data.redaction = Some(left);
-        assert_ne!(hash_of(TENANT, PLACE, &redacted), hash_of(TENANT, PLACE, &before));
+        assert_ne!(
+            hash_of(TENANT, PLACE, &redacted),
+            hash_of(TENANT, PLACE, &before)
+        );
     }
 
     #[test]
@@ -304,6 +319,9 @@ mod tests {
             hash_of(TENANT, PLACE, &event())
         );
         let other = Uuid::from_u128(98);
-        assert_ne!(hash_of(TENANT, PLACE, &event()), hash_of(other, PLACE, &event()));
+        assert_ne!(
+            hash_of(TENANT, PLACE, &event()),
+            hash_of(other, PLACE, &event())
+        );
     }
 }

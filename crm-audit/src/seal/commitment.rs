@@ -140,7 +140,10 @@ mod tests {
     #[test]
     fn numbers_that_would_be_rounded_stay_apart() {
         let text = |json| String::from_utf8(canonical(json)).unwrap();
-        assert_eq!(text(json!({"b": 1.0, "a": [2, "x"]})), r#"{"a":[2,"x"],"b":1}"#);
+        assert_eq!(
+            text(json!({"b": 1.0, "a": [2, "x"]})),
+            r#"{"a":[2,"x"],"b":1}"#
+        );
         let great = 9_007_199_254_740_993_i64;
         assert_ne!(canonical(json!(great)), canonical(json!(great - 1)));
         assert_ne!(canonical(json!(-great)), canonical(json!(1 - great)));

@@ -1,10 +1,10 @@
 //! The events behind a place in the feed, wherever they lie.
 
 use crm_core::Record;
+use crm_core::Session;
 use crm_core::error::Result;
 use crm_core::schema::{Entity as _, Row};
 use crm_core::storage::{FeedPosition, FeedQuery};
-use crm_core::Session;
 
 use crate::archive::places;
 use crate::event::AuditEvent;

@@ -204,7 +204,15 @@ pub(crate) async fn verify(
             {
                 report.add(seal.number, None, SealProblem::HeadDiffers);
             }
-            look(session, tenant, verification, &seal, before.as_ref(), &mut report).await?;
+            look(
+                session,
+                tenant,
+                verification,
+                &seal,
+                before.as_ref(),
+                &mut report,
+            )
+            .await?;
             before = Some(Link {
                 number: seal.number,
                 hash: seal.hash.clone(),
@@ -291,7 +299,11 @@ async fn look(
             }
         }
     }
-    let range = seal.after_position.parse().ok().zip(seal.until_position.parse().ok());
+    let range = seal
+        .after_position
+        .parse()
+        .ok()
+        .zip(seal.until_position.parse().ok());
     let hashes = hashes_of(seal);
     let (Some((after, until)), Some(mut hashes)) = (range, hashes) else {
         report.add(number, None, SealProblem::SealChanged);
@@ -328,8 +340,10 @@ async fn look(
         }
         place = found.until;
     }
-    let mut removed: Vec<(usize, Uuid)> =
-        hashes.into_iter().map(|(id, (place, _))| (place, id)).collect();
+    let mut removed: Vec<(usize, Uuid)> = hashes
+        .into_iter()
+        .map(|(id, (place, _))| (place, id))
+        .collect();
     removed.sort_unstable();
     for (_, id) in removed {
         report.add(number, Some(id), SealProblem::Removed);

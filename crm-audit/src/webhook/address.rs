@@ -93,7 +93,14 @@ impl Destination {
 /// Names that mean this machine or this network wherever they are asked (RFC 6761, RFC 6762, RFC
 /// 8375, RFC 9476).
 fn is_local_name(host: &str) -> bool {
-    const LOCAL: [&str; 6] = ["localhost", "local", "internal", "home.arpa", "localdomain", "alt"];
+    const LOCAL: [&str; 6] = [
+        "localhost",
+        "local",
+        "internal",
+        "home.arpa",
+        "localdomain",
+        "alt",
+    ];
     LOCAL.into_iter().any(|name| {
         let rest = host.strip_suffix(name);
         rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
@@ -145,7 +152,8 @@ const SPECIAL_V4: [(Ipv4Addr, u32); 16] = [
 
 fn is_public_v4(address: Ipv4Addr) -> bool {
     let bits = address.to_bits();
-    let is_in = |(prefix, length): &(Ipv4Addr, u32)| (bits ^ prefix.to_bits()) >> (32 - length) == 0;
+    let is_in =
+        |(prefix, length): &(Ipv4Addr, u32)| (bits ^ prefix.to_bits()) >> (32 - length) == 0;
     !SPECIAL_V4.iter().any(is_in)
 }
 
@@ -166,9 +174,8 @@ const SPECIAL_V6: [(Ipv6Addr, u32); 5] = [
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let bits = address.to_bits();
-    let is_in = |(prefix, length): &(Ipv6Addr, u32)| {
-        (bits ^ prefix.to_bits()) >> (128 - length) == 0
-    };
+    let is_in =
+        |(prefix, length): &(Ipv6Addr, u32)| (bits ^ prefix.to_bits()) >> (128 - length) == 0;
     if is_in(&NAT64) {
         return is_public_v4(Ipv4Addr::from_bits((bits & 0xFFFF_FFFF) as u32));
     }
@@ -188,10 +195,23 @@ mod tests {
     #[test]
     fn addresses_of_the_internet_are_public() {
         for address in [
-            "1.1.1.1", "8.8.8.8", "93.184.215.14", "100.63.255.255", "100.128.0.0", "172.15.255.255",
-            "172.32.0.0", "11.0.0.0", "126.255.255.255", "198.17.255.255", "198.20.0.0",
-            "223.255.255.255", "2606:4700::1111", "2a00:1450::1", "64:ff9b::8.8.8.8",
-            "2001:200::1", "2003::1",
+            "1.1.1.1",
+            "8.8.8.8",
+            "93.184.215.14",
+            "100.63.255.255",
+            "100.128.0.0",
+            "172.15.255.255",
+            "172.32.0.0",
+            "11.0.0.0",
+            "126.255.255.255",
+            "198.17.255.255",
+            "198.20.0.0",
+            "223.255.255.255",
+            "2606:4700::1111",
+            "2a00:1450::1",
+            "64:ff9b::8.8.8.8",
+            "2001:200::1",
+            "2003::1",
         ] {
             assert!(public(address), "{address}");
         }
@@ -200,15 +220,51 @@ mod tests {
     #[test]
     fn all_others_are_not() {
         for address in [
-            "0.0.0.0", "0.1.2.3", "10.255.255.255", "100.64.0.0", "100.127.255.255", "127.0.0.1",
-            "127.8.8.8", "169.254.169.254", "172.16.0.1", "172.31.255.255", "192.0.0.170",
-            "192.0.2.1", "192.88.99.1", "192.168.1.1", "198.18.0.1", "198.19.255.255",
-            "198.51.100.7", "203.0.113.7", "224.0.0.1", "239.255.255.255", "240.0.0.1",
-            "255.255.255.255", "::", "::1", "::ffff:8.8.8.8", "::ffff:127.0.0.1", "::8.8.8.8",
-            "64:ff9b::10.0.0.1", "64:ff9b::169.254.169.254", "64:ff9b:1::8.8.8.8", "100::1",
-            "2001::1", "2001:0:4136:e378:8000:63bf:3fff:fdd2", "2001:10::1", "2001:20::1",
-            "2001:db8::1", "2002:0a00:0001::1", "2002:0808:0808::1", "3fff::1", "5f00::1",
-            "fc00::1", "fd00:ec2::254", "fe80::1", "fec0::1", "ff02::1",
+            "0.0.0.0",
+            "0.1.2.3",
+            "10.255.255.255",
+            "100.64.0.0",
+            "100.127.255.255",
+            "127.0.0.1",
+            "127.8.8.8",
+            "169.254.169.254",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.0.0.170",
+            "192.0.2.1",
+            "192.88.99.1",
+            "192.168.1.1",
+            "198.18.0.1",
+            "198.19.255.255",
+            "198.51.100.7",
+            "203.0.113.7",
+            "224.0.0.1",
+            "239.255.255.255",
+            "240.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::ffff:8.8.8.8",
+            "::ffff:127.0.0.1",
+            "::8.8.8.8",
+            "64:ff9b::10.0.0.1",
+            "64:ff9b::169.254.169.254",
+            "64:ff9b:1::8.8.8.8",
+            "100::1",
+            "2001::1",
+            "2001:0:4136:e378:8000:63bf:3fff:fdd2",
+            "2001:10::1",
+            "2001:20::1",
+            "2001:db8::1",
+            "2002:0a00:0001::1",
+            "2002:0808:0808::1",
+            "3fff::1",
+            "5f00::1",
+            "fc00::1",
+            "fd00:ec2::254",
+            "fe80::1",
+            "fec0::1",
+            "ff02::1",
         ] {
             assert!(!public(address), "{address}");
         }
@@ -218,9 +274,17 @@ mod tests {
     fn hosts_are_told_apart_however_they_are_written() {
         let to = |url: &str| Destination::of(&HttpUrl::parse(url).unwrap());
         for inside in [
-            "https://127.0.0.1/", "https://2130706433/", "https://0x7f.1/", "https://0177.0.0.1/",
-            "https://[::1]/", "https://[::ffff:7f00:1]/", "https://localhost/", "https://LOCALHOST./",
-            "https://db.internal/", "https://printer.local/", "https://a.localhost:8443/",
+            "https://127.0.0.1/",
+            "https://2130706433/",
+            "https://0x7f.1/",
+            "https://0177.0.0.1/",
+            "https://[::1]/",
+            "https://[::ffff:7f00:1]/",
+            "https://localhost/",
+            "https://LOCALHOST./",
+            "https://db.internal/",
+            "https://printer.local/",
+            "https://a.localhost:8443/",
         ] {
             assert_eq!(to(inside), Err(Refused::NotPublic), "{inside}");
         }

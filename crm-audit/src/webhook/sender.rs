@@ -83,9 +83,18 @@ impl DeliveryReport {
 /// What became of one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Attempt {
-    Delivered { status: u16 },
-    Failed { status: Option<u16>, code: &'static str, pause: Option<TimeDelta> },
-    GivenUp { status: Option<u16>, code: &'static str },
+    Delivered {
+        status: u16,
+    },
+    Failed {
+        status: Option<u16>,
+        code: &'static str,
+        pause: Option<TimeDelta>,
+    },
+    GivenUp {
+        status: Option<u16>,
+        code: &'static str,
+    },
 }
 
 impl Webhooks<'_> {
@@ -166,7 +175,12 @@ impl Webhooks<'_> {
         }
         let again = WebhookDelivery {
             next_attempt_at: now,
-            ..WebhookDelivery::new(record.subscription_id, record.event_id, record.queued_at, now)
+            ..WebhookDelivery::new(
+                record.subscription_id,
+                record.event_id,
+                record.queued_at,
+                now,
+            )
         };
         work.keep_derived(delivery.uuid(), Some(row), again);
         work.commit().await?;
@@ -206,7 +220,10 @@ impl Webhooks<'_> {
     /// Makes a delivery for each subscription and event that it wants.
     async fn queue(&self, limit: usize) -> Result<usize> {
         let subscriptions = self.active().await?;
-        let since = subscriptions.iter().filter_map(|one| one.active_since).min();
+        let since = subscriptions
+            .iter()
+            .filter_map(|one| one.active_since)
+            .min();
         let Some(since) = since.filter(|_| limit > 0) else {
             return Ok(0);
         };
@@ -238,12 +255,20 @@ impl Webhooks<'_> {
     async fn active(&self) -> Result<Vec<Arc<Record<WebhookSubscription>>>> {
         let mut found = Vec::new();
         let find = Find::from(WebhookSubscription::IS_ACTIVE.eq(true)).limit(MAX_LIMIT);
-        let mut page = self.session.records::<WebhookSubscription>().find(find.clone()).await?;
+        let mut page = self
+            .session
+            .records::<WebhookSubscription>()
+            .find(find.clone())
+            .await?;
         loop {
             found.append(&mut page.items);
             let Some(next) = page.next else { break };
             let next = find.clone().after(next);
-            page = self.session.records::<WebhookSubscription>().find(next).await?;
+            page = self
+                .session
+                .records::<WebhookSubscription>()
+                .find(next)
+                .await?;
         }
         found.retain(|subscription| subscription.secret.is_some());
         Ok(found)
@@ -283,8 +308,12 @@ impl Webhooks<'_> {
         let query = Query::new(WebhookDelivery::schema(), condition);
         let storage = self.session.engine().storage();
         let rows = storage.select(self.session.scope(), &query).await?;
-        let records = rows.into_iter().filter_map(Record::<WebhookDelivery>::from_row);
-        Ok(records.map(|one| (one.event_id, one.subscription_id)).collect())
+        let records = rows
+            .into_iter()
+            .filter_map(Record::<WebhookDelivery>::from_row);
+        Ok(records
+            .map(|one| (one.event_id, one.subscription_id))
+            .collect())
     }
 
     /// Takes deliveries that are due, the longest due first.
@@ -318,7 +347,11 @@ impl Webhooks<'_> {
         report: &mut DeliveryReport,
     ) -> Result<()> {
         let subscriptions: Vec<_> = claimed.iter().map(|one| one.subscription_id).collect();
-        let subscriptions = self.session.records().get_all(&distinct(subscriptions)).await?;
+        let subscriptions = self
+            .session
+            .records()
+            .get_all(&distinct(subscriptions))
+            .await?;
         let subscriptions: HashMap<_, Arc<Record<WebhookSubscription>>> =
             subscriptions.into_iter().map(|one| (one.id, one)).collect();
         let events: Vec<_> = claimed.iter().map(|one| Id::new(one.event_id)).collect();
@@ -333,11 +366,23 @@ impl Webhooks<'_> {
                 (Some(to), Some(event)) if to.is_active && to.deleted_at.is_none() => {
                     self.attempt(transport, to, event, &registry).await
                 }
-                (_, None) => Attempt::GivenUp { status: None, code: "event_gone" },
-                _ => Attempt::GivenUp { status: None, code: "not_subscribed" },
+                (_, None) => Attempt::GivenUp {
+                    status: None,
+                    code: "event_gone",
+                },
+                _ => Attempt::GivenUp {
+                    status: None,
+                    code: "not_subscribed",
+                },
             };
             self.record(delivery, token, attempt, report).await?;
-            let is_gone = matches!(attempt, Attempt::GivenUp { status: Some(GONE), .. });
+            let is_gone = matches!(
+                attempt,
+                Attempt::GivenUp {
+                    status: Some(GONE),
+                    ..
+                }
+            );
             if let Some(subscription) = subscription.filter(|_| is_gone) {
                 self.stop(subscription.id).await?;
             }
@@ -353,10 +398,19 @@ impl Webhooks<'_> {
         event: &Record<AuditEvent>,
         registry: &Registry,
     ) -> Attempt {
-        let failed = |code| Attempt::Failed { status: None, code, pause: None };
+        let failed = |code| Attempt::Failed {
+            status: None,
+            code,
+            pause: None,
+        };
         let destination = match Destination::of(&subscription.url) {
             Ok(destination) => destination,
-            Err(refused) => return Attempt::GivenUp { status: None, code: refused.code() },
+            Err(refused) => {
+                return Attempt::GivenUp {
+                    status: None,
+                    code: refused.code(),
+                };
+            }
         };
         let addresses = transport.resolve(&destination.host, destination.port).await;
         let address = match addresses.map(|addresses| Destination::checked(&addresses)) {
@@ -364,9 +418,17 @@ impl Webhooks<'_> {
             Ok(Err(refused)) => return failed(refused.code()),
             Err(error) => return failed(error.code),
         };
-        let event = FeedEvent::new(FeedPosition::BEGINNING, event, registry, subscription.policy());
+        let event = FeedEvent::new(
+            FeedPosition::BEGINNING,
+            event,
+            registry,
+            subscription.policy(),
+        );
         let Some(request) = self.request(subscription, &destination, address, &event) else {
-            return Attempt::GivenUp { status: None, code: "no_secret" };
+            return Attempt::GivenUp {
+                status: None,
+                code: "no_secret",
+            };
         };
         match transport.post(&request).await {
             Ok(answer) if (200..300).contains(&answer.status) => Attempt::Delivered {
@@ -444,7 +506,11 @@ impl Webhooks<'_> {
                 report.dead += 1;
                 (DeliveryStatus::Dead, status, Some(code), now)
             }
-            Attempt::Failed { status, code, pause } => {
+            Attempt::Failed {
+                status,
+                code,
+                pause,
+            } => {
                 let scheduled = self.schedule.after(attempts, delivery.id.uuid());
                 let next = scheduled.map(|scheduled| {
                     // A receiver's wish counts up to the longest pause.
@@ -466,7 +532,10 @@ impl Webhooks<'_> {
         let is_delivered = status == DeliveryStatus::Delivered;
         let assign = vec![
             (WebhookDelivery::STATUS.name(), Value::from(status.as_str())),
-            (WebhookDelivery::ATTEMPTS.name(), Value::from(i64::from(attempts))),
+            (
+                WebhookDelivery::ATTEMPTS.name(),
+                Value::from(i64::from(attempts)),
+            ),
             (WebhookDelivery::NEXT_ATTEMPT_AT.name(), Value::from(next)),
             (WebhookDelivery::CLAIMED_UNTIL.name(), Value::Null),
             (WebhookDelivery::CLAIM_TOKEN.name(), Value::Null),
@@ -474,10 +543,17 @@ impl Webhooks<'_> {
                 WebhookDelivery::LAST_STATUS.name(),
                 answer.map_or(Value::Null, |answer| Value::from(i64::from(answer))),
             ),
-            (WebhookDelivery::LAST_ERROR.name(), error.map_or(Value::Null, Value::from)),
+            (
+                WebhookDelivery::LAST_ERROR.name(),
+                error.map_or(Value::Null, Value::from),
+            ),
             (
                 WebhookDelivery::DELIVERED_AT.name(),
-                if is_delivered { Value::from(now) } else { Value::Null },
+                if is_delivered {
+                    Value::from(now)
+                } else {
+                    Value::Null
+                },
             ),
         ];
         let mine = WebhookDelivery::ID
@@ -531,12 +607,21 @@ impl Webhooks<'_> {
             index,
             descending: false,
         });
-        let sort = Query::new(object, Condition::all()).sort(first.into_iter().collect()).sort;
+        let sort = Query::new(object, Condition::all())
+            .sort(first.into_iter().collect())
+            .sort;
         let stamp = Stamp {
             at: self.now(),
             by: self.session.actor(),
         };
-        let claim = Claim::new(object.clone(), self.bound(filter)?, sort, limit, assign, stamp);
+        let claim = Claim::new(
+            object.clone(),
+            self.bound(filter)?,
+            sort,
+            limit,
+            assign,
+            stamp,
+        );
         let storage = self.session.engine().storage();
         Ok(storage.claim(self.session.scope(), &claim).await?)
     }

@@ -109,7 +109,8 @@ mod tests {
     #[test]
     fn the_code_is_that_of_rfc_4231() {
         let key: Vec<u8> = (1..=25).collect();
-        let mut code = Hmac::<Sha256>::new_from_slice(&WebhookSecret::from_bytes(&key).unwrap().0).unwrap();
+        let mut code =
+            Hmac::<Sha256>::new_from_slice(&WebhookSecret::from_bytes(&key).unwrap().0).unwrap();
         code.update(&[0xcd; 50]);
         let expected = "82558a389a443c0ea4cc819899f2083a85f0faa3e578f8077a2e3ff46729665b";
         let found: String = code
@@ -123,7 +124,13 @@ mod tests {
 
     #[test]
     fn secrets_have_one_form() {
-        for wrong in ["", "whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_c2hvcnQ=", "whsec_***"] {
+        for wrong in [
+            "",
+            "whsec_",
+            "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+            "whsec_c2hvcnQ=",
+            "whsec_***",
+        ] {
             assert_eq!(WebhookSecret::parse(wrong), Err(InvalidSecret));
         }
         assert!(WebhookSecret::from_bytes(&[7; 65]).is_err());

@@ -136,7 +136,8 @@ impl WriteRule for SubscriptionRules {
             return Ok(());
         };
         let before = write.before::<WebhookSubscription>();
-        let was_active = before.is_some_and(|before| before.is_active && before.deleted_at.is_none());
+        let was_active =
+            before.is_some_and(|before| before.is_active && before.deleted_at.is_none());
         let is_active = after.is_active && !write.deletes();
         let since = match (was_active, is_active) {
             (true, true) => after.active_since.or(Some(work.now())),
@@ -148,7 +149,10 @@ impl WriteRule for SubscriptionRules {
         write.edit::<WebhookSubscription>(|subscription| subscription.active_since = since);
         if is_changed && !objects.is_empty() {
             let registry = work.registry().await?;
-            if objects.iter().any(|name| registry.any_object(name).is_none()) {
+            if objects
+                .iter()
+                .any(|name| registry.any_object(name).is_none())
+            {
                 write.faults().add(
                     "objects",
                     codes::NOT_FOUND,

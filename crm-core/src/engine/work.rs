@@ -827,10 +827,12 @@ impl UnitOfWork {
                 *slot = value;
             }
         }
-        let after = from.with_values(self.next_meta(row), all).map_err(|faults| {
-            let faults = faults.into_result().err();
-            faults.map_or_else(|| not_found(&object, row.id()), Error::from)
-        })?;
+        let after = from
+            .with_values(self.next_meta(row), all)
+            .map_err(|faults| {
+                let faults = faults.into_result().err();
+                faults.map_or_else(|| not_found(&object, row.id()), Error::from)
+            })?;
         self.session.engine().registry().add(&object);
         self.put(&object, row.id(), before, Some(after));
         Ok(())

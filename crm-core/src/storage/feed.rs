@@ -233,9 +233,7 @@ pub fn scan_feed(
     let after = query.after.unwrap_or_default();
     let entries = entries
         .into_iter()
-        .filter(|(position, row)| {
-            *position > after && query.condition.matches(&**row, related)
-        })
+        .filter(|(position, row)| *position > after && query.condition.matches(&**row, related))
         .take(query.limit)
         .collect();
     Ok(FeedPage::new(query, entries, end))
@@ -266,7 +264,12 @@ mod tests {
     #[test]
     fn only_its_own_form_is_a_position() {
         let text = FeedPosition::new(7, Uuid::from_u128(9)).to_string();
-        for wrong in ["", &text[1..], &text.to_uppercase().replace('0', "A"), &format!("+{}", &text[1..])] {
+        for wrong in [
+            "",
+            &text[1..],
+            &text.to_uppercase().replace('0', "A"),
+            &format!("+{}", &text[1..]),
+        ] {
             assert_eq!(wrong.parse::<FeedPosition>(), Err(InvalidPosition));
         }
     }

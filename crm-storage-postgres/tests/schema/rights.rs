@@ -117,8 +117,16 @@ async fn rows_are_seen_and_written_by_their_tenant_only() {
     assert_eq!(
         strings(&mut acme, changeable).await,
         [
-            "changes", "ip", "redaction", "salt", "session_id", "updated_at", "updated_by",
-            "updated_by_id", "user_agent", "version"
+            "changes",
+            "ip",
+            "redaction",
+            "salt",
+            "session_id",
+            "updated_at",
+            "updated_by",
+            "updated_by_id",
+            "user_agent",
+            "version"
         ]
     );
     let archive = changeable.replace("crm.audit_events", "crm.audit_events_archive");
@@ -126,7 +134,11 @@ async fn rows_are_seen_and_written_by_their_tenant_only() {
         strings(&mut acme, &archive).await,
         strings(&mut acme, changeable).await
     );
-    run(&mut acme, "UPDATE crm.audit_events SET ip = NULL, version = 2").await;
+    run(
+        &mut acme,
+        "UPDATE crm.audit_events SET ip = NULL, version = 2",
+    )
+    .await;
     for refused in [
         "UPDATE crm.audit_events SET record_version = 2",
         "DELETE FROM crm.audit_events",

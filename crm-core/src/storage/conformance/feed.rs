@@ -110,7 +110,9 @@ async fn ten_commits(bench: &Bench) -> Outcome<Vec<Uuid>> {
         // Within a commit the ids count, not the order in which rows are handed over.
         let rows = commit.iter().rev();
         let celsius = |place: usize| i64::try_from(100 - number * 3 - place).unwrap_or_default();
-        let rows = rows.enumerate().map(|(place, id)| reading_with(*id, celsius(place)));
+        let rows = rows
+            .enumerate()
+            .map(|(place, id)| reading_with(*id, celsius(place)));
         bench.insert(rows.collect::<Vec<_>>()).await?;
         ids.extend(commit);
     }
@@ -125,15 +127,24 @@ pub(super) async fn feed_in_order_of_commits(h: &Harness) -> Outcome {
     for limit in [1, 2, 3, 7, expected.len()] {
         let (paged, _) = walk(&bench, &query(None, limit), expected.len()).await?;
         ensure_eq!(
-            paged.iter().map(|(position, _)| *position).collect::<Vec<_>>(),
-            all.iter().map(|(position, _)| *position).collect::<Vec<_>>(),
+            paged
+                .iter()
+                .map(|(position, _)| *position)
+                .collect::<Vec<_>>(),
+            all.iter()
+                .map(|(position, _)| *position)
+                .collect::<Vec<_>>(),
             "the positions in pages of {limit}"
         );
     }
     for (position, entry) in &all {
         super::expect::expect_same(&bench.again(entry).await?, entry, "an entry of the feed")?;
         let text = position.to_string();
-        ensure_eq!(text.parse().ok(), Some(*position), "a position as text and back");
+        ensure_eq!(
+            text.parse().ok(),
+            Some(*position),
+            "a position as text and back"
+        );
     }
     Ok(())
 }
@@ -149,7 +160,10 @@ pub(super) async fn feed_goes_on_where_it_was(h: &Harness) -> Outcome {
     ensure_eq!(nothing.entries.len(), 0, "entries behind the end");
     let none = page(&bench, &query(first.first().map(|(at, _)| *at), 0)).await?;
     ensure_eq!(none.entries.len(), 0, "no entries at most");
-    ensure!(none.until <= first.first().map_or(until, |(at, _)| *at), "expected it to stay");
+    ensure!(
+        none.until <= first.first().map_or(until, |(at, _)| *at),
+        "expected it to stay"
+    );
     let later = reading(1);
     bench.insert([later.clone()]).await?;
     let (since, _) = walk(&bench, &query(Some(until), ALL), 1).await?;
@@ -159,7 +173,11 @@ pub(super) async fn feed_goes_on_where_it_was(h: &Harness) -> Outcome {
     for (place, (position, _)) in first.iter().enumerate() {
         let rest = expected.get(place + 1..).unwrap_or_default();
         let (behind, _) = walk(&bench, &query(Some(*position), ALL), rest.len()).await?;
-        ensure_eq!(ids(&behind), rest.to_vec(), "what comes behind entry {place}");
+        ensure_eq!(
+            ids(&behind),
+            rest.to_vec(),
+            "what comes behind entry {place}"
+        );
     }
     Ok(())
 }
@@ -176,13 +194,19 @@ pub(super) async fn feed_of_some_entries(h: &Harness) -> Outcome {
         let (found, until) = walk(&bench, &some, expected.len()).await?;
         ensure_eq!(ids(&found), expected, "the entries that fulfil a condition");
         let last = found.last().map(|(at, _)| *at).unwrap_or_default();
-        ensure!(until > last, "expected a page that is not full to reach behind its entries");
+        ensure!(
+            until > last,
+            "expected a page that is not full to reach behind its entries"
+        );
     }
     // Where no entry fulfils it, a reader gets on all the same.
     let (_, end) = walk(&bench, &query(None, ALL), rows.len()).await?;
     let hot = page(&bench, &query(None, ALL).filter(warm(99)?)).await?;
     ensure_eq!(hot.entries.len(), 0, "entries that fulfil nothing");
-    ensure!(hot.until >= end, "expected a reader to get on past entries that it does not want");
+    ensure!(
+        hot.until >= end,
+        "expected a reader to get on past entries that it does not want"
+    );
     Ok(())
 }
 
@@ -196,8 +220,15 @@ pub(super) async fn feed_of_one_tenant(h: &Harness) -> Outcome {
     let (feed, _) = walk(&own, &query(None, ALL), 1).await?;
     ensure_eq!(ids(&feed), vec![mine.id()], "the feed of a tenant");
     let (feed, _) = walk(&other, &query(None, ALL), 2).await?;
-    ensure_eq!(ids(&feed), vec![before.id(), after.id()], "the feed of another");
-    let platform = own.storage().feed(&Scope::Platform, &query(None, ALL)).await?;
+    ensure_eq!(
+        ids(&feed),
+        vec![before.id(), after.id()],
+        "the feed of another"
+    );
+    let platform = own
+        .storage()
+        .feed(&Scope::Platform, &query(None, ALL))
+        .await?;
     ensure_eq!(platform.entries.len(), 0, "entries that the platform sees");
     Ok(())
 }
@@ -218,7 +249,10 @@ pub(super) async fn feed_refusals(h: &Harness) -> Outcome {
     }
     // A position that was never given out is of another database.
     let ahead = FeedPosition::before(u64::MAX / 2);
-    let refused = bench.storage().feed(&bench.scope, &query(Some(ahead), 10)).await;
+    let refused = bench
+        .storage()
+        .feed(&bench.scope, &query(Some(ahead), 10))
+        .await;
     ensure!(
         matches!(refused, Err(StorageError::Query(_))),
         "expected a position behind the end to be refused"
@@ -234,7 +268,9 @@ pub(super) async fn feed_after_removals(h: &Harness) -> Outcome {
     }
     let (before, until) = walk(&bench, &query(None, ALL), rows.len()).await?;
     let gone: Vec<&Row> = rows.iter().step_by(2).collect();
-    bench.apply(gone.iter().map(|row| purge(row)).collect()).await?;
+    bench
+        .apply(gone.iter().map(|row| purge(row)).collect())
+        .await?;
     let (after, _) = walk(&bench, &query(None, ALL), 3).await?;
     let kept: Vec<(FeedPosition, Uuid)> = before
         .iter()
