@@ -885,7 +885,19 @@ async fn raw_sql_leaves_events_and_writes_of_the_library_are_not_told_twice() {
         kinds,
         [AuditKind::Delete, AuditKind::Restore, AuditKind::Purge]
     );
-    run(&mut owner, "INSERT INTO crm.accounts SELECT (jsonb_populate_record(a, jsonb_build_object('id', gen_random_uuid(), 'name', 'Raw', 'deleted_at', NULL))).* FROM crm.accounts AS a LIMIT 1").await;
+    let columns: String = sqlx::query_scalar(
+        "SELECT string_agg(quote_ident(attname), ', ') FROM pg_attribute WHERE attnum > 0 \
+         AND attrelid = 'crm.accounts'::regclass AND NOT attisdropped AND attgenerated = ''",
+    )
+    .fetch_one(&mut owner)
+    .await
+    .unwrap();
+    let copy = format!(
+        "INSERT INTO crm.accounts ({columns}) SELECT {columns} FROM (SELECT (jsonb_populate_record(a, \
+         jsonb_build_object('id', gen_random_uuid(), 'name', 'Raw', 'deleted_at', NULL))).* \
+         FROM crm.accounts AS a LIMIT 1) AS a"
+    );
+    run(&mut owner, &copy).await;
     let created = audit
         .find(
             AuditEvent::OBJECT

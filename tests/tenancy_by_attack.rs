@@ -67,6 +67,10 @@ impl Scene {
     async fn targets(&self) -> BTreeMap<String, Vec<Uuid>> {
         let mut targets = BTreeMap::new();
         for name in self.victim.session.engine().registry().objects().keys() {
+            if name == crm_engine::audit::archived_events().name() {
+                // Only the owner of the database moves events there; `seals` looks at it.
+                continue;
+            }
             let ids: Vec<_> = rows_of(&self.victim.session, name)
                 .await
                 .iter()
@@ -1312,7 +1316,12 @@ async fn logs_are_written_by_nobody() {
         if object.lifecycle() != Lifecycle::Log {
             continue;
         }
-        let row = rows_of(session, object.name()).await.pop().unwrap();
+        let row = rows_of(session, object.name()).await.pop();
+        // Nothing is archived here: then an event stands for what might be.
+        let row = match row {
+            Some(row) => row,
+            None => rows_of(session, "audit_event").await.pop().unwrap(),
+        };
         let mut records = session.object(object.name()).await.unwrap();
         let id = row.id();
         let codes = [
