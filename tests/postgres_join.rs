@@ -14,7 +14,7 @@ use std::error::Error as _;
 use crm_engine::PostgresStorage;
 use crm_engine::postgres::{Fault, PostgresFault};
 use crm_engine::prelude::*;
-use crm_engine::storage::StorageError;
+use crm_engine::storage::{FeedPosition, FeedQuery, Storage as _, StorageError};
 use crm_engine::tenancy::Onboarded;
 use crm_test_postgres::Database;
 use sqlx::{Connection as _, PgPool, Postgres, Transaction};
@@ -563,4 +563,172 @@ async fn a_reference_between_objects_of_the_host_holds_after_a_restart() {
     let session = open().await.session(home.tenant, actor);
     let refused = session.records::<Boat>().delete(boat.id).await.unwrap_err();
     assert!(matches!(refused, Error::Reference { .. }), "{refused}");
+}
+
+/// The events that a consumer gets next, in order: what each is of, and how many in all.
+async fn fed(host: &Host, after: Option<FeedPosition>) -> (Vec<uuid::Uuid>, FeedPosition) {
+    let query = FeedQuery::new(AuditEvent::schema(), after, 1_000);
+    let page = host
+        .storage
+        .feed(host.session.scope(), &query)
+        .await
+        .unwrap();
+    let of = |row: &crm_engine::schema::Row| row.get("record_id").as_uuid().unwrap();
+    (
+        page.entries.iter().map(|(_, row)| of(row)).collect(),
+        page.until,
+    )
+}
+
+/// Others of the server make databases meanwhile, which holds the feed up too.
+async fn pause() {
+    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+}
+
+/// Where the feed is when everything so far is settled.
+async fn settled(host: &Host) -> FeedPosition {
+    let events = host
+        .session
+        .records::<AuditEvent>()
+        .count(Find::new())
+        .await
+        .unwrap();
+    for _ in 0..60_000 {
+        let (seen, until) = fed(host, None).await;
+        if seen.len() as u64 == events {
+            return until;
+        }
+        pause().await;
+    }
+    panic!("the feed stands still");
+}
+
+/// What comes behind a position, once it is so much.
+async fn follow(host: &Host, after: FeedPosition, count: usize) -> Vec<uuid::Uuid> {
+    for _ in 0..60_000 {
+        let (seen, _) = fed(host, Some(after)).await;
+        if seen.len() >= count {
+            return seen;
+        }
+        pause().await;
+    }
+    panic!("the feed stands still");
+}
+
+/// A transaction that has written and is still open holds the feed up; then everything comes, what
+/// it wrote at the place of its first write.
+#[tokio::test]
+async fn the_feed_waits_for_transactions_that_are_open() {
+    let host = Host::open().await;
+    let start = settled(&host).await;
+    let held = host.account("Globex").await;
+    let of_held = held.changes[0].id();
+
+    let mut transaction = host.pool.begin().await.unwrap();
+    host.storage
+        .commit_in(&mut transaction, host.session.scope(), &held)
+        .await
+        .unwrap();
+    let later = host
+        .session
+        .accounts()
+        .create(Account::new("Initech"))
+        .await
+        .unwrap();
+    for _ in 0..20 {
+        let (seen, until) = fed(&host, Some(start)).await;
+        assert!(seen.is_empty(), "an event in front of it could still come");
+        assert!(until <= fed(&host, None).await.1);
+    }
+    // Readers of everything else see what was committed at once.
+    assert_eq!(host.session.audit().trail(later.id).await.unwrap().len(), 1);
+    transaction.commit().await.unwrap();
+    assert_eq!(follow(&host, start, 2).await, [of_held, later.id.uuid()]);
+
+    // One that is rolled back leaves nothing, and no gap that anybody waits for.
+    let start = settled(&host).await;
+    let held = host.account("Hooli").await;
+    let mut transaction = host.pool.begin().await.unwrap();
+    host.storage
+        .commit_in(&mut transaction, host.session.scope(), &held)
+        .await
+        .unwrap();
+    let after = host
+        .session
+        .accounts()
+        .create(Account::new("Umbrella"))
+        .await
+        .unwrap();
+    assert!(fed(&host, Some(start)).await.0.is_empty());
+    transaction.rollback().await.unwrap();
+    assert_eq!(follow(&host, start, 1).await, [after.id.uuid()]);
+
+    // A transaction that only reads holds nothing up.
+    let start = settled(&host).await;
+    let mut reader = host.pool.begin().await.unwrap();
+    sqlx::query("SELECT count(*) FROM public.orders")
+        .execute(&mut *reader)
+        .await
+        .unwrap();
+    let seen = host
+        .session
+        .accounts()
+        .create(Account::new("Stark"))
+        .await
+        .unwrap();
+    assert_eq!(follow(&host, start, 1).await, [seen.id.uuid()]);
+    reader.rollback().await.unwrap();
+}
+
+/// The one exception to the order of causes: a host's transaction that wrote before it read. Its
+/// events stand where it first wrote.
+#[tokio::test]
+async fn a_transaction_that_wrote_before_it_read_stands_where_it_wrote() {
+    let host = Host::open().await;
+    let start = settled(&host).await;
+    let mut transaction = host.pool.begin().await.unwrap();
+    host.order(&mut transaction, 1).await;
+    let cause = host
+        .session
+        .accounts()
+        .create(Account::new("Cause"))
+        .await
+        .unwrap();
+    // It has read what was committed meanwhile, and writes what follows from it.
+    let mut work = host.session.begin();
+    let cause_row = work.accounts().get(cause.id).await.unwrap();
+    let effect = Account {
+        parent_account_id: Some(cause_row.id),
+        ..Account::new("Effect")
+    };
+    let effect = work.accounts().create(effect).await.unwrap().id;
+    let changes = work.prepare().await.unwrap();
+    host.storage
+        .commit_in(&mut transaction, host.session.scope(), &changes)
+        .await
+        .unwrap();
+    transaction.commit().await.unwrap();
+    assert_eq!(
+        follow(&host, start, 2).await,
+        [effect.uuid(), cause.id.uuid()]
+    );
+
+    // One that reads first has its events behind.
+    let start = settled(&host).await;
+    let cause = host
+        .session
+        .accounts()
+        .create(Account::new("Another cause"))
+        .await
+        .unwrap();
+    let changes = host.account("Another effect").await;
+    let effect = changes.changes[0].id();
+    let mut transaction = host.pool.begin().await.unwrap();
+    host.storage
+        .commit_in(&mut transaction, host.session.scope(), &changes)
+        .await
+        .unwrap();
+    host.order(&mut transaction, 2).await;
+    transaction.commit().await.unwrap();
+    assert_eq!(follow(&host, start, 2).await, [cause.id.uuid(), effect]);
 }

@@ -16,6 +16,7 @@ use std::fmt::Debug;
 use chrono::NaiveDate;
 use common::{Populated, body_like, picture, populate, rows_of};
 use crm_engine::activities::ActivityRollUp;
+use crm_engine::audit::webhook::WebhookDelivery;
 use crm_engine::campaigns::CampaignStatus;
 use crm_engine::contacts::BuyingRole;
 use crm_engine::custom_objects::{CustomField, CustomFieldOption, CustomFieldsExt, CustomObject};
@@ -415,6 +416,9 @@ async fn typed_operations_find_nothing_of_another_tenant() {
         crm_engine::custom_objects::CustomFieldRule,
         crm_engine::custom_objects::CustomSchema,
         crm_engine::custom_objects::CustomValue,
+        crm_engine::audit::FeedConsumer,
+        WebhookSubscription,
+        crm_engine::audit::webhook::WebhookDelivery,
     );
     assert!(targets.is_empty(), "not attacked: {:?}", targets.keys());
     assert!(
@@ -441,6 +445,49 @@ macro_rules! same {
 }
 
 /// the operations that single objects have.
+/// The feed, its consumers and webhooks.
+async fn attack_feeds(scene: &Scene) {
+    let (session, victim) = (&scene.attacker.session, &scene.victim.session);
+    let deliveries = victim.records::<WebhookDelivery>();
+    let delivery = deliveries.find_one(Find::new()).await.unwrap().unwrap();
+    let before = victim
+        .audit()
+        .feed("crm.webhooks")
+        .position()
+        .await
+        .unwrap();
+    // By the name of the victim's consumer one's own events come.
+    let feed = session.audit().feed("stolen");
+    while let Some(batch) = feed.next(1_000).await.unwrap() {
+        let ids = batch.events.iter().map(|event| event.event.id);
+        let ids: Vec<_> = ids.collect();
+        assert_eq!(
+            victim.records::<AuditEvent>().get_all(&ids).await.unwrap(),
+            []
+        );
+        feed.acknowledge(batch.until).await.unwrap();
+    }
+    feed.forget().await.unwrap();
+    let webhooks = session.webhooks();
+    same!("replay", delivery.id, |id| webhooks.replay(id).await);
+    let dead = webhooks
+        .dead_letters(delivery.subscription_id, 10, None)
+        .await
+        .unwrap();
+    assert_eq!(dead.items, []);
+    let later = delivery.queued_at + chrono::TimeDelta::days(1);
+    assert_eq!(webhooks.forget_delivered(later, 1_000).await.unwrap(), 0);
+    assert_eq!(
+        victim
+            .audit()
+            .feed("crm.webhooks")
+            .position()
+            .await
+            .unwrap(),
+        before
+    );
+}
+
 #[tokio::test]
 async fn services_find_nothing_of_another_tenant() {
     let scene = Scene::new().await;
@@ -449,6 +496,7 @@ async fn services_find_nothing_of_another_tenant() {
         picture(&scene.attacker.session).await,
     );
     Box::pin(attack_imports(&scene)).await;
+    Box::pin(attack_feeds(&scene)).await;
     Box::pin(attack_deals(&scene)).await;
     Box::pin(attack_people_of_deals(&scene)).await;
     Box::pin(attack_conversions(&scene)).await;

@@ -33,7 +33,7 @@ pub struct AuditTrail<'a> {
     session: &'a Session,
 }
 
-impl AuditTrail<'_> {
+impl<'a> AuditTrail<'a> {
     /// All events of a record, the first one first. A record of another tenant has none.
     ///
     /// # Errors
@@ -95,7 +95,7 @@ impl AuditTrail<'_> {
 
     /// The feed of all events, as a consumer of this name reads it: in commit order, each event until
     /// it is acknowledged. See [`Feed`] for an example.
-    pub fn feed(&self, consumer: impl Into<String>) -> Feed<'_> {
+    pub fn feed(&self, consumer: impl Into<String>) -> Feed<'a> {
         Feed::new(self.session, consumer.into())
     }
 

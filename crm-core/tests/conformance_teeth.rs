@@ -4,6 +4,7 @@
 #![cfg(feature = "conformance")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crm_core::storage::conformance::broken::{BrokenStorage, Defect};
 use crm_core::storage::conformance::{self, Harness, NaiveStorage};
@@ -36,6 +37,7 @@ fn caught_by(defect: Defect) -> Vec<&'static str> {
         .filter(|case| case.group == defect.group())
         .filter(|case| {
             let harness = Harness::new(Arc::new(BrokenStorage::new(defect)));
+            let harness = harness.patience(Duration::from_millis(300));
             conformance::block_on(case.run(harness)).is_err()
         })
         .map(|case| case.name)

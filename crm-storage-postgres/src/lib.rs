@@ -101,7 +101,8 @@
 //!
 //! - **A transaction that writes and stays open holds the feed up**, for all tenants and in whatever
 //!   database of the server, also a prepared one. Nothing is lost: what others write meanwhile is given
-//!   when it ends. Transactions that only read do not count. Set
+//!   when it ends. Long commands count as well, such as `CREATE INDEX` or `DROP DATABASE`; transactions
+//!   that only read do not. Set
 //!   `idle_in_transaction_session_timeout`, and look for the oldest `backend_xid` in
 //!   `pg_stat_activity` where a feed stands still.
 //! - **A database that was dumped and restored into another server** has ids of a server that

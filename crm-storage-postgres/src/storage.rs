@@ -191,6 +191,21 @@ impl PostgresStorage {
             .await
     }
 
+    /// The server's plan for a page of a feed: see [`explain`](Self::explain).
+    ///
+    /// # Errors
+    /// As [`Storage::feed`].
+    pub async fn explain_feed(
+        &self,
+        scope: &Scope,
+        query: &FeedQuery,
+    ) -> Result<serde_json::Value, StorageError> {
+        query.check()?;
+        let table = self.tables.of(&query.object);
+        self.plan(feed::feed(&self.tables, &table, scope, query))
+            .await
+    }
+
     async fn plan(&self, statement: Option<Statement>) -> Result<serde_json::Value, StorageError> {
         let Some(statement) = statement else {
             return Ok(serde_json::Value::Array(Vec::new()));

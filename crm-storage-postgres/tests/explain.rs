@@ -20,7 +20,7 @@ use crm_audit::AuditEvent;
 use crm_core::query::{Aggregate, AggregateQuery, Find, Group, Query};
 use crm_core::schema::{Entity as _, ObjectRef, Row};
 use crm_core::storage::{
-    ChangeSet, Claim, Committed, FeedPage, FeedQuery, Scope, Storage, StorageError,
+    ChangeSet, Claim, Committed, FeedPage, FeedPosition, FeedQuery, Scope, Storage, StorageError,
 };
 use crm_core::{Actor, Engine, Id, Session};
 use crm_storage_postgres::{PostgresStorage, ensure_partitions};
@@ -1228,5 +1228,32 @@ async fn a_look_up_of_many_values_goes_by_the_index_in_a_tenant_that_no_statisti
             .execute("SELECT pg_stat_clear_snapshot()")
             .await
             .unwrap();
+    }
+}
+
+/// The feed goes on by its index, wherever it is: no more is read than the page has.
+#[tokio::test]
+async fn a_page_of_the_feed_is_read_by_its_index() {
+    let asker = Asker::new().await;
+    let storage = &asker.explained.storage;
+    let scope = Scope::Tenant(Id::new(LARGE));
+    let page = |after| FeedQuery::new(AuditEvent::schema(), after, 50);
+    // In the middle of the one transaction that filled the table.
+    let within =
+        sqlx::query_scalar::<_, String>("SELECT max(transaction_id)::text FROM crm.audit_events");
+    let mut owner = asker.database.owner().await.unwrap();
+    let within: u64 = within.fetch_one(&mut owner).await.unwrap().parse().unwrap();
+    let within = FeedPosition::new(within, key(0x0d, 16_000).parse().unwrap());
+    for after in [None, Some(within)] {
+        let explained = storage.explain_feed(&scope, &page(after)).await.unwrap();
+        let plan = Plan::of(&explained);
+        assert!(plan.is_without_scan(), "{plan:?}");
+        let by_place = |index: &String| index.contains("transaction_id");
+        assert!(
+            !plan.indexes.is_empty() && plan.indexes.iter().all(by_place),
+            "{plan:?}"
+        );
+        // Of each month the first one at most, besides those of the page.
+        assert!((50..200).contains(&plan.rows), "{plan:?}");
     }
 }

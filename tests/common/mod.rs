@@ -14,6 +14,9 @@ pub(crate) mod backend;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crm_engine::activities::{ActivitySeries, LocalDateTime, Recurrence};
+use crm_engine::audit::webhook::{
+    Transport, TransportError, WebhookRequest, WebhookResponse, WebhookSecret,
+};
 use crm_engine::automation::{Action, Actions, AutomationRule, RuleType, TriggerEvent};
 use crm_engine::campaigns::{Campaign, CampaignMember};
 use crm_engine::contacts::{ContactAffiliation, ContactRelationship, RelationshipType};
@@ -423,6 +426,7 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
         .await
         .unwrap();
     import_job(&session).await;
+    webhook(&session).await;
     session
         .exports()
         .create(ExportJob::new("contact", ExportFormat::Csv))
@@ -478,6 +482,55 @@ async fn forecasts(session: &Session, user: Id<User>, deal: Id<Deal>) {
         .record(deal, PeriodKind::Month, 70, Some("they are eager"))
         .await
         .unwrap();
+}
+
+/// A subscription, with a delivery of the event of its own creation.
+async fn webhook(session: &Session) {
+    let secret = WebhookSecret::from_bytes(&[7; 32]).unwrap();
+    let url = HttpUrl::parse("https://hooks.example.com/crm").unwrap();
+    let subscription = WebhookSubscription {
+        objects: vec![WebhookSubscription::schema().name().to_owned()],
+        secret: Some(secret.expose()),
+        ..WebhookSubscription::new("Billing", url)
+    };
+    let subscriptions = session.records::<WebhookSubscription>();
+    { subscriptions }.create(subscription).await.unwrap();
+    for _ in 0..20_000 {
+        let report = session.webhooks().deliver_due(&Nobody, 1_000).await;
+        if report.unwrap().queued > 0 {
+            return;
+        }
+        pause().await;
+    }
+    panic!("the feed stands still");
+}
+
+/// Lets others go on before a feed is asked once more: on PostgreSQL a transaction of anybody on the
+/// server, such as the making of another test's database, holds it up.
+pub(crate) async fn pause() {
+    std::thread::sleep(std::time::Duration::from_millis(1));
+    tokio::task::yield_now().await;
+}
+
+/// A transport that reaches nobody.
+struct Nobody;
+
+#[async_trait::async_trait]
+impl Transport for Nobody {
+    async fn resolve(
+        &self,
+        _host: &str,
+        _port: u16,
+    ) -> std::result::Result<Vec<std::net::IpAddr>, TransportError> {
+        Err(TransportError::new("no_such_host"))
+    }
+
+    async fn post(
+        &self,
+        _request: &WebhookRequest,
+    ) -> std::result::Result<WebhookResponse, TransportError> {
+        Err(TransportError::new("no_such_host"))
+    }
 }
 
 /// A job in work, with one refused row.
@@ -840,6 +893,7 @@ async fn rebuilt(
         CustomFieldOption,
         CustomRelationship,
         CustomFieldRule,
+        WebhookSubscription,
     );
     panic!("the object {object} is not known to this test: add it above");
 }

@@ -136,6 +136,7 @@ impl<'a> Feed<'a> {
     /// [`Error::Forbidden`] outside of a tenant; [`Error::Query`] where the consumer's position is of
     /// another database.
     pub async fn next(&self, limit: usize) -> Result<Option<FeedBatch>> {
+        check_name(&self.name)?;
         let limit = limit.clamp(1, MOST);
         let consumer = match self.stored().await? {
             Some(consumer) => consumer,
@@ -262,7 +263,6 @@ impl<'a> Feed<'a> {
                 reason: "a feed is read in a tenant".into(),
             });
         }
-        check_name(&self.name)?;
         let mut consumer = FeedConsumer::new(self.name.as_str());
         if self.from_now {
             // No entry fulfils this, so the page reaches to the end of what is settled.

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crm_core::value::{HttpUrl, TextValue as _};
+use crm_core::value::HttpUrl;
 use url::Host;
 
 /// Why nothing is sent to an address. No message repeats the address.
@@ -184,6 +184,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use crm_core::value::TextValue as _;
     use proptest::prelude::*;
 
     use super::*;

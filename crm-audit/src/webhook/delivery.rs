@@ -9,6 +9,10 @@ use super::subscription::WebhookSubscription;
 
 /// One event on its way to one subscription. Kept by the sender, without events of its own; it has
 /// no payload.
+#[allow(
+    clippy::duplicated_attributes,
+    reason = "two indexes are over the status"
+)]
 #[derive(Clone, PartialEq, Entity)]
 #[entity(
     object = "webhook_delivery",

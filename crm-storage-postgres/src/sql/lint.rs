@@ -11,12 +11,12 @@ use crm_core::schema::{
     Dynamic, Entity as _, FieldSchema, FieldType, Meta, ObjectRef, Registry, Row, StorageKind,
     Value,
 };
-use crm_core::storage::{Change, ChangeSet, Claim, Expectation, Scope};
+use crm_core::storage::{Change, ChangeSet, Claim, Expectation, FeedQuery, Scope};
 use crm_core::{Actor, Id, Stamp};
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
-use super::{Statement, aggregate, select, write};
+use super::{Statement, aggregate, feed, select, write};
 use crate::commit::Plan;
 use crate::layout::Tables;
 
@@ -327,6 +327,10 @@ fn statements(object: &ObjectRef, registry: &Registry, tables: &Tables) -> Vec<S
             stamp,
         );
         statements.push(write::claim(tables, &table, &scope, &claim));
+        if object.is_fed() {
+            let feed = FeedQuery::new(object, None, 10).filter(condition.clone());
+            statements.extend(feed::feed(tables, &table, &scope, &feed));
+        }
     }
     let ids = [Uuid::from_u128(1), Uuid::from_u128(2)];
     statements.extend(select::get(&table, &scope, &ids));

@@ -3,7 +3,7 @@
 use crm_core::query::{AggregateQuery, Condition};
 use crm_core::schema::Entity as _;
 use crm_core::storage::conformance::{Chore, Part, Reading, Specimen};
-use crm_core::storage::{Change, ChangeSet, Storage as _};
+use crm_core::storage::{Change, ChangeSet, FeedQuery, Storage as _};
 use crm_core::{Actor, Engine, Id};
 
 use crate::common::{
@@ -56,6 +56,9 @@ async fn every_call_is_one_round_trip() {
     seen.push(("aggregate", requests_of(&relay, aggregate).await));
     let take = async || assert_eq!(storage.claim(scope, &claim()).await.unwrap().len(), 1);
     seen.push(("claim", requests_of(&relay, take).await));
+    let log = FeedQuery::new(Reading::schema(), None, 100);
+    let feed = async || drop(storage.feed(scope, &log).await.unwrap());
+    seen.push(("feed", requests_of(&relay, feed).await));
 
     // With audit events: what an engine sends.
     let create = async || {

@@ -19,6 +19,38 @@ async fn an_event_knows_the_transaction_that_wrote_it() {
     let same = "SELECT count(*) FROM crm.audit_events WHERE transaction_id = pg_current_xact_id()";
     assert_eq!(count(&mut work, same).await, 1);
     work.commit().await.unwrap();
+    // Which one it was is the server's to say: an event could otherwise be put in front of what was
+    // read already, or behind everything.
+    let mut work = connection.begin().await.unwrap();
+    become_application(&mut work, Some(ACME)).await;
+    let forged = event(ACME, 2, "2026-01-01")
+        .replacen(
+            "(\"tenant_id\", ",
+            "(\"transaction_id\", \"tenant_id\", ",
+            1,
+        )
+        .replacen("VALUES (", "VALUES ('7', ", 1);
+    assert!(
+        forged.contains("transaction_id") && forged.contains("'7'"),
+        "{forged}"
+    );
+    assert_eq!(refusal(&mut work, &forged).await.as_deref(), Some("42501"));
+    work.rollback().await.unwrap();
+    run(&mut connection, &forged).await;
+    // A right that is more than that is found.
+    assert_eq!(
+        lint(&mut connection, "crm").await.unwrap(),
+        Vec::<String>::new()
+    );
+    run(
+        &mut connection,
+        "GRANT INSERT ON crm.audit_events TO crm_app",
+    )
+    .await;
+    assert_eq!(
+        lint(&mut connection, "crm").await.unwrap(),
+        ["crm_app may write audit_events.transaction_id"]
+    );
     drop(connection);
     database.drop().await;
 }

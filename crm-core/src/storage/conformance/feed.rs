@@ -3,6 +3,8 @@
 //! An entry is in the feed once its commit is settled. A backend that looks at what is still running
 //! may give it a moment after the commit, so the cases ask until all is there.
 
+use std::time::{Duration, Instant};
+
 use uuid::Uuid;
 
 use super::harness::{Bench, moment, new_id, place, purge, row, row_with};
@@ -13,8 +15,8 @@ use crate::query::{Comparison, Condition, FieldAt};
 use crate::schema::{Entity, Row, Value};
 use crate::storage::{FeedPage, FeedPosition, FeedQuery, Scope, StorageError};
 
-/// How often a case asks before it takes entries for lost.
-const MOST_ASKED: usize = 10_000;
+/// How long a case lets others run before it asks again.
+const PAUSE: Duration = Duration::from_millis(1);
 /// More entries than any case has.
 const ALL: usize = 10_000;
 
@@ -78,7 +80,8 @@ async fn walk(
 ) -> Outcome<(Vec<(FeedPosition, Row)>, FeedPosition)> {
     let mut entries = Vec::new();
     let mut query = from.clone();
-    for _ in 0..MOST_ASKED {
+    let begin = Instant::now();
+    loop {
         let page = page(bench, &query).await?;
         let is_full = page.entries.len() == query.limit;
         entries.extend(page.entries);
@@ -86,14 +89,17 @@ async fn walk(
         if entries.len() >= count && !is_full {
             return Ok((entries, page.until));
         }
+        if begin.elapsed() > bench.patience() {
+            return Err(Failure::new(format!(
+                "expected {count} entries in the feed; {} came",
+                entries.len()
+            )));
+        }
         if !is_full {
+            std::thread::sleep(PAUSE);
             yield_now().await;
         }
     }
-    Err(Failure::new(format!(
-        "expected {count} entries in the feed; {} came",
-        entries.len()
-    )))
 }
 
 fn ids(entries: &[(FeedPosition, Row)]) -> Vec<Uuid> {

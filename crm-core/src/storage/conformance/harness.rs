@@ -5,6 +5,7 @@ use std::fmt;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use rust_decimal::Decimal;
@@ -28,6 +29,7 @@ use crate::tenancy::Tenant;
 pub struct Harness {
     storage: Arc<dyn Storage>,
     spawner: Spawner,
+    patience: Duration,
 }
 
 impl Harness {
@@ -37,6 +39,7 @@ impl Harness {
         Self {
             storage,
             spawner: on_threads(),
+            patience: Duration::from_secs(60),
         }
     }
 
@@ -51,6 +54,14 @@ impl Harness {
         spawn: impl Fn(BoxFuture<'static, ()>) + Send + Sync + 'static,
     ) -> Self {
         self.spawner = Arc::new(spawn);
+        self
+    }
+
+    /// How long a case waits for entries of a feed before it takes them for lost; a minute if
+    /// nothing is said. A server that others use too may hold a feed up for a while.
+    #[must_use]
+    pub const fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
         self
     }
 
@@ -84,6 +95,11 @@ pub(super) struct Bench {
 impl Bench {
     pub(super) fn storage(&self) -> &dyn Storage {
         &*self.harness.storage
+    }
+
+    /// How long to wait for what a storage may give a moment later.
+    pub(super) const fn patience(&self) -> Duration {
+        self.harness.patience
     }
 
     /// Runs all workers at the same time.
