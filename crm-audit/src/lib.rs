@@ -3,7 +3,8 @@
 //! The [`Recorder`] is the last of the engine's hooks. It turns each change of a commit into one
 //! [`AuditEvent`] that holds only what changed, old and new, with who did it, from where and in
 //! which commit. That one log is the trail of a record, the activity of a user and the history from
-//! which every version of a record is built again. No call changes or removes an event. It is also a
+//! which every version of a record is built again. No call changes or removes an event, but for what an
+//! erasure takes out of it ([`redact`]); a chain of [`seal`]s shows if somebody else did. It is also a
 //! [`feed`] that consumers follow, of which [`webhook`]s are one.
 //!
 //! ```

@@ -116,7 +116,10 @@
 //! Audit events are partitioned by month. Call [`ensure_partitions`] after the migrations and then
 //! from time to time, once a day say, with some months to spare: events of a month without a
 //! partition lie in a default partition until it has one, and moving them holds up readers and
-//! writers of events.
+//! writers of events. [`archive_partitions`] moves months that are old to the archive, which is read
+//! like the log, and [`drop_archived_partitions`] removes them from there.
+//!
+//! Where other programs write to the tables too, [`raw_sql_triggers`] has their changes recorded.
 //!
 //! # Faults
 //!
