@@ -7,6 +7,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::disallowed_types,
     reason = "a test says what went wrong by stopping"
 )]
 
@@ -18,7 +19,7 @@ use crm_engine::audit::{
 };
 use crm_engine::engine::{ManualClock, RequestContext};
 use crm_engine::prelude::*;
-use crm_engine::schema::{Entity as _, Row, SYSTEM_FIELDS, StorageKind, Value};
+use crm_engine::schema::{Row, SYSTEM_FIELDS, StorageKind, Value};
 use crm_engine::storage::{Change, ChangeSet, FeedQuery, Storage};
 use crm_engine::{MemoryStorage, PostgresStorage};
 use crm_test_postgres::Database;
