@@ -68,6 +68,10 @@ impl Scene {
     async fn targets(&self) -> BTreeMap<String, Vec<Uuid>> {
         let mut targets = BTreeMap::new();
         for name in self.victim.session.engine().registry().objects().keys() {
+            if name == crm_engine::audit::archived_events().name() {
+                // Only the owner of the database moves events there; `seals` looks at it.
+                continue;
+            }
             let ids: Vec<_> = rows_of(&self.victim.session, name)
                 .await
                 .iter()
@@ -410,6 +414,7 @@ async fn typed_operations_find_nothing_of_another_tenant() {
         ActivityReminder,
         ActivityRollUp,
         AuditEvent,
+        crm_engine::audit::AuditSeal,
         Merge,
         MergeLink,
         crm_engine::exports::ExportJob,
@@ -1410,7 +1415,15 @@ async fn logs_are_written_by_nobody() {
         if object.lifecycle() != Lifecycle::Log {
             continue;
         }
-        let row = rows_of(session, object.name()).await.pop().unwrap();
+        let row = rows_of(session, object.name()).await.pop();
+        let Some(row) = row else {
+            // Nothing is archived here, and nobody but the owner of the database does it.
+            let event = rows_of(session, "audit_event").await.pop().unwrap();
+            let mut archive = session.object(object.name()).await.unwrap();
+            let refused = archive.create(&body_like(&event)).await.unwrap_err();
+            assert_eq!(refused.code(), "forbidden");
+            continue;
+        };
         let mut records = session.object(object.name()).await.unwrap();
         let id = row.id();
         let codes = [

@@ -1,6 +1,8 @@
 //! [`AuditEvent`]: what happened to one record in one commit.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
 
 use crm_core::error::codes;
 use crm_core::schema::{Entity, FieldType, FieldValue, Picklist, Value, ValueRef};
@@ -55,6 +57,53 @@ pub struct AuditEvent {
     pub endpoint: Option<String>,
     /// The host's id of the request.
     pub request_id: Option<Uuid>,
+    /// What the event's values are salted with where only proof of them is kept (see
+    /// [`seal`](crate::seal)); gone once the event is redacted.
+    #[field(personal)]
+    pub salt: Option<Uuid>,
+    /// What proves, once the event is redacted, that nothing else was changed in it.
+    #[field(personal)]
+    pub redaction: Option<Redaction>,
+}
+
+/// What is left in an event for the proof that only values were erased from it (see
+/// [`redact`](crate::redact)): commitments to what it said of the request, and salts of the values
+/// that stay.
+#[derive(Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Redaction {
+    /// For each side of a change that is still there, its own salt.
+    pub(crate) salts: BTreeMap<String, String>,
+    /// For each field of the event that was emptied, the commitment to its value.
+    pub(crate) fields: BTreeMap<String, String>,
+}
+
+/// Without the salts.
+impl fmt::Debug for Redaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Redaction").finish_non_exhaustive()
+    }
+}
+
+impl FieldValue for Redaction {
+    type Operand = Self;
+
+    fn field_type() -> FieldType {
+        FieldType::Json
+    }
+
+    fn value(&self) -> ValueRef<'_> {
+        let json = serde_json::to_value(self).unwrap_or_default();
+        ValueRef::Json(Cow::Owned(json))
+    }
+
+    fn from_value(value: Value) -> Result<Self, ValueError> {
+        let wrong = || ValueError::new(codes::WRONG_TYPE, "the document has another form");
+        let Value::Json(json) = value else {
+            return Err(wrong());
+        };
+        serde_json::from_value(json).map_err(|_| wrong())
+    }
 }
 
 /// What happened.

@@ -3,7 +3,8 @@
 //! The [`Recorder`] is the last of the engine's hooks. It turns each change of a commit into one
 //! [`AuditEvent`] that holds only what changed, old and new, with who did it, from where and in
 //! which commit. That one log is the trail of a record, the activity of a user and the history from
-//! which every version of a record is built again. No call changes or removes an event. It is also a
+//! which every version of a record is built again. No call changes or removes an event, but for what an
+//! erasure takes out of it ([`redact`]); a chain of [`seal`]s shows if somebody else did. It is also a
 //! [`feed`] that consumers follow, of which [`webhook`]s are one.
 //!
 //! What the trail tells can be brought back, each time by an ordinary change that all rules judge and
@@ -24,23 +25,29 @@
 //! # }
 //! ```
 
+mod archive;
 mod event;
 pub mod feed;
 mod history;
 mod mask;
 mod recorder;
+mod redact;
 mod restore;
+pub mod seal;
 mod trail;
 mod undo;
 mod version;
 mod versions;
 pub mod webhook;
 
-pub use event::{AuditCategory, AuditEvent, AuditKind, Changes, FieldChange};
+pub use archive::archived_events;
+pub use event::{AuditCategory, AuditEvent, AuditKind, Changes, FieldChange, Redaction};
 pub use feed::{Feed, FeedBatch, FeedConsumer, FeedEvent, FeedPolicy, Treatment};
 pub use history::{ActivityCount, FieldVersion, ReadableChange, VersionEntry};
 pub use mask::{MASK, is_sensitive_name};
 pub use recorder::{Recorder, changes_between};
+pub use redact::{is_erased, redact};
+pub use seal::{AuditSeal, SealReport, Sealing, Verification};
 pub use trail::{AuditExt, AuditTrail};
 pub use undo::{Obstacle, ObstacleReason, UndoReport};
 pub use version::{RowVersion, Version};
@@ -53,6 +60,8 @@ use crm_core::schema::{Entity as _, ObjectRef};
 pub fn objects() -> Vec<ObjectRef> {
     [
         AuditEvent::schema(),
+        archived_events(),
+        AuditSeal::schema(),
         FeedConsumer::schema(),
         webhook::WebhookSubscription::schema(),
         webhook::WebhookDelivery::schema(),

@@ -72,6 +72,7 @@ fn event_of(work: &UnitOfWork, change: &StagedChange) -> Option<AuditEvent> {
         version,
     );
     event.changes = changes;
+    event.salt = Some(work.session().engine().ids().secret(commit.at));
     if let Some(context) = work.session().context() {
         event.session_id = shortened(context.session_id.as_deref(), 255);
         event.ip = context.ip.map(|ip| ip.to_string());

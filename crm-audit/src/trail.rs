@@ -7,8 +7,10 @@ use crm_core::query::{Cursor, Find, MAX_LIMIT, Page, Sort, Where, WhereExt};
 use crm_core::{Actor, EntityRef, Record, Session};
 use uuid::Uuid;
 
+use crate::archive;
 use crate::event::AuditEvent;
 use crate::feed::Feed;
+use crate::seal::{self, SealHead, SealReport, Sealing, Verification};
 use crate::versions::by;
 
 /// Gives sessions their audit trail.
@@ -96,7 +98,7 @@ impl<'a> AuditTrail<'a> {
         Feed::new(self.session, consumer.into())
     }
 
-    /// Events as any filter over them finds them.
+    /// Events as any filter over them finds them, archived ones included: those have `archived_at`.
     ///
     /// # Errors
     /// A filter, sort or cursor that does not fit.
@@ -104,7 +106,30 @@ impl<'a> AuditTrail<'a> {
         &self,
         find: impl Into<Find<AuditEvent>>,
     ) -> Result<Page<Arc<Record<AuditEvent>>>> {
-        self.session.records::<AuditEvent>().find(find).await
+        archive::find(self.session, find.into()).await
+    }
+
+    /// Seals all events since the last seal that no other can come in front of any more: from then
+    /// on nobody can change, remove or insert one of them without [`verify`](Self::verify) telling.
+    /// See [`seal`](crate::seal) for what that means and for an example.
+    ///
+    /// Each thousand events are a seal and a commit of their own; a call that fails or is stopped
+    /// leaves the seals made so far. Gives the newest seal, to be kept where whoever could change the
+    /// database cannot reach, or `None` where the tenant has no event.
+    ///
+    /// # Errors
+    /// What the signer says; [`Error::Conflict`](crm_core::error::Error::Conflict) where others seal
+    /// at the same time, which may be called again.
+    pub async fn seal(&self, sealing: Sealing<'_>) -> Result<Option<SealHead>> {
+        seal::close(self.session, &sealing).await
+    }
+
+    /// Compares the events with their seals.
+    ///
+    /// # Errors
+    /// Those of the storage. What does not agree is no error: the report tells it.
+    pub async fn verify(&self, verification: Verification<'_>) -> Result<SealReport> {
+        seal::verify(self.session, &verification).await
     }
 
     pub(crate) async fn page(

@@ -31,6 +31,7 @@
 //! Queries look into the indexes that the schema declares; how one is chosen is told in the module
 //! `plan`, how values become keys that sort like them in the module `key`.
 
+mod archive;
 mod commit;
 mod facts;
 mod index;

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::index::same;
 use crate::plan::{Plan, Wanted};
 use crate::space::View;
-use crate::table::{Feed, State, Table};
+use crate::table::{State, Table};
 use crate::trees::Trees;
 
 /// The row with the description that was asked with: a tenant may say something else of its own
@@ -140,7 +140,7 @@ impl View<'_> {
     /// An object that is not fed; a position behind the end.
     pub(crate) fn feed(&self, query: &FeedQuery) -> Result<FeedPage, StorageError> {
         let feed = self.table(&query.object).and_then(Table::feed);
-        let end = FeedPosition::before(feed.map_or(1, Feed::next));
+        let end = FeedPosition::before(self.next_commit());
         let after = query.after.unwrap_or_default();
         let entries = feed.into_iter().flat_map(|feed| feed.behind(after));
         scan_feed(query, entries, end, self)

@@ -11,7 +11,7 @@ use crm_core::storage::Scope;
 use uuid::Uuid;
 
 use crate::index::same;
-use crate::table::{Edit, Table};
+use crate::table::{Edit, Feed, Table};
 
 /// The tables of one tenant, or of the platform. A clone shares the tables.
 #[derive(Clone, Debug, Default)]
@@ -141,6 +141,15 @@ impl Spaces {
     /// How many tenants were ever written to.
     pub(crate) fn tenant_count(&self) -> usize {
         self.tenants().len()
+    }
+
+    /// The tenants that were ever written to.
+    pub(crate) fn tenant_ids(&self) -> Vec<Uuid> {
+        self.tenants()
+            .keys()
+            .copied()
+            .map(Uuid::from_u128)
+            .collect()
     }
 
     fn tenants(&self) -> RwLockReadGuard<'_, Tenants> {
@@ -309,6 +318,14 @@ impl<'a> View<'a> {
         )
     }
 
+    /// The number of the next commit of the tenant: one count for all its feeds, so that entries keep
+    /// their places when they are moved from one to another.
+    pub(crate) fn next_commit(&self) -> u64 {
+        let own = self.own.into_iter().flat_map(Space::tables);
+        let next = own.filter_map(Table::feed).map(Feed::next);
+        next.max().unwrap_or(1)
+    }
+
     /// The tenant of the scope.
     pub(crate) const fn tenant(&self) -> Option<Uuid> {
         self.tenant
@@ -369,6 +386,15 @@ impl Writer<'_> {
     /// Writes rows that were checked against the view, at most one change a row, so that others see
     /// all of them or none.
     pub(crate) fn publish(self, rows: impl ExactSizeIterator<Item = (Place, Uuid, Option<Row>)>) {
+        self.publish_at(rows.map(|(place, id, row)| (place, id, row, None)));
+    }
+
+    /// As [`publish`](Self::publish), with the numbers of the commits that entries of logs came with,
+    /// where that is another one.
+    pub(crate) fn publish_at(
+        self,
+        rows: impl ExactSizeIterator<Item = (Place, Uuid, Option<Row>, Option<u64>)>,
+    ) {
         let Self {
             own,
             shared,
@@ -376,8 +402,11 @@ impl Writer<'_> {
             is_new,
         } = self;
         let view = snapshot.view();
-        let edit = |(place, id, row): (Place, Uuid, Option<Row>)| {
-            view.at(place).map(|table| (place, table.edit(id, row)))
+        let next = view.next_commit();
+        let edit = |(place, id, row, commit): (Place, Uuid, Option<Row>, Option<u64>)| {
+            let commit = commit.unwrap_or(next);
+            view.at(place)
+                .map(|table| (place, table.edit(id, row, commit)))
         };
         if rows.len() <= IN_PLACE && !is_new {
             let edits: Vec<(Place, Edit)> = rows.filter_map(edit).collect();

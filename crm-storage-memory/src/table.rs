@@ -153,9 +153,8 @@ impl Table {
         self.feed.as_ref()
     }
 
-    /// The change of a row that is now as the table has it.
-    pub(crate) fn edit(&self, id: Uuid, row: Option<Row>) -> Edit {
-        let commit = self.feed.as_ref().map_or(0, Feed::next);
+    /// The change of a row that is now as the table has it, in the commit of this number.
+    pub(crate) fn edit(&self, id: Uuid, row: Option<Row>, commit: u64) -> Edit {
         Edit::new(&self.layout, id, self.row(id), row, commit)
     }
 
@@ -229,6 +228,11 @@ impl Feed {
             feed.apply(*id, Some(row), 1);
         }
         feed
+    }
+
+    /// In which commit an entry was written.
+    pub(crate) fn commit_of(&self, id: Uuid) -> Option<u64> {
+        self.commits.get(&id.as_u128()).copied()
     }
 
     /// The number of the next commit.

@@ -518,7 +518,9 @@ impl<'a> Ddl<'a> {
         });
         let columns = columns.unwrap_or_default();
         let rights = if table.is_partitioned() {
-            format!("SELECT, INSERT{columns}")
+            // But for what it tells of persons, which an erasure takes out.
+            let redactable = quoted_list(table.redactable());
+            format!("SELECT, INSERT{columns}, UPDATE ({redactable})")
         } else {
             format!("SELECT, INSERT{columns}, UPDATE{columns}, DELETE")
         };

@@ -8,7 +8,7 @@ use std::ops::Deref;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crm_core::schema::{
-    FieldSchema, FieldType, Lifecycle, ObjectRef, ObjectScope, StorageKind, system,
+    FieldSchema, FieldType, Lifecycle, ObjectRef, ObjectScope, Privacy, StorageKind, system,
 };
 use crm_core::storage::ChangeSet;
 use sha2::{Digest as _, Sha256};
@@ -296,6 +296,9 @@ pub(crate) struct Layout {
 /// The name of the table whose rows are partitioned by month.
 pub(crate) const PARTITIONED: &str = "audit_events";
 
+/// The name of the table to which its months are moved.
+pub(crate) const ARCHIVE: &str = "audit_events_archive";
+
 /// The column that tells the tenant.
 pub(crate) const TENANT: &str = "tenant_id";
 
@@ -393,7 +396,26 @@ impl Layout {
 
     /// Whether the table is partitioned by month.
     pub(crate) fn is_partitioned(&self) -> bool {
-        self.name == PARTITIONED && self.object.lifecycle() == Lifecycle::Log
+        let is_one = [PARTITIONED, ARCHIVE].contains(&self.name.as_str());
+        is_one && self.object.lifecycle() == Lifecycle::Log
+    }
+
+    /// The columns of an entry that never changes but for what it tells of persons: those, and the
+    /// ones that say that it was done.
+    pub(crate) fn redactable(&self) -> Vec<&str> {
+        let stamp = [
+            system::VERSION,
+            system::UPDATED_AT,
+            system::UPDATED_BY,
+            system::UPDATED_BY_ID,
+        ];
+        let fields = self.object.fields();
+        let columns = self.columns.iter().filter(|column| {
+            let field = fields.get(column.field);
+            let is_personal = field.is_some_and(|field| field.privacy != Privacy::Public);
+            is_personal || stamp.contains(&column.field)
+        });
+        columns.map(|column| column.name.as_str()).collect()
     }
 
     /// Whether the table is a log whose entries can be followed in the order of their commits.
@@ -623,8 +645,13 @@ impl Layout {
                 continue;
             };
             if let Some(expression) = check(field, index, &column.sql) {
+                // A month that is moved to the archive brings its own with it.
+                let table = match self.name.as_str() {
+                    ARCHIVE => PARTITIONED,
+                    own => own,
+                };
                 self.checks.push(Check {
-                    name: constraint_name(&self.name, &[&column.name], "check"),
+                    name: constraint_name(table, &[&column.name], "check"),
                     expression,
                 });
             }

@@ -116,7 +116,10 @@
 //! Audit events are partitioned by month. Call [`ensure_partitions`] after the migrations and then
 //! from time to time, once a day say, with some months to spare: events of a month without a
 //! partition lie in a default partition until it has one, and moving them holds up readers and
-//! writers of events.
+//! writers of events. [`archive_partitions`] moves months that are old to the archive, which is read
+//! like the log, and [`drop_archived_partitions`] removes them from there.
+//!
+//! Where other programs write to the tables too, [`raw_sql_triggers`] has their changes recorded.
 //!
 //! # Faults
 //!
@@ -137,6 +140,7 @@ mod error;
 mod layout;
 mod migrate;
 mod partitions;
+mod raw_sql;
 mod sql;
 mod storage;
 
@@ -144,7 +148,10 @@ pub use ddl::{SchemaError, ddl};
 pub use drift::{Drift, drift, lint};
 pub use error::{Fault, PostgresFault};
 pub use migrate::{Migrations, objects};
-pub use partitions::ensure_partitions;
+pub use partitions::{
+    MonthOfEvents, archive_partitions, drop_archived_partitions, ensure_partitions,
+};
+pub use raw_sql::{drop_raw_sql_triggers, raw_sql_triggers};
 pub use storage::{PostgresStorage, PostgresStorageBuilder};
 
 /// The version of `sqlx` whose pools and transactions the storage takes.

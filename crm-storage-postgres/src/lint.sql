@@ -106,7 +106,7 @@ SELECT DISTINCT format('%s may %s %s', r.rolname, lower(e.privilege_type), t.rel
 FROM tables AS t
 CROSS JOIN LATERAL aclexplode(t.relacl) AS e
 JOIN pg_roles AS r ON r.oid = e.grantee
-WHERE t.relname = 'audit_events' AND e.grantee <> t.relowner
+WHERE t.relname IN ('audit_events', 'audit_events_archive') AND e.grantee <> t.relowner
     AND e.privilege_type NOT IN ('SELECT', 'INSERT')
 UNION ALL
 SELECT DISTINCT format('%s may write %s.%s', e.grantee::regrole, t.relname, a.attname)

@@ -319,7 +319,10 @@ pub(crate) fn typed_text(object: &ObjectRef, field: &str) -> Option<&'static str
 /// A document that the object's own type for it can hold.
 pub(crate) fn typed_document(object: &ObjectRef, field: &str, random: &mut Random) -> Json {
     match object.name() {
-        "audit_event" => {
+        "audit_event" | "archived_audit_event" if field == "redaction" => json!({
+            "salts": {"old:a": text(random, 9)}, "fields": {"ip": text(random, 9)},
+        }),
+        "audit_event" | "archived_audit_event" => {
             let sides =
                 |random: &mut Random| json!({"old": document(random, 2), "new": number(random)});
             (0..random.below(4))

@@ -74,6 +74,12 @@ impl Clock for ManualClock {
 pub trait IdGenerator: Debug + Send + Sync + 'static {
     /// An id that was never made before; `now` is the time of the engine's clock.
     fn next(&self, now: DateTime<Utc>) -> Uuid;
+
+    /// Sixteen bytes that nobody can guess, such as the salt of an audit event: nothing of them
+    /// follows from an id that was given out.
+    fn secret(&self, now: DateTime<Utc>) -> Uuid {
+        self.next(now)
+    }
 }
 
 /// Ids of UUID version 7 with random bits from the machine: they sort by time.
@@ -88,6 +94,15 @@ impl IdGenerator for RandomIds {
         )]
         Uuid::now_v7()
     }
+
+    fn secret(&self, _now: DateTime<Utc>) -> Uuid {
+        // The ids of one millisecond count up, so of the next one little is left to guess.
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "this is the one place that makes ids"
+        )]
+        Uuid::new_v4()
+    }
 }
 
 /// Ids of UUID version 7 that count up from a seed: the same run makes the same ids.
@@ -95,6 +110,7 @@ impl IdGenerator for RandomIds {
 pub struct SequentialIds {
     seed: u16,
     next: AtomicU64,
+    secrets: AtomicU64,
 }
 
 impl SequentialIds {
@@ -104,6 +120,7 @@ impl SequentialIds {
         Self {
             seed,
             next: AtomicU64::new(1),
+            secrets: AtomicU64::new(1),
         }
     }
 }
@@ -117,6 +134,13 @@ impl IdGenerator for SequentialIds {
         // Ten bytes follow the time: the seed, then the count.
         let bytes = [s0, s1, 0, 0, b2, b3, b4, b5, b6, b7];
         Builder::from_unix_timestamp_millis(milliseconds, &bytes).into_uuid()
+    }
+
+    /// Counts too, beside the ids: only tests and repeatable runs may use it.
+    fn secret(&self, _now: DateTime<Utc>) -> Uuid {
+        let count = self.secrets.fetch_add(1, Ordering::SeqCst);
+        Builder::from_custom_bytes((u128::from(self.seed) << 64 | u128::from(count)).to_be_bytes())
+            .into_uuid()
     }
 }
 

@@ -25,8 +25,9 @@ use crate::merging::Merge;
 use crate::pipelines::Pipeline;
 use crate::privacy::Consent;
 use crate::products::Product;
+use crate::query::{Find, Page, page_of};
 use crate::record::Actor;
-use crate::schema::{Entity, ObjectRef};
+use crate::schema::{Entity, ObjectRef, Row};
 use crate::scoring::{LeadScoringRule, LeadScoringRuleSet};
 use crate::storage::Scope;
 use crate::tenancy::{Configurations, Tenant};
@@ -117,6 +118,32 @@ impl Session {
     #[doc(hidden)]
     pub const fn rows_of(&self, object: ObjectRef) -> NamedRecords<'_> {
         NamedRecords::new(Workspace::Session(self), object)
+    }
+
+    /// One page of the rows of several objects with the same fields, such as a log and its archive,
+    /// in one order: cursors count for all of them.
+    ///
+    /// # Errors
+    /// [`Error::Query`].
+    #[doc(hidden)]
+    pub async fn find_across(&self, objects: &[&ObjectRef], find: &Find<()>) -> Result<Page<Row>> {
+        let Some(first) = objects.first() else {
+            return Ok(Page {
+                items: Vec::new(),
+                next: None,
+                previous: None,
+            });
+        };
+        let bound = find.bind(first, &*self.registry().await?)?;
+        let mut rows = Vec::new();
+        for object in objects {
+            let mut query = bound.query.clone();
+            query.object = ObjectRef::clone(object);
+            rows.extend(self.select(&query).await?);
+        }
+        rows.sort_by(|a, b| bound.query.order(&**a, &**b));
+        rows.truncate(bound.query.limit);
+        Ok(page_of(&bound, rows))
     }
 
     /// The description of an object, for hosts that draw forms and lists.

@@ -19,8 +19,8 @@ use crate::error::{Error, Faults, FieldError, Result, codes};
 use crate::query::QueryError;
 use crate::record::{Record, Stamp};
 use crate::schema::{
-    Access, AnyRecord, CustomWrite, Entity, FieldSet, Lifecycle, Meta, ObjectRef, ObjectScope, Row,
-    SYSTEM_FIELDS, StorageKind, Value,
+    Access, AnyRecord, CustomWrite, Entity, FieldSet, Lifecycle, Meta, ObjectRef, ObjectScope,
+    Privacy, Row, SYSTEM_FIELDS, StorageKind, Value,
 };
 use crate::storage::{Change, ChangeSet, Expectation, Guard, check_references};
 
@@ -817,7 +817,12 @@ impl UnitOfWork {
         self.append_entry(entry)
     }
 
-    pub(crate) fn append_entry<E: Entity>(&mut self, mut entry: E) -> Result<()> {
+    /// Adds an entry to a log that tells of no change, such as a seal: for crates of the engine.
+    ///
+    /// # Errors
+    /// [`Error::Validation`].
+    #[doc(hidden)]
+    pub fn append_entry<E: Entity>(&mut self, mut entry: E) -> Result<()> {
         entry.normalize();
         let row: Row = Arc::new(Record::new(self.new_meta(), entry));
         let mut faults = Faults::default();
@@ -836,6 +841,48 @@ impl UnitOfWork {
         faults.into_result()?;
         self.session.engine().registry().add(E::schema());
         self.put(E::schema(), row.id(), None, Some(row));
+        Ok(())
+    }
+
+    /// Stages the redaction of an entry of a log, the only way in which one changes: only fields
+    /// about persons get other values, by their places in the schema. For crates of the engine.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] for another kind of object or field; values that do not fit.
+    #[doc(hidden)]
+    pub fn redact_entry(&mut self, row: &Row, values: Vec<(usize, Value)>) -> Result<()> {
+        let object = row.object().clone();
+        let fields = object.fields();
+        let is_personal = |(index, _): &(usize, Value)| {
+            let field = fields.get(*index);
+            field.is_some_and(|field| !field.system && field.privacy != Privacy::Public)
+        };
+        if object.lifecycle() != Lifecycle::Log || !values.iter().all(is_personal) {
+            return Err(forbidden(
+                "only what a log tells of persons can be redacted",
+            ));
+        }
+        let staged = self.place(&object, row.id());
+        let (before, from) = match staged {
+            Some(change) => (change.before.clone(), change.after.clone()),
+            None => (Some(row.clone()), Some(row.clone())),
+        };
+        let Some(from) = from else { return Ok(()) };
+        let mut all = from.values();
+        for (index, value) in values {
+            let place = index.checked_sub(SYSTEM_FIELDS);
+            if let Some(slot) = place.and_then(|place| all.get_mut(place)) {
+                *slot = value;
+            }
+        }
+        let after = from
+            .with_values(self.next_meta(row), all)
+            .map_err(|faults| {
+                let faults = faults.into_result().err();
+                faults.map_or_else(|| not_found(&object, row.id()), Error::from)
+            })?;
+        self.session.engine().registry().add(&object);
+        self.put(&object, row.id(), before, Some(after));
         Ok(())
     }
 

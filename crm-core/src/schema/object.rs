@@ -652,6 +652,26 @@ impl ObjectRef {
 }
 
 impl ObjectRef {
+    /// An object with the same fields, keys and indexes under another name, in another table and
+    /// without a Rust type: for rows that are moved out of the way as they are.
+    #[must_use]
+    pub fn copied_as(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        table: impl Into<Cow<'static, str>>,
+        help: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        let mut schema = ObjectSchema::clone(self);
+        schema.name = name.into();
+        schema.table = table.into();
+        schema.help = help.into();
+        schema.build = |object, meta, values| {
+            let row: Row = Arc::new(Dynamic::new(object.clone(), meta, values));
+            Ok(row)
+        };
+        Self(Arc::new(schema))
+    }
+
     /// The same object with the fields that a tenant added; it is equal to the object without.
     #[must_use]
     pub fn with_custom_fields(&self, custom: CustomFields) -> Self {

@@ -60,9 +60,9 @@ fn faults(text: &str, tables: &Tables) -> Vec<String> {
     for setting in lower.match_indices("set_config(") {
         let rest = lower.get(setting.0..).unwrap_or_default();
         if !rest
-            .split(')')
+            .split(" is not null")
             .next()
-            .is_some_and(|call| call.ends_with("true"))
+            .is_some_and(|call| call.ends_with(", true)"))
         {
             faults.push("a setting outlives the transaction".to_owned());
         }

@@ -45,6 +45,19 @@ impl Statement {
     ///
     /// The text ends behind the CTE: more CTEs may follow after a comma.
     pub(crate) fn scoped(scope: &Scope) -> Self {
+        Self::begun(scope, "")
+    }
+
+    /// A statement that writes. It also says, for itself only, that its changes are recorded, for
+    /// the triggers of [`raw_sql_triggers`](crate::raw_sql_triggers), where a host has them.
+    pub(crate) fn writing(scope: &Scope) -> Self {
+        Self::begun(
+            scope,
+            " AND set_config('crm.recorded', statement_timestamp()::text, true) IS NOT NULL",
+        )
+    }
+
+    fn begun(scope: &Scope, also: &str) -> Self {
         let mut statement = Self {
             text: String::with_capacity(4_096),
             ..Self::default()
@@ -55,7 +68,7 @@ impl Statement {
                 let tenant = statement.argument(tenant.uuid());
                 statement.push(&format!(
                     "WITH scope AS MATERIALIZED \
-                     (SELECT set_config('crm.tenant_id', {tenant}::text, true) IS NOT NULL AS is_set)"
+                     (SELECT set_config('crm.tenant_id', {tenant}::text, true) IS NOT NULL{also} AS is_set)"
                 ));
                 statement.tenant = Some(tenant);
             }

@@ -56,7 +56,7 @@ impl CommitStatement {
     /// Begins the statement.
     pub(crate) fn new(tables: &Tables, scope: &Scope) -> Self {
         Self {
-            statement: Statement::scoped(scope),
+            statement: Statement::writing(scope),
             schema: quoted(tables.schema()),
             parts: 0,
             refusals: Vec::new(),
@@ -390,7 +390,7 @@ impl CommitStatement {
 /// Takes the rows of one object out of the way of others' unique values, inside a transaction that
 /// puts them back: rows as they are stored, and the columns to change.
 pub(crate) fn release(scope: &Scope, table: &Table, ids: &[Uuid], assignments: &str) -> Statement {
-    let mut statement = Statement::scoped(scope);
+    let mut statement = Statement::writing(scope);
     let own = statement.own(table, "t");
     let ids = statement.argument(ids);
     let _ = write!(
@@ -420,7 +420,7 @@ pub(crate) fn versions(scope: &Scope, table: &Table, ids: &[Uuid]) -> Statement 
 
 /// Takes rows for one worker and returns them, first the fields of each.
 pub(crate) fn claim(tables: &Tables, table: &Table, scope: &Scope, claim: &Claim) -> Statement {
-    let mut statement = Statement::scoped(scope);
+    let mut statement = Statement::writing(scope);
     statement.push(", picked AS MATERIALIZED (SELECT t.\"id\"");
     // Ties are broken as a query breaks them.
     let sort = Query::new(&claim.object, Condition::all())

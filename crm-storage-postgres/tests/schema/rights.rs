@@ -105,12 +105,40 @@ async fn rows_are_seen_and_written_by_their_tenant_only() {
     let refused = insert(&object("activity"), ACME, &[("contact_id", &owner)]);
     assert_eq!(refusal(&mut acme, &refused).await.as_deref(), Some("23503"));
 
-    // What happened stays.
+    // What happened stays, but for what it tells of persons.
     assert_eq!(
         count(&mut acme, "SELECT count(*) FROM crm.audit_events").await,
         1
     );
     run(&mut acme, &event(ACME, 7, "2026-01-02")).await;
+    let changeable = "SELECT attname::text FROM pg_attribute WHERE attrelid = 'crm.audit_events'::regclass \
+                      AND attnum > 0 AND has_column_privilege('crm_app', attrelid, attnum, 'UPDATE') \
+                      ORDER BY attname";
+    assert_eq!(
+        strings(&mut acme, changeable).await,
+        [
+            "changes",
+            "ip",
+            "redaction",
+            "salt",
+            "session_id",
+            "updated_at",
+            "updated_by",
+            "updated_by_id",
+            "user_agent",
+            "version"
+        ]
+    );
+    let archive = changeable.replace("crm.audit_events", "crm.audit_events_archive");
+    assert_eq!(
+        strings(&mut acme, &archive).await,
+        strings(&mut acme, changeable).await
+    );
+    run(
+        &mut acme,
+        "UPDATE crm.audit_events SET ip = NULL, version = 2",
+    )
+    .await;
     for refused in [
         "UPDATE crm.audit_events SET record_version = 2",
         "DELETE FROM crm.audit_events",
