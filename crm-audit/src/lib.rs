@@ -3,7 +3,8 @@
 //! The [`Recorder`] is the last of the engine's hooks. It turns each change of a commit into one
 //! [`AuditEvent`] that holds only what changed, old and new, with who did it, from where and in
 //! which commit. That one log is the trail of a record, the activity of a user and the history from
-//! which every version of a record is built again. No call changes or removes an event.
+//! which every version of a record is built again. No call removes an event, and only the erasure of a
+//! person ([`PrivacyService::erase`]) takes values out of one.
 //!
 //! ```
 //! # use crm_core::{Session, Result, Id, contacts::Contact};
@@ -21,12 +22,17 @@
 
 mod event;
 mod mask;
+mod privacy;
 mod recorder;
 mod trail;
 mod version;
 
 pub use event::{AuditCategory, AuditEvent, AuditKind, Changes, FieldChange};
 pub use mask::{MASK, is_sensitive_name};
+pub use privacy::{
+    AccessExport, Erasure, ErasureReport, HeldField, HeldGroup, HeldRecord, HistoryChange,
+    HistoryEntry, PrivacyExt, PrivacyService, Why, is_erased,
+};
 pub use recorder::{Recorder, changes_between};
 pub use trail::{AuditExt, AuditTrail};
 pub use version::{RowVersion, Version};

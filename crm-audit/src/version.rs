@@ -12,6 +12,7 @@ use serde_json::Value as Json;
 
 use crate::event::{AuditEvent, AuditKind};
 use crate::mask::MASK;
+use crate::privacy::is_erased;
 
 /// A record as it was at one version.
 #[derive(Clone, Debug)]
@@ -67,6 +68,7 @@ pub(crate) fn rebuild_row(
                 state = Some(created);
             }
             (_, AuditKind::Purge) => state = None,
+            (_, AuditKind::Read) => {}
             (Some(state), _) => {
                 state.meta = Meta {
                     version: event.record_version,
@@ -135,6 +137,8 @@ impl State {
                 _ => &change.new,
             };
             let Some(new) = told else { continue };
+            let mask = Value::Text(MASK.to_owned());
+            let new = if is_erased(new) { &mask } else { new };
             let (name, member) = match change.field.split_once('.') {
                 Some((name, member)) => (name, Some(member)),
                 None => (&*change.field, None),

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Write as _};
 
-use crm_core::schema::{FieldSchema, ObjectRef, StorageKind};
+use crm_core::schema::{FieldSchema, ObjectRef, Privacy, StorageKind, system};
 use sqlx::SqlSafeStr as _;
 
 use crate::layout::{
@@ -504,11 +504,12 @@ impl<'a> Ddl<'a> {
                 table = table.sql
             )
         };
-        // What happened is written once: not even the application can change or remove it.
+        // What happened is written once: not even the application can remove it, or change more of it
+        // than what tells of a person.
         let rights = if table.is_partitioned() {
-            "SELECT, INSERT"
+            format!("SELECT, INSERT, UPDATE ({})", quoted_list(erasable(table)))
         } else {
-            "SELECT, INSERT, UPDATE, DELETE"
+            "SELECT, INSERT, UPDATE, DELETE".to_owned()
         };
         let _ = writeln!(
             text,
@@ -661,6 +662,25 @@ pub(crate) fn create_role(name: &str) -> String {
         literal(name),
         quoted(name),
     )
+}
+
+/// The columns of events that the erasure of a person writes: what is personal, and what every change
+/// of a row says of itself.
+fn erasable(table: &Table) -> Vec<&str> {
+    let stamps = [
+        system::VERSION,
+        system::UPDATED_AT,
+        system::UPDATED_BY,
+        system::UPDATED_BY_ID,
+    ];
+    let is_erasable = |index: usize| {
+        let fields = table.object.fields();
+        let privacy = fields.get(index).map(|field| field.privacy);
+        stamps.contains(&index) || privacy.is_some_and(|privacy| privacy != Privacy::Public)
+    };
+    let columns = table.columns.iter();
+    let columns = columns.filter(|column| is_erasable(column.field));
+    columns.map(|column| column.name.as_str()).collect()
 }
 
 /// The columns that the search functions need; empty if there is nothing to search.

@@ -50,8 +50,11 @@ impl UnitOfWork {
     async fn change_set(&mut self) -> Result<ChangeSet> {
         let engine = self.session.engine().clone();
         self.in_hooks = true;
+        let is_erasure = self.is_erasure();
         for hook in &engine.shared.hooks {
-            hook.before_commit(self).await?;
+            if !is_erasure || hook.follows_erasure() {
+                hook.before_commit(self).await?;
+            }
         }
         self.keep_references().await?;
         let unreferenced = self.unreferenced().await?;

@@ -1,0 +1,178 @@
+//! What only the audit trail knows of a person.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use crm_core::engine::UnitOfWork;
+use crm_core::error::{Error, Result};
+use crm_core::privacy::held::{Clues, HeldAbout, held_about, persons, quotes};
+use crm_core::query::{Condition, FieldAt, Query};
+use crm_core::schema::{Entity, FieldType, Value};
+use crm_core::{EntityRef, Record};
+use uuid::Uuid;
+
+use crate::event::{AuditEvent, AuditKind};
+
+/// How many events are looked at, and changed, at once.
+pub(super) const PAGE: usize = 500;
+
+/// Everything about a person, with what the trail adds.
+pub(super) struct Found {
+    pub(super) held: HeldAbout,
+    /// Records about the person that were removed for good: only their events are left.
+    pub(super) gone: BTreeSet<EntityRef>,
+}
+
+/// Finds everything about a person.
+///
+/// # Errors
+/// [`Error::NotFound`] where there is neither a record nor an event of it.
+pub(super) async fn find(work: &UnitOfWork, subject: &EntityRef) -> Result<Found> {
+    let persons = persons(work, subject).await?;
+    let mut clues = Clues {
+        except: vec![AuditEvent::schema().name().to_owned()],
+        ..Clues::default()
+    };
+    let mut is_known = false;
+    let mut ends = BTreeSet::new();
+    for person in &persons {
+        let addresses = address_fields(work, &person.object).await?;
+        each(work, of(&person.object, &[person.id]), |page| {
+            is_known |= !page.is_empty();
+            for event in page {
+                if matches!(event.event, AuditKind::Delete | AuditKind::Purge) {
+                    ends.insert(event.commit_id);
+                }
+                let changes = event.changes.iter();
+                for change in changes.filter(|change| addresses.contains(&*change.field)) {
+                    let texts = [&change.old, &change.new];
+                    let texts = texts.into_iter().flatten();
+                    for text in texts.filter_map(|value| value.as_ref().as_text().map(str::to_owned))
+                    {
+                        if text.contains('@') {
+                            clues.add_address(&text);
+                        }
+                    }
+                }
+            }
+            ControlFlow::Continue(())
+        })
+        .await?;
+    }
+    for commit in ends {
+        each(work, equals("commit_id", Value::Uuid(commit)), |page| {
+            for event in page {
+                if persons.iter().any(|person| lost(event, person)) {
+                    clues.about.push(record_of(event));
+                }
+            }
+            ControlFlow::Continue(())
+        })
+        .await?;
+    }
+    let held = held_about(work, persons, &clues).await?;
+    if !is_known && held.records.is_empty() {
+        return Err(Error::NotFound {
+            object: subject.object.clone(),
+            id: subject.id,
+        });
+    }
+    let gone = gone(work, &held).await?;
+    Ok(Found { held, gone })
+}
+
+/// The records about a person that were removed for good, the person's own among them.
+async fn gone(work: &UnitOfWork, held: &HeldAbout) -> Result<BTreeSet<EntityRef>> {
+    let there: BTreeSet<EntityRef> = held.records.iter().map(|held| held.record()).collect();
+    let mut gone: BTreeSet<EntityRef> = held.persons.iter().cloned().collect();
+    let purge = Value::Text(AuditKind::Purge.to_string());
+    each(work, equals("event", purge), |page| {
+        for event in page {
+            let names = |value: Option<&Value>| {
+                let json = value.map(Value::to_json).unwrap_or_default();
+                quotes(&json, &held.addresses, &held.persons)
+            };
+            let mut changes = event.changes.iter();
+            if changes.any(|change| names(change.old.as_ref())) {
+                gone.insert(record_of(event));
+            }
+        }
+        ControlFlow::Continue(())
+    })
+    .await?;
+    gone.retain(|record| !there.contains(record));
+    Ok(gone)
+}
+
+fn record_of(event: &AuditEvent) -> EntityRef {
+    EntityRef::new(&*event.object, event.record_id)
+}
+
+/// Whether a record lost its reference to a person.
+fn lost(event: &AuditEvent, person: &EntityRef) -> bool {
+    let id = person.id.to_string();
+    let is_it = |value: Option<&Value>| match value {
+        Some(Value::Uuid(own)) => *own == person.id,
+        Some(Value::Text(own)) => *own == id,
+        _ => false,
+    };
+    event.record_id != person.id && event.changes.iter().any(|change| is_it(change.old.as_ref()))
+}
+
+/// The fields of an object that hold e-mail addresses.
+async fn address_fields(work: &UnitOfWork, object: &str) -> Result<BTreeSet<String>> {
+    let object = work.registry().await?.any_object(object);
+    let fields = object.iter().flat_map(|object| object.fields());
+    let addresses = fields.filter(|field| field.field_type == FieldType::Email);
+    Ok(addresses.map(|field| field.name.to_string()).collect())
+}
+
+fn field(name: &str) -> FieldAt {
+    let index = AuditEvent::schema().field_index(name);
+    FieldAt::new(index.unwrap_or(usize::MAX))
+}
+
+fn equals(name: &str, value: Value) -> Condition {
+    Condition::In {
+        field: field(name),
+        values: vec![value],
+    }
+}
+
+/// The events of records of one object.
+pub(super) fn of(object: &str, ids: &[Uuid]) -> Condition {
+    let records = Condition::In {
+        field: field("record_id"),
+        values: ids.iter().copied().map(Value::Uuid).collect(),
+    };
+    records.and(equals("object", Value::Text(object.to_owned())))
+}
+
+/// One page of events, by id, behind the one with the id `after`.
+pub(super) async fn page(
+    work: &UnitOfWork,
+    condition: Condition,
+    after: Option<Uuid>,
+) -> Result<Vec<Arc<Record<AuditEvent>>>> {
+    let mut query = Query::new(AuditEvent::schema(), condition).limit(PAGE);
+    query.after = after.map(|id| vec![Value::Uuid(id)]);
+    let rows = work.select(&query).await?.into_iter();
+    Ok(rows.filter_map(Record::from_row).collect())
+}
+
+/// Hands over events in pages, until it is told to stop.
+pub(super) async fn each(
+    work: &UnitOfWork,
+    condition: Condition,
+    mut take: impl FnMut(&[Arc<Record<AuditEvent>>]) -> ControlFlow<()> + Send,
+) -> Result<()> {
+    let mut after = None;
+    loop {
+        let events = page(work, condition.clone(), after).await?;
+        after = events.last().map(|event| event.id.uuid());
+        if take(&events).is_break() || events.len() < PAGE {
+            return Ok(());
+        }
+    }
+}
