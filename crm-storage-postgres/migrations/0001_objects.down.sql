@@ -29,6 +29,7 @@ DROP TABLE
     "crm"."comments",
     "crm"."activities",
     "crm"."activity_series",
+    "crm"."deletion_logs",
     "crm"."consents",
     "crm"."lead_scoring_history",
     "crm"."lead_scoring_rules",

@@ -2206,6 +2206,43 @@ CREATE POLICY "tenant_isolation" ON "crm"."consents"
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
 GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."consents" TO "crm_app";
 
+CREATE TABLE "crm"."deletion_logs" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "object" varchar(100) COLLATE "C" NOT NULL,
+    "record_id" uuid NOT NULL,
+    "method" varchar(50) COLLATE "C" NOT NULL,
+    "reason" varchar(50) COLLATE "C" NOT NULL,
+    "legal_reference" varchar(255) COLLATE "C",
+    "record_count" bigint NOT NULL,
+    "value_count" bigint NOT NULL,
+    CONSTRAINT "deletion_logs_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "deletion_logs_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "deletion_logs_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "deletion_logs_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "deletion_logs_method_check" CHECK ("method" IN ('soft_delete', 'hard_delete', 'anonymize', 'archive')),
+    CONSTRAINT "deletion_logs_reason_check" CHECK ("reason" IN ('erasure_request', 'consent_withdrawn', 'objection', 'retention_ended', 'unlawful_processing', 'legal_obligation')),
+    CONSTRAINT "deletion_logs_record_count_check" CHECK ("record_count" >= 0),
+    CONSTRAINT "deletion_logs_value_count_check" CHECK ("value_count" >= 0)
+);
+CREATE INDEX "deletion_logs_record_id_idx" ON "crm"."deletion_logs" ("tenant_id", "record_id");
+CREATE INDEX "deletion_logs_object_created_at_id_idx" ON "crm"."deletion_logs" ("tenant_id", "object", "created_at", "id");
+CREATE INDEX "deletion_logs_created_at_id_idx" ON "crm"."deletion_logs" ("tenant_id", "created_at", "id");
+ALTER TABLE "crm"."deletion_logs" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."deletion_logs"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."deletion_logs" TO "crm_app";
+
 CREATE TABLE "crm"."activity_series" (
     "tenant_id" uuid NOT NULL,
     "id" uuid NOT NULL,
@@ -3410,7 +3447,7 @@ CREATE TABLE "crm"."audit_events" (
     CONSTRAINT "audit_events_version_check" CHECK ("version" >= 1),
     CONSTRAINT "audit_events_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
     CONSTRAINT "audit_events_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
-    CONSTRAINT "audit_events_event_check" CHECK ("event" IN ('create', 'update', 'delete', 'restore', 'purge')),
+    CONSTRAINT "audit_events_event_check" CHECK ("event" IN ('create', 'update', 'delete', 'restore', 'purge', 'erase', 'read')),
     CONSTRAINT "audit_events_category_check" CHECK ("category" IN ('data_change', 'configuration', 'authorization')),
     CONSTRAINT "audit_events_record_version_check" CHECK ("record_version" >= 1)
 ) PARTITION BY RANGE ("created_at");
@@ -3423,7 +3460,7 @@ ALTER TABLE "crm"."audit_events" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECU
 CREATE POLICY "tenant_isolation" ON "crm"."audit_events"
     USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
-GRANT SELECT, INSERT ON "crm"."audit_events" TO "crm_app";
+GRANT SELECT, INSERT, UPDATE ("version", "updated_at", "updated_by", "updated_by_id", "changes", "session_id", "ip", "user_agent") ON "crm"."audit_events" TO "crm_app";
 CREATE TABLE "crm"."audit_events_default" PARTITION OF "crm"."audit_events" DEFAULT;
 ALTER TABLE "crm"."audit_events_default" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 
