@@ -207,7 +207,9 @@ impl Run<'_> {
             let mut records: BTreeMap<String, u64> = BTreeMap::new();
             for one in emptied.into_iter().filter(|one| one.erased.values > 0) {
                 values += one.erased.values as u64;
-                *records.entry(one.held.object.name().to_owned()).or_default() += 1;
+                *records
+                    .entry(one.held.object.name().to_owned())
+                    .or_default() += 1;
                 work.erase_row(one.before, &one.erased.row);
             }
             self.report.events += events;
@@ -246,7 +248,9 @@ impl Run<'_> {
             count(self.report.record_count() + records),
             count(values),
         );
-        entry.legal_reference.clone_from(&self.erasure.legal_reference);
+        entry
+            .legal_reference
+            .clone_from(&self.erasure.legal_reference);
         work.append_for_engine(entry)
     }
 
@@ -338,7 +342,9 @@ fn meant(held: &HeldAbout, one: &Emptied, change: &FieldChange) -> bool {
     let values = || [&change.old, &change.new].into_iter().flatten();
     match one.held.tie {
         Tie::Address => values().any(|value| is_address_of(&value.as_ref(), &held.addresses)),
-        Tie::Quote => values().any(|value| quotes(&value.to_json(), &held.addresses, &held.persons)),
+        Tie::Quote => {
+            values().any(|value| quotes(&value.to_json(), &held.addresses, &held.persons))
+        }
         _ => one.erased.covers(&change.field),
     }
 }
@@ -350,7 +356,10 @@ async fn read(work: &UnitOfWork, held: &HeldAbout, batch: &[Held]) -> Result<Vec
     let mut ids: BTreeMap<&str, (&ObjectRef, Vec<Uuid>)> = BTreeMap::new();
     for one in batch {
         let of_object = ids.entry(one.object.name());
-        of_object.or_insert_with(|| (&one.object, Vec::new())).1.push(one.id);
+        of_object
+            .or_insert_with(|| (&one.object, Vec::new()))
+            .1
+            .push(one.id);
     }
     let mut rows: BTreeMap<(&str, Uuid), Row> = BTreeMap::new();
     for (name, (object, ids)) in ids {

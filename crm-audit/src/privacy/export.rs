@@ -195,7 +195,14 @@ macro_rules! debug_without_values {
     )*};
 }
 
-debug_without_values!(HeldGroup, HeldRecord, Why, HeldField, HistoryEntry, HistoryChange);
+debug_without_values!(
+    HeldGroup,
+    HeldRecord,
+    Why,
+    HeldField,
+    HistoryEntry,
+    HistoryChange
+);
 
 /// Puts everything together that is held about a person, and tells the trail that it was read.
 pub(super) async fn export(session: &Session, subject: &EntityRef) -> Result<AccessExport> {
@@ -244,7 +251,13 @@ pub(super) async fn export(session: &Session, subject: &EntityRef) -> Result<Acc
         }
     }
     for row in &read {
-        let entry = event(&work, row.object(), row.id(), AuditKind::Read, row.version());
+        let entry = event(
+            &work,
+            row.object(),
+            row.id(),
+            AuditKind::Read,
+            row.version(),
+        );
         work.append_for_engine(entry)?;
     }
     let created_at = work.now();
@@ -349,7 +362,11 @@ fn fields(object: &ObjectRef, row: &dyn AnyRecord, one: &Held) -> Vec<HeldField>
         }
         let value = row.value(index);
         if !is_empty(&value) {
-            fields.push(held_field(field, field.name.to_string(), value.into_owned()));
+            fields.push(held_field(
+                field,
+                field.name.to_string(),
+                value.into_owned(),
+            ));
         }
     }
     fields
@@ -371,7 +388,11 @@ fn custom_fields(object: &ObjectRef, row: &dyn AnyRecord, document: usize) -> Ve
     }
     for (name, value) in members {
         let field = FieldSchema::new(name.clone(), FieldType::Json);
-        fields.push(held_field(&field, format!("{path}.{name}"), Value::Json(value)));
+        fields.push(held_field(
+            &field,
+            format!("{path}.{name}"),
+            Value::Json(value),
+        ));
     }
     fields
 }

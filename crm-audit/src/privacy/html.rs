@@ -108,7 +108,12 @@ fn change(change: &HistoryChange) -> String {
         Json::Null => "(empty)".to_owned(),
         value => text(value),
     };
-    format!("{}: {} → {}", change.label, side(&change.old), side(&change.new))
+    format!(
+        "{}: {} → {}",
+        change.label,
+        side(&change.old),
+        side(&change.new)
+    )
 }
 
 /// A value as people read it.
@@ -117,13 +122,15 @@ fn text(value: &Json) -> String {
         Json::String(text) => text.clone(),
         Json::Bool(true) => "yes".to_owned(),
         Json::Bool(false) => "no".to_owned(),
-        Json::Array(items) if items.iter().all(|item| !item.is_object() && !item.is_array()) => {
+        Json::Array(items)
+            if items
+                .iter()
+                .all(|item| !item.is_object() && !item.is_array()) =>
+        {
             let items: Vec<String> = items.iter().map(text).collect();
             items.join(", ")
         }
-        Json::Array(_) | Json::Object(_) => {
-            serde_json::to_string_pretty(value).unwrap_or_default()
-        }
+        Json::Array(_) | Json::Object(_) => serde_json::to_string_pretty(value).unwrap_or_default(),
         other => other.to_string(),
     }
 }

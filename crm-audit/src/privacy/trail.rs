@@ -6,9 +6,12 @@ use std::sync::Arc;
 
 use crm_core::engine::UnitOfWork;
 use crm_core::error::{Error, Result};
-use crm_core::privacy::held::{Clues, HeldAbout, held_about, persons, quotes};
+use crm_core::identity::User;
+use crm_core::privacy::held::{
+    Clues, Held, HeldAbout, Tie, held_about, is_address_of, is_person, persons,
+};
 use crm_core::query::{Condition, FieldAt, Query};
-use crm_core::schema::{Entity, FieldType, Value};
+use crm_core::schema::{Entity, FieldType, ObjectRef, Value};
 use crm_core::{EntityRef, Record};
 use uuid::Uuid;
 
@@ -48,7 +51,8 @@ pub(super) async fn find(work: &UnitOfWork, subject: &EntityRef) -> Result<Found
                 for change in changes.filter(|change| addresses.contains(&*change.field)) {
                     let texts = [&change.old, &change.new];
                     let texts = texts.into_iter().flatten();
-                    for text in texts.filter_map(|value| value.as_ref().as_text().map(str::to_owned))
+                    for text in
+                        texts.filter_map(|value| value.as_ref().as_text().map(str::to_owned))
                     {
                         if text.contains('@') {
                             clues.add_address(&text);
@@ -82,27 +86,74 @@ pub(super) async fn find(work: &UnitOfWork, subject: &EntityRef) -> Result<Found
     Ok(Found { held, gone })
 }
 
-/// The records about a person that were removed for good, the person's own among them.
+/// The records about a person that were removed for good, the person's own among them: those whose
+/// last event leads to a record about the person, or to one of these.
 async fn gone(work: &UnitOfWork, held: &HeldAbout) -> Result<BTreeSet<EntityRef>> {
-    let there: BTreeSet<EntityRef> = held.records.iter().map(|held| held.record()).collect();
+    let registry = work.registry().await?;
+    let there: BTreeSet<EntityRef> = held.records.iter().map(Held::record).collect();
+    let is_close = |one: &&Held| one.tie <= Tie::About;
+    let close = held.records.iter().filter(is_close).map(|one| one.id);
+    let persons = held.persons.iter().map(|person| person.id);
+    let mut about: BTreeSet<Uuid> = close.chain(persons).collect();
     let mut gone: BTreeSet<EntityRef> = held.persons.iter().cloned().collect();
-    let purge = Value::Text(AuditKind::Purge.to_string());
-    each(work, equals("event", purge), |page| {
-        for event in page {
-            let names = |value: Option<&Value>| {
-                let json = value.map(Value::to_json).unwrap_or_default();
-                quotes(&json, &held.addresses, &held.persons)
-            };
-            let mut changes = event.changes.iter();
-            if changes.any(|change| names(change.old.as_ref())) {
-                gone.insert(record_of(event));
+    loop {
+        let before = gone.len();
+        let purge = Value::Text(AuditKind::Purge.to_string());
+        each(work, equals("event", purge), |page| {
+            for event in page {
+                let object = registry.any_object(&event.object);
+                let is_about = event.changes.iter().any(|change| {
+                    let old = change.old.as_ref();
+                    id_in(old).is_some_and(|id| about.contains(&id))
+                        || old.is_some_and(|old| is_address_of(&old.as_ref(), &held.addresses))
+                });
+                if is_about
+                    && !is_person(&event.object)
+                    && !names_somebody_else(event, object.as_ref(), held)
+                {
+                    gone.insert(record_of(event));
+                    about.insert(event.record_id);
+                }
             }
+            ControlFlow::Continue(())
+        })
+        .await?;
+        if gone.len() == before {
+            break;
         }
-        ControlFlow::Continue(())
-    })
-    .await?;
+    }
     gone.retain(|record| !there.contains(record));
     Ok(gone)
+}
+
+/// The id that a value of an event is: documents keep it as a text.
+fn id_in(value: Option<&Value>) -> Option<Uuid> {
+    match value? {
+        Value::Uuid(id) => Some(*id),
+        Value::Text(text) => Uuid::try_parse(text).ok(),
+        _ => None,
+    }
+}
+
+/// Whether a record that is no more was tied to another person, as a guest is.
+fn names_somebody_else(event: &AuditEvent, object: Option<&ObjectRef>, held: &HeldAbout) -> bool {
+    let Some(object) = object else { return false };
+    let (mut names_another, mut has_address, mut is_internal) = (false, false, false);
+    for change in &event.changes {
+        let (Some(field), Some(old)) = (object.field(&change.field), &change.old) else {
+            continue;
+        };
+        if let Some((target, _)) = field.reference()
+            && let Some(id) = id_in(Some(old))
+        {
+            let is_same = |one: &EntityRef| one.id == id && one.object == target;
+            names_another |= is_person(target) && !held.persons.iter().any(is_same);
+            is_internal |= target == User::schema().name();
+        }
+        let is_another = !is_address_of(&old.as_ref(), &held.addresses);
+        has_address |= field.field_type == FieldType::Email && !old.is_null() && is_another;
+    }
+    names_another || has_address && !is_internal
 }
 
 fn record_of(event: &AuditEvent) -> EntityRef {
@@ -111,13 +162,9 @@ fn record_of(event: &AuditEvent) -> EntityRef {
 
 /// Whether a record lost its reference to a person.
 fn lost(event: &AuditEvent, person: &EntityRef) -> bool {
-    let id = person.id.to_string();
-    let is_it = |value: Option<&Value>| match value {
-        Some(Value::Uuid(own)) => *own == person.id,
-        Some(Value::Text(own)) => *own == id,
-        _ => false,
-    };
-    event.record_id != person.id && event.changes.iter().any(|change| is_it(change.old.as_ref()))
+    let mut changes = event.changes.iter();
+    event.record_id != person.id
+        && changes.any(|change| id_in(change.old.as_ref()) == Some(person.id))
 }
 
 /// The fields of an object that hold e-mail addresses.

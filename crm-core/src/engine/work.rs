@@ -755,7 +755,12 @@ impl UnitOfWork {
     pub fn erase_row(&mut self, before: Row, after: &Row) {
         let after = after.with_meta(self.next_meta(&before));
         self.erased.insert(before.id());
-        self.put(&before.object().clone(), before.id(), Some(before), Some(after));
+        self.put(
+            &before.object().clone(),
+            before.id(),
+            Some(before),
+            Some(after),
+        );
     }
 
     /// Whether a record is emptied here.

@@ -64,11 +64,20 @@ pub struct Erased {
 
 impl Erased {
     /// Whether the history of a field is erased too: `custom_fields.hobby` is if all of
-    /// `custom_fields` are.
+    /// `custom_fields` are, and so is a change of all of them at once if one of them is.
     #[must_use]
     pub fn covers(&self, path: &str) -> bool {
-        let whole = path.split_once('.').map_or(path, |(field, _)| field);
-        self.paths.contains(path) || self.paths.contains(whole)
+        let (whole, is_member) = match path.split_once('.') {
+            Some((whole, _)) => (whole, true),
+            None => (path, false),
+        };
+        let is_inside = |known: &String| {
+            let inner = known.strip_prefix(whole);
+            inner.is_some_and(|inner| inner.starts_with('.'))
+        };
+        self.paths.contains(path)
+            || self.paths.contains(whole)
+            || !is_member && self.paths.iter().any(is_inside)
     }
 }
 
@@ -103,7 +112,12 @@ pub fn erased(
         }
     }
     let row = built(object, row, &was, values, &mut paths);
-    let differing = row.values().iter().zip(&was).filter(|(is, was)| is != was).count();
+    let differing = row
+        .values()
+        .iter()
+        .zip(&was)
+        .filter(|(is, was)| is != was)
+        .count();
     Erased {
         row,
         values: differing,
@@ -172,14 +186,28 @@ fn built(
         let mut is_mended = false;
         let told = faults.into_result().err();
         let paths_of: Vec<String> = told
-            .map(|told| told.errors().iter().map(|fault| fault.path.clone()).collect())
+            .map(|told| {
+                told.errors()
+                    .iter()
+                    .map(|fault| fault.path.clone())
+                    .collect()
+            })
             .unwrap_or_default();
         for path in paths_of {
-            let Some(place) = place_of(&path) else { continue };
+            let Some(place) = place_of(&path) else {
+                continue;
+            };
             let (Some(slot), Some(before)) = (values.get_mut(place), was.get(place)) else {
                 continue;
             };
-            if slot != before {
+            let is_text = object
+                .placed(place + SYSTEM_FIELDS)
+                .is_some_and(|field| matches!(field.field_type, FieldType::Text { .. }));
+            if slot.is_null() && !before.is_null() && is_text {
+                // The record cannot do without.
+                *slot = Value::Text(PLACEHOLDER.to_owned());
+                is_mended = true;
+            } else if built.is_none() && slot != before {
                 slot.clone_from(before);
                 paths.remove(object.field_name(place + SYSTEM_FIELDS));
                 is_mended = true;
@@ -231,14 +259,14 @@ impl One<'_> {
                 return (field.storage_kind() == StorageKind::Boolean)
                     .then_some(Value::Boolean(true));
             }
-            Tie::Person | Tie::Part | Tie::About => is_personal || self.is_free(),
-            Tie::Trace => is_personal,
+            Tie::Person | Tie::Part | Tie::About | Tie::Trace => is_personal || self.is_free(),
             Tie::Quote => match was {
-                Value::Json(json) if is_personal && quotes(json, blank.addresses, blank.persons) => {
+                Value::Json(json)
+                    if is_personal && quotes(json, blank.addresses, blank.persons) =>
+                {
                     paths.insert(field.name.to_string());
-                    let scrubbed = scrubbed(json, &|text| {
-                        says_any(text, blank.addresses, blank.persons)
-                    });
+                    let scrubbed =
+                        scrubbed(json, &|text| says_any(text, blank.addresses, blank.persons));
                     return Some(Value::Json(scrubbed));
                 }
                 _ => false,
@@ -289,7 +317,12 @@ impl One<'_> {
         match (&field.field_type, was) {
             _ if self.is_name => Value::Text(NAME.to_owned()),
             (FieldType::Email, _) => Value::Text(format!("erased-{}@erased.invalid", self.id)),
-            (FieldType::Text { multiline: true, .. }, _) => self.placeholder(),
+            (
+                FieldType::Text {
+                    multiline: true, ..
+                },
+                _,
+            ) => self.placeholder(),
             (FieldType::List, _) => Value::List(Vec::new()),
             (FieldType::Json, Value::Json(json)) if !is_personal => {
                 Value::Json(scrubbed(json, &|text| !is_structure(text)))
@@ -329,8 +362,9 @@ impl One<'_> {
         if tie == Tie::Person {
             paths.insert(self.field.name.to_string());
             let kept = members.iter().filter(|(key, _)| self.is_kept(key));
-            let mut kept: Map<String, Json> =
-                kept.map(|(key, value)| (key.clone(), value.clone())).collect();
+            let mut kept: Map<String, Json> = kept
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect();
             if kept.len() < members.len() {
                 kept.insert(MARKER.to_owned(), Json::Bool(true));
             }
@@ -377,7 +411,10 @@ fn is_free_custom(field: &FieldSchema) -> bool {
         FieldType::Picklist { .. } | FieldType::Reference { .. }
     );
     let kind = field.storage_kind();
-    let is_text = matches!(kind, StorageKind::Text | StorageKind::List | StorageKind::Json);
+    let is_text = matches!(
+        kind,
+        StorageKind::Text | StorageKind::List | StorageKind::Json
+    );
     !is_reference(field) && (field.privacy != Privacy::Public || is_text && !is_closed)
 }
 
@@ -388,7 +425,9 @@ fn is_reference(field: &FieldSchema) -> bool {
 /// Whether a value is one of the person's addresses.
 #[must_use]
 pub fn is_address_of(value: &ValueRef<'_>, addresses: &BTreeSet<String>) -> bool {
-    value.as_text().is_some_and(|text| addresses.contains(&fold_case(text)))
+    value
+        .as_text()
+        .is_some_and(|text| addresses.contains(&fold_case(text)))
 }
 
 /// Whether a document names the person, by address or id.
@@ -407,7 +446,9 @@ pub fn quotes(json: &Json, addresses: &BTreeSet<String>, persons: &[EntityRef]) 
 fn says_any(text: &str, addresses: &BTreeSet<String>, persons: &[EntityRef]) -> bool {
     let text = fold_case(text);
     addresses.iter().any(|address| text.contains(address))
-        || persons.iter().any(|person| text.contains(&person.id.to_string()))
+        || persons
+            .iter()
+            .any(|person| text.contains(&person.id.to_string()))
 }
 
 /// A document in which the texts that are meant are replaced, also as names of members.

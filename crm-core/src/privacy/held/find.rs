@@ -70,7 +70,10 @@ pub async fn persons(work: &UnitOfWork, subject: &EntityRef) -> Result<Vec<Entit
             if object.name() != person.object && is_person(object.name()) {
                 let query = Query::new(&object, among(index, &[person.id]));
                 let rows = work.select(&query).await?;
-                more.extend(rows.iter().map(|row| EntityRef::new(object.name(), row.id())));
+                more.extend(
+                    rows.iter()
+                        .map(|row| EntityRef::new(object.name(), row.id())),
+                );
             }
         }
         more.extend(merged(work, &person).await?);
@@ -146,7 +149,9 @@ pub async fn held_about(
     search.own().await?;
     search.linked().await?;
     for record in &clues.about {
-        if let Some(object) = search.registry.any_object(&record.object) {
+        if let Some(object) = search.registry.any_object(&record.object)
+            && work.row(&object, record.id).await?.is_some()
+        {
             search.add(&object, record.id, Tie::About, None);
         }
     }
@@ -297,7 +302,12 @@ impl Search<'_> {
             if let Some(row) = self.work.row(&whole, id).await?
                 && !self.names_somebody_else(&row)
             {
-                self.add(&whole, id, Tie::About, Some(object.field_name(index).to_owned()));
+                self.add(
+                    &whole,
+                    id,
+                    Tie::About,
+                    Some(object.field_name(index).to_owned()),
+                );
             }
         }
         Ok(())
