@@ -215,14 +215,7 @@ async fn consents_outlive_the_person() {
         .find(|row| !row.get("withdrawn_at").is_null())
         .unwrap();
     assert!(withdrawn.get("withdrawal_method").is_null());
-    for object in [
-        "contact",
-        "lead",
-        "merge",
-        "lead_conversion",
-        "audit_event",
-        "consent",
-    ] {
+    for object in session.engine().registry().objects().keys() {
         for row in rows_of(&session, object).await {
             let text = serde_json::to_string(&row.to_json()).unwrap();
             assert!(
@@ -335,4 +328,54 @@ async fn who_can_be_erased() {
     assert_eq!(refused.field_errors()[0].code, "not_a_person");
     let untouched = session.contacts().get(ada.contact).await.unwrap();
     assert_eq!(untouched.email.as_ref().unwrap().as_str(), ADDRESS);
+}
+
+/// Nobody's writing meanwhile is lost on the erasure: what is there when it ends tells of nobody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn writers_do_not_outrun_an_erasure() {
+    let crm = crm();
+    let (acme, session) = tenant(&crm, "acme").await;
+    let ada = ada(&session, acme.pipeline).await;
+    let writers: Vec<_> = (0..4)
+        .map(|writer| {
+            let session = session.clone();
+            tokio::spawn(async move {
+                for number in 0..8 {
+                    let said = format!("Ada said {writer}.{number}");
+                    let title = said.clone();
+                    let set = |contact: &mut Contact| contact.job_title = Some(title.clone());
+                    session.contacts().update(ada.contact, set).await.unwrap();
+                    session.comments().write(ada.contact, &said).await.unwrap();
+                    let set = |deal: &mut Deal| deal.next_step = Some(said.clone());
+                    session.deals().update(ada.deal, set).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    let meanwhile = session
+        .privacy()
+        .erase(ada.contact, Erasure::default())
+        .await;
+    assert!(meanwhile.unwrap().values > 0);
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    // What was written behind its back is found by the next.
+    let report = session
+        .privacy()
+        .erase(ada.contact, Erasure::default())
+        .await
+        .unwrap();
+    assert!(report.is_complete, "{report:?}");
+    for object in session.engine().registry().objects().keys() {
+        for row in rows_of(&session, object).await {
+            let text = serde_json::to_string(&row.to_json()).unwrap();
+            assert!(!text.contains("Ada"), "{object}: {text}");
+        }
+    }
+    for object in ["contact", "deal", "comment"] {
+        for row in rows_of(&session, object).await {
+            assert_trail_tells(&session, &row).await;
+        }
+    }
 }
