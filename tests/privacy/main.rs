@@ -5,7 +5,8 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a test says what went wrong by stopping"
+    clippy::disallowed_types,
+    reason = "a test says what went wrong by stopping, and looks into every table by name"
 )]
 
 #[path = "../common/mod.rs"]
