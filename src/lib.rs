@@ -59,7 +59,7 @@ use crm_core::storage::Storage;
 /// What most programs need, in one line: `use crm_engine::prelude::*;`
 pub mod prelude {
     pub use crm_audit::webhook::{WebhookExt, WebhookSubscription};
-    pub use crm_audit::{AuditEvent, AuditExt, AuditKind};
+    pub use crm_audit::{AuditEvent, AuditExt, AuditKind, PrivacyExt};
     pub use crm_core::accounts::{Account, AccountType};
     pub use crm_core::activities::{
         Activity, ActivityLinks, ActivityList, ActivityParticipant, ActivityReminder,

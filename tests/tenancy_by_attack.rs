@@ -16,6 +16,7 @@ use std::fmt::Debug;
 use chrono::{DateTime, NaiveDate};
 use common::{Populated, body_like, picture, populate, rows_of};
 use crm_engine::activities::ActivityRollUp;
+use crm_engine::audit::Erasure;
 use crm_engine::audit::webhook::WebhookDelivery;
 use crm_engine::campaigns::CampaignStatus;
 use crm_engine::contacts::BuyingRole;
@@ -436,6 +437,7 @@ async fn typed_operations_find_nothing_of_another_tenant() {
         crm_engine::audit::FeedConsumer,
         WebhookSubscription,
         crm_engine::audit::webhook::WebhookDelivery,
+        crm_engine::privacy::DeletionLog,
     );
     assert!(targets.is_empty(), "not attacked: {:?}", targets.keys());
     assert!(
@@ -523,6 +525,7 @@ async fn services_find_nothing_of_another_tenant() {
     Box::pin(attack_forecasts(&scene)).await;
     Box::pin(attack_activities(&scene)).await;
     Box::pin(attack_custom_fields(&scene)).await;
+    Box::pin(attack_privacy(&scene)).await;
     let after = (
         picture(&scene.victim.session).await,
         picture(&scene.attacker.session).await,
@@ -573,6 +576,20 @@ async fn attack_custom_fields(scene: &Scene) {
             assert!(!names_of(object).await.contains(&field), "{object}");
         }
     }
+}
+
+/// nobody reads of, or erases, a person of another tenant.
+async fn attack_privacy(scene: &Scene) {
+    let (victim, own) = (&scene.victim, &scene.attacker);
+    let privacy = own.session.privacy();
+    same!("held", victim.contact, |id| privacy.held_about(id).await);
+    same!("access", victim.lead, |id| privacy.access_export(id).await);
+    same!("erase", victim.contact, |id| privacy
+        .erase(id, Erasure::default())
+        .await);
+    same!("erase a lead", victim.converted_lead, |id| privacy
+        .erase(id, Erasure::default().retaining("deal"))
+        .await);
 }
 
 async fn attack_imports(scene: &Scene) {

@@ -4,7 +4,7 @@
 //! [`AuditEvent`] that holds only what changed, old and new, with who did it, from where and in
 //! which commit. That one log is the trail of a record, the activity of a user and the history from
 //! which every version of a record is built again. No call changes or removes an event, but for what an
-//! erasure takes out of it ([`redact`]); a chain of [`seal`]s shows if somebody else did. It is also a
+//! erasure takes out of it ([`redact`], [`PrivacyService::erase`]); a chain of [`seal`]s shows if somebody else did. It is also a
 //! [`feed`] that consumers follow, of which [`webhook`]s are one.
 //!
 //! What the trail tells can be brought back, each time by an ordinary change that all rules judge and
@@ -30,6 +30,7 @@ mod event;
 pub mod feed;
 mod history;
 mod mask;
+mod privacy;
 mod recorder;
 mod redact;
 mod restore;
@@ -45,6 +46,10 @@ pub use event::{AuditCategory, AuditEvent, AuditKind, Changes, FieldChange, Reda
 pub use feed::{Feed, FeedBatch, FeedConsumer, FeedEvent, FeedPolicy, Treatment};
 pub use history::{ActivityCount, FieldVersion, ReadableChange, VersionEntry};
 pub use mask::{MASK, is_sensitive_name};
+pub use privacy::{
+    AccessExport, Erasure, ErasureReport, HeldField, HeldGroup, HeldRecord, HistoryChange,
+    HistoryEntry, PrivacyExt, PrivacyService, Why,
+};
 pub use recorder::{Recorder, changes_between};
 pub use redact::{is_erased, redact};
 pub use seal::{AuditSeal, SealReport, Sealing, Verification};

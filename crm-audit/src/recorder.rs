@@ -9,6 +9,7 @@ use crm_core::schema::{
     FieldSchema, Lifecycle, ObjectRef, Privacy, Row, StorageKind, Value, ValueRef, system,
 };
 use serde_json::Value as Json;
+use uuid::Uuid;
 
 use crate::event::{AuditCategory, AuditEvent, AuditKind, Changes, FieldChange};
 use crate::mask::{MASK, is_sensitive_name, masked};
@@ -52,6 +53,11 @@ fn event_of(work: &UnitOfWork, change: &StagedChange) -> Option<AuditEvent> {
                 changes_between(before, after),
                 after.version(),
             ),
+            _ if work.is_erased(change.id()) => (
+                AuditKind::Erase,
+                without_old(&changes_between(before, after)),
+                after.version(),
+            ),
             _ => {
                 let kind = match work.is_given_back(change.id()) {
                     true => AuditKind::Restore,
@@ -62,16 +68,28 @@ fn event_of(work: &UnitOfWork, change: &StagedChange) -> Option<AuditEvent> {
         },
         (None, None) => return None,
     };
+    let mut event = event(work, change.object(), change.id(), kind, version);
+    event.changes = changes;
+    Some(event)
+}
+
+/// An event of a unit of work that tells of no change yet.
+pub(crate) fn event(
+    work: &UnitOfWork,
+    object: &ObjectRef,
+    id: Uuid,
+    kind: AuditKind,
+    version: i64,
+) -> AuditEvent {
     let commit = work.commit_stamp();
     let mut event = AuditEvent::new(
         commit.id,
         kind,
-        category(change.object()),
-        change.object().name(),
-        change.id(),
+        category(object),
+        object.name(),
+        id,
         version,
     );
-    event.changes = changes;
     event.salt = Some(work.session().engine().ids().secret(commit.at));
     if let Some(context) = work.session().context() {
         event.session_id = shortened(context.session_id.as_deref(), 255);
@@ -80,7 +98,21 @@ fn event_of(work: &UnitOfWork, change: &StagedChange) -> Option<AuditEvent> {
         event.endpoint = shortened(context.endpoint.as_deref(), 500);
         event.request_id = context.request_id;
     }
-    Some(event)
+    event
+}
+
+/// The changes of a record that was emptied, without what went.
+fn without_old(changes: &Changes) -> Changes {
+    let masked = |old: &Value| match old {
+        Value::Null => Value::Null,
+        _ => Value::Text(MASK.to_owned()),
+    };
+    let changes = changes.iter().map(|change| FieldChange {
+        field: change.field.clone(),
+        old: change.old.as_ref().map(masked),
+        new: change.new.clone(),
+    });
+    changes.collect::<Vec<_>>().into()
 }
 
 /// What the request says of itself must never stop a write: too long texts are cut, what cannot be

@@ -13,6 +13,7 @@ use serde_json::Value as Json;
 
 use crate::event::{AuditEvent, AuditKind};
 use crate::mask::MASK;
+use crate::redact::is_erased;
 
 /// A record as it was at one version.
 #[derive(Clone, Debug)]
@@ -61,6 +62,7 @@ impl<'o> Rebuilding<'o> {
                 self.state = Some(created);
             }
             (_, AuditKind::Purge) => self.state = None,
+            (_, AuditKind::Read) => {}
             (Some(state), _) => {
                 state.meta = Meta {
                     version: event.record_version,
@@ -142,6 +144,8 @@ impl State {
                 _ => change.new.as_ref(),
             };
             let Some(new) = told else { continue };
+            let mask = Value::Text(MASK.to_owned());
+            let new = if is_erased(new) { &mask } else { new };
             let moment = match object.field_index(&change.field) {
                 Some(system::ARCHIVED_AT) => Some(&mut self.meta.archived_at),
                 Some(system::DELETED_AT) => Some(&mut self.meta.deleted_at),

@@ -114,6 +114,7 @@ pub fn objects() -> Vec<schema::ObjectRef> {
         scoring::LeadScoringRule::schema(),
         scoring::LeadScoreChange::schema(),
         privacy::Consent::schema(),
+        privacy::DeletionLog::schema(),
         activities::ActivitySeries::schema(),
         activities::Activity::schema(),
         collaboration::Comment::schema(),

@@ -2232,6 +2232,43 @@ CREATE POLICY "tenant_isolation" ON "crm"."consents"
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
 GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."consents" TO "crm_app";
 
+CREATE TABLE "crm"."deletion_logs" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "object" varchar(100) COLLATE "C" NOT NULL,
+    "record_id" uuid NOT NULL,
+    "method" varchar(50) COLLATE "C" NOT NULL,
+    "reason" varchar(50) COLLATE "C" NOT NULL,
+    "legal_reference" varchar(255) COLLATE "C",
+    "record_count" bigint NOT NULL,
+    "value_count" bigint NOT NULL,
+    CONSTRAINT "deletion_logs_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "deletion_logs_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "deletion_logs_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "deletion_logs_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "deletion_logs_method_check" CHECK ("method" IN ('soft_delete', 'hard_delete', 'anonymize', 'archive')),
+    CONSTRAINT "deletion_logs_reason_check" CHECK ("reason" IN ('erasure_request', 'consent_withdrawn', 'objection', 'retention_ended', 'unlawful_processing', 'legal_obligation')),
+    CONSTRAINT "deletion_logs_record_count_check" CHECK ("record_count" >= 0),
+    CONSTRAINT "deletion_logs_value_count_check" CHECK ("value_count" >= 0)
+);
+CREATE INDEX "deletion_logs_record_id_idx" ON "crm"."deletion_logs" ("tenant_id", "record_id");
+CREATE INDEX "deletion_logs_object_created_at_id_idx" ON "crm"."deletion_logs" ("tenant_id", "object", "created_at", "id");
+CREATE INDEX "deletion_logs_created_at_id_idx" ON "crm"."deletion_logs" ("tenant_id", "created_at", "id");
+ALTER TABLE "crm"."deletion_logs" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."deletion_logs"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."deletion_logs" TO "crm_app";
+
 CREATE TABLE "crm"."activity_series" (
     "tenant_id" uuid NOT NULL,
     "id" uuid NOT NULL,
@@ -3467,12 +3504,14 @@ CREATE TABLE "crm"."audit_events" (
     "user_agent" varchar(1000) COLLATE "C",
     "endpoint" varchar(500) COLLATE "C",
     "request_id" uuid,
+    "salt" uuid,
+    "redaction" jsonb,
     "transaction_id" xid8 NOT NULL DEFAULT pg_current_xact_id(),
     CONSTRAINT "audit_events_pkey" PRIMARY KEY ("tenant_id", "created_at", "id"),
     CONSTRAINT "audit_events_version_check" CHECK ("version" >= 1),
     CONSTRAINT "audit_events_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
     CONSTRAINT "audit_events_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
-    CONSTRAINT "audit_events_event_check" CHECK ("event" IN ('create', 'update', 'delete', 'restore', 'purge')),
+    CONSTRAINT "audit_events_event_check" CHECK ("event" IN ('create', 'update', 'delete', 'restore', 'purge', 'erase', 'read')),
     CONSTRAINT "audit_events_category_check" CHECK ("category" IN ('data_change', 'configuration', 'authorization')),
     CONSTRAINT "audit_events_record_version_check" CHECK ("record_version" >= 1)
 ) PARTITION BY RANGE ("created_at");
@@ -3485,9 +3524,93 @@ ALTER TABLE "crm"."audit_events" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECU
 CREATE POLICY "tenant_isolation" ON "crm"."audit_events"
     USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
-GRANT SELECT, INSERT ("tenant_id", "id", "version", "created_at", "created_by", "created_by_id", "updated_at", "updated_by", "updated_by_id", "archived_at", "deleted_at", "commit_id", "event", "category", "object", "record_id", "record_version", "changes", "session_id", "ip", "user_agent", "endpoint", "request_id") ON "crm"."audit_events" TO "crm_app";
+GRANT SELECT, INSERT ("tenant_id", "id", "version", "created_at", "created_by", "created_by_id", "updated_at", "updated_by", "updated_by_id", "archived_at", "deleted_at", "commit_id", "event", "category", "object", "record_id", "record_version", "changes", "session_id", "ip", "user_agent", "endpoint", "request_id", "salt", "redaction"), UPDATE ("version", "updated_at", "updated_by", "updated_by_id", "changes", "session_id", "ip", "user_agent", "salt", "redaction") ON "crm"."audit_events" TO "crm_app";
 CREATE TABLE "crm"."audit_events_default" PARTITION OF "crm"."audit_events" DEFAULT;
 ALTER TABLE "crm"."audit_events_default" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE "crm"."audit_events_archive" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "commit_id" uuid NOT NULL,
+    "event" varchar(50) COLLATE "C" NOT NULL,
+    "category" varchar(50) COLLATE "C" NOT NULL,
+    "object" varchar(100) COLLATE "C" NOT NULL,
+    "record_id" uuid NOT NULL,
+    "record_version" bigint NOT NULL,
+    "changes" jsonb NOT NULL,
+    "session_id" varchar(255) COLLATE "C",
+    "ip" varchar(45) COLLATE "C",
+    "user_agent" varchar(1000) COLLATE "C",
+    "endpoint" varchar(500) COLLATE "C",
+    "request_id" uuid,
+    "salt" uuid,
+    "redaction" jsonb,
+    "transaction_id" xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    CONSTRAINT "audit_events_archive_pkey" PRIMARY KEY ("tenant_id", "created_at", "id"),
+    CONSTRAINT "audit_events_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "audit_events_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "audit_events_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "audit_events_event_check" CHECK ("event" IN ('create', 'update', 'delete', 'restore', 'purge', 'erase', 'read')),
+    CONSTRAINT "audit_events_category_check" CHECK ("category" IN ('data_change', 'configuration', 'authorization')),
+    CONSTRAINT "audit_events_record_version_check" CHECK ("record_version" >= 1)
+) PARTITION BY RANGE ("created_at");
+CREATE INDEX "audit_events_archive_record_id_record_version_id_idx" ON "crm"."audit_events_archive" ("tenant_id", "record_id", "record_version", "id");
+CREATE INDEX "audit_events_archive_created_by_id_created_at_id_idx" ON "crm"."audit_events_archive" ("tenant_id", "created_by_id", "created_at", "id");
+CREATE INDEX "audit_events_archive_commit_id_idx" ON "crm"."audit_events_archive" ("tenant_id", "commit_id");
+CREATE INDEX "audit_events_archive_id_idx" ON "crm"."audit_events_archive" ("tenant_id", "id");
+CREATE INDEX "audit_events_archive_transaction_id_id_idx" ON "crm"."audit_events_archive" ("tenant_id", "transaction_id", "id");
+ALTER TABLE "crm"."audit_events_archive" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."audit_events_archive"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT ("tenant_id", "id", "version", "created_at", "created_by", "created_by_id", "updated_at", "updated_by", "updated_by_id", "archived_at", "deleted_at", "commit_id", "event", "category", "object", "record_id", "record_version", "changes", "session_id", "ip", "user_agent", "endpoint", "request_id", "salt", "redaction"), UPDATE ("version", "updated_at", "updated_by", "updated_by_id", "changes", "session_id", "ip", "user_agent", "salt", "redaction") ON "crm"."audit_events_archive" TO "crm_app";
+CREATE TABLE "crm"."audit_events_archive_default" PARTITION OF "crm"."audit_events_archive" DEFAULT;
+ALTER TABLE "crm"."audit_events_archive_default" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE "crm"."audit_seals" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "number" bigint NOT NULL,
+    "after_position" varchar(48) COLLATE "C" NOT NULL,
+    "until_position" varchar(48) COLLATE "C" NOT NULL,
+    "events" bigint NOT NULL,
+    "hashes" varchar(64000) COLLATE "C" NOT NULL,
+    "previous" varchar(64) COLLATE "C" NOT NULL,
+    "hash" varchar(64) COLLATE "C" NOT NULL,
+    "key_id" varchar(100) COLLATE "C",
+    "signature" varchar(700) COLLATE "C",
+    CONSTRAINT "audit_seals_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "audit_seals_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "audit_seals_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "audit_seals_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "audit_seals_number_check" CHECK ("number" >= 1),
+    CONSTRAINT "audit_seals_events_check" CHECK ("events" BETWEEN 1 AND 1000)
+);
+CREATE UNIQUE INDEX "audit_seals_number_key" ON "crm"."audit_seals" ("tenant_id", "number");
+CREATE INDEX "audit_seals_created_at_id_idx" ON "crm"."audit_seals" ("tenant_id", "created_at", "id");
+ALTER TABLE "crm"."audit_seals" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."audit_seals"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."audit_seals" TO "crm_app";
 
 CREATE TABLE "crm"."feed_consumers" (
     "tenant_id" uuid NOT NULL,

@@ -36,7 +36,9 @@ use crm_engine::leads::assignment::{AssignmentMethod, LeadAssignee, LeadAssignme
 use crm_engine::leads::{ConversionPlan, ConversionTarget, LeadConversionMapping};
 use crm_engine::merging::{Choices, Merge};
 use crm_engine::prelude::*;
-use crm_engine::privacy::{Consent, ConsentEvidence, Grant};
+use crm_engine::privacy::{
+    Consent, ConsentEvidence, DeletionLog, DeletionMethod, DeletionReason, Grant,
+};
 use crm_engine::products::ProductPrice;
 use crm_engine::schema::{FieldType, Lifecycle, ObjectRef, Row};
 use crm_engine::scoring::{LeadScoringRule, LeadScoringRuleSet};
@@ -428,6 +430,17 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
         .unwrap();
     import_job(&session).await;
     webhook(&session).await;
+    let mut work = session.begin();
+    let entry = DeletionLog::new(
+        "contact",
+        Uuid::from_u128(7),
+        DeletionMethod::Anonymize,
+        DeletionReason::ErasureRequest,
+        1_i64,
+        9_i64,
+    );
+    work.append_for_engine(entry).unwrap();
+    work.commit().await.unwrap();
     session
         .exports()
         .create(ExportJob::new("contact", ExportFormat::Csv))

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{Obstacle, ObstacleReason};
 use crate::event::{AuditEvent, AuditKind, FieldChange};
-use crate::mask::is_whole;
+use crate::mask::{MASK, is_whole};
 use crate::version::{lay, moment_of};
 
 /// What a commit did to a record.
@@ -54,13 +54,21 @@ impl Reversal {
             AuditKind::Delete => Deed::Deleted,
             AuditKind::Purge => Deed::Purged,
             AuditKind::Restore if was_deleted.is_some() => Deed::CameBack,
-            AuditKind::Restore | AuditKind::Update => Deed::Changed,
+            AuditKind::Restore | AuditKind::Update | AuditKind::Erase => Deed::Changed,
+            AuditKind::Read => return None,
         };
-        let has_both = |change: &&FieldChange| change.old.is_some() && change.new.is_some();
-        let changed = event.changes.iter().filter(has_both);
+        let changed = event
+            .changes
+            .iter()
+            .filter(|change| was_there(event, change));
         let changed = changed.filter(|change| counts(object, &change.field));
+        let old = |change: &FieldChange| match &change.old {
+            Some(old) => old.clone(),
+            // What was erased is not kept.
+            None => Value::from(MASK),
+        };
         let fields: BTreeMap<String, Value> = changed
-            .filter_map(|change| Some((change.field.to_string(), change.old.clone()?)))
+            .map(|change| (change.field.to_string(), old(change)))
             .collect();
         if deed == Deed::Changed && fields.is_empty() {
             return None;
@@ -94,7 +102,7 @@ impl Reversal {
             self.fate = Some((fate, by));
         }
         for change in &event.changes {
-            if change.old.is_some() && change.new.is_some() && counts(&self.object, &change.field) {
+            if was_there(event, change) && counts(&self.object, &change.field) {
                 self.touched.insert(change.field.to_string(), by);
             }
         }
@@ -260,6 +268,13 @@ fn overlap(one: &str, other: &str) -> bool {
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     };
     within(one, other) || within(other, one)
+}
+
+/// Whether the event tells of a field that had a value before and after. That of an erasure does not
+/// say which.
+fn was_there(event: &AuditEvent, change: &FieldChange) -> bool {
+    let is_told = change.old.is_some() || event.event == AuditKind::Erase;
+    is_told && change.new.is_some()
 }
 
 #[cfg(test)]

@@ -25,6 +25,10 @@ pub(crate) struct AutomationHook;
 
 #[async_trait]
 impl CommitHook for AutomationHook {
+    fn follows_erasure(&self) -> bool {
+        false
+    }
+
     async fn before_commit(&self, work: &mut UnitOfWork) -> Result<()> {
         let deals = |work: &UnitOfWork| {
             let mut staged = work.staged().iter();

@@ -110,6 +110,10 @@ pub(crate) struct CampaignStep;
 
 #[async_trait]
 impl CommitHook for CampaignStep {
+    fn follows_erasure(&self) -> bool {
+        false
+    }
+
     async fn before_commit(&self, work: &mut UnitOfWork) -> Result<()> {
         let Concerned {
             mut changed,

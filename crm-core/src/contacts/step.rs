@@ -129,6 +129,10 @@ pub(crate) struct AffiliationStep;
 
 #[async_trait]
 impl CommitHook for AffiliationStep {
+    fn follows_erasure(&self) -> bool {
+        false
+    }
+
     async fn before_commit(&self, work: &mut UnitOfWork) -> Result<()> {
         let touched = touched(work.staged());
         if touched.is_empty() {

@@ -19,6 +19,10 @@ pub(crate) struct DealStep;
 
 #[async_trait]
 impl CommitHook for DealStep {
+    fn follows_erasure(&self) -> bool {
+        false
+    }
+
     async fn before_commit(&self, work: &mut UnitOfWork) -> Result<()> {
         keep_in_step::<DealContact>(work).await?;
         keep_in_step::<DealCompetitor>(work).await?;

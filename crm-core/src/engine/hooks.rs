@@ -21,6 +21,13 @@ pub trait CommitHook: Debug + Send + Sync + 'static {
     /// Looks at the staged changes and may add to them, or refuse the commit with an error.
     async fn before_commit(&self, work: &mut UnitOfWork) -> Result<()>;
 
+    /// Whether the hook takes part in the erasure of a person too, which empties records and does
+    /// nothing else. Hooks that keep rows in step with records do; what acts on what people do, or
+    /// brings records in step that are emptied one after the other, does not.
+    fn follows_erasure(&self) -> bool {
+        true
+    }
+
     /// What to tell a caller whose commit the storage refused because of a duplicate among rows that
     /// this hook staged: callers know nothing of such rows. `None` where they are another's.
     async fn explain_duplicate(

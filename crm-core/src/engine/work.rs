@@ -77,6 +77,8 @@ pub struct UnitOfWork {
     computed: HashMap<Uuid, Option<Row>>,
     /// The records that are given back an earlier version.
     given_back: HashSet<Uuid>,
+    /// The records that are emptied, as the person that they tell of is erased.
+    erased: HashSet<Uuid>,
 }
 
 /// The id and time of a commit.
@@ -158,6 +160,7 @@ impl UnitOfWork {
             going: HashSet::new(),
             computed: HashMap::new(),
             given_back: HashSet::new(),
+            erased: HashSet::new(),
         }
     }
 
@@ -791,6 +794,43 @@ impl UnitOfWork {
         self.session.engine().registry().add(object);
         let after: Row = Arc::new(Record::new(meta, data));
         self.put(object, id, before, Some(after));
+    }
+
+    /// Stages a record emptied for the erasure of a person, past all rules: `after` has other values
+    /// than `before`, which is the record as it was read. Its event tells which fields went, and not
+    /// what they were. Logs can be written so too.
+    #[doc(hidden)]
+    pub fn erase_row(&mut self, before: Row, after: &Row) {
+        let after = after.with_meta(self.next_meta(&before));
+        self.erased.insert(before.id());
+        self.put(
+            &before.object().clone(),
+            before.id(),
+            Some(before),
+            Some(after),
+        );
+    }
+
+    /// Whether a record is emptied here.
+    #[must_use]
+    pub fn is_erased(&self, id: Uuid) -> bool {
+        self.erased.contains(&id)
+    }
+
+    /// Whether this unit of work erases a person: it changes nothing else, so hooks that act on what
+    /// people do have nothing to do.
+    #[must_use]
+    pub fn is_erasure(&self) -> bool {
+        !self.erased.is_empty()
+    }
+
+    /// Adds an entry to a log for an extension of the engine.
+    ///
+    /// # Errors
+    /// [`Error::Validation`].
+    #[doc(hidden)]
+    pub fn append_for_engine<E: Entity>(&mut self, entry: E) -> Result<()> {
+        self.append_entry(entry)
     }
 
     /// Stages the removal of a derived row, as it was read; one of another object stays.

@@ -1,16 +1,22 @@
 //! What people allowed and what they refused: consents with their evidence (C-064), and whether a
-//! person may be approached by a channel.
+//! person may be approached by a channel. What is held about a person, and that it went.
 //!
 //! [`permission::may_contact`] is the whole rule, over values. Everything else gathers what it needs:
 //! `session.contacts().may_contact(..)` for one contact or many.
+//!
+//! [`held`] finds everything about a person by the schema; access and erasure, which `crm-audit`
+//! offers as `session.privacy()`, both begin there. A [`DeletionLog`] tells that data went.
 
 mod approach;
 pub mod consent;
+mod deletion_log;
+pub mod held;
 pub mod permission;
 
 pub use consent::{
     Consent, ConsentEvidence, ConsentStatus, ConsentSubject, Grant, LawfulBasis, Withdrawal,
 };
+pub use deletion_log::{DeletionLog, DeletionMethod, DeletionReason};
 pub use permission::{Channel, ContactingPolicy, OptIn, Permission, Purpose, Reason};
 
 pub(crate) use consent::ConsentRules;

@@ -146,6 +146,10 @@ pub(crate) struct ScoringHook;
 
 #[async_trait]
 impl CommitHook for ScoringHook {
+    fn follows_erasure(&self) -> bool {
+        false
+    }
+
     async fn before_commit(&self, work: &mut UnitOfWork) -> Result<()> {
         let (leads, linked) = touched(work);
         if leads.is_empty() && linked.is_empty() {

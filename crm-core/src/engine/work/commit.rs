@@ -52,8 +52,11 @@ impl UnitOfWork {
     async fn change_set(&mut self) -> Result<ChangeSet> {
         let engine = self.session.engine().clone();
         self.in_hooks = true;
+        let is_erasure = self.is_erasure();
         for hook in &engine.shared.hooks {
-            hook.before_commit(self).await?;
+            if !is_erasure || hook.follows_erasure() {
+                hook.before_commit(self).await?;
+            }
         }
         self.check_custom_references().await?;
         let unreferenced = self.unreferenced().await?;
