@@ -1,11 +1,12 @@
 //! A record through time: who changed what, what it was last week, what a version or a whole commit
-//! looked like before, and back again.
+//! looked like before, and back again; at last somebody tampers with the log, and it shows.
 //!
 //! `cargo run --example time_travel` keeps everything in memory, `-- --postgres URL` in a database. The
 //! clock is moved by hand, so that a week takes a moment.
 
 mod back;
 mod past;
+mod seals;
 
 use std::sync::Arc;
 
@@ -130,5 +131,7 @@ async fn main() -> Result<(), BoxError> {
     back::one_field(&world).await?;
     back::a_commit(&world).await?;
     back::a_version(&world).await?;
+
+    seals::tampered_with(&world).await?;
     Ok(())
 }
