@@ -3258,17 +3258,21 @@ CREATE TABLE "crm"."custom_schemas" (
     "archived_at" timestamptz,
     "deleted_at" timestamptz,
     "revision" bigint NOT NULL,
+    "closed_objects" text[] COLLATE "C" NOT NULL,
     CONSTRAINT "custom_schemas_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "custom_schemas_version_check" CHECK ("version" >= 1),
     CONSTRAINT "custom_schemas_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
     CONSTRAINT "custom_schemas_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
     CONSTRAINT "custom_schemas_revision_check" CHECK ("revision" >= 1)
 );
+CREATE INDEX "custom_schemas_closed_objects_idx" ON "crm"."custom_schemas" USING gin ("closed_objects");
 ALTER TABLE "crm"."custom_schemas" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY "tenant_isolation" ON "crm"."custom_schemas"
     USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
 GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."custom_schemas" TO "crm_app";
+CREATE POLICY "search" ON "crm"."custom_schemas" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at", "closed_objects") ON "crm"."custom_schemas" TO "crm_search";
 
 CREATE TABLE "crm"."custom_records" (
     "tenant_id" uuid NOT NULL,

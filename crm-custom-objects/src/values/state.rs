@@ -9,6 +9,7 @@ use crm_core::value::TextValue as _;
 
 use super::form::{IndexState, RowForm};
 use crate::CustomField;
+use crate::rules::{closed_name, closed_objects};
 use crate::uses::object_of;
 
 /// The place of [`CustomField::object`], which is the first field of the struct.
@@ -67,7 +68,8 @@ pub(crate) fn leave_state(write: &mut Write) {
 
 /// Whether records may have values of a field that is defined now.
 ///
-/// Where other fields are defined, nobody writes a member that is not, so what is stored is all that
+/// Where it is known that no record has a value but of defined fields, there is none. Where other
+/// fields are defined, nobody writes a member that is not, so what is stored is all that
 /// there is. An object of the engine without definitions takes any member, also while this is asked.
 async fn may_have_values(
     work: &UnitOfWork,
@@ -75,6 +77,9 @@ async fn may_have_values(
     field: &CustomField,
     is_own_object: bool,
 ) -> Result<bool> {
+    if closed_objects(work).await?.contains(&closed_name(field)) {
+        return Ok(false);
+    }
     let name = field.object.as_str();
     if !is_own_object {
         let others = Condition::equals(OBJECT, Value::Text(name.to_owned()));
