@@ -199,6 +199,21 @@ async fn all_changes_of_a_commit_take_one_pass() {
     assert_eq!(storage.take("contact"), pass);
     assert_eq!(closed_objects(&session).await, [""; 0]);
 
+    // The first record tells that a new field has to look for its values, which nobody has. Now that
+    // there are fields, nobody writes such values either: the commit does not look again.
+    let another = CustomField {
+        is_searchable: false,
+        ..field("another", text())
+    };
+    define_all(&session, vec![another]).await.unwrap();
+    let pass = Calls {
+        selects: 2,
+        rows: 500,
+        aggregates: 0,
+        guards: 0,
+    };
+    assert_eq!(storage.take("contact"), pass);
+
     // Changes of several definitions, too: longer texts are harmless, shorter ones are not.
     let fields = session.records::<CustomField>();
     let mut page = Find::new().limit(200);
@@ -353,6 +368,16 @@ async fn nothing_slips_in_before_it_is_known() {
         .await
         .unwrap();
     assert_eq!(closed_objects(&session).await, [""; 0]);
+    // From then on nobody writes more of it, so the next one need not look twice.
+    let mut defining = session.begin();
+    let stray = field("other", CustomFieldType::Boolean);
+    defining.records().create(stray).await.unwrap();
+    let defining = defining.prepare().await.unwrap();
+    assert!(defining.guards.is_empty());
+    let mut contacts = session.contacts();
+    let late = contacts.create(contact(json!({"other": 1}))).await;
+    assert_eq!(late.unwrap_err().code(), "validation");
+    storage.commit(session.scope(), &defining).await.unwrap();
 
     // And who decided before there were definitions writes nothing after them.
     let (_, other) = tenant(&crm, "other").await;

@@ -291,6 +291,24 @@ impl Pass {
         one_of(any)
     }
 
+    /// What the commit has to look at again, where nobody writes members that are not defined: values of
+    /// new fields are then all that there will be. None if that is nothing.
+    pub(crate) fn but_values_of(
+        mut self,
+        is_new: impl Fn(Id<CustomField>) -> bool,
+    ) -> Option<Self> {
+        let is_known = |look: &Look| {
+            let of_values = matches!(look.asks, Asks::Valid | Asks::Unique { .. });
+            of_values && look.field.is_some_and(&is_new)
+        };
+        self.looks.retain(|look| !is_known(look));
+        self.known = None;
+        if !self.looks.iter().any(|look| look.asks == Asks::Valid) {
+            self.values = None;
+        }
+        (!self.looks.is_empty()).then_some(self)
+    }
+
     /// Looks at all records there are, with what is staged. Once a member is found that nobody
     /// defined, only the records are read that the looks are about.
     async fn run(&mut self, work: &UnitOfWork, found: &mut Found) -> Result<()> {

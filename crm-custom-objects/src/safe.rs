@@ -52,8 +52,8 @@ enum Written {
 struct Planned {
     object: ObjectRef,
     asked: Vec<Asked>,
-    /// Whether values are looked for that were there before their field was.
-    looks_for_values: bool,
+    /// The new fields: values are looked for that were there before them.
+    new: BTreeSet<Id<CustomField>>,
     /// The fields that are removed for good.
     purged: Vec<Arc<Record<CustomField>>>,
 }
@@ -153,7 +153,7 @@ async fn plan(
                 .or_insert_with(|| Planned {
                     object,
                     asked: Vec::new(),
-                    looks_for_values: false,
+                    new: BTreeSet::new(),
                     purged: Vec::new(),
                 }));
         }
@@ -187,7 +187,7 @@ async fn plan(
     });
     let is_new = matches!(touched.field, Written::New);
     of(&definition.field, &mut |planned| {
-        planned.looks_for_values |= is_new && !is_closed;
+        planned.new.extend((is_new && !is_closed).then_some(id));
         planned.asked.extend(asked.take());
     });
     Ok(())
@@ -209,7 +209,8 @@ async fn look(work: &mut UnitOfWork, defined: &Defined, planned: Planned) -> Res
             refuse(field, failed.unwrap_or_default(), Vec::new())?;
         }
     }
-    let members = planned.looks_for_values.then(|| {
+    let looks_for_values = !planned.new.is_empty();
+    let members = looks_for_values.then(|| {
         let fields = defined.fields.iter().chain(&defined.deleted);
         let own = fields.filter(|field| field.object.as_str() == object.name());
         own.map(|field| field.document_key().into()).collect()
@@ -221,11 +222,37 @@ async fn look(work: &mut UnitOfWork, defined: &Defined, planned: Planned) -> Res
         let failed = found.failed.remove(&definition.id).unwrap_or_default();
         refuse(&definition.field, failed, Vec::new())?;
     }
-    let is_closed = planned.looks_for_values && !passes.is_empty() && !found.has_unknown;
+    let is_closed = looks_for_values && !passes.is_empty() && !found.has_unknown;
+    // An object that has fields already takes no other members, so nobody writes such values meanwhile
+    // and the commit need not hold up others while it looks again.
+    let takes_members = !had_fields(work, defined, object);
     for pass in passes {
-        work.guard(pass);
+        let guard = match takes_members {
+            true => Some(pass),
+            false => pass.but_values_of(|field| planned.new.contains(&field)),
+        };
+        if let Some(guard) = guard {
+            work.guard(guard);
+        }
     }
     Ok(is_closed)
+}
+
+/// Whether the object has fields as definitions are stored, before this commit.
+fn had_fields(work: &UnitOfWork, defined: &Defined, object: &ObjectRef) -> bool {
+    let staged = work.staged().iter();
+    let staged = staged.filter(|change| change.object() == CustomField::schema());
+    let staged: BTreeMap<_, _> = staged
+        .map(|change| (change.id(), change.before()))
+        .collect();
+    let mut fields = defined.fields.iter().chain(&defined.deleted);
+    fields.any(|field| {
+        let is_live = match staged.get(&field.id.uuid()) {
+            Some(before) => before.is_some_and(|before| !before.is_deleted()),
+            None => field.deleted_at.is_none(),
+        };
+        is_live && field.object.as_str() == object.name()
+    })
 }
 
 /// What records are to be checked for; `is_closed` says that none has a value but of fields that were

@@ -1,11 +1,11 @@
 //! What a definition that is written means for the typed rows of its field.
 
-use crm_core::Id;
 use crm_core::engine::{UnitOfWork, Write};
 use crm_core::error::Result;
 use crm_core::query::{Condition, FieldAt, Query};
 use crm_core::schema::{Entity, SYSTEM_FIELDS, Value};
 use crm_core::value::TextValue as _;
+use crm_core::{Id, Record};
 
 use super::form::{IndexState, RowForm};
 use crate::CustomField;
@@ -97,13 +97,25 @@ async fn may_have_values(
     let Some(document) = object.custom_document() else {
         return Ok(true);
     };
-    let member = FieldAt {
-        member: Some(field.document_key().into()),
-        ..FieldAt::new(document)
-    };
-    let has_value = Condition::Null {
-        field: member,
-        is_null: false,
+    let mut staged = work.staged().iter();
+    let is_one_of_many = staged.any(|change| {
+        let is_new = change.object() == CustomField::schema() && change.before().is_none();
+        let other = change
+            .after()
+            .filter(|_| is_new && change.id() != id.uuid());
+        let other = other.and_then(|row| Record::<CustomField>::from_row(row.clone()));
+        other.is_some_and(|other| other.object == field.object)
+    });
+    let has_value = match is_one_of_many {
+        // Records are not searched once for each of them: if there are any, they may have values.
+        true => Condition::all(),
+        false => Condition::Null {
+            field: FieldAt {
+                member: Some(field.document_key().into()),
+                ..FieldAt::new(document)
+            },
+            is_null: false,
+        },
     };
     let query = Query::new(&object, has_value).limit(1);
     Ok(!work.select(&query).await?.is_empty())
