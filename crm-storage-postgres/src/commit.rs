@@ -114,12 +114,6 @@ impl<'a> Plan<'a> {
                 Change::Delete { before } => changed.deletes.push(before),
             }
         }
-        // All commits lock the rows of an object in one order, so that none waits for another in a
-        // circle.
-        for changed in &mut objects {
-            changed.updates.sort_by_key(|(before, _)| before.id());
-            changed.deletes.sort_by_key(|before| before.id());
-        }
         let mut plan = Self {
             changes,
             objects,
@@ -270,11 +264,17 @@ impl<'a> Plan<'a> {
                 commit.hold(&table, &ids);
             }
         }
-        // And the objects too, whatever was written first.
+        // All commits lock objects and rows in one order, so that none waits for another in a circle.
         let mut in_order: Vec<&Changed<'_>> = self.objects.iter().collect();
         in_order.sort_by(|one, other| one.object.name().cmp(other.object.name()));
         for changed in in_order {
             let table = tables.of(&changed.object);
+            let updates = changed.updates.iter().map(|(before, _)| before.id());
+            let deletes = changed.deletes.iter().map(|before| before.id());
+            let ids: Vec<Uuid> = updates.chain(deletes).collect();
+            if ids.len() > 1 {
+                commit.lock(&table, &ids);
+            }
             if !changed.updates.is_empty() {
                 let released = releases
                     .iter()

@@ -141,7 +141,8 @@ async fn rows_are_locked_in_one_order() {
         let mut specimens: Vec<_> = (0..3).map(|_| row(Specimen::new("one"))).collect();
         specimens.sort_by_key(|row| row.id());
         let chore = row(Chore::new("mail"));
-        let all: Vec<_> = specimens.iter().chain([&chore]).map(insert).collect();
+        // They lie in another order than that of their ids.
+        let all: Vec<_> = specimens.iter().rev().chain([&chore]).map(insert).collect();
         storage.commit(&scope, &changes(all)).await.unwrap();
         let backwards = specimens.iter().rev().map(|row| update(row, count));
         let others = is_mixed.then(|| update(&chore, rank));
