@@ -151,9 +151,8 @@ impl Values {
         };
         let checked = self.fields.check(&given, None, Writer::Engine);
         if let Cow::Owned(stored) = &checked.document {
-            let keys = self.keys.values();
-            let differs = |key: &&Box<str>| stored.get(&***key) != given.get(&***key);
-            wrong.extend(keys.filter(differs).map(|key| &**key));
+            let keys = self.keys.values().map(|key| &**key);
+            wrong.extend(keys.filter(|key| stored.get(*key) != given.get(*key)));
         }
         if let Err(faults) = checked.faults.into_result() {
             for fault in faults.errors() {

@@ -37,6 +37,7 @@ fn schema(definition: &Definition) -> CustomFieldSchema {
         options: Vec::new(),
         currency: None,
         active: true,
+        search_complete: true,
     }
 }
 
