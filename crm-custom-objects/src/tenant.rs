@@ -371,22 +371,15 @@ impl TenantSchema for Definitions {
             return Ok(());
         };
         let version = work.row(CustomSchema::schema(), tenant.uuid()).await?;
-        let known = version.clone().and_then(Record::<CustomSchema>::from_row);
         if version.is_none() && !Defined::load(work).await?.is_empty() {
             // The tenant's own row stays as it came: nobody works in it yet.
             work.keep_derived(tenant.uuid(), None, CustomSchema::new(1));
-        } else if let Some(known) = known.filter(|known| !known.closed_objects.is_empty()) {
-            // Nobody looked at the records that come now.
-            let schema = CustomSchema {
-                closed_objects: Vec::new(),
-                ..known.data.clone()
-            };
-            work.keep_derived(tenant.uuid(), version, schema);
         }
         Ok(())
     }
 
     async fn imported(&self, session: &Session) -> Result<()> {
+        open_objects(session).await?;
         // The typed rows of fields are not carried, and the definitions say that they are there.
         let fields: Vec<Arc<Record<CustomField>>> = all(&session.begin()).await?;
         let mut searched = BTreeSet::new();
@@ -407,6 +400,26 @@ impl TenantSchema for Definitions {
         }
         Ok(())
     }
+}
+
+/// Forgets of which objects it was known that no record has a value but of defined fields: nobody looked
+/// at the records that came past the engine.
+async fn open_objects(session: &Session) -> Result<()> {
+    let Some(tenant) = session.tenant() else {
+        return Ok(());
+    };
+    let mut work = session.begin();
+    let before = work.row(CustomSchema::schema(), tenant.uuid()).await?;
+    let known = before.clone().and_then(Record::<CustomSchema>::from_row);
+    if let Some(known) = known.filter(|known| !known.closed_objects.is_empty()) {
+        let schema = CustomSchema {
+            closed_objects: Vec::new(),
+            ..known.data.clone()
+        };
+        work.keep_derived(tenant.uuid(), before, schema);
+        work.commit().await?;
+    }
+    Ok(())
 }
 
 /// The object whose records are the links of a many-to-many relationship.
