@@ -131,12 +131,14 @@ async fn definitions_leave_the_table_alone_and_filters_use_the_index() {
         .await
         .unwrap();
     let (office, session) = &sessions[0];
+    let begun = Instant::now();
     let mut work = session.begin();
     for number in 0..fields() {
         let field = text(&format!("field_{number}"));
         work.records().create(field).await.unwrap();
     }
     work.commit().await.unwrap();
+    let batch = begun.elapsed();
     let file = file_of_contacts(&mut owner).await;
 
     // A field more, while somebody holds a lock that lets others only read: nothing waits.
@@ -157,7 +159,16 @@ async fn definitions_leave_the_table_alone_and_filters_use_the_index() {
         is_indexed: true,
         ..text(api_name)
     };
+    // It is the last member that nobody defined: that none is left is found out, and kept.
     let (code, over_values) = define(session, indexed("code")).await;
+    holder.rollback().await.unwrap();
+    // So that from then on no record is read, though somebody keeps others from reading.
+    let mut holder = owner.begin().await.unwrap();
+    sqlx::raw_sql("LOCK TABLE crm.contacts IN ACCESS EXCLUSIVE MODE")
+        .execute(&mut *holder)
+        .await
+        .unwrap();
+    let (_, known) = define(session, text("known")).await;
     let (tier, without_values) = define(session, indexed("tier")).await;
     holder.rollback().await.unwrap();
     let state = async |field: Id<CustomField>| {
@@ -220,9 +231,9 @@ async fn definitions_leave_the_table_alone_and_filters_use_the_index() {
     let find = Find::<Contact>::new().filter_by_name(filter("C-1234"));
     assert_eq!(session.contacts().find(find).await.unwrap().items.len(), 1);
     println!(
-        "{count} contacts with {} fields; defined: plain {plain:?}, indexed over values \
-         {over_values:?}, indexed without values {without_values:?}; rows built in {building:?}, \
-         the slowest write meanwhile {slowest:?}; filter {:?}",
+        "{count} contacts; defined: {} fields over values {batch:?}, one more {plain:?}, an indexed one \
+         over values {over_values:?}, after it one {known:?}, an indexed one {without_values:?}; rows \
+         built in {building:?}, the slowest write meanwhile {slowest:?}; filter {:?}",
         fields(),
         begun.elapsed()
     );

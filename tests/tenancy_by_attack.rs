@@ -18,9 +18,12 @@ use common::{Populated, body_like, picture, populate, rows_of};
 use crm_engine::activities::ActivityRollUp;
 use crm_engine::audit::Erasure;
 use crm_engine::audit::webhook::WebhookDelivery;
+use crm_engine::automation::AutomationRule;
 use crm_engine::campaigns::CampaignStatus;
 use crm_engine::contacts::BuyingRole;
-use crm_engine::custom_objects::{CustomField, CustomFieldOption, CustomFieldsExt, CustomObject};
+use crm_engine::custom_objects::{
+    CustomField, CustomFieldOption, CustomFieldType, CustomFieldsExt, CustomObject, TextLimits,
+};
 use crm_engine::deals::{CloseOutcome, CloseReason, CompetitorStatus, DealCompetitor};
 use crm_engine::engine::{NamedRecords, UsageCount};
 use crm_engine::forecasts::{AdjustmentKind, ForecastAdjustment};
@@ -31,7 +34,7 @@ use crm_engine::merging::{Choices, Merge, MergeLink};
 use crm_engine::pipelines::analytics::PipelineView;
 use crm_engine::pipelines::{ApprovalPolicy, ProbabilityCalculation};
 use crm_engine::prelude::*;
-use crm_engine::query::Filter;
+use crm_engine::query::{Criteria, Filter};
 use crm_engine::schema::Lifecycle;
 use crm_engine::scoring::LeadScoringRuleSet;
 use crm_engine::tenancy::TenantConfiguration;
@@ -1582,4 +1585,171 @@ async fn records_of_another_tenants_objects_never_existed() {
     );
     assert_eq!(json(&before.2), json(&after.2));
     assert_eq!(json(&before.3), json(&after.3));
+}
+
+/// no search finds what another tenant wrote, and conditions of stages and
+/// rules name neither its fields nor its records: they are refused, or never true, as for names and ids
+/// that never existed.
+#[tokio::test]
+async fn searches_and_conditions_reach_no_other_tenant() {
+    let scene = Scene::new().await;
+    let (session, victim) = (&scene.attacker.session, &scene.victim.session);
+    let name = |name: &str| ApiName::parse(name).unwrap();
+    let text = || CustomFieldType::Text(TextLimits::default());
+    let vault = CustomObject::new(name("vault"), "Vault", "Vaults");
+    victim.records().create(vault).await.unwrap();
+    for (object, field) in [
+        ("contact", "motto"),
+        ("deal", "codename"),
+        ("vault", "word"),
+    ] {
+        let field = CustomField {
+            is_searchable: true,
+            ..CustomField::new(name(object), name(field), "Field", text())
+        };
+        victim.records().create(field).await.unwrap();
+    }
+    // Words of built-in fields, tags, and own fields.
+    victim
+        .contacts()
+        .update(scene.victim.contact, |contact| {
+            contact.company = Some("Quastenflosser".into());
+            contact.tags = vec!["zwiebelfisch".into()];
+            contact.custom_fields = json!({"motto": "plusquamperfekt"});
+        })
+        .await
+        .unwrap();
+    let body = json!({"name": "Wolpertinger", "custom_fields": {"word": "sesam"}});
+    let mut vaults = victim.object("vault").await.unwrap();
+    vaults.create(body.as_object().unwrap()).await.unwrap();
+    let before = picture(victim).await;
+
+    let found = async |session: &Session, object: &str, text: &str| {
+        let found = session.search(object, text, 100).await;
+        found.map(|found| found.records.len())
+    };
+    assert_eq!(found(victim, "contact", "plusquam").await.unwrap(), 1);
+    assert_eq!(found(victim, "vault", "sesam").await.unwrap(), 1);
+    let words = [
+        "quasten",
+        "zwiebelfisch",
+        "plusquam",
+        "wolpertinger",
+        "sesam",
+    ];
+    for object in session.registry().await.unwrap().objects().keys() {
+        for word in words {
+            assert_eq!(found(session, object, word).await.unwrap(), 0, "{object}");
+        }
+    }
+    let unknown = found(session, "vault", "sesam").await.unwrap_err();
+    let never = found(session, "ghost", "sesam").await.unwrap_err();
+    assert_eq!(
+        unknown.to_string().replace("vault", "ghost"),
+        never.to_string()
+    );
+    // What both wrote is found by each as its own only.
+    let theirs: Vec<Uuid> = scene.targets().await.into_values().flatten().collect();
+    for object in ["contact", "account", "deal", "lead"] {
+        for row in rows_of(session, object).await {
+            for field in session.describe(object).await.unwrap().own_fields() {
+                let value = row.get(&field.name).into_owned();
+                let Some(text) = value.as_ref().as_text().map(str::to_owned) else {
+                    continue;
+                };
+                let found = session.search(object, &text, 100).await.unwrap();
+                assert!(
+                    found
+                        .records
+                        .iter()
+                        .all(|one| !theirs.contains(&one.row.id()))
+                );
+            }
+        }
+    }
+
+    // Fields: refused in the same words as names that nobody ever gave.
+    let stage = scene.attacker.onboarded.stages[1];
+    let rule = scene.attacker.rule;
+    let stage_asks = async |source: String| {
+        let change = |stage: &mut PipelineStage| stage.entry_condition = Some(source.clone());
+        session.pipelines().update_stage(stage, change).await
+    };
+    let stage_filters = async |filter: Json| {
+        let filter = Filter::from_json(&filter).unwrap();
+        let change =
+            |stage: &mut PipelineStage| stage.entry_criteria = Some(Criteria(filter.clone()));
+        session.pipelines().update_stage(stage, change).await
+    };
+    let rule_asks = async |source: String| {
+        let change = |rule: &mut AutomationRule| rule.condition_expression = Some(source.clone());
+        session.automation_rules().update(rule, change).await
+    };
+    for pattern in [
+        "NAME = 'x'",
+        "custom_fields.NAME = 'x'",
+        "contact_id.NAME is null",
+    ] {
+        for stolen in ["codename", "motto", "word"] {
+            let outcomes = async |name: &str| {
+                let source = pattern.replace("NAME", name);
+                let outcomes = [
+                    told(stage_asks(source.clone()).await.map(|_| ()), GHOST),
+                    told(rule_asks(source).await.map(|_| ()), GHOST),
+                ];
+                outcomes.map(|told| told.replace(name, "NAME"))
+            };
+            let outcome = outcomes(stolen).await;
+            assert_eq!(outcome, outcomes("never").await, "{pattern}");
+            assert!(
+                outcome.iter().all(|told| told.contains("validation")),
+                "{outcome:?}"
+            );
+        }
+    }
+    // Records: the ids are texts to a condition, of which nothing is told, and no deal leads there.
+    let (of_victim, own) = (scene.victim.account, scene.attacker.account);
+    let mut told_of = Vec::new();
+    for id in [of_victim.uuid(), GHOST] {
+        let filter = json!({"field": "account_id", "op": "eq", "value": id});
+        let through =
+            json!({"field": "account_id", "has": {"field": "id", "op": "eq", "value": id}});
+        let mut outcomes = Vec::new();
+        for change in 0..4 {
+            let source = format!("account_id = id('{id}') or account_id.id = id('{id}')");
+            let changed = match change {
+                0 => stage_asks(source).await.map(|_| ()),
+                1 => stage_filters(filter.clone()).await.map(|_| ()),
+                2 => stage_filters(through.clone()).await.map(|_| ()),
+                _ => rule_asks(source).await.map(|_| ()),
+            };
+            outcomes.push(told(changed, id));
+            let entering = Deal {
+                account_id: Some(own),
+                stage_id: Some(stage),
+                ..Deal::new("Spy", scene.attacker.onboarded.pipeline)
+            };
+            let entered = session.deals().create(entering).await.map(|_| ());
+            outcomes.push(told(entered, id));
+            let trial = session.automation().test(rule, scene.attacker.deal).await;
+            outcomes.push(told(trial.map(|trial| trial.fits), id));
+        }
+        told_of.push(outcomes);
+        session
+            .pipelines()
+            .update_stage(stage, |stage| {
+                stage.entry_condition = None;
+                stage.entry_criteria = None;
+            })
+            .await
+            .unwrap();
+        let change = |rule: &mut AutomationRule| rule.condition_expression = None;
+        session
+            .automation_rules()
+            .update(rule, change)
+            .await
+            .unwrap();
+    }
+    assert_eq!(told_of[0], told_of[1]);
+    assert!(before == picture(victim).await, "an attack left a trace");
 }

@@ -72,4 +72,8 @@ pub struct CustomSchema {
     /// How many commits changed definitions, from 1.
     #[field(required, min = 1)]
     pub revision: i64,
+    /// The objects of which it was found that no record has a custom value but of defined fields, by
+    /// name; those that the tenant made by the id of their definition. Since nobody writes others
+    /// while an object has fields, a new field of theirs has no values to look for.
+    pub closed_objects: Vec<String>,
 }

@@ -152,8 +152,28 @@ pub(crate) async fn raise_version(work: &mut UnitOfWork) -> Result<()> {
     }
     let known = before.clone().and_then(Record::<CustomSchema>::from_row);
     let revision = known.map_or(0, |known| known.revision);
-    work.keep_derived(id, before, CustomSchema::new(revision.saturating_add(1)));
+    let raised = CustomSchema {
+        closed_objects: closed_objects(work).await?,
+        ..CustomSchema::new(revision.saturating_add(1))
+    };
+    work.keep_derived(id, before, raised);
     Ok(())
+}
+
+/// [`CustomSchema::closed_objects`] as they are, or shall be after the commit.
+pub(crate) async fn closed_objects(work: &UnitOfWork) -> Result<Vec<String>> {
+    let Some(tenant) = work.session().tenant() else {
+        return Ok(Vec::new());
+    };
+    let known = work.row(CustomSchema::schema(), tenant.uuid()).await?;
+    let known = known.and_then(Record::<CustomSchema>::from_row);
+    Ok(known.map_or_else(Vec::new, |known| known.closed_objects.clone()))
+}
+
+/// How an object is called among them.
+pub(crate) fn closed_name(field: &CustomField) -> String {
+    let own = field.object_id.map(|id| id.uuid().to_string());
+    own.unwrap_or_else(|| field.object.to_string())
 }
 
 /// Definitions that were changed in a way that no rule saw, as by removing them for good, count too.

@@ -13,7 +13,7 @@ use crm_core::{Id, Record, Session, UnitOfWork};
 use serde::Serialize;
 use serde_json::{Map, Value as Json};
 
-use crate::checks::{Looks, count_of_values, failures, look_for_values};
+use crate::checks::{Asked, count_of_values, make, pass_for_values, passes};
 use crate::safe::refuse;
 use crate::tenant::Defined;
 use crate::usage::{self, FieldUsage, UsageFigures};
@@ -154,13 +154,14 @@ impl CustomFieldService<'_> {
         let controlling = controlling.and_then(|id| defined.definition(id));
         let failed = match object_of(&work, &before) {
             Some(object) => {
-                let looks = Looks {
-                    object: &object,
-                    definition: &definition,
-                    controlling: controlling.as_ref(),
+                let asked = Asked {
+                    definition,
+                    controlling,
+                    checks: change.checks().to_vec(),
                 };
-                let looks = looks.of(&work, change.checks()).await?;
-                failures(&work, &looks).await?
+                let mut passes = passes(&work, &object, &[asked], None).await?;
+                let mut found = make(&work, &mut passes).await?;
+                found.failed.remove(&id).unwrap_or_default()
             }
             None => Vec::new(),
         };
@@ -242,7 +243,8 @@ impl CustomFieldService<'_> {
     /// Counts of several processes add up. What was counted since the last call is lost when the
     /// process ends, and what is being written when the storage fails in the middle of the commit;
     /// otherwise what could not be written is counted again with what follows, and nothing is counted
-    /// twice.
+    /// twice. A tenant that moves to another engine does not take its figures along: there they start
+    /// anew.
     ///
     /// ```
     /// use crm_core::contacts::Contact;
@@ -365,14 +367,14 @@ impl CustomFieldService<'_> {
     }
 
     async fn purge_batch(&self, object: &ObjectRef, field: &CustomField) -> Result<u64> {
-        let Some(look) = look_for_values(object, field) else {
+        let Some(pass) = pass_for_values(object, [(None, field)]) else {
             return Ok(0);
         };
         let Some(document) = object.custom_document() else {
             return Ok(0);
         };
         let mut work = self.session.begin();
-        let rows = work.select(&look.query().limit(BATCH)).await?;
+        let rows = work.select(&pass.query().limit(BATCH)).await?;
         for row in &rows {
             let Value::Json(mut values) = row.value(document).into_owned() else {
                 continue;

@@ -1,7 +1,7 @@
 //! [`Definitions`]: what a tenant defined, as the engine sees it.
 
 use std::any::Any;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -16,6 +16,7 @@ use crm_core::tenancy::Tenant;
 use crm_core::value::{TextValue as _, TimeZone};
 use crm_core::{Id, Record, Session, UnitOfWork};
 use serde_json::Value as Json;
+use uuid::Uuid;
 
 use crate::computed::{Local, Program, complete};
 use crate::values::form::KeptField;
@@ -52,6 +53,77 @@ pub(crate) struct Defined {
     pub(crate) rules: Vec<Arc<Record<CustomFieldRule>>>,
 }
 
+/// The definitions of a tenant as they are stored. They are read once in a unit of work, however many
+/// of them it writes.
+struct Stored {
+    /// The version of the tenant's definitions that the unit of work changes.
+    version: Option<i64>,
+    rows: Vec<(ObjectRef, Vec<Row>)>,
+}
+
+impl Stored {
+    async fn of(work: &UnitOfWork) -> Result<Arc<Self>> {
+        // Once it writes definitions, others that do so make it a conflict.
+        let mut staged = work.staged().iter();
+        let own = staged.find(|change| change.object() == CustomSchema::schema());
+        let version = own.map(|own| own.before().map(|row| row.version()));
+        let known = work.cached::<Self>();
+        if let Some(known) = known.filter(|known| version == Some(known.version)) {
+            return Ok(known);
+        }
+        let mut rows = Vec::new();
+        for object in [
+            CustomObject::schema(),
+            CustomField::schema(),
+            CustomFieldOption::schema(),
+            CustomRelationship::schema(),
+            CustomFieldRule::schema(),
+        ] {
+            let condition = match object == CustomField::schema() {
+                true => Condition::all(),
+                false => Condition::not_deleted(),
+            };
+            let query = Query::new(object, condition);
+            // As they are stored, without what is staged.
+            let stored = work.session().begin().select(&query).await?;
+            rows.push((object.clone(), stored));
+        }
+        let stored = Arc::new(Self {
+            version: version.flatten(),
+            rows,
+        });
+        if version.is_some() {
+            work.cache(stored.clone());
+        }
+        Ok(stored)
+    }
+
+    /// The records of an object with what is staged, deleted ones included, in the order in which
+    /// they were made.
+    fn with_staged<E: Entity>(
+        &self,
+        work: &UnitOfWork,
+    ) -> impl Iterator<Item = Arc<Record<E>>> + use<E> {
+        let stored = self.rows.iter().find(|(object, _)| object == E::schema());
+        let stored = stored.map_or(&[][..], |(_, rows)| rows);
+        let mut all: BTreeMap<Uuid, Row> =
+            stored.iter().map(|row| (row.id(), row.clone())).collect();
+        let staged = work.staged().iter();
+        for change in staged.filter(|change| change.object() == E::schema()) {
+            match change.after() {
+                Some(row) => all.insert(change.id(), row.clone()),
+                None => all.remove(&change.id()),
+            };
+        }
+        all.into_values().filter_map(Record::from_row)
+    }
+
+    fn live<E: Entity>(&self, work: &UnitOfWork) -> Vec<Arc<Record<E>>> {
+        let all = self.with_staged::<E>(work);
+        all.filter(|record| record.deleted_at.is_none()).collect()
+    }
+}
+
 /// The definition of a field with its options, brought into order.
 fn definition_of(
     field: &Record<CustomField>,
@@ -77,17 +149,16 @@ async fn all<E: Entity>(work: &UnitOfWork) -> Result<Vec<Arc<Record<E>>>> {
 
 impl Defined {
     pub(crate) async fn load(work: &UnitOfWork) -> Result<Self> {
-        let fields = Query::new(CustomField::schema(), Condition::all());
-        let fields = work.select(&fields).await?.into_iter();
-        let fields = fields.filter_map(Record::<CustomField>::from_row);
+        let stored = Stored::of(work).await?;
+        let fields = stored.with_staged::<CustomField>(work);
         let (deleted, fields) = fields.partition(|field| field.deleted_at.is_some());
         Ok(Self {
-            objects: all(work).await?,
+            objects: stored.live(work),
             fields,
             deleted,
-            options: all(work).await?,
-            relationships: all(work).await?,
-            rules: all(work).await?,
+            options: stored.live(work),
+            relationships: stored.live(work),
+            rules: stored.live(work),
         })
     }
 
@@ -308,6 +379,7 @@ impl TenantSchema for Definitions {
     }
 
     async fn imported(&self, session: &Session) -> Result<()> {
+        open_objects(session).await?;
         // The typed rows of fields are not carried, and the definitions say that they are there.
         let fields: Vec<Arc<Record<CustomField>>> = all(&session.begin()).await?;
         let mut searched = BTreeSet::new();
@@ -328,6 +400,26 @@ impl TenantSchema for Definitions {
         }
         Ok(())
     }
+}
+
+/// Forgets of which objects it was known that no record has a value but of defined fields: nobody looked
+/// at the records that came past the engine.
+async fn open_objects(session: &Session) -> Result<()> {
+    let Some(tenant) = session.tenant() else {
+        return Ok(());
+    };
+    let mut work = session.begin();
+    let before = work.row(CustomSchema::schema(), tenant.uuid()).await?;
+    let known = before.clone().and_then(Record::<CustomSchema>::from_row);
+    if let Some(known) = known.filter(|known| !known.closed_objects.is_empty()) {
+        let schema = CustomSchema {
+            closed_objects: Vec::new(),
+            ..known.data.clone()
+        };
+        work.keep_derived(tenant.uuid(), before, schema);
+        work.commit().await?;
+    }
+    Ok(())
 }
 
 /// The object whose records are the links of a many-to-many relationship.

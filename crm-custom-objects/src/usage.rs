@@ -12,7 +12,7 @@ use crm_core::{Id, Record, Session, UnitOfWork};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::checks::look_for_values;
+use crate::checks::pass_for_values;
 use crate::service::ATTEMPTS;
 use crate::uses::object_of;
 use crate::values::hook::FIELD_ID;
@@ -25,7 +25,8 @@ const BATCH: usize = 500;
 const OBJECT: usize = SYSTEM_FIELDS;
 
 /// What the uses of one custom field came to so far: a row beside the definition, with the same id,
-/// so that a use changes neither the definition nor the version of the tenant's definitions.
+/// so that a use changes neither the definition nor the version of the tenant's definitions. They are
+/// of this engine: where a tenant moves to another one, they start anew.
 #[derive(Clone, PartialEq, Entity)]
 #[entity(object = "custom_field_usage", table = "custom_field_usages", derived)]
 pub struct CustomFieldUsage {
@@ -264,10 +265,10 @@ async fn count_in_documents(
     object: &ObjectRef,
     field: &CustomField,
 ) -> Result<u64> {
-    let Some(look) = look_for_values(object, field) else {
+    let Some(pass) = pass_for_values(object, [(None, field)]) else {
         return Ok(0);
     };
-    let live = Condition::not_deleted().and(look.condition());
+    let live = Condition::not_deleted().and(pass.condition());
     let groups = work.aggregate(&AggregateQuery::count(object, live)).await?;
     Ok(groups.first().map_or(0, |group| group.count(0)))
 }

@@ -252,6 +252,7 @@ impl<'a> Plan<'a> {
                 None => expects.push((expected.object.clone(), vec![expected])),
             }
         }
+        expects.sort_by(|(one, _), (other, _)| one.name().cmp(other.name()));
         for (object, expected) in &mut expects {
             expected.sort_unstable_by_key(|expected| (expected.id, expected.version));
             expected.dedup();
@@ -263,8 +264,17 @@ impl<'a> Plan<'a> {
                 commit.hold(&table, &ids);
             }
         }
-        for changed in &self.objects {
+        // All commits lock objects and rows in one order, so that none waits for another in a circle.
+        let mut in_order: Vec<&Changed<'_>> = self.objects.iter().collect();
+        in_order.sort_by(|one, other| one.object.name().cmp(other.object.name()));
+        for changed in in_order {
             let table = tables.of(&changed.object);
+            let updates = changed.updates.iter().map(|(before, _)| before.id());
+            let deletes = changed.deletes.iter().map(|before| before.id());
+            let ids: Vec<Uuid> = updates.chain(deletes).collect();
+            if ids.len() > 1 {
+                commit.lock(&table, &ids);
+            }
             if !changed.updates.is_empty() {
                 let released = releases
                     .iter()
@@ -454,6 +464,14 @@ impl<'a> Plan<'a> {
         Committed::new(self.changes.changes.len())
     }
 
+    /// That the first of its rows is not as it should be; `None` of an empty commit.
+    pub(crate) fn first_conflict(&self) -> Option<StorageError> {
+        let first = self.versions().next().map(|(object, id, _)| (object, id));
+        let insert = self.changes.changes.first();
+        let first = first.or_else(|| insert.map(|change| (change.object(), change.id())));
+        first.map(|(object, id)| conflict(object, id))
+    }
+
     /// Every row whose version matters, with that version; `None` where it must not be there.
     fn versions(&self) -> impl Iterator<Item = (&ObjectRef, Uuid, i64)> {
         let expected = self
@@ -482,11 +500,8 @@ pub(crate) async fn run(
 ) -> Result<Committed, Failure> {
     if scope.tenant().is_none() {
         // No row is at any version there.
-        let first = plan.versions().next().map(|(object, id, _)| (object, id));
-        let insert = plan.changes.changes.first();
-        let first = first.or_else(|| insert.map(|change| (change.object(), change.id())));
-        return match first {
-            Some((object, id)) => Err(Failure::Refused(conflict(object, id))),
+        return match plan.first_conflict() {
+            Some(conflict) => Err(Failure::Refused(conflict)),
             None => Ok(Committed::default()),
         };
     }

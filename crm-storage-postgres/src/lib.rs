@@ -126,7 +126,8 @@
 //! A fault of the server or the network is a [`StorageError::Unavailable`
 //! ](crm_core::storage::StorageError::Unavailable) where the same call may succeed later, else
 //! [`Failed`](crm_core::storage::StorageError::Failed); its source is a [`PostgresFault`]. No message
-//! repeats a value. Deadlocks and serialization failures are run again here. A commit whose
+//! repeats a value. Deadlocks and serialization failures are run again here, and a commit that meets
+//! them again and again is a conflict. A commit whose
 //! connection broke is sent again on another one, and what comes of it tells whether the first was
 //! applied: it is applied once. Only where no server answers any more is the fault
 //! [`Fault::OutcomeUnknown`]: look before you repeat the operation. The same holds for a call whose

@@ -480,6 +480,13 @@ impl Storage for PostgresStorage {
                         drop(connection.detach());
                     } else if is_lost_race(&error) && attempt < ATTEMPTS {
                         attempt += 1;
+                    } else if is_lost_race(&error)
+                        && !unsure
+                        && let Some(conflict) = plan.first_conflict()
+                    {
+                        // Others are at the same rows again and again, and nothing was written: who
+                        // wants it still decides anew, by what is stored then.
+                        return Err(conflict);
                     } else {
                         if is_read_only(&error) {
                             // After a failover the pool finds the new primary.

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use crm_engine::custom_objects::{CustomField, CustomFieldType, IntegerLimits};
 use crm_engine::deals::ApprovalStatus;
 use crm_engine::engine::ManualClock;
 use crm_engine::pipelines::{ApprovalPolicy, StageIds};
 use crm_engine::prelude::*;
 use crm_engine::query::{Criteria, Filter};
 use crm_engine::schema::{Row, Value};
+use crm_engine::value::ApiName;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value as Json, json};
@@ -28,9 +30,79 @@ const FIELDS: [&str; 3] = ["amount", "next_step", "custom_fields.budget"];
 struct Gate {
     required: Vec<usize>,
     least_budget: Option<i64>,
+    asked: Option<Asked>,
     next: Vec<usize>,
     hours: i32,
     is_approved: bool,
+}
+
+/// An entry condition: what is said by an expression, and said once more by [`Asked::holds`].
+#[derive(Clone, Debug)]
+enum Asked {
+    AmountAtLeast(i64),
+    /// The tenant's own field.
+    BudgetBelow(i64),
+    StepIs(i64),
+    HasValue(usize),
+    Not(Box<Asked>),
+    And(Box<Asked>, Box<Asked>),
+    Or(Box<Asked>, Box<Asked>),
+}
+
+impl Asked {
+    fn source(&self) -> String {
+        match self {
+            Self::AmountAtLeast(least) => format!("amount(amount) >= {least}"),
+            Self::BudgetBelow(most) => format!("budget < {most}"),
+            Self::StepIs(step) => format!("next_step = 'step {step}'"),
+            Self::HasValue(field) => format!("{} is not null", FIELDS[*field]),
+            Self::Not(one) => format!("not ({})", one.source()),
+            Self::And(one, other) => format!("({}) and ({})", one.source(), other.source()),
+            Self::Or(one, other) => format!("({}) or ({})", one.source(), other.source()),
+        }
+    }
+
+    /// Whether it is true of a deal; neither where it depends on a value that is missing.
+    fn holds(&self, deal: &Deal) -> Option<bool> {
+        match self {
+            Self::AmountAtLeast(least) => deal.amount.map(|amount| amount >= (*least).into()),
+            Self::BudgetBelow(most) => value(deal, 2).as_i64().map(|budget| budget < *most),
+            Self::StepIs(step) => {
+                let own = deal.next_step.as_deref();
+                own.map(|own| own == format!("step {step}"))
+            }
+            Self::HasValue(field) => Some(!value(deal, *field).is_null()),
+            Self::Not(one) => one.holds(deal).map(|holds| !holds),
+            Self::And(one, other) => match (one.holds(deal), other.holds(deal)) {
+                (Some(false), _) | (_, Some(false)) => Some(false),
+                (Some(true), Some(true)) => Some(true),
+                _ => None,
+            },
+            Self::Or(one, other) => match (one.holds(deal), other.holds(deal)) {
+                (Some(true), _) | (_, Some(true)) => Some(true),
+                (Some(false), Some(false)) => Some(false),
+                _ => None,
+            },
+        }
+    }
+}
+
+fn asked() -> impl Strategy<Value = Asked> {
+    let leaf = prop_oneof![
+        (0..5_i64).prop_map(Asked::AmountAtLeast),
+        (1..6_i64).prop_map(Asked::BudgetBelow),
+        (0..5_i64).prop_map(Asked::StepIs),
+        (0..FIELDS.len()).prop_map(Asked::HasValue),
+    ];
+    leaf.prop_recursive(3, 8, 2, |inner| {
+        let pair = (inner.clone(), inner.clone());
+        prop_oneof![
+            inner.prop_map(|one| Asked::Not(Box::new(one))),
+            pair.clone()
+                .prop_map(|(one, other)| Asked::And(Box::new(one), Box::new(other))),
+            pair.prop_map(|(one, other)| Asked::Or(Box::new(one), Box::new(other))),
+        ]
+    })
 }
 
 fn gate() -> impl Strategy<Value = Gate> {
@@ -40,6 +112,7 @@ fn gate() -> impl Strategy<Value = Gate> {
             1 => prop::collection::vec(0..FIELDS.len(), 1..3),
         ],
         prop::option::weighted(0.2, 1..4_i64),
+        prop::option::weighted(0.3, asked()),
         prop_oneof![
             3 => Just(Vec::new()),
             1 => prop::collection::vec(0..STAGES, 2..6),
@@ -47,13 +120,16 @@ fn gate() -> impl Strategy<Value = Gate> {
         prop_oneof![3 => Just(0), 1 => 1..3_i32],
         prop::bool::weighted(0.2),
     )
-        .prop_map(|(required, least_budget, next, hours, is_approved)| Gate {
-            required,
-            least_budget,
-            next,
-            hours,
-            is_approved,
-        })
+        .prop_map(
+            |(required, least_budget, asked, next, hours, is_approved)| Gate {
+                required,
+                least_budget,
+                asked,
+                next,
+                hours,
+                is_approved,
+            },
+        )
 }
 
 #[derive(Clone, Debug)]
@@ -159,6 +235,10 @@ impl Scene {
         gates: Vec<Gate>,
     ) -> Self {
         let (onboarded, session) = crate::common::tenant(crm, subdomain).await;
+        let name = |name: &str| ApiName::parse(name).unwrap();
+        let whole = CustomFieldType::Number(IntegerLimits::default());
+        let budget = CustomField::new(name("deal"), name("budget"), "Budget", whole);
+        session.records().create(budget).await.unwrap();
         let other = Pipeline {
             stage_order_enforced: is_ordered,
             ..Pipeline::new("Other")
@@ -193,6 +273,7 @@ impl Scene {
                             json!({"field": "custom_fields.budget", "op": "gte", "value": least});
                         Criteria(Filter::from_json(&filter).unwrap())
                     });
+                    stage.entry_condition = gate.asked.as_ref().map(Asked::source);
                     stage.allowed_next_stages = next.clone();
                     stage.minimum_hours = (gate.hours > 0).then_some(gate.hours);
                     stage.approval = gate.is_approved.then(|| ApprovalPolicy {
@@ -517,6 +598,9 @@ impl Scene {
                 budget.is_some_and(|budget| budget >= least),
                 "{budget:?} < {least}"
             );
+        }
+        if let Some(asked) = &gate.asked {
+            assert_eq!(asked.holds(deal), Some(true), "{}", asked.source());
         }
         // Each entry used one approval up; that of the last is for the amount.
         let approvals = self.session.deals().approvals(deal.id).await.unwrap();

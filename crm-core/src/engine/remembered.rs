@@ -171,3 +171,19 @@ impl UnitOfWork {
         Ok(value)
     }
 }
+
+impl UnitOfWork {
+    /// What [`cache`](Self::cache) was given of this type.
+    #[must_use]
+    pub fn cached<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        let (_, known) = self.own.known().get(&TypeId::of::<T>()).cloned()?;
+        known.downcast().ok()
+    }
+
+    /// Keeps something for the rules and hooks that come later in this unit of work, such as stored
+    /// rows that it would otherwise read for each record that is written. Whoever takes it up has to
+    /// know until when it holds: nothing that is staged changes it.
+    pub fn cache<T: Any + Send + Sync>(&self, value: Arc<T>) {
+        self.own.known().insert(TypeId::of::<T>(), (0, value));
+    }
+}

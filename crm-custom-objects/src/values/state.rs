@@ -1,14 +1,15 @@
 //! What a definition that is written means for the typed rows of its field.
 
-use crm_core::Id;
 use crm_core::engine::{UnitOfWork, Write};
 use crm_core::error::Result;
 use crm_core::query::{Condition, FieldAt, Query};
 use crm_core::schema::{Entity, SYSTEM_FIELDS, Value};
 use crm_core::value::TextValue as _;
+use crm_core::{Id, Record};
 
 use super::form::{IndexState, RowForm};
 use crate::CustomField;
+use crate::rules::{closed_name, closed_objects};
 use crate::uses::object_of;
 
 /// The place of [`CustomField::object`], which is the first field of the struct.
@@ -67,7 +68,8 @@ pub(crate) fn leave_state(write: &mut Write) {
 
 /// Whether records may have values of a field that is defined now.
 ///
-/// Where other fields are defined, nobody writes a member that is not, so what is stored is all that
+/// Where it is known that no record has a value but of defined fields, there is none. Where other
+/// fields are defined, nobody writes a member that is not, so what is stored is all that
 /// there is. An object of the engine without definitions takes any member, also while this is asked.
 async fn may_have_values(
     work: &UnitOfWork,
@@ -75,6 +77,9 @@ async fn may_have_values(
     field: &CustomField,
     is_own_object: bool,
 ) -> Result<bool> {
+    if closed_objects(work).await?.contains(&closed_name(field)) {
+        return Ok(false);
+    }
     let name = field.object.as_str();
     if !is_own_object {
         let others = Condition::equals(OBJECT, Value::Text(name.to_owned()));
@@ -92,13 +97,25 @@ async fn may_have_values(
     let Some(document) = object.custom_document() else {
         return Ok(true);
     };
-    let member = FieldAt {
-        member: Some(field.document_key().into()),
-        ..FieldAt::new(document)
-    };
-    let has_value = Condition::Null {
-        field: member,
-        is_null: false,
+    let mut staged = work.staged().iter();
+    let is_one_of_many = staged.any(|change| {
+        let is_new = change.object() == CustomField::schema() && change.before().is_none();
+        let other = change
+            .after()
+            .filter(|_| is_new && change.id() != id.uuid());
+        let other = other.and_then(|row| Record::<CustomField>::from_row(row.clone()));
+        other.is_some_and(|other| other.object == field.object)
+    });
+    let has_value = match is_one_of_many {
+        // Records are not searched once for each of them: if there are any, they may have values.
+        true => Condition::all(),
+        false => Condition::Null {
+            field: FieldAt {
+                member: Some(field.document_key().into()),
+                ..FieldAt::new(document)
+            },
+            is_null: false,
+        },
     };
     let query = Query::new(&object, has_value).limit(1);
     Ok(!work.select(&query).await?.is_empty())

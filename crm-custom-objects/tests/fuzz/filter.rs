@@ -38,6 +38,7 @@ fn schema(definition: &Definition) -> CustomFieldSchema {
         options: Vec::new(),
         currency: None,
         active: true,
+        search_complete: true,
     }
 }
 

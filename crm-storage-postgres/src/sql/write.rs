@@ -267,6 +267,23 @@ impl CommitStatement {
         self.require(&part, rows.len(), CONFLICT, table.object.name());
     }
 
+    /// Waits for rows that are changed next, in the order of their ids: which order an update comes to
+    /// is left to the plan, and two commits that wait for each other's rows never end. To be called
+    /// before they are changed; a single row is waited for by its change.
+    pub(crate) fn lock(&mut self, table: &Table, ids: &[Uuid]) {
+        let part = self.part();
+        let statement = &mut self.statement;
+        let own = statement.own(table, "t");
+        let ids = statement.argument(ids);
+        let _ = write!(
+            statement.text,
+            "MATERIALIZED (SELECT 1 FROM {} AS t WHERE {own} AND t.\"id\" = ANY({ids}) \
+             ORDER BY t.\"id\" FOR NO KEY UPDATE OF t)",
+            table.sql
+        );
+        self.run(&part);
+    }
+
     /// Waits until nobody refers to these rows anew: whoever does holds them until its end. To be
     /// called before they are changed.
     pub(crate) fn hold(&mut self, table: &Table, ids: &[Uuid]) {

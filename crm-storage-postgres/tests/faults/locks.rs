@@ -104,7 +104,7 @@ async fn the_victim_of_a_deadlock_is_sent_again() {
         .unwrap();
     // The other one never finds out: the commit does, after a second.
     execute(&mut holder, "SET deadlock_timeout = '10min'").await;
-    lock(&mut holder, &chore).await;
+    lock(&mut holder, &specimen).await;
     let commit = tokio::spawn({
         let storage = storage.clone();
         let both = changes([
@@ -114,13 +114,88 @@ async fn the_victim_of_a_deadlock_is_sent_again() {
         async move { storage.commit(&scope, &both).await }
     });
     waiting(&mut owner, &application, 1).await;
-    lock_too(&mut holder, &specimen).await;
+    lock_too(&mut holder, &chore).await;
     // Now the commit waits again, for both.
     waiting(&mut owner, &application, 1).await;
     execute(&mut holder, "ROLLBACK").await;
     assert_eq!(commit.await.unwrap().unwrap().rows, 2);
     assert_eq!(stored(&storage, &scope, &specimen).await.version(), 2);
     assert_eq!(stored(&storage, &scope, &chore).await.version(), 2);
+}
+
+/// Commits lock rows in one order, whatever was written first: so while one waits for a row, those
+/// behind it are free, and nobody waits for another in a circle.
+#[tokio::test]
+async fn rows_are_locked_in_one_order() {
+    let database = shared().await;
+    let mut owner = database.owner().await.unwrap();
+    let mut holder = database.owner().await.unwrap();
+    let application = format!("order-{}", new_id());
+    let options = options(database.application_url()).application_name(&application);
+    let storage = builder().build(pool_of(options, 1));
+    let scope = new_scope();
+    let count = |specimen: &mut Specimen| specimen.quantity = 1;
+    let rank = |chore: &mut Chore| chore.urgency = 1;
+    // The first of several rows of an object, and that of the first of several objects.
+    for is_mixed in [false, true] {
+        let mut specimens: Vec<_> = (0..3).map(|_| row(Specimen::new("one"))).collect();
+        specimens.sort_by_key(|row| row.id());
+        let chore = row(Chore::new("mail"));
+        // They lie in another order than that of their ids.
+        let all: Vec<_> = specimens.iter().rev().chain([&chore]).map(insert).collect();
+        storage.commit(&scope, &changes(all)).await.unwrap();
+        let backwards = specimens.iter().rev().map(|row| update(row, count));
+        let others = is_mixed.then(|| update(&chore, rank));
+        let commit: Vec<_> = backwards.chain(others).collect();
+        let (held, behind) = match is_mixed {
+            true => (&chore, &specimens[0]),
+            false => (&specimens[0], &specimens[2]),
+        };
+        lock(&mut holder, held).await;
+        let rows = commit.len();
+        let commit = tokio::spawn({
+            let (storage, commit) = (storage.clone(), changes(commit));
+            async move { storage.commit(&scope, &commit).await }
+        });
+        waiting(&mut owner, &application, 1).await;
+        // It would be refused at once.
+        execute(&mut holder, "SET LOCAL lock_timeout = '1ms'").await;
+        lock_too(&mut holder, behind).await;
+        execute(&mut holder, "ROLLBACK").await;
+        assert_eq!(commit.await.unwrap().unwrap().rows, rows);
+    }
+}
+
+/// Where others are in the way again and again, the call is one that decides anew.
+#[tokio::test]
+async fn a_commit_that_always_loses_is_a_conflict() {
+    let database = fresh();
+    let mut owner = database.owner().await.unwrap();
+    let storage = builder().build(pool_of(options(database.application_url()), 1));
+    let scope = new_scope();
+    let known = row(Specimen::new("known"));
+    let insertion = changes([insert(&known)]);
+    storage.commit(&scope, &insertion).await.unwrap();
+    for code in ["40P01", "40001"] {
+        let lose = format!(
+            "CREATE OR REPLACE FUNCTION crm.lose() RETURNS trigger LANGUAGE plpgsql AS \
+             'BEGIN RAISE EXCEPTION USING ERRCODE = ''{code}''; END'; \
+             CREATE OR REPLACE TRIGGER lose BEFORE UPDATE ON crm.specimens \
+             FOR EACH ROW EXECUTE FUNCTION crm.lose()"
+        );
+        execute(&mut owner, &lose).await;
+        let change = update(&known, |known: &mut Specimen| known.quantity = 1);
+        let refused = storage.commit(&scope, &changes([change])).await;
+        let conflict = StorageError::Conflict {
+            object: "specimen".to_owned(),
+            id: known.id(),
+        };
+        assert_eq!(
+            format!("{:?}", refused.unwrap_err()),
+            format!("{conflict:?}")
+        );
+        assert_eq!(stored(&storage, &scope, &known).await.version(), 1);
+    }
 }
 
 /// Two commits change two rows in opposite orders: one is first, the other meets its versions.
