@@ -58,7 +58,7 @@ use crm_core::storage::Storage;
 
 /// What most programs need, in one line: `use crm_engine::prelude::*;`
 pub mod prelude {
-    pub use crm_audit::{AuditEvent, AuditExt, AuditKind};
+    pub use crm_audit::{AuditEvent, AuditExt, AuditKind, PrivacyExt, StreamsExt};
     pub use crm_core::accounts::{Account, AccountType};
     pub use crm_core::activities::{
         Activity, ActivityLinks, ActivityList, ActivityParticipant, ActivityReminder,
@@ -235,6 +235,9 @@ impl CrmBuilder {
             engine: self
                 .engine
                 .object::<audit::AuditEvent>()
+                .object::<audit::AuthEvent>()
+                .object::<audit::ApiCall>()
+                .read_hook(audit::Recorder)
                 .hook(audit::Recorder)
                 .build(),
         }

@@ -69,6 +69,9 @@ pub enum AuditKind {
     Restore,
     /// A deleted record was removed for good: every filled field has its old value.
     Purge,
+    /// A record was read where that is told, as by a person's access to what is held: no field
+    /// changed, and the version is the one that was read.
+    Read,
 }
 
 /// What an event belongs to.
@@ -80,6 +83,8 @@ pub enum AuditCategory {
     Configuration,
     /// Who may do what changed: users, teams and their members.
     Authorization,
+    /// Records were read that the tenant wants to know the readers of.
+    DataAccess,
 }
 
 /// What changed in one field.

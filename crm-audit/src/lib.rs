@@ -21,12 +21,36 @@
 
 mod event;
 mod mask;
+mod privacy;
+mod reads;
 mod recorder;
+mod streams;
 mod trail;
 mod version;
 
 pub use event::{AuditCategory, AuditEvent, AuditKind, Changes, FieldChange};
 pub use mask::{MASK, is_sensitive_name};
+pub use privacy::{
+    ConsentCount, GdprReport, GoneCount, HeldCount, PersonCount, PrivacyExt, PrivacyService,
+};
 pub use recorder::{Recorder, changes_between};
+pub use streams::{
+    ApiCall, ApiCalls, Attempt, AuthEvent, AuthKind, AuthOutcome, CallOutcome, EndpointFigures,
+    FailedLogins, Lockout, LockoutPolicy, LoginKey, LoginSource, PERCENTILE_ERROR, Security,
+    StreamsExt, Window, bucket_of, lockout, percentile, value_of,
+};
 pub use trail::{AuditExt, AuditTrail};
 pub use version::{RowVersion, Version};
+
+/// The objects of the audit trail and of the streams beside it, one line each.
+#[must_use]
+pub fn objects() -> Vec<crm_core::schema::ObjectRef> {
+    use crm_core::schema::Entity;
+    [
+        AuditEvent::schema(),
+        AuthEvent::schema(),
+        ApiCall::schema(),
+    ]
+    .map(Clone::clone)
+    .to_vec()
+}

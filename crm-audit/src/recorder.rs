@@ -9,6 +9,7 @@ use crm_core::schema::{
     FieldSchema, Lifecycle, ObjectRef, Privacy, Row, StorageKind, Value, ValueRef, system,
 };
 use serde_json::Value as Json;
+use uuid::Uuid;
 
 use crate::event::{AuditCategory, AuditEvent, AuditKind, Changes, FieldChange};
 use crate::mask::{MASK, is_sensitive_name, masked};
@@ -60,16 +61,28 @@ fn event_of(work: &UnitOfWork, change: &StagedChange) -> Option<AuditEvent> {
         },
         (None, None) => return None,
     };
+    let mut event = event(work, change.object(), change.id(), kind, version);
+    event.changes = changes;
+    Some(event)
+}
+
+/// An event of a unit of work that tells of no change yet.
+pub(crate) fn event(
+    work: &UnitOfWork,
+    object: &ObjectRef,
+    id: Uuid,
+    kind: AuditKind,
+    version: i64,
+) -> AuditEvent {
     let commit = work.commit_stamp();
     let mut event = AuditEvent::new(
         commit.id,
         kind,
-        category(change.object()),
-        change.object().name(),
-        change.id(),
+        category(object),
+        object.name(),
+        id,
         version,
     );
-    event.changes = changes;
     if let Some(context) = work.session().context() {
         event.session_id = shortened(context.session_id.as_deref(), 255);
         event.ip = context.ip.map(|ip| ip.to_string());
@@ -77,12 +90,12 @@ fn event_of(work: &UnitOfWork, change: &StagedChange) -> Option<AuditEvent> {
         event.endpoint = shortened(context.endpoint.as_deref(), 500);
         event.request_id = context.request_id;
     }
-    Some(event)
+    event
 }
 
 /// What the request says of itself must never stop a write: too long texts are cut, what cannot be
 /// stored is left out.
-fn shortened(text: Option<&str>, max: usize) -> Option<String> {
+pub(crate) fn shortened(text: Option<&str>, max: usize) -> Option<String> {
     let text: String = text?
         .chars()
         .filter(|letter| !letter.is_control())
@@ -98,7 +111,10 @@ fn category(object: &ObjectRef) -> AuditCategory {
         | "pipeline"
         | "pipeline_stage"
         | "pipeline_automation_rule"
-        | "territory" => AuditCategory::Configuration,
+        | "territory"
+        | "retention_policy"
+        | "legal_hold"
+        | "processing_activity" => AuditCategory::Configuration,
         "user" | "team" | "team_member" => AuditCategory::Authorization,
         _ => AuditCategory::DataChange,
     }

@@ -67,6 +67,7 @@ pub(crate) fn rebuild_row(
                 state = Some(created);
             }
             (_, AuditKind::Purge) => state = None,
+            (_, AuditKind::Read) => {}
             (Some(state), _) => {
                 state.meta = Meta {
                     version: event.record_version,

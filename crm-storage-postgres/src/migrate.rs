@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use crm_audit::AuditEvent;
 use crm_core::schema::{Entity as _, ObjectRef};
 use sqlx::migrate::{Migrate as _, MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{PgConnection, PgPool};
@@ -42,7 +41,7 @@ const STEPS: &[Step] = &[Step {
 pub fn objects() -> Vec<ObjectRef> {
     let mut objects = crm_core::objects();
     objects.extend(crm_custom_objects::objects());
-    objects.push(AuditEvent::schema().clone());
+    objects.extend(crm_audit::objects());
     objects
 }
 

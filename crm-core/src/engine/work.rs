@@ -764,6 +764,15 @@ impl UnitOfWork {
         self.put(object, id, before, Some(after));
     }
 
+    /// Adds an entry to a log for an extension of the engine.
+    ///
+    /// # Errors
+    /// [`Error::Validation`].
+    #[doc(hidden)]
+    pub fn append_for_engine<E: Entity>(&mut self, entry: E) -> Result<()> {
+        self.append_entry(entry)
+    }
+
     /// Stages the removal of a derived row, as it was read; one of another object stays.
     pub fn remove_derived(&mut self, row: &Row) {
         if row.object().lifecycle() == Lifecycle::Derived {
