@@ -1,6 +1,8 @@
 -- Made from the schemas of the objects, and frozen once released: then changes are a new file.
 
 DROP TABLE
+    "crm"."api_calls",
+    "crm"."auth_events",
     "crm"."audit_events",
     "crm"."custom_field_usages",
     "crm"."custom_field_texts",
@@ -30,6 +32,10 @@ DROP TABLE
     "crm"."comments",
     "crm"."activities",
     "crm"."activity_series",
+    "crm"."processing_activities",
+    "crm"."legal_holds",
+    "crm"."retention_policies",
+    "crm"."deletion_logs",
     "crm"."consents",
     "crm"."lead_scoring_history",
     "crm"."lead_scoring_rules",

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crm_core::schema::{Entity as _, ObjectRef};
+use crm_core::schema::ObjectRef;
 use sqlx::migrate::{Migrate as _, MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{PgConnection, PgPool};
 

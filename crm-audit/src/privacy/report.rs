@@ -11,9 +11,9 @@ use crm_core::privacy::{
     Consent, DeletionLog, DeletionReason, LegalHold, ProcessingActivity, RetentionPolicy,
 };
 use crm_core::query::{Aggregate, Find, MAX_LIMIT, WhereExt as _};
-use crm_core::schema::{Entity, Lifecycle, Privacy, ValueRef};
+use crm_core::schema::{Entity, Lifecycle, Privacy, Row, ValueRef};
 use crm_core::{Record, Session};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::Value as Json;
 
 use super::PrivacyService;
@@ -30,8 +30,10 @@ pub struct GdprReport {
     /// What deletions, erasures and accesses it is about.
     pub period: Window,
     /// The register: what personal data is processed for, each with its lawful basis (C-063).
+    #[serde(serialize_with = "flat")]
     pub activities: Vec<Arc<Record<ProcessingActivity>>>,
     /// For how long records are kept (C-065).
+    #[serde(serialize_with = "flat")]
     pub retention_policies: Vec<Arc<Record<RetentionPolicy>>>,
     /// How many legal holds are active.
     pub legal_holds: u64,
@@ -47,6 +49,18 @@ pub struct GdprReport {
     pub erasures: u64,
     /// How many times a person had access to what is held, in the period.
     pub access_requests: u64,
+}
+
+/// Each record as one flat JSON object.
+fn flat<E: Entity, S: Serializer>(
+    records: &[Arc<Record<E>>],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let rows = records.iter().map(|record| {
+        let row: Row = record.clone();
+        row.to_json()
+    });
+    serializer.collect_seq(rows)
 }
 
 /// Consents of one type.
