@@ -1324,8 +1324,14 @@ async fn no_policy_and_no_stream_of_another_tenant_is_reached() {
     let theirs = rows_of(&victim, "retention_policy").await[0].id();
     for id in [theirs, GHOST] {
         let id = Id::<RetentionPolicy>::new(id);
-        assert_eq!(session.retention().dry_run(id).await.unwrap_err().code(), "not_found");
-        assert_eq!(session.retention().run(id, &()).await.unwrap_err().code(), "not_found");
+        assert_eq!(
+            session.retention().dry_run(id).await.unwrap_err().code(),
+            "not_found"
+        );
+        assert_eq!(
+            session.retention().run(id, &()).await.unwrap_err().code(),
+            "not_found"
+        );
     }
     for (object, basis) in [("api_call", "occurred_at"), ("auth_event", "occurred_at")] {
         let all = RetentionPolicy {
@@ -1337,12 +1343,34 @@ async fn no_policy_and_no_stream_of_another_tenant_is_reached() {
     }
     let first = chrono::DateTime::UNIX_EPOCH;
     let ever = Window::new(first, first + chrono::TimeDelta::days(100_000));
-    let failures = session.security().failed_logins(LoginSource::Login, ever, 10).await.unwrap();
+    let failures = session
+        .security()
+        .failed_logins(LoginSource::Login, ever, 10)
+        .await
+        .unwrap();
     assert!(failures.is_empty());
     let tried = LoginKey::Login("hank@example.com".into());
-    assert_eq!(session.security().count_failed(&tried, ever).await.unwrap(), 0);
-    assert!(session.security().events(None, ever, 10, None).await.unwrap().items.is_empty());
-    assert!(session.api_calls().by_endpoint(ever).await.unwrap().is_empty());
+    assert_eq!(
+        session.security().count_failed(&tried, ever).await.unwrap(),
+        0
+    );
+    assert!(
+        session
+            .security()
+            .events(None, ever, 10, None)
+            .await
+            .unwrap()
+            .items
+            .is_empty()
+    );
+    assert!(
+        session
+            .api_calls()
+            .by_endpoint(ever)
+            .await
+            .unwrap()
+            .is_empty()
+    );
     let report = session.privacy().gdpr_report(ever).await.unwrap();
     assert!(report.activities.is_empty() && report.consents.is_empty() && report.gone.is_empty());
     assert_eq!(report.persons[0].live + report.persons[0].deleted, 0);

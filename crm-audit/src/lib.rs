@@ -46,11 +46,7 @@ pub use version::{RowVersion, Version};
 #[must_use]
 pub fn objects() -> Vec<crm_core::schema::ObjectRef> {
     use crm_core::schema::Entity;
-    [
-        AuditEvent::schema(),
-        AuthEvent::schema(),
-        ApiCall::schema(),
-    ]
-    .map(Clone::clone)
-    .to_vec()
+    [AuditEvent::schema(), AuthEvent::schema(), ApiCall::schema()]
+        .map(Clone::clone)
+        .to_vec()
 }

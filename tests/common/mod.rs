@@ -15,6 +15,7 @@ pub(crate) mod figures;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crm_engine::activities::{ActivitySeries, LocalDateTime, Recurrence};
+use crm_engine::audit::{ApiCall, AuthEvent, AuthKind, AuthOutcome};
 use crm_engine::automation::{Action, Actions, AutomationRule, RuleType, TriggerEvent};
 use crm_engine::campaigns::{Campaign, CampaignMember};
 use crm_engine::contacts::{ContactAffiliation, ContactRelationship, RelationshipType};
@@ -33,7 +34,6 @@ use crm_engine::leads::assignment::{AssignmentMethod, LeadAssignee, LeadAssignme
 use crm_engine::leads::{ConversionPlan, ConversionTarget, LeadConversionMapping};
 use crm_engine::merging::{Choices, Merge};
 use crm_engine::prelude::*;
-use crm_engine::audit::{ApiCall, AuthEvent, AuthKind, AuthOutcome};
 use crm_engine::privacy::{
     Consent, ConsentEvidence, DeletionLog, DeletionMethod, DeletionReason, Grant, LegalHold,
     ProcessingActivity, RetentionPolicy,
@@ -500,7 +500,11 @@ async fn oversight(session: &Session, contact: Id<Contact>) {
         retention_policy_id: Some(policy.id),
         ..ProcessingActivity::new("Sales", "To sell flats")
     };
-    session.processing_activities().create(activity).await.unwrap();
+    session
+        .processing_activities()
+        .create(activity)
+        .await
+        .unwrap();
     let mut work = session.begin();
     let entry = DeletionLog::new(
         "lead",
@@ -518,7 +522,13 @@ async fn oversight(session: &Session, contact: Id<Contact>) {
         ..AuthEvent::new(AuthKind::Login, AuthOutcome::Failure, at)
     };
     session.security().record(failed).await.unwrap();
-    let call = ApiCall::done("GET", "/deals", 200, std::time::Duration::from_millis(5), at);
+    let call = ApiCall::done(
+        "GET",
+        "/deals",
+        200,
+        std::time::Duration::from_millis(5),
+        at,
+    );
     session.api_calls().record(call).await.unwrap();
 }
 

@@ -154,7 +154,8 @@ impl PrivacyService<'_> {
     pub async fn gdpr_report(&self, period: Window) -> Result<GdprReport> {
         let session = self.session;
         let gone = gone(session, period).await?;
-        let is_erasure = |one: &&GoneCount| one.reason == DeletionReason::ErasureRequest.to_string();
+        let is_erasure =
+            |one: &&GoneCount| one.reason == DeletionReason::ErasureRequest.to_string();
         let erasures = gone.iter().filter(is_erasure).map(|one| one.entries).sum();
         let holds = Find::from(LegalHold::IS_ACTIVE.eq(true));
         Ok(GdprReport {
@@ -164,7 +165,10 @@ impl PrivacyService<'_> {
             retention_policies: all(session).await?,
             legal_holds: session.records::<LegalHold>().count(holds).await?,
             consents: consents(session).await?,
-            persons: vec![persons::<Contact>(session).await?, persons::<Lead>(session).await?],
+            persons: vec![
+                persons::<Contact>(session).await?,
+                persons::<Lead>(session).await?,
+            ],
             held: held(session).await?,
             gone,
             erasures,
@@ -183,7 +187,10 @@ async fn all<E: Entity>(session: &Session) -> Result<Vec<Arc<Record<E>>>> {
         let Some(next) = page.next else {
             return Ok(records);
         };
-        page = session.records::<E>().find(find.clone().after(next)).await?;
+        page = session
+            .records::<E>()
+            .find(find.clone().after(next))
+            .await?;
     }
 }
 
@@ -214,7 +221,9 @@ async fn persons<E: Entity>(session: &Session) -> Result<PersonCount> {
     let records = session.records::<E>();
     let live = records.count(Find::new()).await?;
     let kept = records.count(Find::new().with_archived()).await?;
-    let all = records.count(Find::new().with_archived().with_deleted()).await?;
+    let all = records
+        .count(Find::new().with_archived().with_deleted())
+        .await?;
     Ok(PersonCount {
         object: E::schema().name().to_owned(),
         live,
@@ -232,7 +241,9 @@ async fn held(session: &Session) -> Result<Vec<HeldCount>> {
         }
         let own = object.fields().iter();
         let custom = object.custom_fields().iter().map(|custom| &custom.field);
-        let personal = own.chain(custom).filter(|field| field.privacy != Privacy::Public);
+        let personal = own
+            .chain(custom)
+            .filter(|field| field.privacy != Privacy::Public);
         let personal_fields: Vec<String> = personal.map(|field| field.name.to_string()).collect();
         if personal_fields.is_empty() {
             continue;
@@ -260,7 +271,10 @@ async fn gone(session: &Session, period: Window) -> Result<Vec<GoneCount>> {
         .group_by(DeletionLog::REASON)
         .count()
         .sum(DeletionLog::RECORD_COUNT);
-    let groups = session.records::<DeletionLog>().aggregate(by_reason).await?;
+    let groups = session
+        .records::<DeletionLog>()
+        .aggregate(by_reason)
+        .await?;
     let counts = groups.iter().map(|group| GoneCount {
         object: text(group.key(0)),
         method: text(group.key(1)),

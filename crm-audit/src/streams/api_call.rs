@@ -42,7 +42,7 @@ pub struct ApiCall {
     #[field(required, min = 0)]
     pub duration: i64,
     /// The class of durations that it falls into; see [`bucket_of`].
-    #[field(required, read_only, min = 0)]
+    #[field(read_only, min = 0)]
     pub duration_class: i64,
     /// When it came.
     #[field(required)]
@@ -93,14 +93,10 @@ impl ApiCall {
         occurred_at: DateTime<Utc>,
     ) -> Self {
         let duration = i64::try_from(took.as_micros()).unwrap_or(i64::MAX);
-        Self::new(
-            method,
-            endpoint,
-            status,
-            duration,
-            bucket_of(duration),
-            occurred_at,
-        )
+        Self {
+            duration_class: bucket_of(duration),
+            ..Self::new(method, endpoint, status, duration, occurred_at)
+        }
     }
 
     /// How it ended.
@@ -120,6 +116,10 @@ impl ApiCall {
 fn check_call(call: &ApiCall, faults: &mut Faults) {
     if call.duration_class != bucket_of(call.duration) {
         let field = ApiCall::DURATION_CLASS.name();
-        faults.add(field, codes::INCONSISTENT, "must be the class of the duration");
+        faults.add(
+            field,
+            codes::INCONSISTENT,
+            "must be the class of the duration",
+        );
     }
 }

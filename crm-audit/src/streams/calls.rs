@@ -70,7 +70,11 @@ impl EndpointFigures {
 
 #[expect(clippy::cast_precision_loss, reason = "a rate needs no 64 bits")]
 fn part(some: u64, all: u64) -> f64 {
-    if all == 0 { 0.0 } else { some as f64 / all as f64 }
+    if all == 0 {
+        0.0
+    } else {
+        some as f64 / all as f64
+    }
 }
 
 /// What is added up of the groups of one endpoint.
@@ -149,7 +153,8 @@ impl ApiCalls<'_> {
         for group in &groups {
             let text = |place: usize| group.key(place).as_text().unwrap_or_default().to_owned();
             let sums = endpoints.entry((text(0), text(1))).or_default();
-            let (ValueRef::Integer(status), ValueRef::Integer(class)) = (group.key(2), group.key(3))
+            let (ValueRef::Integer(status), ValueRef::Integer(class)) =
+                (group.key(2), group.key(3))
             else {
                 continue;
             };

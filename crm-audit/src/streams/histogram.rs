@@ -21,7 +21,11 @@ pub const PERCENTILE_ERROR: f64 = 1.0 / 64.0;
 /// ```
 #[must_use]
 pub const fn bucket_of(duration: i64) -> i64 {
-    let value = if duration < 0 { 0 } else { duration.unsigned_abs() };
+    let value = if duration < 0 {
+        0
+    } else {
+        duration.unsigned_abs()
+    };
     let linear = 2 << BITS;
     if value < linear {
         return value.cast_signed();
@@ -46,7 +50,11 @@ pub const fn value_of(bucket: i64) -> i64 {
     }
     let least = (class - (shift << BITS)) << shift;
     let middle = least + ((1 << shift) >> 1);
-    if middle > i64::MAX.unsigned_abs() { i64::MAX } else { middle.cast_signed() }
+    if middle > i64::MAX.unsigned_abs() {
+        i64::MAX
+    } else {
+        middle.cast_signed()
+    }
 }
 
 /// The duration that `percent` of all durations do not exceed (nearest rank), in microseconds, from

@@ -80,7 +80,11 @@ pub fn lockout(attempts: &[Attempt], policy: &LockoutPolicy, now: DateTime<Utc>)
     if policy.failures == 0 {
         return Lockout::Open { left: None };
     }
-    let mut attempts: Vec<Attempt> = attempts.iter().copied().filter(|one| one.at() <= now).collect();
+    let mut attempts: Vec<Attempt> = attempts
+        .iter()
+        .copied()
+        .filter(|one| one.at() <= now)
+        .collect();
     // Of what happened at the same moment, what clears comes last.
     attempts.sort_by_key(|one| (one.at(), matches!(one, Attempt::Cleared(_))));
     let last_cleared = attempts
@@ -126,13 +130,19 @@ mod tests {
         let mut attempts = failed.to_vec();
         attempts.push(Attempt::Cleared(at(20)));
         attempts.push(Attempt::Failed(at(30)));
-        assert_eq!(lockout(&attempts, &POLICY, at(31)), Lockout::Open { left: Some(2) });
+        assert_eq!(
+            lockout(&attempts, &POLICY, at(31)),
+            Lockout::Open { left: Some(2) }
+        );
     }
 
     #[test]
     fn failures_spread_over_time_do_not_lock() {
         let spread: Vec<_> = (0..20).map(|nth| Attempt::Failed(at(nth * 31))).collect();
-        assert!(matches!(lockout(&spread, &POLICY, at(20 * 31)), Lockout::Open { .. }));
+        assert!(matches!(
+            lockout(&spread, &POLICY, at(20 * 31)),
+            Lockout::Open { .. }
+        ));
     }
 
     proptest! {

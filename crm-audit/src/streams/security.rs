@@ -125,7 +125,10 @@ fn prepared(mut event: AuthEvent, context: Option<&RequestContext>) -> AuthEvent
         event.session_id = event.session_id.or_else(|| context.session_id.clone());
     }
     // One form of each address, by which it is found again.
-    let canonical = event.ip.as_deref().and_then(|ip| ip.trim().parse::<IpAddr>().ok());
+    let canonical = event
+        .ip
+        .as_deref()
+        .and_then(|ip| ip.trim().parse::<IpAddr>().ok());
     event.ip = canonical.map(|ip| ip.to_canonical().to_string());
     event.login = shortened(event.login.as_deref().map(folded), 320);
     event.user_agent = shortened(event.user_agent, 1_000);
@@ -186,7 +189,11 @@ impl Security<'_> {
             .count()
             .min(AuthEvent::OCCURRED_AT)
             .max(AuthEvent::OCCURRED_AT);
-        let groups = self.session.records::<AuthEvent>().aggregate(counted).await?;
+        let groups = self
+            .session
+            .records::<AuthEvent>()
+            .aggregate(counted)
+            .await?;
         let mut found: Vec<FailedLogins> = groups.iter().filter_map(failed).collect();
         // Groups come in the order of their keys, which breaks ties.
         found.sort_by_key(|one| std::cmp::Reverse(one.failures));
@@ -245,7 +252,11 @@ impl Security<'_> {
             .sort(AuthEvent::OCCURRED_AT.desc())
             .limit(ATTEMPTS);
         let page = self.session.records::<AuthEvent>().find(find).await?;
-        let attempts: Vec<Attempt> = page.items.iter().filter_map(|event| attempt(event)).collect();
+        let attempts: Vec<Attempt> = page
+            .items
+            .iter()
+            .filter_map(|event| attempt(event))
+            .collect();
         Ok(lockout(&attempts, policy, now))
     }
 }

@@ -84,7 +84,9 @@ impl<'a> NamedRecords<'a> {
             return Ok(());
         }
         let read = rows.iter().map(|row| (row.id(), row.version()));
-        self.workspace.tell_reads(&self.object, read.collect()).await
+        self.workspace
+            .tell_reads(&self.object, read.collect())
+            .await
     }
 
     /// How many records fulfil a filter, whatever the page.

@@ -36,7 +36,11 @@ impl Workspace<'_> {
     }
 
     /// Tells that records are read, but for those that are only staged here.
-    pub(crate) async fn tell_reads(&self, object: &ObjectRef, mut read: Vec<(Uuid, i64)>) -> Result<()> {
+    pub(crate) async fn tell_reads(
+        &self,
+        object: &ObjectRef,
+        mut read: Vec<(Uuid, i64)>,
+    ) -> Result<()> {
         if let Workspace::Unit(work) = self {
             read.retain(|(id, _)| {
                 let staged = work.place(object, *id);

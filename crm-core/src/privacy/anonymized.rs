@@ -147,13 +147,7 @@ fn without_custom(object: &ObjectRef, was: &Value) -> Value {
     Value::Json(Json::Object(kept.collect()))
 }
 
-fn stand_in(
-    object: &ObjectRef,
-    index: usize,
-    field: &FieldSchema,
-    id: Uuid,
-    was: &Value,
-) -> Value {
+fn stand_in(object: &ObjectRef, index: usize, field: &FieldSchema, id: Uuid, was: &Value) -> Value {
     match (&field.field_type, field.storage_kind()) {
         _ if !field.default.is_null() => field.default.clone(),
         (_, StorageKind::List) => Value::List(Vec::new()),

@@ -73,11 +73,19 @@ fn check_activity(activity: &ProcessingActivity, faults: &mut Faults) {
     let is_blank = |text: &Option<String>| text.as_ref().is_none_or(|text| text.trim().is_empty());
     if activity.is_transferred && is_blank(&activity.transfer_safeguards) {
         let field = ProcessingActivity::TRANSFER_SAFEGUARDS.name();
-        faults.add(field, codes::REQUIRED, "say where the data goes and what protects it there");
+        faults.add(
+            field,
+            codes::REQUIRED,
+            "say where the data goes and what protects it there",
+        );
     }
     let is_weighed = activity.lawful_basis == LawfulBasis::LegitimateInterests;
     if is_weighed && is_blank(&activity.legitimate_interests) {
         let field = ProcessingActivity::LEGITIMATE_INTERESTS.name();
-        faults.add(field, codes::REQUIRED, "say which interests outweigh those of the person");
+        faults.add(
+            field,
+            codes::REQUIRED,
+            "say which interests outweigh those of the person",
+        );
     }
 }

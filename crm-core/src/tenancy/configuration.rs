@@ -445,7 +445,9 @@ impl Configurations<'_> {
     /// # Errors
     /// Those of the storage.
     pub async fn sensitive_objects(&self) -> Result<Vec<String>> {
-        let named = self.get(ConfigCategory::Security, SENSITIVE_OBJECTS).await?;
+        let named = self
+            .get(ConfigCategory::Security, SENSITIVE_OBJECTS)
+            .await?;
         Ok(named.unwrap_or_default())
     }
 

@@ -52,13 +52,10 @@ pub fn default_policies() -> Vec<RetentionPolicy> {
         },
         //
         RetentionPolicy {
-            description: Some("Months of the event log are archived after a year (R-057).".to_owned()),
-            ..RetentionPolicy::new(
-                "audit archive",
-                AUDIT_OBJECT,
-                DeletionMethod::Archive,
-                1,
-            )
+            description: Some(
+                "Months of the event log are archived after a year (R-057).".to_owned(),
+            ),
+            ..RetentionPolicy::new("audit archive", AUDIT_OBJECT, DeletionMethod::Archive, 1)
         },
         RetentionPolicy {
             description: Some("Months of the event log go after ten years (R-057).".to_owned()),

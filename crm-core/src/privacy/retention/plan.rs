@@ -31,7 +31,8 @@ pub(super) fn bind(
     registry: &Registry,
     now: DateTime<Utc>,
 ) -> Result<Plan, Vec<FieldError>> {
-    let fault = |field: &str, code, message: String| FieldError::new(field.to_owned(), code, message);
+    let fault =
+        |field: &str, code, message: String| FieldError::new(field.to_owned(), code, message);
     let Some(object) = registry.object(&policy.object) else {
         let message = "there is no such object".to_owned();
         let field = RetentionPolicy::OBJECT.name();
@@ -55,9 +56,10 @@ pub(super) fn bind(
         }
     };
     let first = before(&policy.basis_field, &basis);
-    let other = policy.basis_if_empty.as_deref().and_then(|name| {
-        before(name, &RetentionPolicy::BASIS_IF_EMPTY.name())
-    });
+    let other = policy
+        .basis_if_empty
+        .as_deref()
+        .and_then(|name| before(name, &RetentionPolicy::BASIS_IF_EMPTY.name()));
     let criteria = match &policy.criteria {
         Some(criteria) => match Condition::bind(&criteria.0, &object, registry) {
             Ok(condition) => condition,
@@ -262,12 +264,7 @@ mod tests {
             basis_field: "name".into(),
             basis_if_empty: Some("nonsense".into()),
             criteria: Some(Criteria::from(crate::query::Filter::eq("unknown", 1))),
-            ..RetentionPolicy::new(
-                "p",
-                Account::schema().name(),
-                DeletionMethod::Archive,
-                1,
-            )
+            ..RetentionPolicy::new("p", Account::schema().name(), DeletionMethod::Archive, 1)
         };
         let faults = bind(&policy, &registry(), DateTime::UNIX_EPOCH).unwrap_err();
         let fields: Vec<&str> = faults.iter().map(|fault| fault.path.as_str()).collect();
@@ -279,13 +276,33 @@ mod tests {
         let bound = |object: &str, method| {
             let policy = RetentionPolicy::new("p", object, method, 1);
             let bound = bind(&policy, &registry(), DateTime::UNIX_EPOCH);
-            bound.map(|plan| plan.upkeep).map_err(|faults| faults[0].path.clone())
+            bound
+                .map(|plan| plan.upkeep)
+                .map_err(|faults| faults[0].path.clone())
         };
-        assert_eq!(bound("deal_state", DeletionMethod::HardDelete), Err("object".into()));
-        assert_eq!(bound("tenant", DeletionMethod::HardDelete), Err("object".into()));
-        assert_eq!(bound("automation_execution", DeletionMethod::HardDelete), Ok(Upkeep::Log));
-        assert_eq!(bound("automation_execution", DeletionMethod::Archive), Err("method".into()));
-        assert_eq!(bound("pipeline", DeletionMethod::Anonymize), Err("method".into()));
-        assert_eq!(bound(Lead::schema().name(), DeletionMethod::Anonymize), Ok(Upkeep::Records));
+        assert_eq!(
+            bound("deal_state", DeletionMethod::HardDelete),
+            Err("object".into())
+        );
+        assert_eq!(
+            bound("tenant", DeletionMethod::HardDelete),
+            Err("object".into())
+        );
+        assert_eq!(
+            bound("automation_execution", DeletionMethod::HardDelete),
+            Ok(Upkeep::Log)
+        );
+        assert_eq!(
+            bound("automation_execution", DeletionMethod::Archive),
+            Err("method".into())
+        );
+        assert_eq!(
+            bound("pipeline", DeletionMethod::Anonymize),
+            Err("method".into())
+        );
+        assert_eq!(
+            bound(Lead::schema().name(), DeletionMethod::Anonymize),
+            Ok(Upkeep::Records)
+        );
     }
 }

@@ -131,7 +131,10 @@ impl PolicyRun {
 /// What came of one record.
 #[derive(Clone, Copy, Debug)]
 enum Outcome {
-    Done { records: u64, values: u64 },
+    Done {
+        records: u64,
+        values: u64,
+    },
     Refused(&'static str),
     /// It went with another one, or has nothing to take away.
     Nothing,
@@ -327,8 +330,14 @@ impl<'a> Retention<'a> {
                 return Ok(run);
             }
             if work.staged().len() > KEPT {
-                let own = work.staged().iter().filter(|change| *change.object() == plan.object);
-                gone.extend(own.filter(|change| takes_away(change)).map(StagedChange::id));
+                let own = work
+                    .staged()
+                    .iter()
+                    .filter(|change| *change.object() == plan.object);
+                gone.extend(
+                    own.filter(|change| takes_away(change))
+                        .map(StagedChange::id),
+                );
                 work = self.session.begin();
             }
         }
@@ -347,7 +356,11 @@ impl<'a> Retention<'a> {
                 run.records = total;
                 return Ok(run);
             }
-            Upkeep::Log => return self.remove_entries(policy, &plan, run, total, progress).await,
+            Upkeep::Log => {
+                return self
+                    .remove_entries(policy, &plan, run, total, progress)
+                    .await;
+            }
             Upkeep::Records => {}
         }
         let mut seen = 0;
@@ -442,7 +455,9 @@ impl<'a> Retention<'a> {
                 let mut batch = Batch::default();
                 for row in &rows {
                     let (records, values) = (1, filled(row));
-                    batch.outcomes.push((row.id(), Outcome::Done { records, values }));
+                    batch
+                        .outcomes
+                        .push((row.id(), Outcome::Done { records, values }));
                     work.remove(row);
                 }
                 if !rows.is_empty() {
@@ -467,11 +482,7 @@ impl<'a> Retention<'a> {
 }
 
 /// The next records that are due, by id.
-async fn due(
-    work: &UnitOfWork,
-    plan: &Plan,
-    after: Option<Uuid>,
-) -> Result<Vec<Row>> {
+async fn due(work: &UnitOfWork, plan: &Plan, after: Option<Uuid>) -> Result<Vec<Row>> {
     let mut query = Query::new(&plan.object, plan.due.clone()).limit(AT_ONCE);
     query.after = after.map(|id| vec![Value::Uuid(id)]);
     work.select(&query).await
@@ -509,7 +520,9 @@ async fn apply(
         }
     };
     let new = work.staged().get(before..).unwrap_or_default();
-    let is_held = new.iter().any(|change| change.before().is_some_and(|row| holds.hold(row)));
+    let is_held = new
+        .iter()
+        .any(|change| change.before().is_some_and(|row| holds.hold(row)));
     if is_held {
         work.roll_back(savepoint);
         return Ok(Outcome::Refused(HELD));
