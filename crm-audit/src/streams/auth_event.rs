@@ -7,6 +7,10 @@ use uuid::Uuid;
 /// Somebody tried to sign in, or something changed about how somebody does (C-059).
 ///
 /// When it was recorded is told by `created`; that may be later than it happened.
+#[allow(
+    clippy::duplicated_attributes,
+    reason = "all indexes end with the moment"
+)]
 #[derive(Clone, PartialEq, Entity)]
 #[entity(
     object = "auth_event",
