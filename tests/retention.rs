@@ -24,14 +24,14 @@ use crm_engine::audit::{
     ApiCall, AuditCategory, AuthEvent, AuthKind, AuthOutcome, Lockout, LockoutPolicy, LoginKey,
     LoginSource, Window,
 };
-use crm_engine::engine::{ManualClock, RequestContext};
+use crm_engine::engine::{ManualClock, ReadHook, RequestContext};
 use crm_engine::prelude::*;
 use crm_engine::privacy::{
     ConsentEvidence, DeletionLog, DeletionMethod, DeletionReason, Grant, LawfulBasis, LegalHold,
     PeriodUnit, ProcessingActivity, RetentionPolicy, Upkeep, anonymized,
 };
 use crm_engine::query::Criteria;
-use crm_engine::schema::Row;
+use crm_engine::schema::{ObjectRef, Row};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::json;
@@ -604,6 +604,48 @@ async fn reads_of_sensitive_objects_are_told() {
         .unwrap();
     other.contacts().get(bob.id).await.unwrap();
     assert!(reads(&other).await.is_empty());
+}
+
+/// Refuses to be told of anything.
+#[derive(Debug)]
+struct Deaf;
+
+#[async_trait::async_trait]
+impl ReadHook for Deaf {
+    async fn before_hand_out(
+        &self,
+        _: &Session,
+        _: &ObjectRef,
+        _: &[(Uuid, i64)],
+    ) -> crm_engine::Result<()> {
+        Err(Error::Forbidden {
+            reason: "nobody listens".into(),
+        })
+    }
+}
+
+/// Nothing is handed out that could not be told, and a setting that nobody understands lets nothing
+/// go untold.
+#[tokio::test]
+async fn a_read_that_cannot_be_told_fails() {
+    let crm = Crm::builder(backend::storage(&[])).read_hook(Deaf).build();
+    let (_, session) = tenant(&crm, "acme").await;
+    let ada = Contact::named("Ada", "Lovelace");
+    let ada = session.contacts().create(ada).await.unwrap();
+    session.contacts().get(ada.id).await.unwrap();
+    let mut settings = session.configurations();
+    settings.set_sensitive_objects(&["contact"]).await.unwrap();
+    let refused = session.contacts().get(ada.id).await.unwrap_err();
+    assert_eq!(refused.code(), "forbidden");
+    let refused = session.contacts().find(Find::new()).await.unwrap_err();
+    assert_eq!(refused.code(), "forbidden");
+    settings
+        .set(ConfigCategory::Security, "sensitive_objects", &"contact")
+        .await
+        .unwrap();
+    let refused = session.accounts().create(Account::new("Globex")).await;
+    let refused = session.accounts().get(refused.unwrap().id).await;
+    assert_eq!(refused.unwrap_err().code(), "validation");
 }
 
 /// C-059: failures by user, name and address in a window, and who is locked out.
