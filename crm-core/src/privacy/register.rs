@@ -71,8 +71,9 @@ pub struct ProcessingActivity {
 
 fn check_activity(activity: &ProcessingActivity, faults: &mut Faults) {
     let is_blank = |text: &Option<String>| text.as_ref().is_none_or(|text| text.trim().is_empty());
-    if activity.is_transferred && is_blank(&activity.transfer_safeguards) {
-        let field = ProcessingActivity::TRANSFER_SAFEGUARDS.name();
+    let field = ProcessingActivity::TRANSFER_SAFEGUARDS.name();
+    let is_silent = activity.is_transferred && is_blank(&activity.transfer_safeguards);
+    if is_silent && !faults.has(&field) {
         faults.add(
             field,
             codes::REQUIRED,
@@ -80,8 +81,8 @@ fn check_activity(activity: &ProcessingActivity, faults: &mut Faults) {
         );
     }
     let is_weighed = activity.lawful_basis == LawfulBasis::LegitimateInterests;
-    if is_weighed && is_blank(&activity.legitimate_interests) {
-        let field = ProcessingActivity::LEGITIMATE_INTERESTS.name();
+    let field = ProcessingActivity::LEGITIMATE_INTERESTS.name();
+    if is_weighed && is_blank(&activity.legitimate_interests) && !faults.has(&field) {
         faults.add(
             field,
             codes::REQUIRED,

@@ -132,8 +132,10 @@ pub struct LegalHold {
 }
 
 fn check_hold(hold: &LegalHold, faults: &mut Faults) {
-    if hold.record_id.is_some() == hold.criteria.is_some() && !faults.has("criteria") {
+    let (record, criteria) = (LegalHold::RECORD_ID.name(), LegalHold::CRITERIA.name());
+    let is_refused = faults.has(&record) || faults.has(&criteria);
+    if !is_refused && hold.record_id.is_some() == hold.criteria.is_some() {
         let message = "name either the record or criteria";
-        faults.add("record_id", codes::INCONSISTENT, message);
+        faults.add(record, codes::INCONSISTENT, message);
     }
 }
