@@ -52,14 +52,16 @@ pub use crm_storage_postgres as postgres;
 #[cfg(feature = "postgres")]
 pub use crm_storage_postgres::PostgresStorage;
 
-use crm_core::engine::{Clock, CommitHook, EngineBuilder, IdGenerator, TenantSchema, WriteRule};
+use crm_core::engine::{
+    Clock, CommitHook, EngineBuilder, IdGenerator, ReadHook, TenantSchema, WriteRule,
+};
 use crm_core::schema::{Entity, ObjectRef};
 use crm_core::storage::Storage;
 
 /// What most programs need, in one line: `use crm_engine::prelude::*;`
 pub mod prelude {
     pub use crm_audit::webhook::{WebhookExt, WebhookSubscription};
-    pub use crm_audit::{AuditEvent, AuditExt, AuditKind, PrivacyExt};
+    pub use crm_audit::{AuditEvent, AuditExt, AuditKind, PrivacyExt, StreamsExt};
     pub use crm_core::accounts::{Account, AccountType};
     pub use crm_core::activities::{
         Activity, ActivityLinks, ActivityList, ActivityParticipant, ActivityReminder,
@@ -220,6 +222,12 @@ impl CrmBuilder {
     /// Adds a hook of the host; the audit recorder runs after it.
     pub fn hook(mut self, hook: impl CommitHook) -> Self {
         self.engine = self.engine.hook(hook);
+        self
+    }
+
+    /// Adds a hook of the host that is told of reads of sensitive objects, before the audit recorder is.
+    pub fn read_hook(mut self, hook: impl ReadHook) -> Self {
+        self.engine = self.engine.read_hook(hook);
         self
     }
 

@@ -327,7 +327,10 @@ impl Storage for Counting {
     }
     async fn select(&self, scope: &Scope, query: &Query) -> Result<Vec<Row>, StorageError> {
         let rows = self.inner.select(scope, query).await?;
-        self.selects.fetch_add(1, Ordering::SeqCst);
+        // What is remembered of the tenant is read again every few seconds.
+        if query.object.name() != "tenant_configuration" {
+            self.selects.fetch_add(1, Ordering::SeqCst);
+        }
         self.most.fetch_max(rows.len(), Ordering::SeqCst);
         Ok(rows)
     }

@@ -389,6 +389,12 @@ async fn typed_operations_find_nothing_of_another_tenant() {
         crm_engine::scoring::LeadScoringRule,
         crm_engine::scoring::LeadScoreChange,
         crm_engine::privacy::Consent,
+        crm_engine::privacy::DeletionLog,
+        crm_engine::privacy::RetentionPolicy,
+        crm_engine::privacy::LegalHold,
+        crm_engine::privacy::ProcessingActivity,
+        crm_engine::audit::AuthEvent,
+        crm_engine::audit::ApiCall,
         Pipeline,
         PipelineStage,
         crm_engine::currencies::ExchangeRate,
@@ -1405,6 +1411,72 @@ async fn attack_activities(scene: &Scene) {
         .audit()
         .activity_summary(Actor::User(id), window.clone())
         .await);
+}
+
+/// C-059, C-060, C-082, C-105: policies of another tenant are not run, and figures tell of one's own.
+#[tokio::test]
+async fn no_policy_and_no_stream_of_another_tenant_is_reached() {
+    use crm_engine::audit::{LoginKey, LoginSource, Window};
+    use crm_engine::privacy::{DeletionMethod, RetentionPolicy};
+
+    let crm = common::crm();
+    let victim = populate(&crm, "victim").await.session;
+    let (_, session) = common::tenant(&crm, "stranger").await;
+    let before = picture(&victim).await;
+    let theirs = rows_of(&victim, "retention_policy").await[0].id();
+    for id in [theirs, GHOST] {
+        let id = Id::<RetentionPolicy>::new(id);
+        assert_eq!(
+            session.retention().dry_run(id).await.unwrap_err().code(),
+            "not_found"
+        );
+        assert_eq!(
+            session.retention().run(id, &()).await.unwrap_err().code(),
+            "not_found"
+        );
+    }
+    for (object, basis) in [("api_call", "occurred_at"), ("auth_event", "occurred_at")] {
+        let all = RetentionPolicy {
+            basis_field: basis.into(),
+            ..RetentionPolicy::new(object, object, DeletionMethod::HardDelete, 1)
+        };
+        let all = session.retention_policies().create(all).await.unwrap();
+        assert_eq!(session.retention().run(all.id, &()).await.unwrap().done, 0);
+    }
+    let first = chrono::DateTime::UNIX_EPOCH;
+    let ever = Window::new(first, first + chrono::TimeDelta::days(100_000));
+    let failures = session
+        .security()
+        .failed_logins(LoginSource::Login, ever, 10)
+        .await
+        .unwrap();
+    assert!(failures.is_empty());
+    let tried = LoginKey::Login("hank@example.com".into());
+    assert_eq!(
+        session.security().count_failed(&tried, ever).await.unwrap(),
+        0
+    );
+    assert!(
+        session
+            .security()
+            .events(None, ever, 10, None)
+            .await
+            .unwrap()
+            .items
+            .is_empty()
+    );
+    assert!(
+        session
+            .api_calls()
+            .by_endpoint(ever)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    let report = session.privacy().gdpr_report(ever).await.unwrap();
+    assert!(report.activities.is_empty() && report.consents.is_empty() && report.gone.is_empty());
+    assert_eq!(report.persons[0].live + report.persons[0].deleted, 0);
+    assert!(before == picture(&victim).await, "an attack left a trace");
 }
 
 /// values that are unique in one tenant are free in another.

@@ -138,6 +138,8 @@ pub enum AuditCategory {
     Configuration,
     /// Who may do what changed: users, teams and their members.
     Authorization,
+    /// Records were read that the tenant wants to know the readers of.
+    DataAccess,
 }
 
 /// What changed in one field.

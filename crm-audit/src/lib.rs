@@ -31,10 +31,12 @@ pub mod feed;
 mod history;
 mod mask;
 mod privacy;
+mod reads;
 mod recorder;
 mod redact;
 mod restore;
 pub mod seal;
+mod streams;
 mod trail;
 mod undo;
 mod version;
@@ -47,12 +49,18 @@ pub use feed::{Feed, FeedBatch, FeedConsumer, FeedEvent, FeedPolicy, Treatment};
 pub use history::{ActivityCount, FieldVersion, ReadableChange, VersionEntry};
 pub use mask::{MASK, is_sensitive_name};
 pub use privacy::{
-    AccessExport, Erasure, ErasureReport, HeldField, HeldGroup, HeldRecord, HistoryChange,
-    HistoryEntry, PrivacyExt, PrivacyService, Why,
+    AccessExport, ConsentCount, Erasure, ErasureReport, GdprReport, GoneCount, HeldCount,
+    HeldField, HeldGroup, HeldRecord, HistoryChange, HistoryEntry, PersonCount, PrivacyExt,
+    PrivacyService, Why,
 };
 pub use recorder::{Recorder, changes_between};
 pub use redact::{is_erased, redact};
 pub use seal::{AuditSeal, SealReport, Sealing, Verification};
+pub use streams::{
+    ApiCall, ApiCalls, Attempt, AuthEvent, AuthKind, AuthOutcome, CallOutcome, EndpointFigures,
+    FailedLogins, Lockout, LockoutPolicy, LoginKey, LoginSource, PERCENTILE_ERROR, Security,
+    StreamsExt, Window, bucket_of, lockout, percentile, value_of,
+};
 pub use trail::{AuditExt, AuditTrail};
 pub use undo::{Obstacle, ObstacleReason, UndoReport};
 pub use version::{RowVersion, Version};
@@ -67,6 +75,8 @@ pub fn objects() -> Vec<ObjectRef> {
         AuditEvent::schema(),
         archived_events(),
         AuditSeal::schema(),
+        AuthEvent::schema(),
+        ApiCall::schema(),
         FeedConsumer::schema(),
         webhook::WebhookSubscription::schema(),
         webhook::WebhookDelivery::schema(),
@@ -91,5 +101,6 @@ pub fn install(builder: EngineBuilder) -> EngineBuilder {
         .iter()
         .fold(builder, EngineBuilder::named_object)
         .rule(webhook::SubscriptionRules)
+        .read_hook(Recorder)
         .hook(Recorder)
 }

@@ -117,7 +117,7 @@ fn without_old(changes: &Changes) -> Changes {
 
 /// What the request says of itself must never stop a write: too long texts are cut, what cannot be
 /// stored is left out.
-fn shortened(text: Option<&str>, max: usize) -> Option<String> {
+pub(crate) fn shortened(text: Option<&str>, max: usize) -> Option<String> {
     let text: String = text?
         .chars()
         .filter(|letter| !letter.is_control())
@@ -134,7 +134,10 @@ fn category(object: &ObjectRef) -> AuditCategory {
         | "pipeline_stage"
         | "pipeline_automation_rule"
         | "territory"
-        | "webhook_subscription" => AuditCategory::Configuration,
+        | "webhook_subscription"
+        | "retention_policy"
+        | "legal_hold"
+        | "processing_activity" => AuditCategory::Configuration,
         "user" | "team" | "team_member" => AuditCategory::Authorization,
         _ => AuditCategory::DataChange,
     }

@@ -2269,6 +2269,146 @@ CREATE POLICY "tenant_isolation" ON "crm"."deletion_logs"
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
 GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."deletion_logs" TO "crm_app";
 
+CREATE TABLE "crm"."retention_policies" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "name" varchar(150) COLLATE "C" NOT NULL,
+    "description" varchar(32768) COLLATE "C",
+    "object" varchar(100) COLLATE "C" NOT NULL,
+    "method" varchar(50) COLLATE "C" NOT NULL,
+    "period" bigint NOT NULL,
+    "period_unit" varchar(50) COLLATE "C" NOT NULL,
+    "basis_field" varchar(150) COLLATE "C" NOT NULL,
+    "basis_if_empty" varchar(150) COLLATE "C",
+    "criteria" jsonb,
+    "legal_reference" varchar(255) COLLATE "C",
+    "is_active" boolean NOT NULL,
+    "name_folded" text COLLATE "C" NOT NULL,
+    "search_vector" tsvector GENERATED ALWAYS AS (
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE translate(coalesce("name", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'A')
+    ) STORED,
+    CONSTRAINT "retention_policies_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "retention_policies_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "retention_policies_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "retention_policies_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "retention_policies_method_check" CHECK ("method" IN ('soft_delete', 'hard_delete', 'anonymize', 'archive')),
+    CONSTRAINT "retention_policies_period_check" CHECK ("period" BETWEEN 1 AND 36500),
+    CONSTRAINT "retention_policies_period_unit_check" CHECK ("period_unit" IN ('days', 'months', 'years'))
+);
+CREATE UNIQUE INDEX "retention_policies_name_folded_key" ON "crm"."retention_policies" ("tenant_id", "name_folded") WHERE "deleted_at" IS NULL;
+CREATE INDEX "retention_policies_object_id_idx" ON "crm"."retention_policies" ("tenant_id", "object", "id");
+CREATE INDEX "retention_policies_created_at_id_idx" ON "crm"."retention_policies" ("tenant_id", "created_at", "id");
+CREATE INDEX "retention_policies_updated_at_id_idx" ON "crm"."retention_policies" ("tenant_id", "updated_at", "id");
+CREATE INDEX "retention_policies_search_vector_idx" ON "crm"."retention_policies" USING gin ("search_vector");
+ALTER TABLE "crm"."retention_policies" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."retention_policies"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."retention_policies" TO "crm_app";
+CREATE POLICY "search" ON "crm"."retention_policies" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at", "search_vector") ON "crm"."retention_policies" TO "crm_search";
+
+CREATE TABLE "crm"."legal_holds" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "name" varchar(150) COLLATE "C" NOT NULL,
+    "reason" varchar(32768) COLLATE "C",
+    "object" varchar(100) COLLATE "C" NOT NULL,
+    "record_id" uuid,
+    "criteria" jsonb,
+    "is_active" boolean NOT NULL,
+    "search_vector" tsvector GENERATED ALWAYS AS (
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE translate(coalesce("name", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'A')
+    ) STORED,
+    CONSTRAINT "legal_holds_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "legal_holds_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "legal_holds_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "legal_holds_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous'))
+);
+CREATE INDEX "legal_holds_object_record_id_idx" ON "crm"."legal_holds" ("tenant_id", "object", "record_id");
+CREATE INDEX "legal_holds_created_at_id_idx" ON "crm"."legal_holds" ("tenant_id", "created_at", "id");
+CREATE INDEX "legal_holds_updated_at_id_idx" ON "crm"."legal_holds" ("tenant_id", "updated_at", "id");
+CREATE INDEX "legal_holds_search_vector_idx" ON "crm"."legal_holds" USING gin ("search_vector");
+ALTER TABLE "crm"."legal_holds" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."legal_holds"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."legal_holds" TO "crm_app";
+CREATE POLICY "search" ON "crm"."legal_holds" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at", "search_vector") ON "crm"."legal_holds" TO "crm_search";
+
+CREATE TABLE "crm"."processing_activities" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "name" varchar(200) COLLATE "C" NOT NULL,
+    "purpose" varchar(2000) COLLATE "C" NOT NULL,
+    "lawful_basis" varchar(50) COLLATE "C" NOT NULL,
+    "legitimate_interests" varchar(32768) COLLATE "C",
+    "data_categories" text[] COLLATE "C" NOT NULL,
+    "person_categories" text[] COLLATE "C" NOT NULL,
+    "recipients" text[] COLLATE "C" NOT NULL,
+    "is_transferred" boolean NOT NULL,
+    "transfer_safeguards" varchar(32768) COLLATE "C",
+    "retention" varchar(32768) COLLATE "C",
+    "retention_policy_id" uuid,
+    "measures" varchar(32768) COLLATE "C",
+    "controller" varchar(200) COLLATE "C",
+    "controller_email" varchar(254) COLLATE "C",
+    "is_active" boolean NOT NULL,
+    "name_folded" text COLLATE "C" NOT NULL,
+    "controller_email_folded" text COLLATE "C",
+    "search_vector" tsvector GENERATED ALWAYS AS (
+        setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE translate(coalesce("name", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'A')
+    ) STORED,
+    CONSTRAINT "processing_activities_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "processing_activities_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "processing_activities_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "processing_activities_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "processing_activities_lawful_basis_check" CHECK ("lawful_basis" IN ('consent', 'contract', 'legal_obligation', 'vital_interests', 'public_task', 'legitimate_interests'))
+);
+CREATE UNIQUE INDEX "processing_activities_name_folded_key" ON "crm"."processing_activities" ("tenant_id", "name_folded") WHERE "deleted_at" IS NULL;
+CREATE INDEX "processing_activities_created_at_id_idx" ON "crm"."processing_activities" ("tenant_id", "created_at", "id");
+CREATE INDEX "processing_activities_updated_at_id_idx" ON "crm"."processing_activities" ("tenant_id", "updated_at", "id");
+CREATE INDEX "processing_activities_retention_policy_id_idx" ON "crm"."processing_activities" ("tenant_id", "retention_policy_id");
+CREATE INDEX "processing_activities_data_categories_idx" ON "crm"."processing_activities" USING gin ("data_categories");
+CREATE INDEX "processing_activities_person_categories_idx" ON "crm"."processing_activities" USING gin ("person_categories");
+CREATE INDEX "processing_activities_recipients_idx" ON "crm"."processing_activities" USING gin ("recipients");
+CREATE INDEX "processing_activities_search_vector_idx" ON "crm"."processing_activities" USING gin ("search_vector");
+ALTER TABLE "crm"."processing_activities" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."processing_activities"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."processing_activities" TO "crm_app";
+CREATE POLICY "search" ON "crm"."processing_activities" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at", "data_categories", "person_categories", "recipients", "search_vector") ON "crm"."processing_activities" TO "crm_search";
+
 CREATE TABLE "crm"."activity_series" (
     "tenant_id" uuid NOT NULL,
     "id" uuid NOT NULL,
@@ -3295,17 +3435,21 @@ CREATE TABLE "crm"."custom_schemas" (
     "archived_at" timestamptz,
     "deleted_at" timestamptz,
     "revision" bigint NOT NULL,
+    "closed_objects" text[] COLLATE "C" NOT NULL,
     CONSTRAINT "custom_schemas_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "custom_schemas_version_check" CHECK ("version" >= 1),
     CONSTRAINT "custom_schemas_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
     CONSTRAINT "custom_schemas_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
     CONSTRAINT "custom_schemas_revision_check" CHECK ("revision" >= 1)
 );
+CREATE INDEX "custom_schemas_closed_objects_idx" ON "crm"."custom_schemas" USING gin ("closed_objects");
 ALTER TABLE "crm"."custom_schemas" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY "tenant_isolation" ON "crm"."custom_schemas"
     USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
 GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."custom_schemas" TO "crm_app";
+CREATE POLICY "search" ON "crm"."custom_schemas" FOR SELECT TO "crm_search" USING (true);
+GRANT SELECT ("tenant_id", "id", "deleted_at", "closed_objects") ON "crm"."custom_schemas" TO "crm_search";
 
 CREATE TABLE "crm"."custom_records" (
     "tenant_id" uuid NOT NULL,
@@ -3512,7 +3656,7 @@ CREATE TABLE "crm"."audit_events" (
     CONSTRAINT "audit_events_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
     CONSTRAINT "audit_events_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
     CONSTRAINT "audit_events_event_check" CHECK ("event" IN ('create', 'update', 'delete', 'restore', 'purge', 'erase', 'read')),
-    CONSTRAINT "audit_events_category_check" CHECK ("category" IN ('data_change', 'configuration', 'authorization')),
+    CONSTRAINT "audit_events_category_check" CHECK ("category" IN ('data_change', 'configuration', 'authorization', 'data_access')),
     CONSTRAINT "audit_events_record_version_check" CHECK ("record_version" >= 1)
 ) PARTITION BY RANGE ("created_at");
 CREATE INDEX "audit_events_record_id_record_version_id_idx" ON "crm"."audit_events" ("tenant_id", "record_id", "record_version", "id");
@@ -3560,7 +3704,7 @@ CREATE TABLE "crm"."audit_events_archive" (
     CONSTRAINT "audit_events_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
     CONSTRAINT "audit_events_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
     CONSTRAINT "audit_events_event_check" CHECK ("event" IN ('create', 'update', 'delete', 'restore', 'purge', 'erase', 'read')),
-    CONSTRAINT "audit_events_category_check" CHECK ("category" IN ('data_change', 'configuration', 'authorization')),
+    CONSTRAINT "audit_events_category_check" CHECK ("category" IN ('data_change', 'configuration', 'authorization', 'data_access')),
     CONSTRAINT "audit_events_record_version_check" CHECK ("record_version" >= 1)
 ) PARTITION BY RANGE ("created_at");
 CREATE INDEX "audit_events_archive_record_id_record_version_id_idx" ON "crm"."audit_events_archive" ("tenant_id", "record_id", "record_version", "id");
@@ -3612,6 +3756,88 @@ CREATE POLICY "tenant_isolation" ON "crm"."audit_seals"
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
 GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."audit_seals" TO "crm_app";
 
+CREATE TABLE "crm"."auth_events" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "kind" varchar(50) COLLATE "C" NOT NULL,
+    "outcome" varchar(50) COLLATE "C" NOT NULL,
+    "occurred_at" timestamptz NOT NULL,
+    "user_id" uuid,
+    "login" varchar(320) COLLATE "C",
+    "ip" varchar(45) COLLATE "C",
+    "user_agent" varchar(1000) COLLATE "C",
+    "session_id" varchar(255) COLLATE "C",
+    "method" varchar(50) COLLATE "C",
+    "reason" varchar(100) COLLATE "C",
+    CONSTRAINT "auth_events_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "auth_events_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "auth_events_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "auth_events_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "auth_events_kind_check" CHECK ("kind" IN ('login', 'logout', 'second_factor', 'second_factor_change', 'password_change', 'password_reset', 'session_end', 'token_issue', 'token_revoke', 'lock', 'unlock')),
+    CONSTRAINT "auth_events_outcome_check" CHECK ("outcome" IN ('success', 'failure', 'blocked'))
+);
+CREATE INDEX "auth_events_user_id_occurred_at_id_idx" ON "crm"."auth_events" ("tenant_id", "user_id", "occurred_at", "id");
+CREATE INDEX "auth_events_ip_occurred_at_id_idx" ON "crm"."auth_events" ("tenant_id", "ip", "occurred_at", "id");
+CREATE INDEX "auth_events_login_occurred_at_id_idx" ON "crm"."auth_events" ("tenant_id", "login", "occurred_at", "id");
+CREATE INDEX "auth_events_outcome_occurred_at_id_idx" ON "crm"."auth_events" ("tenant_id", "outcome", "occurred_at", "id");
+CREATE INDEX "auth_events_occurred_at_id_idx" ON "crm"."auth_events" ("tenant_id", "occurred_at", "id");
+CREATE INDEX "auth_events_created_at_id_idx" ON "crm"."auth_events" ("tenant_id", "created_at", "id");
+ALTER TABLE "crm"."auth_events" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."auth_events"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."auth_events" TO "crm_app";
+
+CREATE TABLE "crm"."api_calls" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "method" varchar(20) COLLATE "C" NOT NULL,
+    "endpoint" varchar(300) COLLATE "C" NOT NULL,
+    "status" bigint NOT NULL,
+    "duration" bigint NOT NULL,
+    "duration_class" bigint NOT NULL,
+    "occurred_at" timestamptz NOT NULL,
+    "user_id" uuid,
+    "client" varchar(150) COLLATE "C",
+    "request_id" uuid,
+    "ip" varchar(45) COLLATE "C",
+    CONSTRAINT "api_calls_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "api_calls_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "api_calls_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "api_calls_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "api_calls_status_check" CHECK ("status" BETWEEN 100 AND 599),
+    CONSTRAINT "api_calls_duration_check" CHECK ("duration" >= 0),
+    CONSTRAINT "api_calls_duration_class_check" CHECK ("duration_class" >= 0)
+);
+CREATE INDEX "api_calls_endpoint_occurred_at_id_idx" ON "crm"."api_calls" ("tenant_id", "endpoint", "occurred_at", "id");
+CREATE INDEX "api_calls_user_id_occurred_at_id_idx" ON "crm"."api_calls" ("tenant_id", "user_id", "occurred_at", "id");
+CREATE INDEX "api_calls_client_occurred_at_id_idx" ON "crm"."api_calls" ("tenant_id", "client", "occurred_at", "id");
+CREATE INDEX "api_calls_occurred_at_id_idx" ON "crm"."api_calls" ("tenant_id", "occurred_at", "id");
+CREATE INDEX "api_calls_created_at_id_idx" ON "crm"."api_calls" ("tenant_id", "created_at", "id");
+ALTER TABLE "crm"."api_calls" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."api_calls"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."api_calls" TO "crm_app";
+
 CREATE TABLE "crm"."feed_consumers" (
     "tenant_id" uuid NOT NULL,
     "id" uuid NOT NULL,
@@ -3633,7 +3859,7 @@ CREATE TABLE "crm"."feed_consumers" (
     CONSTRAINT "feed_consumers_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
     CONSTRAINT "feed_consumers_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous'))
 );
-CREATE UNIQUE INDEX "feed_consumers_name_key" ON "crm"."feed_consumers" ("tenant_id", "name");
+CREATE UNIQUE INDEX "feed_consumers_name_key" ON "crm"."feed_consumers" ("tenant_id", "name") WHERE "deleted_at" IS NULL;
 ALTER TABLE "crm"."feed_consumers" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY "tenant_isolation" ON "crm"."feed_consumers"
     USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
@@ -3712,7 +3938,7 @@ CREATE TABLE "crm"."webhook_deliveries" (
     CONSTRAINT "webhook_deliveries_attempts_check" CHECK ("attempts" BETWEEN 0 AND 2147483647),
     CONSTRAINT "webhook_deliveries_last_status_check" CHECK ("last_status" BETWEEN 0 AND 2147483647)
 );
-CREATE UNIQUE INDEX "webhook_deliveries_event_id_subscription_id_key" ON "crm"."webhook_deliveries" ("tenant_id", "event_id", "subscription_id");
+CREATE UNIQUE INDEX "webhook_deliveries_event_id_subscription_id_key" ON "crm"."webhook_deliveries" ("tenant_id", "event_id", "subscription_id") WHERE "deleted_at" IS NULL;
 CREATE INDEX "webhook_deliveries_status_next_attempt_at_id_idx" ON "crm"."webhook_deliveries" ("tenant_id", "status", "next_attempt_at", "id");
 CREATE INDEX "webhook_deliveries_subscription_id_status_9f06ad269d" ON "crm"."webhook_deliveries" ("tenant_id", "subscription_id", "status", "queued_at", "id");
 ALTER TABLE "crm"."webhook_deliveries" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
@@ -3859,6 +4085,8 @@ ALTER TABLE "crm"."consents" ADD CONSTRAINT "consents_contact_id_fkey"
     FOREIGN KEY ("tenant_id", "contact_id") REFERENCES "crm"."contacts" ("tenant_id", "id");
 ALTER TABLE "crm"."consents" ADD CONSTRAINT "consents_lead_id_fkey"
     FOREIGN KEY ("tenant_id", "lead_id") REFERENCES "crm"."leads" ("tenant_id", "id");
+ALTER TABLE "crm"."processing_activities" ADD CONSTRAINT "processing_activities_retention_policy_id_fkey"
+    FOREIGN KEY ("tenant_id", "retention_policy_id") REFERENCES "crm"."retention_policies" ("tenant_id", "id");
 ALTER TABLE "crm"."activity_series" ADD CONSTRAINT "activity_series_account_id_fkey"
     FOREIGN KEY ("tenant_id", "account_id") REFERENCES "crm"."accounts" ("tenant_id", "id");
 ALTER TABLE "crm"."activity_series" ADD CONSTRAINT "activity_series_contact_id_fkey"

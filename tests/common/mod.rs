@@ -18,6 +18,7 @@ use crm_engine::activities::{ActivitySeries, LocalDateTime, Recurrence};
 use crm_engine::audit::webhook::{
     Transport, TransportError, WebhookRequest, WebhookResponse, WebhookSecret,
 };
+use crm_engine::audit::{ApiCall, AuthEvent, AuthKind, AuthOutcome};
 use crm_engine::automation::{Action, Actions, AutomationRule, RuleType, TriggerEvent};
 use crm_engine::campaigns::{Campaign, CampaignMember};
 use crm_engine::contacts::{ContactAffiliation, ContactRelationship, RelationshipType};
@@ -37,7 +38,8 @@ use crm_engine::leads::{ConversionPlan, ConversionTarget, LeadConversionMapping}
 use crm_engine::merging::{Choices, Merge};
 use crm_engine::prelude::*;
 use crm_engine::privacy::{
-    Consent, ConsentEvidence, DeletionLog, DeletionMethod, DeletionReason, Grant,
+    Consent, ConsentEvidence, DeletionLog, DeletionMethod, DeletionReason, Grant, LegalHold,
+    ProcessingActivity, RetentionPolicy,
 };
 use crm_engine::products::ProductPrice;
 use crm_engine::schema::{FieldType, Lifecycle, ObjectRef, Row};
@@ -309,6 +311,7 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
     let day = chrono::NaiveDate::from_ymd_opt(2025, 1, 1).unwrap();
     session.pipelines().record_day(day, &()).await.unwrap();
     forecasts(&session, user.id, deal.id).await;
+    oversight(&session, contact.id).await;
     let approval = StageApproval {
         request_note: Some("they are in a hurry".into()),
         ..StageApproval::new(deal.id, onboarded.stages[3])
@@ -546,6 +549,51 @@ impl Transport for Nobody {
     ) -> std::result::Result<WebhookResponse, TransportError> {
         Err(TransportError::new("no_such_host"))
     }
+}
+
+/// What the tenant answers for, and the streams beside its trail.
+async fn oversight(session: &Session, contact: Id<Contact>) {
+    let policy = RetentionPolicy::new("contacts", "contact", DeletionMethod::Anonymize, 10);
+    let policy = session.retention_policies().create(policy).await.unwrap();
+    let hold = LegalHold {
+        record_id: Some(contact.uuid()),
+        ..LegalHold::new("lawsuit", "contact")
+    };
+    session.legal_holds().create(hold).await.unwrap();
+    let activity = ProcessingActivity {
+        retention_policy_id: Some(policy.id),
+        ..ProcessingActivity::new("Sales", "To sell flats")
+    };
+    session
+        .processing_activities()
+        .create(activity)
+        .await
+        .unwrap();
+    let mut work = session.begin();
+    let entry = DeletionLog::new(
+        "lead",
+        Uuid::from_u128(7),
+        DeletionMethod::HardDelete,
+        DeletionReason::RetentionEnded,
+        1,
+        1,
+    );
+    work.append_for_engine(entry).unwrap();
+    work.commit().await.unwrap();
+    let at = chrono::DateTime::UNIX_EPOCH;
+    let failed = AuthEvent {
+        login: Some("hank@example.com".into()),
+        ..AuthEvent::new(AuthKind::Login, AuthOutcome::Failure, at)
+    };
+    session.security().record(failed).await.unwrap();
+    let call = ApiCall::done(
+        "GET",
+        "/deals",
+        200,
+        std::time::Duration::from_millis(5),
+        at,
+    );
+    session.api_calls().record(call).await.unwrap();
 }
 
 /// A job in work, with one refused row.
@@ -874,6 +922,9 @@ async fn rebuilt(
         LeadScoringRuleSet,
         LeadScoringRule,
         Consent,
+        RetentionPolicy,
+        LegalHold,
+        ProcessingActivity,
         Pipeline,
         PipelineStage,
         ExchangeRate,

@@ -27,7 +27,7 @@ const MOST: usize = 1_000;
     object = "feed_consumer",
     table = "feed_consumers",
     derived,
-    unique(name)
+    unique(name; live)
 )]
 pub struct FeedConsumer {
     /// The name, unique in the tenant.

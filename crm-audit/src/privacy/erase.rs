@@ -387,16 +387,19 @@ async fn read(work: &UnitOfWork, held: &HeldAbout, batch: &[Held]) -> Result<Vec
     Ok(emptied)
 }
 
-/// Whether the deletion log tells of the subject.
+/// Whether the deletion log tells that the subject was erased. That it was anonymised because its time
+/// was over is something else: the trail knows it still.
 async fn is_logged(work: &UnitOfWork, subject: &EntityRef) -> Result<bool> {
     let log = DeletionLog::schema();
     let index = log.field_index("record_id").unwrap_or(usize::MAX);
     let of_subject = Condition::equals(index, Value::Uuid(subject.id));
     let rows = work.select(&Query::new(log, of_subject)).await?;
     let anonymized = Value::Text(DeletionMethod::Anonymize.to_string());
+    let overdue = Value::Text(DeletionReason::RetentionEnded.to_string());
     Ok(rows.iter().any(|row| {
         row.get("object").as_text() == Some(&subject.object)
             && row.get("method").into_owned() == anonymized
+            && row.get("reason").into_owned() != overdue
     }))
 }
 

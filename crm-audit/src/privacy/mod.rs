@@ -1,4 +1,5 @@
-//! A person's rights: access to everything that is held, and erasure of it (C-081, R-056).
+//! A person's rights: access to everything that is held, and erasure of it (C-081, R-056); and the
+//! report on personal data that a tenant answers for (C-105).
 //!
 //! Both begin with the one search of [`crm_core::privacy::held`], to which the audit trail adds what
 //! only it knows: former e-mail addresses, links that a deletion cut, and records that are no more.
@@ -6,6 +7,7 @@
 mod erase;
 mod export;
 mod html;
+mod report;
 mod trail;
 
 use crm_core::engine::Progress;
@@ -17,6 +19,7 @@ pub use erase::{Erasure, ErasureReport};
 pub use export::{
     AccessExport, HeldField, HeldGroup, HeldRecord, HistoryChange, HistoryEntry, Why,
 };
+pub use report::{ConsentCount, GdprReport, GoneCount, HeldCount, PersonCount};
 
 /// Gives sessions what persons have a right to.
 pub trait PrivacyExt {
@@ -30,7 +33,7 @@ impl PrivacyExt for Session {
     }
 }
 
-/// What a person, a contact or lead, may ask of a tenant.
+/// What a person, a contact or lead, may ask of a tenant, and what the tenant answers for.
 ///
 /// ```
 /// # use crm_core::{Session, Result, Id, contacts::Contact};

@@ -18,7 +18,7 @@ use super::subscription::WebhookSubscription;
     object = "webhook_delivery",
     table = "webhook_deliveries",
     derived,
-    unique(event_id, subscription_id),
+    unique(event_id, subscription_id; live),
     index(status, next_attempt_at),
     index(subscription_id, status, queued_at)
 )]

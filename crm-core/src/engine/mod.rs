@@ -24,6 +24,7 @@ mod hooks;
 mod named;
 mod progress;
 mod read;
+mod reads;
 mod records;
 mod remembered;
 mod requirement;
@@ -43,6 +44,7 @@ pub use context::RequestContext;
 pub use hooks::{CommitHook, Write, WriteRule};
 pub use named::NamedRecords;
 pub use progress::Progress;
+pub use reads::ReadHook;
 pub use records::Records;
 pub use search::{Found, FoundRecord, MAX_FOUND};
 pub use session::Session;
@@ -87,6 +89,7 @@ struct Shared {
     tenant_schema: Option<Arc<dyn TenantSchema>>,
     rules: Vec<Arc<dyn WriteRule>>,
     hooks: Vec<Arc<dyn CommitHook>>,
+    read_hooks: Vec<Arc<dyn ReadHook>>,
     retries: u32,
     remembered: remembered::Memory,
     usage: usage::Usage,
@@ -165,6 +168,7 @@ pub struct EngineBuilder {
     rules: Vec<Arc<dyn WriteRule>>,
     hooks: Vec<Arc<dyn CommitHook>>,
     derived_hooks: Vec<Arc<dyn CommitHook>>,
+    read_hooks: Vec<Arc<dyn ReadHook>>,
     retries: u32,
 }
 
@@ -183,6 +187,7 @@ impl EngineBuilder {
             rules: crate::write_rules(),
             hooks: crate::commit_hooks(),
             derived_hooks: Vec::new(),
+            read_hooks: Vec::new(),
             retries: RETRIES,
         }
     }
@@ -252,6 +257,13 @@ impl EngineBuilder {
         self
     }
 
+    /// Adds a hook that is told of reads of the objects that tenants name as sensitive.
+    #[must_use]
+    pub fn read_hook(mut self, hook: impl ReadHook) -> Self {
+        self.read_hooks.push(Arc::new(hook));
+        self
+    }
+
     /// How often a call is run again after a conflict; 32 if nothing is said.
     #[must_use]
     pub const fn retries(mut self, retries: u32) -> Self {
@@ -278,6 +290,7 @@ impl EngineBuilder {
                 tenant_schema: self.tenant_schema,
                 rules: self.rules,
                 hooks: self.hooks,
+                read_hooks: self.read_hooks,
                 retries: self.retries,
                 remembered: remembered::Memory::default(),
                 usage: usage::Usage::default(),

@@ -58,7 +58,10 @@ impl<'a> NamedRecords<'a> {
     /// [`Error::NotFound`].
     pub async fn get(&self, id: Uuid) -> Result<Row> {
         match self.workspace.row(&self.object, id).await? {
-            Some(row) if !row.is_deleted() => Ok(row),
+            Some(row) if !row.is_deleted() => {
+                self.tell_reads(std::slice::from_ref(&row)).await?;
+                Ok(row)
+            }
             _ => Err(not_found(&self.object, id)),
         }
     }
@@ -70,7 +73,20 @@ impl<'a> NamedRecords<'a> {
     pub async fn find(&self, find: &Find<()>) -> Result<Page<Row>> {
         let bound = find.bind(&self.object, &*self.workspace.registry().await?)?;
         let rows = self.workspace.select(&bound.query).await?;
-        Ok(page_of(&bound, rows))
+        let page = page_of(&bound, rows);
+        self.tell_reads(&page.items).await?;
+        Ok(page)
+    }
+
+    /// Tells that records are handed out, where the tenant wants that.
+    async fn tell_reads(&self, rows: &[Row]) -> Result<()> {
+        if rows.is_empty() || !self.workspace.tells_reads(&self.object).await? {
+            return Ok(());
+        }
+        let read = rows.iter().map(|row| (row.id(), row.version()));
+        self.workspace
+            .tell_reads(&self.object, read.collect())
+            .await
     }
 
     /// How many records fulfil a filter, whatever the page.

@@ -100,7 +100,10 @@ impl<'a, E: Entity> Records<'a, E> {
         let row = self.workspace.row(E::schema(), id.uuid()).await?;
         // The typed record says without a detour whether it is deleted.
         match row.map(typed).transpose()? {
-            Some(record) if record.deleted_at.is_none() => Ok(record),
+            Some(record) if record.deleted_at.is_none() => {
+                self.tell_reads(std::slice::from_ref(&record)).await?;
+                Ok(record)
+            }
             _ => Err(not_found(E::schema(), id.uuid())),
         }
     }
@@ -121,10 +124,10 @@ impl<'a, E: Entity> Records<'a, E> {
             }
             Workspace::Unit(work) => work.rows(E::schema(), &ids).await?,
         };
-        rows.into_iter()
-            .filter(|row| !row.is_deleted())
-            .map(typed)
-            .collect()
+        let live = rows.into_iter().filter(|row| !row.is_deleted());
+        let records = live.map(typed).collect::<Result<Vec<_>>>()?;
+        self.tell_reads(&records).await?;
+        Ok(records)
     }
 
     /// One page of the records that fulfil a filter, in an order; see [`Find`].
@@ -132,7 +135,18 @@ impl<'a, E: Entity> Records<'a, E> {
     /// # Errors
     /// [`Error::Query`].
     pub async fn find(&self, find: impl Into<Find<E>>) -> Result<Page<Arc<Record<E>>>> {
-        self.workspace.find(find.into()).await
+        let page = self.workspace.find(find.into()).await?;
+        self.tell_reads(&page.items).await?;
+        Ok(page)
+    }
+
+    /// Tells that records are handed out, where the tenant wants that.
+    async fn tell_reads(&self, records: &[Arc<Record<E>>]) -> Result<()> {
+        if records.is_empty() || !self.workspace.tells_reads(E::schema()).await? {
+            return Ok(());
+        }
+        let read = records.iter().map(|one| (one.id.uuid(), one.version));
+        self.workspace.tell_reads(E::schema(), read.collect()).await
     }
 
     /// The first record that fulfils a filter.

@@ -87,6 +87,13 @@ impl Session {
             search.limit = MAX_NAMED;
         }
         found.records.truncate(limit);
+        if !found.records.is_empty() && self.tells_reads(&object).await? {
+            let read = found.records.iter();
+            let read: Vec<_> = read
+                .map(|found| (found.row.id(), found.row.version()))
+                .collect();
+            self.tell_reads(&object, &read).await?;
+        }
         Ok(found)
     }
 

@@ -23,7 +23,7 @@ use crate::leads::Lead;
 use crate::leads::assignment::LeadAssignmentRule;
 use crate::merging::Merge;
 use crate::pipelines::Pipeline;
-use crate::privacy::Consent;
+use crate::privacy::{Consent, LegalHold, ProcessingActivity, Retention, RetentionPolicy};
 use crate::products::Product;
 use crate::query::{Find, Page, page_of};
 use crate::record::Actor;
@@ -195,6 +195,12 @@ entry_points! {
     scoring_rules -> LeadScoringRule;
     /// What contacts and leads allowed.
     consents -> Consent;
+    /// For how long records are kept.
+    retention_policies -> RetentionPolicy;
+    /// The records that no retention policy touches.
+    legal_holds -> LegalHold;
+    /// The register of what personal data is processed for.
+    processing_activities -> ProcessingActivity;
     /// The pipelines and, through them, their stages.
     pipelines -> Pipeline;
     /// The deals.
@@ -247,6 +253,11 @@ impl Session {
     /// Checks, scans and keys of duplicates.
     pub const fn duplicates(&self) -> Duplicates<'_> {
         Duplicates::new(self)
+    }
+
+    /// The runs of retention policies, and what they would do.
+    pub const fn retention(&self) -> Retention<'_> {
+        Retention::new(self)
     }
 
     /// Counts and trials of automation rules, and the run of those that are based on time.

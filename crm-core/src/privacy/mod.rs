@@ -5,18 +5,33 @@
 //! `session.contacts().may_contact(..)` for one contact or many.
 //!
 //! [`held`] finds everything about a person by the schema; access and erasure, which `crm-audit`
-//! offers as `session.privacy()`, both begin there. A [`DeletionLog`] tells that data went.
+//! offers as `session.privacy()`, both begin there. [`retention`] says for how long records are kept;
+//! the register of [`ProcessingActivity`]s what personal data is processed for. A [`DeletionLog`]
+//! tells that data went.
 
+mod anonymized;
 mod approach;
 pub mod consent;
 mod deletion_log;
 pub mod held;
 pub mod permission;
+mod read_access;
+mod register;
+pub mod retention;
 
+pub use anonymized::anonymized;
 pub use consent::{
     Consent, ConsentEvidence, ConsentStatus, ConsentSubject, Grant, LawfulBasis, Withdrawal,
 };
 pub use deletion_log::{DeletionLog, DeletionMethod, DeletionReason};
 pub use permission::{Channel, ContactingPolicy, OptIn, Permission, Purpose, Reason};
 
+pub use register::ProcessingActivity;
+pub use retention::{
+    AUDIT_OBJECT, LegalHold, Period, PeriodUnit, PolicyRun, Refused, Retention, RetentionPolicy,
+    Upkeep, default_policies,
+};
+
 pub(crate) use consent::ConsentRules;
+pub(crate) use read_access::SensitiveObjects;
+pub(crate) use retention::{HoldRules, PolicyRules};

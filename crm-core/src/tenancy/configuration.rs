@@ -12,7 +12,7 @@ use crate::forecasts::FiscalYear;
 use crate::privacy::ContactingPolicy;
 use crate::query::{Find, WhereExt};
 use crate::record::Record;
-use crate::schema::{Entity, Picklist, document_value};
+use crate::schema::{Entity, Lifecycle, Picklist, document_value};
 use crate::tenancy::Tenant;
 use crate::value::Currency;
 
@@ -168,6 +168,7 @@ const CONTACTING: &str = "contacting";
 const CURRENCY: &str = "currency";
 const FISCAL_YEAR: &str = "fiscal_year";
 const STALE_LEADS: &str = "stale_lead_months";
+pub(crate) const SENSITIVE_OBJECTS: &str = "sensitive_objects";
 
 /// R-036: two years.
 const STALE_LEAD_MONTHS: u32 = 24;
@@ -433,6 +434,54 @@ impl Configurations<'_> {
     /// Those of the storage.
     pub async fn set_fiscal_year(&mut self, year: FiscalYear) -> Result<()> {
         self.set(ConfigCategory::BusinessRules, FISCAL_YEAR, &year)
+            .await
+            .map(|_| ())
+    }
+}
+
+impl Configurations<'_> {
+    /// The objects of which every read is told in the audit trail; none where nothing is set.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn sensitive_objects(&self) -> Result<Vec<String>> {
+        let named = self
+            .get(ConfigCategory::Security, SENSITIVE_OBJECTS)
+            .await?;
+        Ok(named.unwrap_or_default())
+    }
+
+    /// Names the objects of which every read is told in the audit trail: who read which record, when
+    /// and from where, and no values.
+    ///
+    /// What is told is each record that is got, found, or found by a text, in a session or a unit of
+    /// work, not counts and sums, nor what the engine looks at by itself. It is told before the
+    /// records are handed out, in one commit for all of a call, so each such call costs one more round
+    /// trip; a read that cannot be told fails. Other processes of the host tell within five seconds of
+    /// this.
+    ///
+    /// ```
+    /// # use crm_core::{Session, error::Result};
+    /// # async fn example(session: &Session) -> Result<()> {
+    /// session.configurations().set_sensitive_objects(&["contact", "lead"]).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Validation`] for names that are no objects, and for logs and what follows from other
+    /// records.
+    pub async fn set_sensitive_objects(&mut self, objects: &[&str]) -> Result<()> {
+        let registry = self.records.workspace.registry().await?;
+        let is_known = |name: &str| {
+            let object = registry.object(name);
+            object.is_some_and(|object| object.lifecycle() == Lifecycle::Full)
+        };
+        if let Some(unknown) = objects.iter().find(|name| !is_known(name)) {
+            let message = format!("`{unknown}` is no object whose reads are told");
+            return Err(FieldError::new("value", codes::NOT_FOUND, message).into());
+        }
+        self.set(ConfigCategory::Security, SENSITIVE_OBJECTS, &objects)
             .await
             .map(|_| ())
     }

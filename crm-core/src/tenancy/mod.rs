@@ -18,7 +18,7 @@ pub use configuration::{
     ConfigCategory, ConfigValue, Configurations, ContactNamePolicy, Envelope, LeadNamePolicy,
     TenantConfiguration,
 };
-pub(crate) use configuration::{base_currency, fiscal_year};
+pub(crate) use configuration::{SENSITIVE_OBJECTS, base_currency, fiscal_year};
 pub(crate) use days::{today, zone};
 pub use onboarding::{Onboarded, Onboarding};
 

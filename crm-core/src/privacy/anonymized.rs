@@ -1,0 +1,174 @@
+//! What a record is without what its description marks as personal: pure.
+//!
+//! ```text
+//! parts of a person's name   "Anonymized"       custom values of the person   references and formulas stay
+//! what may be empty          empty              lists, documents              empty
+//! required e-mail            anonymized-<id>@anonymized.invalid
+//! other required text        "[anonymized]"     other required values         as they are
+//! ```
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value as Json};
+use uuid::Uuid;
+
+use crate::error::Faults;
+use crate::schema::{
+    FieldGroup as _, FieldList, FieldSchema, FieldType, ObjectRef, Privacy, Row, SYSTEM_FIELDS,
+    StorageKind, Value,
+};
+use crate::value::PersonName;
+
+/// What stands for each part of a person's name.
+const NAME: &str = "Anonymized";
+
+/// What stands for a text that must not be empty.
+const PLACEHOLDER: &str = "[anonymized]";
+
+/// How often values that rules between fields refuse are put back.
+const ATTEMPTS: usize = 8;
+
+/// The values of a record that go, or are replaced, where nothing that its description marks as
+/// personal or sensitive may stay: by the places of their fields. None where nothing personal is
+/// left, so doing it again changes nothing.
+///
+/// References stay, since they tell of other records; so does what the rules between the record's
+/// fields do not let go.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use crm_core::{Actor, Record, Stamp, schema::{Entity, Meta, Row, Value}};
+/// use crm_core::contacts::Contact;
+/// use crm_core::privacy::anonymized;
+///
+/// # let stamp = Stamp { at: chrono::DateTime::UNIX_EPOCH, by: Actor::System };
+/// let ada = Contact { job_title: Some("Analyst".into()), ..Contact::named("Ada", "Lovelace") };
+/// let row: Row = Arc::new(Record::new(Meta::first(uuid::Uuid::nil(), stamp), ada));
+/// let changed = anonymized(Contact::schema(), &row);
+/// let first_name = Contact::schema().field_index("first_name").unwrap();
+/// assert!(changed.contains(&(first_name, Value::Text("Anonymized".into()))));
+/// ```
+#[must_use]
+pub fn anonymized(object: &ObjectRef, row: &Row) -> Vec<(usize, Value)> {
+    let was = row.values();
+    let mut values = was.clone();
+    let names = names(object);
+    for (index, field) in object.fields().iter().enumerate() {
+        let place = index.checked_sub(SYSTEM_FIELDS);
+        let Some(slot) = place.and_then(|place| values.get_mut(place)) else {
+            continue;
+        };
+        let is_personal = field.privacy != Privacy::Public;
+        if !is_personal || slot.is_null() || is_link(field) {
+            continue;
+        }
+        *slot = if names.contains(&*field.name) {
+            Value::Text(NAME.to_owned())
+        } else if object.custom_document() == Some(index) {
+            without_custom(object, slot)
+        } else {
+            stand_in(object, index, field, row.id(), slot)
+        };
+    }
+    // What is derived from a value that went goes too.
+    for place in 1..values.len() {
+        let source_went = values.get(place - 1) != was.get(place - 1);
+        if object.is_derived(place + SYSTEM_FIELDS)
+            && source_went
+            && let Some(derived) = values.get_mut(place)
+        {
+            *derived = Value::Null;
+        }
+    }
+    put_back(object, row, &was, &mut values);
+    let changed = values.into_iter().zip(&was).enumerate();
+    changed
+        .filter(|(_, (new, was))| new != *was)
+        .map(|(place, (new, _))| (place + SYSTEM_FIELDS, new))
+        .collect()
+}
+
+/// Puts values back that the rules between the record's fields do not let go.
+fn put_back(object: &ObjectRef, row: &Row, was: &[Value], values: &mut [Value]) {
+    for _ in 0..ATTEMPTS {
+        let mut faults = Faults::default();
+        match row.with_values(row.meta(), values.to_vec()) {
+            Ok(built) => built.check(&mut faults),
+            Err(refused) => faults = refused,
+        }
+        let Err(refused) = faults.into_result() else {
+            return;
+        };
+        let mut is_mended = false;
+        for fault in refused.errors() {
+            let name = fault.path.split('.').next().unwrap_or_default();
+            let place = object
+                .field_index(name)
+                .and_then(|index| index.checked_sub(SYSTEM_FIELDS));
+            let slots = place.and_then(|place| Some((values.get_mut(place)?, was.get(place)?)));
+            if let Some((slot, before)) = slots
+                && slot != before
+            {
+                slot.clone_from(before);
+                is_mended = true;
+            }
+        }
+        if !is_mended {
+            return;
+        }
+    }
+    values.clone_from_slice(was);
+}
+
+/// The fields with the parts of a person's name, where the object is of persons.
+fn names(object: &ObjectRef) -> BTreeSet<String> {
+    let mut fields = FieldList::default();
+    PersonName::describe(&mut fields);
+    let names = fields.since(0).iter().map(|field| field.name.to_string());
+    names.filter(|name| object.field(name).is_some()).collect()
+}
+
+fn is_link(field: &FieldSchema) -> bool {
+    field.reference().is_some() || field.record_of.is_some()
+}
+
+/// The document of custom values without any but links and what follows from other values.
+fn without_custom(object: &ObjectRef, was: &Value) -> Value {
+    let Value::Json(Json::Object(members)) = was else {
+        return was.clone();
+    };
+    let stays = |key: &str| {
+        let mut fields = object.custom_fields().iter();
+        let own = fields.find(|custom| *custom.key == *key);
+        own.is_some_and(|custom| is_link(&custom.field) || custom.field.read_only)
+    };
+    let kept = members.iter().filter(|(key, _)| stays(key));
+    let kept = kept.map(|(key, value)| (key.clone(), value.clone()));
+    Value::Json(Json::Object(kept.collect()))
+}
+
+fn stand_in(object: &ObjectRef, index: usize, field: &FieldSchema, id: Uuid, was: &Value) -> Value {
+    match (&field.field_type, field.storage_kind()) {
+        _ if !field.default.is_null() => field.default.clone(),
+        (_, StorageKind::List) => Value::List(Vec::new()),
+        _ if !field.required => Value::Null,
+        (FieldType::Email, _) => Value::Text(format!("anonymized-{id}@anonymized.invalid")),
+        (FieldType::Text { max_length, .. }, _) => {
+            let mut keys = object.unique_keys().iter();
+            let is_key = keys.any(|key| key.fields.contains(&index));
+            let text = match is_key {
+                // Told apart from the texts of other records, by the end of the id: its random part.
+                true => format!("{PLACEHOLDER} {id}"),
+                false => PLACEHOLDER.to_owned(),
+            };
+            let most = usize::try_from(*max_length).unwrap_or(usize::MAX);
+            let excess = text.chars().count().saturating_sub(most);
+            Value::Text(text.chars().skip(excess).collect())
+        }
+        (FieldType::Json, _) => match was {
+            Value::Json(Json::Array(_)) => Value::Json(Json::Array(Vec::new())),
+            _ => Value::Json(Json::Object(Map::new())),
+        },
+        _ => was.clone(),
+    }
+}

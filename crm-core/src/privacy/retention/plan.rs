@@ -1,0 +1,308 @@
+//! A policy bound to the schema: which records are due, and which are held.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+
+use super::{AUDIT_OBJECT, LegalHold, RetentionPolicy, Upkeep};
+use crate::engine::UnitOfWork;
+use crate::error::{FieldError, Result, codes};
+use crate::privacy::DeletionMethod;
+use crate::query::{Comparison, Condition, Criteria, FieldAt, NoRelated};
+use crate::schema::{
+    Lifecycle, ObjectRef, ObjectScope, Privacy, Registry, Row, StorageKind, Value, system,
+};
+
+/// Whatever has to do with the audit trail is kept whole, by this beginning of its objects' names.
+const AUDIT_PREFIX: &str = "audit_";
+
+/// A policy bound to the schema.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) object: ObjectRef,
+    pub(super) upkeep: Upkeep,
+    /// Which records are due, those that are held included.
+    pub(super) due: Condition,
+}
+
+/// Binds a policy to the schema; gives everything that does not fit.
+pub(super) fn bind(
+    policy: &RetentionPolicy,
+    registry: &Registry,
+    now: DateTime<Utc>,
+) -> Result<Plan, Vec<FieldError>> {
+    let fault =
+        |field: &str, code, message: String| FieldError::new(field.to_owned(), code, message);
+    let Some(object) = registry.object(&policy.object) else {
+        let message = "there is no such object".to_owned();
+        let field = RetentionPolicy::OBJECT.name();
+        return Err(vec![fault(&field, codes::NOT_FOUND, message)]);
+    };
+    let mut faults = Vec::new();
+    let upkeep = match upkeep(policy, &object) {
+        Ok(upkeep) => upkeep,
+        Err((field, message)) => {
+            faults.push(fault(&field, "unsupported", message.to_owned()));
+            Upkeep::Records
+        }
+    };
+    let cutoff = policy.cutoff(now);
+    let basis = RetentionPolicy::BASIS_FIELD.name();
+    let mut before = |name: &str, told: &str| match moment(&object, name, cutoff) {
+        Ok(found) => Some(found),
+        Err(message) => {
+            faults.push(fault(told, "unsupported", message));
+            None
+        }
+    };
+    let first = before(&policy.basis_field, &basis);
+    let other = policy
+        .basis_if_empty
+        .as_deref()
+        .and_then(|name| before(name, &RetentionPolicy::BASIS_IF_EMPTY.name()));
+    let criteria = match &policy.criteria {
+        Some(criteria) => match Condition::bind(&criteria.0, &object, registry) {
+            Ok(condition) => condition,
+            Err(error) => {
+                let field = RetentionPolicy::CRITERIA.name();
+                faults.push(fault(&field, error.code(), error.to_string()));
+                Condition::all()
+            }
+        },
+        None => Condition::all(),
+    };
+    let Some(first) = first.filter(|_| faults.is_empty()) else {
+        return Err(faults);
+    };
+    let is_over = match other {
+        Some(other) => Condition::Or(vec![
+            first.is_before(),
+            first.is_empty().and(other.is_before()),
+        ]),
+        None => first.is_before(),
+    };
+    let visible = match policy.method {
+        DeletionMethod::Archive => Condition::not_deleted().and(Condition::not_archived()),
+        DeletionMethod::SoftDelete | DeletionMethod::Anonymize => Condition::not_deleted(),
+        DeletionMethod::HardDelete => Condition::all(),
+    };
+    Ok(Plan {
+        object,
+        upkeep,
+        due: visible.and(is_over).and(criteria),
+    })
+}
+
+/// How the policy is carried out, if it can be.
+fn upkeep(
+    policy: &RetentionPolicy,
+    object: &ObjectRef,
+) -> Result<Upkeep, (std::borrow::Cow<'static, str>, &'static str)> {
+    let of_object = |message| Err((RetentionPolicy::OBJECT.name(), message));
+    if object.scope() == ObjectScope::Platform || object.is_template() {
+        return of_object("its records are not removed one by one");
+    }
+    let method = policy.method;
+    match object.lifecycle() {
+        Lifecycle::Derived => of_object("its records follow from others, and go with these"),
+        Lifecycle::Log if object.name() == AUDIT_OBJECT => {
+            if !matches!(method, DeletionMethod::Archive | DeletionMethod::HardDelete) {
+                let message = "the event log is archived or deleted by whole months";
+                return Err((RetentionPolicy::METHOD.name(), message));
+            }
+            let created_at = object.field_name(system::CREATED_AT);
+            if policy.basis_field != created_at || policy.basis_if_empty.is_some() {
+                let message = "months of the event log count from `created_at`";
+                return Err((RetentionPolicy::BASIS_FIELD.name(), message));
+            }
+            if policy.criteria.is_some() {
+                let message = "months of the event log go as a whole";
+                return Err((RetentionPolicy::CRITERIA.name(), message));
+            }
+            Ok(Upkeep::Months)
+        }
+        Lifecycle::Log if object.name().starts_with(AUDIT_PREFIX) => {
+            of_object("what proves the event log is kept with it")
+        }
+        Lifecycle::Log if method == DeletionMethod::HardDelete => Ok(Upkeep::Log),
+        Lifecycle::Log => Err((
+            RetentionPolicy::METHOD.name(),
+            "entries of a log can only be deleted for good",
+        )),
+        Lifecycle::Full => {
+            let mut fields = object.fields().iter();
+            let has_personal = fields.any(|field| field.privacy != Privacy::Public);
+            if method == DeletionMethod::Anonymize && !has_personal {
+                let message = "no field of the object is personal";
+                return Err((RetentionPolicy::METHOD.name(), message));
+            }
+            Ok(Upkeep::Records)
+        }
+    }
+}
+
+/// A date or moment of a record, with what it is compared to.
+struct Moment {
+    at: FieldAt,
+    cutoff: Value,
+}
+
+impl Moment {
+    fn is_before(&self) -> Condition {
+        Condition::Compare {
+            field: self.at.clone(),
+            op: Comparison::Lt,
+            value: self.cutoff.clone(),
+        }
+    }
+
+    fn is_empty(&self) -> Condition {
+        Condition::Null {
+            field: self.at.clone(),
+            is_null: true,
+        }
+    }
+}
+
+fn moment(object: &ObjectRef, name: &str, cutoff: DateTime<Utc>) -> Result<Moment, String> {
+    let (at, field) = FieldAt::named(object, name).map_err(|error| error.to_string())?;
+    let cutoff = match field.storage_kind() {
+        _ if at.is_untyped() => None,
+        StorageKind::Timestamp => Some(Value::Timestamp(cutoff)),
+        StorageKind::Date => Some(Value::Date(cutoff.date_naive())),
+        _ => None,
+    };
+    match cutoff {
+        Some(cutoff) => Ok(Moment { at, cutoff }),
+        None => Err("must be a date or a moment".to_owned()),
+    }
+}
+
+/// Binds what a hold holds to the schema.
+pub(super) fn bind_hold(hold: &LegalHold, registry: &Registry) -> Result<Condition, FieldError> {
+    let object = registry.object(&hold.object);
+    let held = object.filter(|object| object.lifecycle() == Lifecycle::Full);
+    let Some(object) = held else {
+        let message = "there is no such object, or its records are not deleted one by one";
+        return Err(FieldError::new(
+            LegalHold::OBJECT.name(),
+            codes::NOT_FOUND,
+            message,
+        ));
+    };
+    if let Some(id) = hold.record_id {
+        return Ok(Condition::equals(system::ID, Value::Uuid(id)));
+    }
+    let Some(Criteria(filter)) = &hold.criteria else {
+        return Ok(Condition::all());
+    };
+    let field = LegalHold::CRITERIA.name();
+    let condition = Condition::bind(filter, &object, registry)
+        .map_err(|error| FieldError::new(field.clone(), error.code(), error.to_string()))?;
+    if asks_others(&condition) {
+        let message = "must look at the record itself, not at other records";
+        return Err(FieldError::new(field, "unsupported", message));
+    }
+    Ok(condition)
+}
+
+fn asks_others(condition: &Condition) -> bool {
+    match condition {
+        Condition::Has { .. } | Condition::Any { .. } | Condition::InTree { .. } => true,
+        Condition::And(all) | Condition::Or(all) => all.iter().any(asks_others),
+        Condition::Not(one) => asks_others(one),
+        _ => false,
+    }
+}
+
+/// What legal holds keep, by object.
+#[derive(Debug, Default)]
+pub(super) struct Holds {
+    by_object: HashMap<String, Vec<Condition>>,
+}
+
+impl Holds {
+    /// Those that are active.
+    pub(super) async fn load(work: &UnitOfWork) -> Result<Self> {
+        let registry = &*work.registry().await?;
+        let mut by_object: HashMap<String, Vec<Condition>> = HashMap::new();
+        let active = LegalHold::IS_ACTIVE.eq(true);
+        for hold in work.find_all(active, Vec::new()).await? {
+            // One whose criteria no longer fit the schema holds all records of the object.
+            let held = bind_hold(&hold, registry).unwrap_or_else(|_| Condition::all());
+            by_object.entry(hold.object.clone()).or_default().push(held);
+        }
+        Ok(Self { by_object })
+    }
+
+    /// Whether a record is held.
+    pub(super) fn hold(&self, row: &Row) -> bool {
+        let held = self.by_object.get(row.object().name());
+        held.is_some_and(|held| held.iter().any(|one| one.matches(&**row, &NoRelated)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::accounts::Account;
+    use crate::leads::Lead;
+    use crate::schema::Entity as _;
+
+    fn registry() -> Registry {
+        let registry = Registry::default();
+        for object in crate::objects() {
+            registry.add(&object);
+        }
+        registry
+    }
+
+    /// C-065: a policy that does not fit the schema is told every fault.
+    #[test]
+    fn every_fault_of_a_policy_is_told() {
+        let policy = RetentionPolicy {
+            basis_field: "name".into(),
+            basis_if_empty: Some("nonsense".into()),
+            criteria: Some(Criteria::from(crate::query::Filter::eq("unknown", 1))),
+            ..RetentionPolicy::new("p", Account::schema().name(), DeletionMethod::Archive, 1)
+        };
+        let faults = bind(&policy, &registry(), DateTime::UNIX_EPOCH).unwrap_err();
+        let fields: Vec<&str> = faults.iter().map(|fault| fault.path.as_str()).collect();
+        assert_eq!(fields, ["basis_field", "basis_if_empty", "criteria"]);
+    }
+
+    #[test]
+    fn logs_and_derived_rows_have_their_own_ways() {
+        let bound = |object: &str, method| {
+            let policy = RetentionPolicy::new("p", object, method, 1);
+            let bound = bind(&policy, &registry(), DateTime::UNIX_EPOCH);
+            bound
+                .map(|plan| plan.upkeep)
+                .map_err(|faults| faults[0].path.clone())
+        };
+        assert_eq!(
+            bound("deal_state", DeletionMethod::HardDelete),
+            Err("object".into())
+        );
+        assert_eq!(
+            bound("tenant", DeletionMethod::HardDelete),
+            Err("object".into())
+        );
+        assert_eq!(
+            bound("automation_execution", DeletionMethod::HardDelete),
+            Ok(Upkeep::Log)
+        );
+        assert_eq!(
+            bound("automation_execution", DeletionMethod::Archive),
+            Err("method".into())
+        );
+        assert_eq!(
+            bound("pipeline", DeletionMethod::Anonymize),
+            Err("method".into())
+        );
+        assert_eq!(
+            bound(Lead::schema().name(), DeletionMethod::Anonymize),
+            Ok(Upkeep::Records)
+        );
+    }
+}
