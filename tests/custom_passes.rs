@@ -24,7 +24,9 @@ use crm_engine::custom_objects::{
 use crm_engine::prelude::*;
 use crm_engine::query::{AggregateQuery, Group, Query};
 use crm_engine::schema::{DefinitionInUse, ObjectRef, Row};
-use crm_engine::storage::{ChangeSet, Claim, Committed, Scope, Storage, StorageError};
+use crm_engine::storage::{
+    ChangeSet, Claim, Committed, FeedPage, FeedQuery, Scope, Storage, StorageError,
+};
 use crm_engine::value::ApiName;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -107,6 +109,10 @@ impl Storage for Counting {
 
     async fn claim(&self, scope: &Scope, claim: &Claim) -> Result<Vec<Row>, StorageError> {
         self.inner.claim(scope, claim).await
+    }
+
+    async fn feed(&self, scope: &Scope, query: &FeedQuery) -> Result<FeedPage, StorageError> {
+        self.inner.feed(scope, query).await
     }
 }
 

@@ -38,7 +38,6 @@ fn schema(definition: &Definition) -> CustomFieldSchema {
         options: Vec::new(),
         currency: None,
         active: true,
-        search_complete: true,
     }
 }
 
