@@ -468,6 +468,8 @@ async fn counting_takes_no_round_trip() {
         (write, storage.counts()[0])
     };
     let change = |contact: &mut Contact| contact.company = Some("Globex".to_owned());
+    // What is remembered of the tenant is read once.
+    find(&session, eq("last_name", "Lovelace")).await;
     storage.counts();
     session.contacts().update(ada, change).await.unwrap();
     let plain = storage.counts()[0];

@@ -954,7 +954,7 @@ async fn the_report_tells_what_is_held_and_why() {
             3,
             9,
         );
-        work.append_for_engine(entry).unwrap();
+        work.append_entry(entry).unwrap();
         let commit = work.commit_stamp().id;
         let read = AuditEvent::new(
             commit,
@@ -964,7 +964,7 @@ async fn the_report_tells_what_is_held_and_why() {
             ada.id.uuid(),
             1,
         );
-        work.append_for_engine(read).unwrap();
+        work.append_entry(read).unwrap();
         work.commit().await.unwrap();
     }
     let quarter = Window::new(

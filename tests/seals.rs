@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use crm_engine::audit::seal::{Ed25519Signer, Ed25519Verifier, SealProblem};
 use crm_engine::audit::{
-    AuditSeal, SealReport, Sealing, Verification, archived_events, is_erased, redact,
+    AuditSeal, Erasure, SealReport, Sealing, Verification, archived_events, is_erased, redact,
 };
 use crm_engine::engine::{ManualClock, RequestContext};
 use crm_engine::prelude::*;
@@ -732,6 +732,29 @@ async fn the_archive_is_read_sealed_and_redacted_like_the_log() {
             .unwrap()
             .is_intact()
     );
+}
+
+/// the erasure of a person reaches the log and the archive, and the seals over both still hold.
+#[tokio::test]
+async fn a_person_is_erased_from_sealed_and_archived_events() {
+    let world = World::new().await;
+    let id = world.contact("Lovelace").await;
+    world.seal().await;
+    world.clock.advance(chrono::TimeDelta::days(40));
+    let change = |contact: &mut Contact| contact.job_title = Some("countess of Lovelace".into());
+    world.session.contacts().update(id, change).await.unwrap();
+    world.seal().await;
+    let sealed = world.verify().await.intact;
+    assert!(world.archive().await > 0);
+    let privacy = world.session.privacy();
+    privacy.erase(id, Erasure::default()).await.unwrap();
+    for event in world.events().await {
+        let text = event.changes.to_json().to_string();
+        assert!(!text.contains("Lovelace"), "{text}");
+    }
+    let report = world.verify().await;
+    assert!(report.is_intact(), "{report:?}");
+    assert_eq!((report.erased, report.intact), (3, sealed - 3));
 }
 
 #[tokio::test]

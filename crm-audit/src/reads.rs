@@ -24,7 +24,7 @@ impl ReadHook for Recorder {
         for (id, version) in read {
             let mut event = event(&work, object, *id, AuditKind::Read, *version);
             event.category = AuditCategory::DataAccess;
-            work.append_for_engine(event)?;
+            work.append_entry(event)?;
         }
         work.commit().await?;
         Ok(())

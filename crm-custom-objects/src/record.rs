@@ -137,7 +137,7 @@ pub struct CustomValue {
     object = "custom_text",
     table = "custom_field_texts",
     derived,
-    unique(record_id)
+    unique(record_id; live)
 )]
 pub struct CustomText {
     /// The object of the record: its name, or the definition of a custom object.

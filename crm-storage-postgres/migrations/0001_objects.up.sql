@@ -3584,7 +3584,7 @@ CREATE TABLE "crm"."custom_field_texts" (
     CONSTRAINT "custom_field_texts_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
     CONSTRAINT "custom_field_texts_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous'))
 );
-CREATE UNIQUE INDEX "custom_field_texts_record_id_key" ON "crm"."custom_field_texts" ("tenant_id", "record_id");
+CREATE UNIQUE INDEX "custom_field_texts_record_id_key" ON "crm"."custom_field_texts" ("tenant_id", "record_id") WHERE "deleted_at" IS NULL;
 CREATE INDEX "custom_field_texts_search_vector_idx" ON "crm"."custom_field_texts" USING gin ("search_vector");
 ALTER TABLE "crm"."custom_field_texts" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY "tenant_isolation" ON "crm"."custom_field_texts"

@@ -1,22 +1,24 @@
 //! Commits: what a [`ChangeSet`] comes to in statements, and what a refusal means.
 
+mod release;
 mod taken;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crm_core::schema::{Lifecycle, ObjectRef, ObjectScope, Row, Value, system};
+use crm_core::schema::{Lifecycle, ObjectRef, ObjectScope, Row, Value};
 use crm_core::storage::{
     Change, ChangeSet, Committed, Expectation, GUARD_PAGE, Guard, Scope, StorageError,
-    check_references, unique_value,
+    check_references,
 };
 use sqlx::postgres::PgRow;
 use sqlx::{Acquire as _, PgConnection, Row as _};
 use uuid::Uuid;
 
+use self::release::set_aside;
 use crate::decode;
 use crate::error::{Constraint, Refusal, read_error};
-use crate::layout::{Table, Tables, quoted};
+use crate::layout::{Table, Tables};
 use crate::sql::Statement;
 use crate::sql::select;
 use crate::sql::write::{self, CommitStatement};
@@ -77,14 +79,6 @@ fn held<'a>(unreferenced: &[Unwanted<'a>]) -> Vec<(&'a str, Vec<Uuid>)> {
         ids.dedup();
     }
     held
-}
-
-/// Rows that must give up a unique value before others take it.
-#[derive(Debug)]
-struct Release<'a> {
-    object: &'a ObjectRef,
-    key: usize,
-    ids: Vec<Uuid>,
 }
 
 impl<'a> Plan<'a> {
@@ -172,55 +166,6 @@ impl<'a> Plan<'a> {
             referring.ids.sort_unstable();
             referring.ids.dedup();
         }
-    }
-
-    /// The unique values that one row of the commit gives up and another takes.
-    fn releases(&self) -> Vec<Release<'_>> {
-        let mut releases = Vec::new();
-        for changed in &self.objects {
-            let moves = changed.updates.len() + changed.deletes.len();
-            if moves == 0 || moves + changed.inserts.len() < 2 {
-                continue;
-            }
-            for (place, key) in changed.object.unique_keys().iter().enumerate() {
-                let mut given: HashMap<Vec<HashableValue>, Uuid> = HashMap::new();
-                let mut taken: Vec<Vec<HashableValue>> = Vec::new();
-                let value = |row: &Row| unique_value(key, &**row);
-                for (before, after) in &changed.updates {
-                    let (old, new) = (value(before), value(after));
-                    if old == new {
-                        continue;
-                    }
-                    if let Some(old) = old {
-                        given.insert(hashable(old), before.id());
-                    }
-                    taken.extend(new.map(hashable));
-                }
-                for before in &changed.deletes {
-                    if let Some(old) = value(before) {
-                        given.insert(hashable(old), before.id());
-                    }
-                }
-                for row in &changed.inserts {
-                    taken.extend(value(row).map(hashable));
-                }
-                let mut ids: Vec<Uuid> = taken
-                    .iter()
-                    .filter_map(|value| given.get(value))
-                    .copied()
-                    .collect();
-                ids.sort_unstable();
-                ids.dedup();
-                if !ids.is_empty() {
-                    releases.push(Release {
-                        object: &changed.object,
-                        key: place,
-                        ids,
-                    });
-                }
-            }
-        }
-        releases
     }
 
     /// The statements that write the commit: one, unless unique values change hands.
@@ -856,39 +801,4 @@ fn conflict(object: &ObjectRef, id: Uuid) -> StorageError {
 fn failed(reason: &'static str) -> StorageError {
     tracing::error!(reason, "a commit could not be written");
     StorageError::Failed(reason.into())
-}
-
-/// The assignments that take a row's values out of a unique key for the rest of the transaction,
-/// until the commit's statement writes them as they shall be.
-fn set_aside(table: &Table, key: usize) -> Option<String> {
-    let key = table.object.unique_keys().get(key)?;
-    if key.live {
-        // The row hides behind its own time of creation.
-        let deleted = table.column(system::DELETED_AT)?;
-        return Some(format!("{} = t.{}", deleted.sql, quoted("created_at")));
-    }
-    if let Some(flag) = key.only_if {
-        return Some(format!("{} = false", table.column(flag)?.sql));
-    }
-    let optional = key
-        .fields
-        .iter()
-        .find(|field| table.column(**field).is_some_and(|column| column.nullable))?;
-    let columns: Vec<String> = table
-        .columns
-        .iter()
-        .filter(|column| column.field == *optional)
-        .map(|column| format!("{} = NULL", column.sql))
-        .collect();
-    Some(columns.join(", "))
-}
-
-/// A value of a unique key as the key of a map: equal values are equal texts.
-type HashableValue = String;
-
-fn hashable(values: Vec<Value>) -> Vec<HashableValue> {
-    values
-        .iter()
-        .map(|value| value.to_json().to_string())
-        .collect()
 }

@@ -172,7 +172,7 @@ fn value(column: &Column, id: Uuid) -> Json {
         (_, Some(option)) => json!(option),
         ("uuid", _) => json!(id),
         ("boolean", _) => json!(false),
-        ("bigint" | "numeric" | "double precision", _) => json!(1),
+        ("bigint" | "numeric" | "double precision", _) => json!(least(column)),
         ("date" | "timestamp with time zone", _) => json!("2026-01-31"),
         ("jsonb", _) => json!({}),
         ("text[]", _) => json!([]),
@@ -182,6 +182,15 @@ fn value(column: &Column, id: Uuid) -> Json {
             json!(text[text.len() - 2..])
         }
     }
+}
+
+/// The least number from 1 that the column's CHECK takes.
+fn least(column: &Column) -> i64 {
+    let check = column.options.as_deref().unwrap_or_default();
+    let bound = check.split(">= ").nth(1).unwrap_or_default();
+    let bound = bound.trim_start_matches(['(', '\'']);
+    let digits: String = bound.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap_or(1).max(1)
 }
 
 /// A tenant with one row in every table.

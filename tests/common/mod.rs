@@ -442,7 +442,7 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
         1_i64,
         9_i64,
     );
-    work.append_for_engine(entry).unwrap();
+    work.append_entry(entry).unwrap();
     work.commit().await.unwrap();
     session
         .exports()
@@ -578,7 +578,7 @@ async fn oversight(session: &Session, contact: Id<Contact>) {
         1,
         1,
     );
-    work.append_for_engine(entry).unwrap();
+    work.append_entry(entry).unwrap();
     work.commit().await.unwrap();
     let at = chrono::DateTime::UNIX_EPOCH;
     let failed = AuthEvent {

@@ -31,8 +31,8 @@ use crate::common::{Populated, Property, populate, rows_of};
 const MARKER: &str = "zqm";
 
 /// The objects of which no record can concern a customer: settings, the tenant's own people, companies
-/// and goods. Every other object of the engine has to hold markers, so a new one is thought of.
-const CONCERN_NOBODY: [&str; 56] = [
+/// and goods; and rows that the engine makes of others. Every other object of the engine has to hold markers, so a new one is thought of.
+const CONCERN_NOBODY: [&str; 57] = [
     "account",
     "activity_roll_up",
     "activity_template",
@@ -52,6 +52,7 @@ const CONCERN_NOBODY: [&str; 56] = [
     "custom_record",
     "custom_relationship",
     "custom_schema",
+    "custom_text",
     "custom_value",
     "deal_state",
     "deletion_log",
@@ -280,6 +281,7 @@ async fn custom(session: &Session, contact: Id<Contact>) {
     ] {
         let field = CustomField {
             is_indexed: indexed,
+            is_searchable: kind == text(),
             ..CustomField::new(name(object), name(field), field, kind)
         };
         session

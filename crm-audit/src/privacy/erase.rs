@@ -252,7 +252,7 @@ impl Run<'_> {
         entry
             .legal_reference
             .clone_from(&self.erasure.legal_reference);
-        work.append_for_engine(entry)
+        work.append_entry(entry)
     }
 
     /// Erases values from the events of records.

@@ -258,7 +258,7 @@ pub(super) async fn export(session: &Session, subject: &EntityRef) -> Result<Acc
             AuditKind::Read,
             row.version(),
         );
-        work.append_for_engine(entry)?;
+        work.append_entry(entry)?;
     }
     let created_at = work.now();
     let held = found.held;

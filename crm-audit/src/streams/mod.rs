@@ -71,7 +71,7 @@ async fn record_all<E: Entity>(session: &Session, entries: Vec<E>) -> Result<()>
     while entries.peek().is_some() {
         let mut work = session.begin();
         for entry in entries.by_ref().take(AT_ONCE) {
-            work.append_for_engine(entry)?;
+            work.append_entry(entry)?;
         }
         work.commit().await?;
     }
