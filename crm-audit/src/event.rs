@@ -67,7 +67,7 @@ pub struct AuditEvent {
 }
 
 /// What is left in an event for the proof that only values were erased from it (see
-/// [`redact`](crate::redact)): commitments to what it said of the request, and salts of the values
+/// [`erase`](crate::PrivacyService::erase)): commitments to what it said of the request, and salts of the values
 /// that stay.
 #[derive(Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]

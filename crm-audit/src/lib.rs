@@ -4,8 +4,8 @@
 //! [`AuditEvent`] that holds only what changed, old and new, with who did it, from where and in
 //! which commit. That one log is the trail of a record, the activity of a user and the history from
 //! which every version of a record is built again. No call changes or removes an event, but for what an
-//! erasure takes out of it ([`redact`], [`PrivacyService::erase`]); a chain of [`seal`]s shows if somebody else did. It is also a
-//! [`feed`] that consumers follow, of which [`webhook`]s are one.
+//! erasure takes out of it ([`PrivacyService::erase`]); a chain of [`seal`]s shows if somebody else did. It
+//! is also a [`feed`] that consumers follow, of which [`webhook`]s are one.
 //!
 //! What the trail tells can be brought back, each time by an ordinary change that all rules judge and
 //! that the trail tells of in turn: a [version or one field](AuditTrail::restore_version) of a record,

@@ -19,7 +19,7 @@
 //!   elsewhere, or keep the [`SealHead`] that `seal` gives where nobody can change it, and give it to
 //!   [`Verification::head`]. That also shows that the newest seals are missing.
 //! - Values that may have to be erased are in an event's hash as salted commitments. An erasure
-//!   ([`redact`](crate::redact)) leaves the commitment in the place of the value, so the seal still
+//!   ([`erase`](crate::PrivacyService::erase)) leaves the commitment in the place of the value, so the seal still
 //!   holds; a value cannot come back as another one. Such events are counted as
 //!   [`erased`](SealReport::erased), not as intact: whether each of them was erased for a reason is
 //!   told by the log of deletions. When and by whom an event was redacted last is not sealed.

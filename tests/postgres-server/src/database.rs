@@ -140,7 +140,7 @@ impl Database {
         .await?;
         execute(
             &mut maintenance,
-            &format!("CREATE DATABASE \"{name}\" TEMPLATE \"{template}\""),
+            &format!("CREATE DATABASE \"{name}\" TEMPLATE \"{template}\" STRATEGY FILE_COPY"),
         )
         .await?;
         maintenance.close().await?;
