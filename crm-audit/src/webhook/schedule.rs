@@ -13,7 +13,7 @@ use uuid::Uuid;
 /// let schedule = RetrySchedule::default();
 /// let id = uuid::Uuid::nil();
 /// assert!(schedule.after(1, id).unwrap() >= TimeDelta::seconds(5));
-/// assert!(schedule.after(9, id).unwrap() <= TimeDelta::hours(30));
+/// assert!(schedule.after(8, id).unwrap() <= TimeDelta::hours(30));
 /// assert_eq!(schedule.after(schedule.attempts, id), None);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,7 +21,7 @@ use crate::feed::{FeedPolicy, Treatment};
 /// use crm_audit::webhook::{WebhookSecret, WebhookSubscription};
 /// # async fn example(session: &Session, random: [u8; 32]) -> Result<(), Box<dyn std::error::Error>> {
 /// let secret = WebhookSecret::from_bytes(&random)?; // from the host's source of randomness
-/// let url = "https://hooks.example.com/crm".parse()?;
+/// let url: crm_core::value::HttpUrl = "https://hooks.example.com/crm".parse()?;
 /// let subscription = WebhookSubscription {
 ///     objects: vec!["deal".into()],
 ///     events: vec!["update".into()],

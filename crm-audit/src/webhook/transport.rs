@@ -27,7 +27,7 @@ use async_trait::async_trait;
 ///         // With reqwest: a client made with `resolve(&request.host, request.address)`, no proxy,
 ///         // `redirect::Policy::none()` and a timeout; then `post(&request.url)` with the headers
 ///         // and the body.
-/// #       assert!(request.headers.iter().any(|(name, _)| name == "webhook-signature"));
+/// #       assert!(request.headers.iter().any(|(name, _)| *name == "webhook-signature"));
 ///         Ok(WebhookResponse::new(204))
 ///     }
 /// }
