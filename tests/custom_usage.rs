@@ -456,7 +456,8 @@ async fn what_is_not_recorded_is_recorded_later() {
 #[tokio::test]
 async fn counting_takes_no_round_trip() {
     let storage = Shared::new();
-    let crm = Crm::builder(storage.clone()).build();
+    let clock = Arc::new(ManualClock::new("2026-03-02T09:00:00Z".parse().unwrap()));
+    let crm = Crm::builder(storage.clone()).clock(clock).build();
     let (_, session) = tenant(&crm, "acme").await;
     define(&session, flag("contact", "vip")).await;
     let ada = contact(&session, json!({})).await;
