@@ -35,7 +35,7 @@ pub(crate) async fn tampered_with(world: &World) -> Result<(), BoxError> {
             })
             .collect::<Vec<_>>(),
     );
-    let stored = write(world, event, forged).await?;
+    write(world, event, forged).await?;
     let report = verify(world, &signer, &head).await?;
     println!("Somebody changed an event behind the engine's back:");
     for finding in &report.findings {
@@ -46,9 +46,6 @@ pub(crate) async fn tampered_with(world: &World) -> Result<(), BoxError> {
         report.findings.first().and_then(|finding| finding.event),
         Some(event.id.uuid())
     );
-
-    write(world, &stored, event.changes.clone()).await?;
-    assert!(verify(world, &signer, &head).await?.is_intact());
     Ok(())
 }
 
@@ -77,18 +74,17 @@ async fn write(
     world: &World,
     event: &Arc<Record<AuditEvent>>,
     changes: Changes,
-) -> Result<Arc<Record<AuditEvent>>, BoxError> {
+) -> Result<(), BoxError> {
     let mut after = (**event).clone();
     after.version += 1;
     after.data.changes = changes;
-    let after = Arc::new(after);
     let change = Change::Update {
         before: event.clone(),
-        after: after.clone(),
+        after: Arc::new(after),
     };
     let commit = world.session.begin().commit_stamp();
     let changes = ChangeSet::new(commit.id, commit.at, vec![change], Vec::new());
     let storage = world.session.engine().storage();
     storage.commit(world.session.scope(), &changes).await?;
-    Ok(after)
+    Ok(())
 }
