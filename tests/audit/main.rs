@@ -1,0 +1,10 @@
+//! The audit trail, versions, undo, the change feed, seals; privacy and retention.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod events;
+mod feed;
+mod privacy;
+mod retention;
+mod seals;
+mod versions;
