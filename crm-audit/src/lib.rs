@@ -26,6 +26,7 @@
 //! ```
 
 mod archive;
+pub mod encryption;
 mod event;
 pub mod feed;
 mod history;

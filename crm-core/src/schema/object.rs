@@ -164,6 +164,8 @@ type Build = fn(&ObjectRef, Meta, Vec<Value>) -> Result<Row, Faults>;
 #[derive(Clone, Serialize)]
 pub struct ObjectSchema {
     name: Cow<'static, str>,
+    #[serde(skip)]
+    copy_of: Option<Cow<'static, str>>,
     table: Cow<'static, str>,
     #[serde(skip_serializing_if = "str::is_empty")]
     help: Cow<'static, str>,
@@ -209,6 +211,7 @@ impl ObjectSchema {
         ObjectBuilder {
             schema: Self {
                 name: name.into(),
+                copy_of: None,
                 table: table.into(),
                 help: Cow::Borrowed(""),
                 scope: ObjectScope::default(),
@@ -237,6 +240,13 @@ impl ObjectSchema {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The object whose rows these are: the object itself or, of a [copy](ObjectRef::copied_as) into
+    /// which rows are moved as they are, the one that they come from.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        self.copy_of.as_deref().unwrap_or(&self.name)
     }
 
     /// The name of the table: `contacts`.
@@ -652,6 +662,25 @@ impl ObjectRef {
     pub fn build(&self, meta: Meta, values: Vec<Value>) -> Result<Row, Faults> {
         (self.0.build)(self, meta, values)
     }
+
+    /// Builds a row as it was stored: as [`build`](Self::build) does, or, of a row with sealed values, as
+    /// a [`Dynamic`] that carries them.
+    ///
+    /// # Errors
+    /// The fields whose value does not fit.
+    pub fn build_sealed(
+        &self,
+        meta: Meta,
+        values: Vec<Value>,
+        sealed: Option<Vec<u8>>,
+    ) -> Result<Row, Faults> {
+        match sealed {
+            None => self.build(meta, values),
+            Some(sealed) => Ok(Arc::new(
+                Dynamic::new(self.clone(), meta, values).with_sealed(sealed),
+            )),
+        }
+    }
 }
 
 impl ObjectRef {
@@ -665,6 +694,7 @@ impl ObjectRef {
         help: impl Into<Cow<'static, str>>,
     ) -> Self {
         let mut schema = ObjectSchema::clone(self);
+        schema.copy_of = Some(self.origin().to_owned().into());
         schema.name = name.into();
         schema.table = table.into();
         schema.help = help.into();

@@ -46,6 +46,13 @@ pub trait AnyRecord: Any + fmt::Debug + Send + Sync {
     fn with_values(&self, meta: Meta, values: Vec<Value>) -> Result<Row, crate::error::Faults> {
         self.object().build(meta, values)
     }
+
+    /// What stands beside the values of a row whose personal values are sealed: bytes that a storage
+    /// keeps and gives back as they are. The values of such a row are those that may stand in the
+    /// storage, and need not fit the Rust type of its object, so it is a [`Dynamic`].
+    fn sealed(&self) -> Option<&[u8]> {
+        None
+    }
 }
 
 impl dyn AnyRecord {
@@ -185,6 +192,7 @@ pub struct Dynamic {
     object: ObjectRef,
     meta: Meta,
     values: Vec<Value>,
+    sealed: Option<Box<[u8]>>,
 }
 
 impl Dynamic {
@@ -195,7 +203,15 @@ impl Dynamic {
             object,
             meta,
             values,
+            sealed: None,
         }
+    }
+
+    /// The same record with what was sealed of its values.
+    #[must_use]
+    pub fn with_sealed(mut self, sealed: impl Into<Box<[u8]>>) -> Self {
+        self.sealed = Some(sealed.into());
+        self
     }
 }
 
@@ -233,6 +249,22 @@ impl AnyRecord for Dynamic {
             meta,
             ..self.clone()
         })
+    }
+
+    fn with_values(&self, meta: Meta, values: Vec<Value>) -> Result<Row, crate::error::Faults> {
+        if self.sealed.is_none() {
+            return self.object.build(meta, values);
+        }
+        Ok(Arc::new(Self {
+            object: self.object.clone(),
+            meta,
+            values,
+            sealed: self.sealed.clone(),
+        }))
+    }
+
+    fn sealed(&self) -> Option<&[u8]> {
+        self.sealed.as_deref()
     }
 }
 

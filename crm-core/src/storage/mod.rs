@@ -28,6 +28,14 @@
 //! has a Rust type. [`Value::to_json`](crate::schema::Value::to_json) and
 //! [`FieldType::coerce`](crate::schema::FieldType::coerce) turn values into JSON and back.
 //!
+//! # Sealed rows
+//!
+//! A row may carry bytes beside its values ([`AnyRecord::sealed`](crate::schema::AnyRecord::sealed)):
+//! its personal values, encrypted by a storage in front of this one. Keep them with the row, and give
+//! the row back through [`ObjectRef::build_sealed`](crate::schema::ObjectRef::build_sealed), with its
+//! values as they were stored. Where a row without such bytes takes its place, they are gone.
+//! **`reseal`** is the one call by which a row changes and keeps its version.
+//!
 //! # Objects that tenants define
 //!
 //! An object over a template ([`ObjectSchema::template`](crate::schema::ObjectSchema::template)) is an
@@ -70,7 +78,7 @@ pub use guard::{GUARD_PAGE, Guard, Judge};
 pub use scan::{Violations, check_references, scan, scan_aggregate, unique_value};
 
 use crate::Id;
-use crate::query::{AggregateQuery, Condition, Group, Query, TextSearch, best};
+use crate::query::{AggregateQuery, Condition, Group, Query, QueryError, TextSearch, best};
 use crate::schema::{ObjectRef, Row, Value};
 use crate::tenancy::Tenant;
 
@@ -182,6 +190,26 @@ pub trait Storage: Debug + Send + Sync + 'static {
     /// Logs that have a feed say so in their schema: [`ObjectSchema::is_fed`
     /// ](crate::schema::ObjectSchema::is_fed).
     async fn feed(&self, scope: &Scope, query: &FeedQuery) -> Result<FeedPage, StorageError>;
+
+    /// Puts rows in the place of the stored ones of the same id and version, which they stay: what
+    /// seals personal values uses it to seal those that were stored before, or with another key. Gives
+    /// how many were replaced: a row that is at another version by now, or gone, is left as it is.
+    ///
+    /// Such a row says what the stored one says, in another form. Its unique values are as different
+    /// from those of other rows as before, and no reference of it changes.
+    ///
+    /// # Errors
+    /// [`QueryError::Unsupported`] from a storage that keeps no sealed rows, as it stands here.
+    async fn reseal(&self, scope: &Scope, rows: &[Row]) -> Result<usize, StorageError> {
+        let _ = scope;
+        let Some(row) = rows.first() else {
+            return Ok(0);
+        };
+        Err(StorageError::Query(QueryError::Unsupported {
+            field: row.object().name().to_owned(),
+            operation: "reseal".into(),
+        }))
+    }
 }
 
 /// A shared storage is a storage: what is chosen when a program starts needs no generics.
@@ -226,5 +254,9 @@ impl<S: Storage + ?Sized> Storage for Arc<S> {
 
     async fn feed(&self, scope: &Scope, query: &FeedQuery) -> Result<FeedPage, StorageError> {
         (**self).feed(scope, query).await
+    }
+
+    async fn reseal(&self, scope: &Scope, rows: &[Row]) -> Result<usize, StorageError> {
+        (**self).reseal(scope, rows).await
     }
 }
