@@ -2,6 +2,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod encryption;
 mod events;
 mod feed;
 mod privacy;
