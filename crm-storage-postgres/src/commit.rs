@@ -5,6 +5,7 @@ mod guards;
 mod plan;
 mod refused;
 mod release;
+mod reseal;
 mod stored;
 mod taken;
 
@@ -16,6 +17,7 @@ use uuid::Uuid;
 use self::guards::Guards;
 pub(crate) use self::plan::Plan;
 use self::refused::{broken, explain};
+pub(crate) use self::reseal::reseal;
 use self::stored::find_conflict;
 pub(crate) use self::stored::is_applied;
 use crate::error::{Refusal, read_error};

@@ -18,7 +18,7 @@ use crate::sql::write::{self, CommitStatement};
 
 /// How many rows of a large commit one statement inserts: more rows make a statement that takes more
 /// memory and not less time for each.
-const BATCH: usize = 1_000;
+pub(super) const BATCH: usize = 1_000;
 
 /// The changes of one object.
 #[derive(Debug)]
