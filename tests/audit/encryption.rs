@@ -13,14 +13,17 @@ mod dump;
 use std::sync::Arc;
 
 use crm_engine::Crm;
-use crm_engine::audit::encryption::{EncryptedStorage, EncryptionError};
+use crm_engine::audit::encryption::{
+    EncryptedStorage, EncryptionError, Key, KeyError, KeyProvider, MasterKeys, WrappedKey,
+};
 use crm_engine::audit::{AuthEvent, AuthKind, AuthOutcome, Erasure, LoginSource, Window};
 use crm_engine::custom_objects::{CustomField, CustomFieldType};
 use crm_engine::engine::ReadHook;
 use crm_engine::prelude::*;
 use crm_engine::query::{QueryError, Sort};
-use crm_engine::schema::{AnyRecord, Dynamic, ObjectRef, Row};
+use crm_engine::schema::{Dynamic, ObjectRef, Row};
 use crm_engine::storage::{Change, ChangeSet, Storage, StorageError};
+use crm_engine::tenancy::Tenant;
 use crm_engine::value::ApiName;
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
@@ -97,7 +100,8 @@ async fn the_whole_crm_works_over_it() {
     let contact = session.contacts().get(world.contact).await.unwrap();
     assert_eq!(contact.name, PersonName::new("Hank", "Scorpio"));
 
-    let changed = session.contacts().update(world.contact, |contact| {
+    let mut contacts = session.contacts();
+    let changed = contacts.update(world.contact, |contact| {
         contact.job_title = Some("Founder".into());
     });
     assert_eq!(changed.await.unwrap().job_title.as_deref(), Some("Founder"));
@@ -144,7 +148,7 @@ async fn the_whole_crm_works_over_it() {
 async fn equality_search_and_uniqueness_still_work() {
     let (crm, inner) = crm();
     let (_, session) = tenant(&crm, "acme").await;
-    let contacts = session.contacts();
+    let mut contacts = session.contacts();
     let ada_ = contacts.create(ada()).await.unwrap();
     contacts
         .create(Contact::named("Bob", "Builder"))
@@ -179,7 +183,7 @@ async fn equality_search_and_uniqueness_still_work() {
         let page = contacts.find(phone(field, value)).await.unwrap();
         assert_eq!(page.items.len(), 1, "{field}");
     }
-    let users = session.users();
+    let mut users = session.users();
     users
         .create(User::new(email("grace@acme.example")))
         .await
@@ -191,9 +195,8 @@ async fn equality_search_and_uniqueness_still_work() {
         ..Lead::default()
     };
     session.leads().create(lead).await.unwrap();
-    let found = session
-        .leads()
-        .find(Find::from(Lead::EMAIL.eq(email("lead@acme.example"))));
+    let leads = session.leads();
+    let found = leads.find(Find::from(Lead::EMAIL.eq(email("lead@acme.example"))));
     assert_eq!(found.await.unwrap().items.len(), 1);
 
     let again = Contact {
@@ -334,7 +337,7 @@ async fn other_questions_are_answered_from_opened_records_within_a_bound() {
         .collect();
     assert_eq!(counts, [("Mathematics", 2), ("Navy", 1)]);
     assert_eq!(
-        session.contacts().search("lovel", 10).await.unwrap().len(),
+        session.search("contact", "lovel", 10).await.unwrap().records.len(),
         1
     );
 
@@ -507,6 +510,62 @@ async fn reads_need_permission_and_are_told() {
         .collect();
     assert_eq!(reads.len(), 1);
     assert_eq!(reads[0].created.by, admin);
+}
+
+/// A provider that refuses.
+#[derive(Debug)]
+struct Refusing;
+
+#[async_trait::async_trait]
+impl KeyProvider for Refusing {
+    async fn wrap(&self, _: Id<Tenant>, _: &Key) -> Result<WrappedKey, KeyError> {
+        Err(refused())
+    }
+
+    async fn unwrap(&self, _: Id<Tenant>, _: &WrappedKey) -> Result<Key, KeyError> {
+        Err(refused())
+    }
+}
+
+fn refused() -> KeyError {
+    KeyError::Refused {
+        reason: "the tenant is closed".into(),
+    }
+}
+
+/// C-078, C-079: without the consent of the provider, or with another master key, nothing is shown, and
+/// nothing written; the error says why.
+#[tokio::test]
+async fn without_the_master_key_nothing_is_shown() {
+    let inner = backend::plain(&[Property::schema()]);
+    let (onboarded, session) =
+        tenant(&crm_over(backend::encrypted(inner.clone()).build()), "acme").await;
+    let contact = session.contacts().create(ada()).await.unwrap();
+    let other = MasterKeys::new("first", Key::new([8; 32]));
+    let renamed = MasterKeys::new("second", Key::new([7; 32]));
+    let others = [
+        EncryptedStorage::new(inner.clone(), other),
+        EncryptedStorage::new(inner.clone(), renamed),
+        EncryptedStorage::new(inner, Refusing),
+    ];
+    for (nth, storage) in others.into_iter().enumerate() {
+        let session = crm_over(storage).session(onboarded.tenant, Actor::User(onboarded.admin));
+        let read = session.contacts().get(contact.id).await.unwrap_err();
+        let found = session.contacts().find(Find::new()).await.unwrap_err();
+        let written = session.contacts().create(ada()).await.unwrap_err();
+        for error in [read, found, written] {
+            let Error::Storage(error) = error else {
+                panic!("{error:?}");
+            };
+            let why = KeyError::of(&error);
+            assert!(why.is_some(), "{error:?}");
+            assert_eq!(
+                matches!(why, Some(KeyError::Refused { .. })),
+                nth == 2,
+                "{why:?}"
+            );
+        }
+    }
 }
 
 /// Storage errors keep their kind behind the encryption.

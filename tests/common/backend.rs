@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crm_engine::audit::encryption::{EncryptedStorage, EncryptedStorageBuilder};
+use crm_engine::audit::encryption::{EncryptedStorage, EncryptedStorageBuilder, Key, MasterKeys};
 use crm_engine::schema::ObjectRef;
 use crm_engine::storage::Storage;
 use crm_engine::{MemoryStorage, PostgresStorage};
@@ -55,5 +55,5 @@ pub(crate) fn plain(objects: &[&ObjectRef]) -> Arc<dyn Storage> {
 
 /// A storage in front of another one that encrypts what is personal.
 pub(crate) fn encrypted(inner: Arc<dyn Storage>) -> EncryptedStorageBuilder<Arc<dyn Storage>> {
-    EncryptedStorage::builder(inner, crm_engine::audit::encryption::FixedKeys)
+    EncryptedStorage::builder(inner, MasterKeys::new("first", Key::new([7; 32])))
 }

@@ -3,11 +3,12 @@
 use std::collections::{BTreeSet, HashMap};
 
 use crm_core::schema::{
-    AnyRecord, FieldSchema, FieldType, ObjectRef, ObjectSchema, Privacy, StorageKind, search_texts,
-    typed_values,
+    AnyRecord, Entity as _, FieldSchema, FieldType, ObjectRef, ObjectSchema, Privacy, StorageKind,
+    search_texts, typed_values,
 };
 use uuid::Uuid;
 
+use super::DataKey;
 use super::keyring::TOKEN_LEAST;
 
 /// What stands in the place of an encrypted value.
@@ -114,7 +115,10 @@ impl Coverage {
         let Some(field) = object.fields().get(index) else {
             return Extent::None;
         };
-        if field.privacy == Privacy::Public || field.system || self.is_except(object, field) {
+        // A key is encrypted by the one above it.
+        let is_key = object.name() == DataKey::schema().name();
+        let is_plain = field.privacy == Privacy::Public || field.system || is_key;
+        if is_plain || self.is_except(object, field) {
             return Extent::None;
         }
         let stand = if object.custom_document() == Some(index) {

@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use crm_core::Id;
+use crm_core::engine::{Clock, IdGenerator};
 use crm_core::query::{
     AggregateQuery, Condition, Group, Measure, NoRelated, Query, QueryError, TextSearch,
 };
@@ -17,9 +18,12 @@ use uuid::Uuid;
 
 use super::conditions::Translator;
 use super::coverage::Coverage;
-use super::keys::Keys;
 use super::rows::{open_row, seal_row, veil_row};
-use super::{EncryptionError, Keyring};
+use super::trees::has_hidden;
+use super::{EncryptionError, KeyProvider, KeyStore, Keyring};
+
+/// How often a commit is sealed again because the keys were exchanged meanwhile.
+const ATTEMPTS: usize = 5;
 
 /// How many rows are looked at in one go.
 const PAGE: usize = 1_000;
@@ -32,7 +36,7 @@ const SCANNED: usize = 10_000;
 /// it; see the [module](super) for what it does and what it costs.
 pub struct EncryptedStorage<S> {
     inner: Arc<S>,
-    keys: Arc<dyn Keys>,
+    keys: KeyStore<S>,
     coverage: RwLock<Arc<Coverage>>,
     scan_at_most: usize,
 }
@@ -40,13 +44,12 @@ pub struct EncryptedStorage<S> {
 /// Makes an [`EncryptedStorage`].
 #[must_use]
 pub struct EncryptedStorageBuilder<S> {
-    inner: S,
-    keys: super::keys::FixedKeys,
+    keys: KeyStore<S>,
     coverage: Coverage,
     scan_at_most: usize,
 }
 
-impl<S> std::fmt::Debug for EncryptedStorageBuilder<S> {
+impl<S: Storage> std::fmt::Debug for EncryptedStorageBuilder<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("EncryptedStorageBuilder")
             .field("coverage", &self.coverage)
@@ -55,6 +58,24 @@ impl<S> std::fmt::Debug for EncryptedStorageBuilder<S> {
 }
 
 impl<S: Storage> EncryptedStorageBuilder<S> {
+    /// Takes the time of new keys from another clock.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.keys = self.keys.with_clock(clock);
+        self
+    }
+
+    /// Takes the ids of new keys from elsewhere. The keys themselves are always random.
+    pub fn ids(mut self, ids: impl IdGenerator) -> Self {
+        self.keys = self.keys.with_ids(ids);
+        self
+    }
+
+    /// Keeps the keys of so many tenants in memory; see [`KeyStore::with_capacity`].
+    pub fn tenants_in_memory(mut self, tenants: usize) -> Self {
+        self.keys = self.keys.with_capacity(tenants);
+        self
+    }
+
     /// Leaves a field plain, such as the names that a host wants its lists sorted by. Of the objects that
     /// tenants define, name the one that all of them are made of: `custom_record`.
     ///
@@ -76,15 +97,15 @@ impl<S: Storage> EncryptedStorageBuilder<S> {
     #[must_use]
     pub fn build(self) -> EncryptedStorage<S> {
         EncryptedStorage {
-            inner: Arc::new(self.inner),
-            keys: Arc::new(self.keys),
+            inner: Arc::clone(self.keys.inner()),
+            keys: self.keys,
             coverage: RwLock::new(Arc::new(self.coverage)),
             scan_at_most: self.scan_at_most,
         }
     }
 }
 
-impl<S> std::fmt::Debug for EncryptedStorage<S> {
+impl<S: Storage> std::fmt::Debug for EncryptedStorage<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("EncryptedStorage")
             .field("keys", &self.keys)
@@ -93,17 +114,31 @@ impl<S> std::fmt::Debug for EncryptedStorage<S> {
 }
 
 impl<S: Storage> EncryptedStorage<S> {
-    /// Starts an encrypted storage in front of `inner`.
-    pub fn builder(inner: S, keys: super::keys::FixedKeys) -> EncryptedStorageBuilder<S> {
+    /// An encrypted storage in front of `inner`, with keys of tenants that `provider` wraps.
+    pub fn new(inner: S, provider: impl KeyProvider) -> Self {
+        Self::builder(inner, provider).build()
+    }
+
+    /// Starts an encrypted storage in front of `inner`, with keys of tenants that `provider` wraps.
+    pub fn builder(inner: S, provider: impl KeyProvider) -> EncryptedStorageBuilder<S> {
         EncryptedStorageBuilder {
-            inner,
-            keys,
+            keys: KeyStore::new(Arc::new(inner), provider),
             coverage: Coverage::default(),
             scan_at_most: SCANNED,
         }
     }
 
-    fn coverage(&self) -> Arc<Coverage> {
+    /// The keys of the tenants: what there are, a new one, another master key.
+    #[must_use]
+    pub const fn keys(&self) -> &KeyStore<S> {
+        &self.keys
+    }
+
+    pub(super) const fn inner(&self) -> &Arc<S> {
+        &self.inner
+    }
+
+    pub(super) fn coverage(&self) -> Arc<Coverage> {
         let coverage = self.coverage.read();
         Arc::clone(&coverage.unwrap_or_else(PoisonError::into_inner))
     }
@@ -312,6 +347,11 @@ impl<S: Storage> Storage for EncryptedStorage<S> {
 
     async fn select(&self, scope: &Scope, query: &Query) -> Result<Vec<Row>, StorageError> {
         let coverage = self.coverage();
+        if has_hidden(&coverage, &query.condition) {
+            let mut with_ids = query.clone();
+            with_ids.condition = self.with_ids(scope, &coverage, &query.condition).await?;
+            return self.select(scope, &with_ids).await;
+        }
         let ring = self
             .ring_for(scope, &coverage, &query.object, &query.condition)
             .await?;
@@ -339,6 +379,11 @@ impl<S: Storage> Storage for EncryptedStorage<S> {
         query: &AggregateQuery,
     ) -> Result<Vec<Group>, StorageError> {
         let coverage = self.coverage();
+        if has_hidden(&coverage, &query.condition) {
+            let mut with_ids = query.clone();
+            with_ids.condition = self.with_ids(scope, &coverage, &query.condition).await?;
+            return self.aggregate(scope, &with_ids).await;
+        }
         let ring = self
             .ring_for(scope, &coverage, &query.object, &query.condition)
             .await?;
@@ -373,14 +418,12 @@ impl<S: Storage> Storage for EncryptedStorage<S> {
         loop {
             attempts += 1;
             let mut stored = changes.clone();
-            let ring = self.keys.for_commit(scope, &mut stored).await?;
+            let ring = self.keys.for_commit(tenant, &mut stored).await?;
             let new_keys = stored.changes.len() - changes.changes.len();
             Self::sealed(&coverage, &ring, &mut stored)?;
             match self.inner.commit(scope, &stored).await {
-                // Another commit of a tenant without keys was first.
-                Err(StorageError::Duplicate { object, .. })
-                    if new_keys > 0 && self.keys.is_key(&object) && attempts == 1 =>
-                {
+                // Others made the first keys at the same time, or exchanged the one that seals.
+                Err(error) if KeyStore::<S>::is_outdated(&error) && attempts < ATTEMPTS => {
                     self.keys.reload(tenant).await?;
                 }
                 committed => {

@@ -148,13 +148,17 @@ impl Dice {
         }
         match object.build(meta, values.clone()) {
             Ok(row) => row,
-            // Documents of a form of their own.
+            // Values of a form of their own.
             Err(faults) => {
                 let faulty = faults.into_result().unwrap_err().into_errors();
                 for fault in faulty {
                     let name = fault.path.split(['.', '[']).next().unwrap().to_owned();
                     let index = object.field_index(&name).unwrap() - SYSTEM_FIELDS;
-                    values[index] = Value::Json(json!([]));
+                    values[index] = match object.own_fields()[index].storage_kind() {
+                        StorageKind::Json => Value::Json(json!([])),
+                        _ if name.contains("recur") => Value::from("FREQ=DAILY"),
+                        _ => Value::from("2027-01-04T09:00"),
+                    };
                 }
                 object
                     .build(meta, values)
