@@ -4,10 +4,12 @@
 mod cache;
 mod data_key;
 mod keyring;
+mod pass;
 mod provider;
 mod store;
 
 pub use data_key::{DataKey, KeyPurpose, TenantKey};
 pub use keyring::{Key, Keyring, UnknownKey};
+pub use pass::{ResealReport, SealRows};
 pub use provider::{KeyError, KeyProvider, MasterKeys, WrappedKey};
 pub use store::KeyStore;
