@@ -3977,6 +3977,38 @@ CREATE POLICY "tenant_isolation" ON "crm"."webhook_deliveries"
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
 GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."webhook_deliveries" TO "crm_app";
 
+CREATE TABLE "crm"."data_keys" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "purpose" varchar(50) COLLATE "C" NOT NULL,
+    "number" bigint NOT NULL,
+    "provider_key" varchar(255) COLLATE "C" NOT NULL,
+    "wrapped" varchar(4000) COLLATE "C" NOT NULL,
+    "retired_at" timestamptz,
+    "sealed" bytea,
+    CONSTRAINT "data_keys_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "data_keys_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "data_keys_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "data_keys_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "data_keys_purpose_check" CHECK ("purpose" IN ('data', 'tokens')),
+    CONSTRAINT "data_keys_number_check" CHECK ("number" >= 1)
+);
+CREATE UNIQUE INDEX "data_keys_purpose_number_key" ON "crm"."data_keys" ("tenant_id", "purpose", "number");
+ALTER TABLE "crm"."data_keys" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."data_keys"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."data_keys" TO "crm_app";
+
 ALTER TABLE "crm"."users" ADD CONSTRAINT "users_manager_id_fkey"
     FOREIGN KEY ("tenant_id", "manager_id") REFERENCES "crm"."users" ("tenant_id", "id");
 ALTER TABLE "crm"."teams" ADD CONSTRAINT "teams_parent_team_id_fkey"

@@ -5,6 +5,7 @@ mod common;
 mod encryption;
 mod events;
 mod feed;
+mod keys;
 mod privacy;
 mod retention;
 mod seals;

@@ -84,15 +84,15 @@ impl<S: Storage + ?Sized> KeyStore<S> {
 
     /// Takes the time from another clock.
     #[must_use]
-    pub fn with_clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Arc::new(clock);
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
         self
     }
 
     /// Takes the ids of keys from elsewhere. The keys themselves are always random.
     #[must_use]
-    pub fn with_ids(mut self, ids: impl IdGenerator) -> Self {
-        self.ids = Arc::new(ids);
+    pub fn with_ids(mut self, ids: Arc<dyn IdGenerator>) -> Self {
+        self.ids = ids;
         self
     }
 

@@ -32,7 +32,7 @@ pub(crate) const MARKER: &str = "zqm";
 
 /// The objects of which no record can concern a customer: settings, the tenant's own people, companies
 /// and goods; and rows that the engine makes of others. Every other object of the engine has to hold markers, so a new one is thought of.
-const CONCERN_NOBODY: [&str; 57] = [
+const CONCERN_NOBODY: [&str; 58] = [
     "account",
     "activity_roll_up",
     "activity_template",
@@ -54,6 +54,7 @@ const CONCERN_NOBODY: [&str; 57] = [
     "custom_schema",
     "custom_text",
     "custom_value",
+    "data_key",
     "deal_state",
     "deletion_log",
     "duplicate_key",
