@@ -7,8 +7,8 @@ use crm_core::schema::{FieldSchema, ObjectRef, StorageKind, search_texts};
 use sqlx::SqlSafeStr as _;
 
 use crate::layout::{
-    Method, NAME_BYTES, SEALED, SEARCH, TENANT, TRANSACTION, Table, constraint_name, is_searched, literal,
-    quoted,
+    Method, NAME_BYTES, SEALED, SEARCH, TENANT, TRANSACTION, Table, constraint_name, is_searched,
+    literal, quoted,
 };
 use crate::migrate::objects;
 

@@ -111,9 +111,9 @@ fn watched(schema: &str, objects: &[ObjectRef]) -> Vec<Table> {
 /// That a row holds something in one of its personal columns, for each of them.
 fn values_in_the_clear(table: &Table, plain: &[(&str, &str)]) -> Vec<String> {
     let holds = |column: &Column| {
-        let is_plain = plain.iter().any(|(object, field)| {
-            *object == table.object.origin() && *field == column.name
-        });
+        let is_plain = plain
+            .iter()
+            .any(|(object, field)| *object == table.object.origin() && *field == column.name);
         if column.holds != Holds::Value || !table.is_personal(column) || is_plain {
             return None;
         }

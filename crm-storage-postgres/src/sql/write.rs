@@ -462,9 +462,7 @@ pub(crate) fn reseal(scope: &Scope, table: &Table, rows: &[&Row]) -> Statement {
         table.sql, table.sql
     );
     let columns = table.columns.iter();
-    let columns: Vec<&Column> = columns
-        .filter(|column| table.is_personal(column))
-        .collect();
+    let columns: Vec<&Column> = columns.filter(|column| table.is_personal(column)).collect();
     for (index, column) in columns.iter().enumerate() {
         let _ = write!(statement.text, "{} = {}, ", column.sql, cell(column, index));
     }

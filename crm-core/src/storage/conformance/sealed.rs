@@ -69,7 +69,12 @@ fn as_resealed(stored: &Row, row: &Row) -> Outcome<Row> {
 }
 
 /// The ids of the rows with a text in a field.
-async fn with_text(bench: &Bench, object: &ObjectRef, field: &str, text: &str) -> Outcome<Vec<Row>> {
+async fn with_text(
+    bench: &Bench,
+    object: &ObjectRef,
+    field: &str,
+    text: &str,
+) -> Outcome<Vec<Row>> {
     let field = FieldAt::at_place(object, place(object, field)?);
     let condition = Condition::Compare {
         field: field.ok_or_else(|| Failure::new("the suite names a field that is none"))?,
@@ -88,7 +93,12 @@ pub(super) async fn sealed_rows_come_back(h: &Harness) -> Outcome {
     let nothing = sealed(&row(bare("nothing")), &[], [])?;
     let open = row(full()?);
     bench.insert([one.clone()]).await?;
-    let several = [long.clone(), nothing.clone(), open.clone(), laboratory.clone()];
+    let several = [
+        long.clone(),
+        nothing.clone(),
+        open.clone(),
+        laboratory.clone(),
+    ];
     bench.insert(several).await?;
     for row in [&one, &long, &nothing, &open, &laboratory] {
         bench.expect_stored(row).await?;
@@ -118,7 +128,11 @@ pub(super) async fn sealed_values_of_any_form(h: &Harness) -> Outcome {
     bench.expect_stored(&odd).await?;
     for (field, text) in [("email", TOKEN), ("code", TOKEN), ("former_state", OTHER)] {
         let found = with_text(&bench, Specimen::schema(), field, text).await?;
-        expect_same_rows(&found, std::slice::from_ref(&odd), "a row by what stands in it")?;
+        expect_same_rows(
+            &found,
+            std::slice::from_ref(&odd),
+            "a row by what stands in it",
+        )?;
     }
     let name = [("name", OTHER.into())];
     let after = sealed(&next(&odd), &[values.as_slice(), &name].concat(), "odd")?;
@@ -128,7 +142,12 @@ pub(super) async fn sealed_values_of_any_form(h: &Harness) -> Outcome {
 
 pub(super) async fn sealed_updates(h: &Harness) -> Outcome {
     let bench = h.bench();
-    let rows = [specimen("a")?, specimen("b")?, specimen("c")?, specimen("d")?];
+    let rows = [
+        specimen("a")?,
+        specimen("b")?,
+        specimen("c")?,
+        specimen("d")?,
+    ];
     bench.insert(rows.clone()).await?;
     let [a, b, c, d] = rows;
     // One by one: other bytes, none at all, and those that it had.
@@ -143,7 +162,9 @@ pub(super) async fn sealed_updates(h: &Harness) -> Outcome {
     bench.apply(vec![replacement(&none, back.clone())]).await?;
     bench.expect_stored(&back).await?;
     let hidden = deleted(&back);
-    bench.apply(vec![replacement(&back, hidden.clone())]).await?;
+    bench
+        .apply(vec![replacement(&back, hidden.clone())])
+        .await?;
     bench.expect_stored(&hidden).await?;
     // Several at once.
     let kept = archived(&b);
@@ -178,7 +199,9 @@ pub(super) async fn sealed_updates_in_another_form(h: &Harness) -> Outcome {
     let [one, two] = stored;
     let before = sealed(&one, &values, "before")?;
     let after = sealed(&next(&one), &values, "after")?;
-    bench.apply(vec![replacement(&before, after.clone())]).await?;
+    bench
+        .apply(vec![replacement(&before, after.clone())])
+        .await?;
     bench.expect_stored(&after).await?;
     // Two at once.
     let values = [("email", OTHER.into()), ("secret", TOKEN.into())];
@@ -206,7 +229,9 @@ pub(super) async fn sealed_unique_keys(h: &Harness) -> Outcome {
     let came = bench.commit(vec![insertion(coded("again", TOKEN)?)]).await;
     expect_duplicate(&came, Specimen::schema(), &["code"], "a sealed value twice")?;
     let taken = sealed(&next(&second), &[("code", TOKEN.into())], "second")?;
-    let came = bench.commit(vec![replacement(&second, taken.clone())]).await;
+    let came = bench
+        .commit(vec![replacement(&second, taken.clone())])
+        .await;
     expect_duplicate(&came, Specimen::schema(), &["code"], "a sealed value taken")?;
     // The two may change places.
     let given = sealed(&next(&first), &[("code", OTHER.into())], "first")?;
@@ -226,12 +251,23 @@ pub(super) async fn sealed_references(h: &Harness) -> Outcome {
     let child = |id| sealed(&row(bare("child")), &[("parent_id", Value::Uuid(id))], "c");
     let came = bench.commit(vec![insertion(child(new_id())?)]).await;
     let object = Specimen::schema();
-    expect_reference(&came, object, "parent_id", "a sealed row that leads nowhere")?;
+    expect_reference(
+        &came,
+        object,
+        "parent_id",
+        "a sealed row that leads nowhere",
+    )?;
     let part = row(Part::new(Id::<Specimen>::new(target.id())));
     bench.insert([child(target.id())?, part.clone()]).await?;
     bench.apply(vec![purge(&part)]).await?;
     let came = bench.commit(vec![purge(&target)]).await;
-    expect_referenced(&came, object, object, "parent_id", "what a sealed row leads to")
+    expect_referenced(
+        &came,
+        object,
+        object,
+        "parent_id",
+        "what a sealed row leads to",
+    )
 }
 
 pub(super) async fn sealed_claims(h: &Harness) -> Outcome {
@@ -293,14 +329,22 @@ pub(super) async fn sealed_feed(h: &Harness) -> Outcome {
         expected.push(sealed(row, &[("observer", OTHER.into())], "anew")?);
     }
     let anew = expected.get(1..).unwrap_or_default();
-    ensure_eq!(reseal(&bench, anew).await?, 3, "how many entries were sealed anew");
+    ensure_eq!(
+        reseal(&bench, anew).await?,
+        3,
+        "how many entries were sealed anew"
+    );
     let after = entries(&bench, 4).await?;
     let came: Vec<Row> = after.iter().map(|(_, row)| row.clone()).collect();
     expect_same_rows(&came, &expected, "entries that were sealed anew")?;
     let places = |all: &[(String, Row)]| -> Vec<String> {
         all.iter().map(|(position, _)| position.clone()).collect()
     };
-    ensure_eq!(places(&after), places(&before), "the places of entries that were sealed anew");
+    ensure_eq!(
+        places(&after),
+        places(&before),
+        "the places of entries that were sealed anew"
+    );
     Ok(())
 }
 
@@ -322,10 +366,18 @@ pub(super) async fn sealed_anew(h: &Harness) -> Outcome {
     let anew = [
         sealed(&open, &all, "now sealed")?,
         sealed(&shut, &[("email", OTHER.into())], "by another key")?,
-        plain(&sealed(&clear, &[("email", Value::Null), ("secret", "x".into())], "")?)?,
+        plain(&sealed(
+            &clear,
+            &[("email", Value::Null), ("secret", "x".into())],
+            "",
+        )?)?,
         sealed(&chore, &[("client", OTHER.into())], "beside")?,
     ];
-    ensure_eq!(reseal(&bench, &anew).await?, 4, "how many rows were sealed anew");
+    ensure_eq!(
+        reseal(&bench, &anew).await?,
+        4,
+        "how many rows were sealed anew"
+    );
     for row in &anew {
         bench.expect_stored(row).await?;
     }
@@ -352,7 +404,11 @@ pub(super) async fn sealed_anew(h: &Harness) -> Outcome {
         updated: stamp(),
         ..stray.meta()
     });
-    ensure_eq!(reseal(&bench, std::slice::from_ref(&stray)).await?, 1, "one row");
+    ensure_eq!(
+        reseal(&bench, std::slice::from_ref(&stray)).await?,
+        1,
+        "one row"
+    );
     bench.expect_stored(&as_resealed(&anew[1], &stray)?).await?;
     // Who read a row before it was sealed anew goes on with it.
     let after = sealed(&next(&open), &all, "changed")?;
@@ -369,23 +425,37 @@ pub(super) async fn sealed_anew_unless_changed(h: &Harness) -> Outcome {
     bench.insert(rows.clone()).await?;
     let [changed, gone, same] = rows;
     let later = sealed(&next(&changed), &[], "later")?;
-    bench.apply(vec![replacement(&changed, later.clone())]).await?;
+    bench
+        .apply(vec![replacement(&changed, later.clone())])
+        .await?;
     bench.apply(vec![purge(&gone)]).await?;
     let never = specimen("never")?;
     let mut anew = Vec::new();
     for row in [&changed, &gone, &never, &same] {
         anew.push(sealed(row, &[("email", OTHER.into())], "anew")?);
     }
-    ensure_eq!(reseal(&bench, &anew).await?, 1, "how many rows were at their version");
+    ensure_eq!(
+        reseal(&bench, &anew).await?,
+        1,
+        "how many rows were at their version"
+    );
     bench.expect_stored(&later).await?;
     bench.expect_gone(&gone).await?;
     bench.expect_gone(&never).await?;
-    bench.expect_stored(&sealed(&same, &[("email", OTHER.into())], "anew")?).await?;
+    bench
+        .expect_stored(&sealed(&same, &[("email", OTHER.into())], "anew")?)
+        .await?;
     // A version that is not there yet.
     let ahead = sealed(&next(&later), &[], "ahead")?;
-    ensure_eq!(reseal(&bench, &[ahead]).await?, 0, "a row ahead of the stored one");
+    ensure_eq!(
+        reseal(&bench, &[ahead]).await?,
+        0,
+        "a row ahead of the stored one"
+    );
     bench.expect_stored(&later).await?;
-    let came = bench.commit(vec![replacement(&changed, next(&changed))]).await;
+    let came = bench
+        .commit(vec![replacement(&changed, next(&changed))])
+        .await;
     expect_conflict(&came, &changed, "a stale row after all that")
 }
 
@@ -402,7 +472,10 @@ pub(super) async fn sealed_anew_unique_keys(h: &Harness) -> Outcome {
         Err(StorageError::Duplicate { object, fields })
             if object == Specimen::schema().name() && *fields == ["code"]
     );
-    ensure!(is_duplicate, "expected a taken value to be a duplicate; {came:?} came");
+    ensure!(
+        is_duplicate,
+        "expected a taken value to be a duplicate; {came:?} came"
+    );
     bench.expect_stored(&first).await?;
     bench.expect_stored(&second).await
 }
@@ -426,7 +499,11 @@ pub(super) async fn sealed_anew_per_tenant(h: &Harness) -> Outcome {
         let foreign = reseal(&attacker, std::slice::from_ref(row)).await?;
         ensure_eq!(foreign, 0, "rows of another tenant that were sealed anew");
     }
-    ensure_eq!(reseal(&attacker, &anew).await?, 2, "own rows beside those of another tenant");
+    ensure_eq!(
+        reseal(&attacker, &anew).await?,
+        2,
+        "own rows beside those of another tenant"
+    );
     victim.expect_stored(&theirs).await?;
     victim.expect_stored(&their_lab).await?;
     attacker.expect_stored(&anew[1]).await?;
@@ -442,7 +519,11 @@ pub(super) async fn sealed_anew_per_instance(h: &Harness) -> Outcome {
     let (exhibit, loan) = twins(&bench).await?;
     let document = ("custom_fields", Value::Json(json!({ "maker": TOKEN })));
     let anew = sealed(&loan, &[document], "anew")?;
-    ensure_eq!(reseal(&bench, std::slice::from_ref(&anew)).await?, 1, "one of two records");
+    ensure_eq!(
+        reseal(&bench, std::slice::from_ref(&anew)).await?,
+        1,
+        "one of two records"
+    );
     bench.expect_stored(&exhibit).await?;
     bench.expect_stored(&anew).await
 }
@@ -470,7 +551,11 @@ pub(super) async fn sealed_anew_beside_readers(h: &Harness) -> Outcome {
             let values = [("email", format!("~{round}").into())];
             let anew = rows.iter().map(|row| sealed(row, &values, &round));
             let anew: Vec<Row> = anew.collect::<Outcome<_>>()?;
-            ensure_eq!(reseal(&writer, &anew).await?, ROWS, "how many rows of a round");
+            ensure_eq!(
+                reseal(&writer, &anew).await?,
+                ROWS,
+                "how many rows of a round"
+            );
             yield_now().await;
         }
         Ok(())
@@ -480,7 +565,10 @@ pub(super) async fn sealed_anew_beside_readers(h: &Harness) -> Outcome {
         workers.push(Box::pin(async move {
             while !done.load(Ordering::SeqCst) {
                 let seen = reader.all(Specimen::schema()).await?;
-                let forms: Vec<_> = seen.iter().map(|row| row.sealed().map(<[u8]>::to_vec)).collect();
+                let forms: Vec<_> = seen
+                    .iter()
+                    .map(|row| row.sealed().map(<[u8]>::to_vec))
+                    .collect();
                 let is_whole = forms.iter().all(|form| Some(form) == forms.first());
                 ensure!(
                     is_whole && seen.len() == ROWS,
@@ -511,7 +599,9 @@ pub(super) async fn sealed_anew_beside_updates(h: &Harness) -> Outcome {
         let _ended = ended;
         for count in 1..=ROUNDS {
             let after = quantity(&next(&before), count)?;
-            writer.apply(vec![replacement(&before, after.clone())]).await?;
+            writer
+                .apply(vec![replacement(&before, after.clone())])
+                .await?;
             before = after;
             yield_now().await;
         }
@@ -532,7 +622,11 @@ pub(super) async fn sealed_anew_beside_updates(h: &Harness) -> Outcome {
     }
     bench.workers(workers).await?;
     let stored = bench.again(&begun).await?;
-    ensure_eq!(stored.version(), ROUNDS + 1, "the version after {ROUNDS} changes");
+    ensure_eq!(
+        stored.version(),
+        ROUNDS + 1,
+        "the version after {ROUNDS} changes"
+    );
     let count = stored.get("quantity").into_owned();
     ensure_eq!(count, Value::Integer(ROUNDS), "the last change");
     let form = String::from_utf8_lossy(stored.sealed().unwrap_or_default()).into_owned();

@@ -250,8 +250,7 @@ impl Checker<'_> {
             change.object() == object
                 && !(self.is(Defect::UniqueOnInsert) && change.before().is_some())
         };
-        let is_checked =
-            |row: &&Row| !self.is(Defect::UniqueUnsealed) || row.sealed().is_none();
+        let is_checked = |row: &&Row| !self.is(Defect::UniqueUnsealed) || row.sealed().is_none();
         let changed: Vec<&Row> = all
             .iter()
             .filter(counts)
