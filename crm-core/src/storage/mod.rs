@@ -19,7 +19,7 @@
 //!    entry never appears in front of one that was given out; over loaded entries, [`scan_feed`]
 //!    does the rest.
 //!
-//! A sixth one, **`search`**, is there already, for backends without an index of words.
+//! Another one, **`search`**, is there already, for backends without an index of words.
 //!
 //! A row's values are read with [`AnyRecord::value`](crate::schema::AnyRecord::value) and
 //! [`meta`](crate::schema::AnyRecord::meta), in the order of [`ObjectSchema::fields`
@@ -33,7 +33,8 @@
 //! A row may carry bytes beside its values ([`AnyRecord::sealed`](crate::schema::AnyRecord::sealed)):
 //! its personal values, encrypted by a storage in front of this one. Keep them with the row, and give
 //! the row back through [`ObjectRef::build_sealed`](crate::schema::ObjectRef::build_sealed), with its
-//! values as they were stored: they need not fit the Rust type of the object. Where a row without such
+//! values as they were stored: they need not fit the types of their fields, only how those are held, as
+//! any text may stand in the place of an address. Where a row without such
 //! bytes takes its place, they are gone. Only rows of objects with personal or sensitive fields are
 //! sealed. **`reseal`** is the one call by which a row changes and keeps its version; [`resealed`] is the
 //! row that it leaves. An engine without the storage that opens such rows does not read them
