@@ -106,6 +106,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod trees;
+mod upkeep;
 
 pub use data_key::{DataKey, KeyPurpose, TenantKey};
 pub use error::EncryptionError;

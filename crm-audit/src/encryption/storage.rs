@@ -60,13 +60,13 @@ impl<S: Storage> std::fmt::Debug for EncryptedStorageBuilder<S> {
 impl<S: Storage> EncryptedStorageBuilder<S> {
     /// Takes the time of new keys from another clock.
     pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.keys = self.keys.with_clock(clock);
+        self.keys = self.keys.with_clock(Arc::new(clock));
         self
     }
 
     /// Takes the ids of new keys from elsewhere. The keys themselves are always random.
     pub fn ids(mut self, ids: impl IdGenerator) -> Self {
-        self.keys = self.keys.with_ids(ids);
+        self.keys = self.keys.with_ids(Arc::new(ids));
         self
     }
 

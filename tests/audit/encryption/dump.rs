@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::sync::Arc;
 
-use crm_engine::audit::webhook::{WebhookExt as _, WebhookSubscription};
 use crm_engine::prelude::*;
 use crm_engine::query::{Condition, Query};
 use crm_engine::schema::{FieldType, Lifecycle, ObjectRef, Privacy};
@@ -13,10 +12,8 @@ use crm_engine::storage::Storage;
 use crm_engine::tenancy::Tenant;
 use crm_engine::{MemoryStorage, PostgresStorage};
 use crm_test_postgres::Database;
-use serde_json::json;
 use sqlx::AssertSqlSafe;
 
-use super::{crm_over, email};
 use crate::common::{Property, backend, populate, rows_of};
 use crate::privacy::marker::{MARKER, Planter, concern_everything};
 
@@ -96,10 +93,25 @@ fn markers(text: &str) -> impl Iterator<Item = &str> {
         .filter_map(move |(at, _)| text.get(at..at + length))
 }
 
+/// The database refuses personal values in the clear (C-110).
+async fn with_triggers(database: &Database) {
+    let mut objects = crm_engine::postgres::objects();
+    objects.push(Property::schema().clone());
+    let ddl = crm_engine::postgres::encryption_triggers("crm", &objects, &[]).unwrap();
+    let mut owner = database.owner().await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(ddl))
+        .execute(&mut owner)
+        .await
+        .unwrap();
+}
+
 /// C-080, R-006: no personal value is anywhere in the database.
 #[tokio::test]
 async fn no_personal_value_is_in_the_database() {
     let (inner, database) = storage();
+    if let Some(database) = &database {
+        with_triggers(database).await;
+    }
     let encrypted: Arc<dyn Storage> = Arc::new(backend::encrypted(inner.clone()).build());
     let crm = crm_engine::Crm::builder(encrypted.clone())
         .object::<Property>()
@@ -224,6 +236,4 @@ async fn no_personal_value_is_in_the_database() {
         }
     }
     assert!(told.is_empty(), "{told:#?}");
-    assert_ne!(email(&address), email("somebody@else.example"));
-    let _ = (json!({}), WebhookSubscription::schema(), crm_over);
 }
