@@ -9,6 +9,7 @@
     reason = "a measurement that cannot be set up has to stop"
 )]
 
+mod audit;
 mod duplicates;
 mod formula;
 mod measure;
@@ -34,6 +35,10 @@ fn main() {
     options.run("mem_get", memory::mem_get);
     options.run("mem_page", memory::mem_page);
     options.run("audit_diff", memory::audit_diff);
+    options.run("event_cost", audit::event_cost);
+    options.run("trail_page", audit::trail_page);
+    options.run("seal", audit::seal);
+    options.run("verify", audit::verify);
     options.run("duplicate_pairs", duplicates::duplicate_pairs);
     options.run("formula", formula::formula);
     options.run("formula_rule", formula::formula_rule);

@@ -3,6 +3,7 @@
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
+use crm_engine::engine::Engine;
 use crm_engine::prelude::*;
 use crm_engine::tenancy::Onboarded;
 use serde_json::json;
@@ -22,7 +23,7 @@ impl Office {
     }
 
     /// In any storage: also what onboarding made.
-    pub(crate) async fn enter(crm: &Crm, subdomain: &str) -> (Self, Onboarded) {
+    pub(crate) async fn enter(crm: &Engine, subdomain: &str) -> (Self, Onboarded) {
         let acme = Onboarding::new("Acme", subdomain, "ada@acme.example");
         let acme = crm.onboard(acme).await.unwrap();
         let session = crm.session(acme.tenant, Actor::User(acme.admin));

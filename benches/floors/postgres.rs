@@ -25,7 +25,7 @@ use crate::office::Office;
 use crate::plain::{self, Edit, PlainContact};
 use crate::summary::{by_stage, deals};
 
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 18] = [
     "pg_create",
     "pg_create_vs_insert",
     "pg_create_employee",
@@ -42,6 +42,8 @@ const NAMES: [&str; 16] = [
     "pg_bulk_1000",
     "pg_import",
     "duplicate_check",
+    "pg_event_cost",
+    "pg_trail_page",
 ];
 
 /// How many contacts the owner has whose pages are read: a thousand pages, and some more.
@@ -166,6 +168,12 @@ impl Benches {
         });
         options.run("duplicate_check", |options| {
             crate::duplicates::duplicate_check(&self, options)
+        });
+        options.run("pg_event_cost", |options| {
+            crate::audit::pg_event_cost(&self, options)
+        });
+        options.run("pg_trail_page", |options| {
+            crate::audit::pg_trail_page(&self, options)
         });
         self.close();
     }

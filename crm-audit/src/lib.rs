@@ -81,6 +81,7 @@ pub fn objects() -> Vec<ObjectRef> {
         FeedConsumer::schema(),
         webhook::WebhookSubscription::schema(),
         webhook::WebhookDelivery::schema(),
+        encryption::DataKey::schema(),
     ]
     .map(Clone::clone)
     .to_vec()

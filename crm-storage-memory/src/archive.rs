@@ -105,7 +105,8 @@ impl MemoryStorage {
 }
 
 fn moved(row: &Row, to: &ObjectRef) -> Result<Row, StorageError> {
-    let built = to.build(row.meta(), row.values());
+    let sealed = row.sealed().map(<[u8]>::to_vec);
+    let built = to.build_sealed(row.meta(), row.values(), sealed);
     built.map_err(|_| corrupt(to))
 }
 

@@ -10,10 +10,11 @@
 
 use std::collections::HashSet;
 
+use chrono::DateTime;
 use crm_core::query::{NoRelated, Query};
 use crm_core::schema::{ObjectRef, ObjectScope, Row, UniqueKey, Value, ValueRef};
 use crm_core::storage::{
-    Change, ChangeSet, Claim, Committed, GUARD_PAGE, Scope, StorageError, Unreferenced,
+    Change, ChangeSet, Claim, Committed, GUARD_PAGE, Scope, StorageError, Unreferenced, resealed,
 };
 use smallvec::SmallVec;
 use uuid::Uuid;
@@ -99,6 +100,46 @@ pub(crate) fn claim(
                 .map(|row| (place, row.id(), Some(row.clone()))),
         );
         Ok(claimed)
+    })
+}
+
+/// Puts rows in the place of the stored ones of the same id and version, and gives how many there
+/// were.
+///
+/// # Errors
+/// A unique value that another row has.
+pub(crate) fn reseal(spaces: &Spaces, scope: &Scope, rows: &[Row]) -> Result<usize, StorageError> {
+    let Some(tenant) = scope.tenant().filter(|_| !rows.is_empty()) else {
+        return Ok(0);
+    };
+    let is_shared = |row: &Row| row.object().scope() == ObjectScope::Platform;
+    spaces.write(tenant.uuid(), rows.iter().any(is_shared), |mut writer| {
+        let places: Vec<Place> = rows.iter().map(|row| writer.ensure(row.object())).collect();
+        let view = writer.view();
+        let mut changes = Vec::with_capacity(rows.len());
+        let mut changed = Vec::with_capacity(rows.len());
+        let mut seen = HashSet::with_capacity(rows.len());
+        for (row, place) in rows.iter().zip(&places) {
+            let stored = view.row(row.object(), row.id());
+            if !seen.insert((*place, row.id())) {
+                continue;
+            }
+            if let Some(before) = stored.filter(|stored| stored.version() == row.version())
+                && let Some(after) = resealed(before, row)?
+            {
+                changed.push((*place, row.id(), Some(after.clone())));
+                changes.push(Change::Update {
+                    before: before.clone(),
+                    after,
+                });
+            }
+        }
+        let count = changes.len();
+        let changes = ChangeSet::new(Uuid::nil(), DateTime::UNIX_EPOCH, changes, Vec::new());
+        let places: Vec<Place> = changed.iter().map(|(place, ..)| *place).collect();
+        Checks::new(view, &changes, &places).unique_keys()?;
+        writer.publish(changed.into_iter());
+        Ok(count)
     })
 }
 

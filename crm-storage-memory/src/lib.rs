@@ -164,4 +164,8 @@ impl Storage for MemoryStorage {
         let shared = reaches_platform(&query.object, &query.condition);
         self.spaces.snapshot(scope, shared).view().feed(query)
     }
+
+    async fn reseal(&self, scope: &Scope, rows: &[Row]) -> Result<usize, StorageError> {
+        commit::reseal(&self.spaces, scope, rows)
+    }
 }

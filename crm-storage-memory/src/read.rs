@@ -20,7 +20,8 @@ fn described(object: &ObjectRef, row: &Row) -> Row {
     if object.template().is_none() || same(row.object(), object) {
         return row.clone();
     }
-    let built = object.build(row.meta(), row.values());
+    let sealed = row.sealed().map(<[u8]>::to_vec);
+    let built = object.build_sealed(row.meta(), row.values(), sealed);
     built.unwrap_or_else(|_| row.clone())
 }
 

@@ -97,7 +97,7 @@ fn is_of(a: &ObjectRef, b: &ObjectRef) -> bool {
 }
 
 /// Where a table is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Place {
     /// Whether it is in the platform's space.
     shared: bool,

@@ -1,6 +1,7 @@
 -- Made from the schemas of the objects, and frozen once released: then changes are a new file.
 
 DROP TABLE
+    "crm"."data_keys",
     "crm"."webhook_deliveries",
     "crm"."webhook_subscriptions",
     "crm"."feed_consumers",

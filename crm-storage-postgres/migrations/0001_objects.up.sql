@@ -272,6 +272,7 @@ CREATE TABLE "crm"."tenants" (
     "is_active" boolean NOT NULL,
     "subdomain_folded" text COLLATE "C" NOT NULL,
     "custom_domain_folded" text COLLATE "C",
+    "sealed" bytea,
     CONSTRAINT "tenants_pkey" PRIMARY KEY ("id"),
     CONSTRAINT "tenants_version_check" CHECK ("version" >= 1),
     CONSTRAINT "tenants_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
@@ -377,6 +378,7 @@ CREATE TABLE "crm"."users" (
     "locked_until" timestamptz,
     "email_folded" text COLLATE "C" NOT NULL,
     "username_folded" text COLLATE "C",
+    "sealed" bytea,
     "search_vector" tsvector GENERATED ALWAYS AS (
         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("email") <> length("email") THEN "crm".search_text("email") ELSE translate(coalesce("email", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'A')
         ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("first_name") <> length("first_name") THEN "crm".search_text("first_name") ELSE translate(coalesce("first_name", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'B')
@@ -584,6 +586,7 @@ CREATE TABLE "crm"."accounts" (
     "custom_fields" jsonb NOT NULL,
     "tags" text[] COLLATE "C" NOT NULL,
     "email_folded" text COLLATE "C",
+    "sealed" bytea,
     "search_vector" tsvector GENERATED ALWAYS AS (
         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE translate(coalesce("name", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'A')
         ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("description") <> length("description") THEN "crm".search_text("description") ELSE translate(coalesce("description", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'B')
@@ -676,6 +679,7 @@ CREATE TABLE "crm"."contacts" (
     "custom_fields" jsonb NOT NULL,
     "tags" text[] COLLATE "C" NOT NULL,
     "email_folded" text COLLATE "C",
+    "sealed" bytea,
     "search_vector" tsvector GENERATED ALWAYS AS (
         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("first_name") <> length("first_name") THEN "crm".search_text("first_name") ELSE translate(coalesce("first_name", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'A')
         ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("last_name") <> length("last_name") THEN "crm".search_text("last_name") ELSE translate(coalesce("last_name", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'B')
@@ -733,6 +737,7 @@ CREATE TABLE "crm"."contact_relationships" (
     "relationship_type" varchar(50) COLLATE "C" NOT NULL,
     "description" varchar(32768) COLLATE "C",
     "is_mutual" boolean NOT NULL,
+    "sealed" bytea,
     CONSTRAINT "contact_relationships_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "contact_relationships_version_check" CHECK ("version" >= 1),
     CONSTRAINT "contact_relationships_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
@@ -769,6 +774,7 @@ CREATE TABLE "crm"."contact_affiliations" (
     "started_on" date,
     "ended_on" date,
     "is_primary" boolean NOT NULL,
+    "sealed" bytea,
     CONSTRAINT "contact_affiliations_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "contact_affiliations_version_check" CHECK ("version" >= 1),
     CONSTRAINT "contact_affiliations_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
@@ -1525,6 +1531,7 @@ CREATE TABLE "crm"."deal_contacts" (
     "role" varchar(50) COLLATE "C",
     "is_primary" boolean NOT NULL,
     "notes" varchar(32768) COLLATE "C",
+    "sealed" bytea,
     CONSTRAINT "deal_contacts_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "deal_contacts_version_check" CHECK ("version" >= 1),
     CONSTRAINT "deal_contacts_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
@@ -1793,6 +1800,7 @@ CREATE TABLE "crm"."leads" (
     "custom_fields" jsonb NOT NULL,
     "tags" text[] COLLATE "C" NOT NULL,
     "email_folded" text COLLATE "C",
+    "sealed" bytea,
     "search_vector" tsvector GENERATED ALWAYS AS (
         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("first_name") <> length("first_name") THEN "crm".search_text("first_name") ELSE translate(coalesce("first_name", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'A')
         ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("last_name") <> length("last_name") THEN "crm".search_text("last_name") ELSE translate(coalesce("last_name", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'B')
@@ -1864,6 +1872,7 @@ CREATE TABLE "crm"."lead_conversions" (
     "deed" varchar(50) COLLATE "C" NOT NULL,
     "before" jsonb NOT NULL,
     "after" jsonb NOT NULL,
+    "sealed" bytea,
     CONSTRAINT "lead_conversions_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "lead_conversions_version_check" CHECK ("version" >= 1),
     CONSTRAINT "lead_conversions_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
@@ -2122,6 +2131,7 @@ CREATE TABLE "crm"."lead_scoring_rules" (
     "priority" bigint NOT NULL,
     "is_active" boolean NOT NULL,
     "description" varchar(32768) COLLATE "C",
+    "sealed" bytea,
     "search_vector" tsvector GENERATED ALWAYS AS (
         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE translate(coalesce("name", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'A')
     ) STORED,
@@ -2168,6 +2178,7 @@ CREATE TABLE "crm"."lead_scoring_history" (
     "rule_set_revision" bigint,
     "points_given" jsonb,
     "reason" varchar(32768) COLLATE "C",
+    "sealed" bytea,
     CONSTRAINT "lead_scoring_history_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "lead_scoring_history_version_check" CHECK ("version" >= 1),
     CONSTRAINT "lead_scoring_history_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
@@ -2213,6 +2224,7 @@ CREATE TABLE "crm"."consents" (
     "ip_address" varchar(45) COLLATE "C",
     "user_agent" varchar(1000) COLLATE "C",
     "details" jsonb NOT NULL,
+    "sealed" bytea,
     CONSTRAINT "consents_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "consents_version_check" CHECK ("version" >= 1),
     CONSTRAINT "consents_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
@@ -2384,6 +2396,7 @@ CREATE TABLE "crm"."processing_activities" (
     "is_active" boolean NOT NULL,
     "name_folded" text COLLATE "C" NOT NULL,
     "controller_email_folded" text COLLATE "C",
+    "sealed" bytea,
     "search_vector" tsvector GENERATED ALWAYS AS (
         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE translate(coalesce("name", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'A')
     ) STORED,
@@ -2450,6 +2463,7 @@ CREATE TABLE "crm"."activity_series" (
     "is_exhausted" boolean NOT NULL,
     "external_id" varchar(300) COLLATE "C",
     "external_sequence" bigint,
+    "sealed" bytea,
     "search_vector" tsvector GENERATED ALWAYS AS (
         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("subject") <> length("subject") THEN "crm".search_text("subject") ELSE translate(coalesce("subject", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'A')
         ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("description") <> length("description") THEN "crm".search_text("description") ELSE translate(coalesce("description", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'B')
@@ -2532,6 +2546,7 @@ CREATE TABLE "crm"."activities" (
     "is_individual" boolean NOT NULL,
     "external_id" varchar(300) COLLATE "C",
     "external_sequence" bigint,
+    "sealed" bytea,
     "search_vector" tsvector GENERATED ALWAYS AS (
         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("subject") <> length("subject") THEN "crm".search_text("subject") ELSE translate(coalesce("subject", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'A')
         ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("description") <> length("description") THEN "crm".search_text("description") ELSE translate(coalesce("description", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'B')
@@ -2596,6 +2611,7 @@ CREATE TABLE "crm"."comments" (
     "reply_to_id" uuid,
     "is_pinned" boolean NOT NULL,
     "edited_at" timestamptz,
+    "sealed" bytea,
     "search_vector" tsvector GENERATED ALWAYS AS (
         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("body") <> length("body") THEN "crm".search_text("body") ELSE translate(coalesce("body", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'A')
         ||         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("title") <> length("title") THEN "crm".search_text("title") ELSE translate(coalesce("title", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'B')
@@ -2704,6 +2720,7 @@ CREATE TABLE "crm"."merges" (
     "moved_links" bigint NOT NULL,
     "dropped_links" bigint NOT NULL,
     "undone_at" timestamptz,
+    "sealed" bytea,
     CONSTRAINT "merges_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "merges_version_check" CHECK ("version" >= 1),
     CONSTRAINT "merges_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
@@ -2777,6 +2794,7 @@ CREATE TABLE "crm"."activity_participants" (
     "responded_at" timestamptz,
     "notes" varchar(32768) COLLATE "C",
     "email_folded" text COLLATE "C",
+    "sealed" bytea,
     CONSTRAINT "activity_participants_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "activity_participants_version_check" CHECK ("version" >= 1),
     CONSTRAINT "activity_participants_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
@@ -2881,6 +2899,7 @@ CREATE TABLE "crm"."activity_reminders" (
     "claim_token" uuid,
     "last_error" varchar(50) COLLATE "C",
     "recipient_email_folded" text COLLATE "C",
+    "sealed" bytea,
     CONSTRAINT "activity_reminders_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "activity_reminders_version_check" CHECK ("version" >= 1),
     CONSTRAINT "activity_reminders_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
@@ -2952,6 +2971,7 @@ CREATE TABLE "crm"."export_jobs" (
     "error_code" varchar(100) COLLATE "C",
     "started_at" timestamptz,
     "completed_at" timestamptz,
+    "sealed" bytea,
     CONSTRAINT "export_jobs_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "export_jobs_version_check" CHECK ("version" >= 1),
     CONSTRAINT "export_jobs_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
@@ -3102,6 +3122,7 @@ CREATE TABLE "crm"."import_rows" (
     "record_version" bigint,
     "former" jsonb,
     "faults" jsonb,
+    "sealed" bytea,
     CONSTRAINT "import_rows_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "import_rows_version_check" CHECK ("version" >= 1),
     CONSTRAINT "import_rows_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
@@ -3470,6 +3491,7 @@ CREATE TABLE "crm"."custom_records" (
     "last_activity_at" timestamptz,
     "next_activity_at" timestamptz,
     "custom_fields" jsonb NOT NULL,
+    "sealed" bytea,
     "search_vector" tsvector GENERATED ALWAYS AS (
         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("name") <> length("name") THEN "crm".search_text("name") ELSE translate(coalesce("name", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'A')
     ) STORED,
@@ -3509,6 +3531,7 @@ CREATE TABLE "crm"."custom_links" (
     "from_id" uuid NOT NULL,
     "to_id" uuid NOT NULL,
     "data" jsonb NOT NULL,
+    "sealed" bytea,
     CONSTRAINT "custom_links_pkey" PRIMARY KEY ("tenant_id", "relationship_id", "id"),
     CONSTRAINT "custom_links_version_check" CHECK ("version" >= 1),
     CONSTRAINT "custom_links_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
@@ -3545,6 +3568,7 @@ CREATE TABLE "crm"."custom_field_values" (
     "unique_key" varchar(255) COLLATE "C",
     "target_id" uuid,
     "number_value_rounded" double precision,
+    "sealed" bytea,
     CONSTRAINT "custom_field_values_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "custom_field_values_version_check" CHECK ("version" >= 1),
     CONSTRAINT "custom_field_values_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
@@ -3576,6 +3600,7 @@ CREATE TABLE "crm"."custom_field_texts" (
     "object" varchar(100) COLLATE "C" NOT NULL,
     "record_id" uuid NOT NULL,
     "words" varchar(100000) COLLATE "C" NOT NULL,
+    "sealed" bytea,
     "search_vector" tsvector GENERATED ALWAYS AS (
         setweight(to_tsvector('simple'::regconfig, CASE WHEN octet_length("words") <> length("words") THEN "crm".search_text("words") ELSE translate(coalesce("words", ''), E'!"#$%&''()*+,-./:;<=>?@[\\]^_`{|}~', '                                ') END), 'A')
     ) STORED,
@@ -3650,6 +3675,7 @@ CREATE TABLE "crm"."audit_events" (
     "request_id" uuid,
     "salt" uuid,
     "redaction" jsonb,
+    "sealed" bytea,
     "transaction_id" xid8 NOT NULL DEFAULT pg_current_xact_id(),
     CONSTRAINT "audit_events_pkey" PRIMARY KEY ("tenant_id", "created_at", "id"),
     CONSTRAINT "audit_events_version_check" CHECK ("version" >= 1),
@@ -3668,7 +3694,7 @@ ALTER TABLE "crm"."audit_events" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECU
 CREATE POLICY "tenant_isolation" ON "crm"."audit_events"
     USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
-GRANT SELECT, INSERT ("tenant_id", "id", "version", "created_at", "created_by", "created_by_id", "updated_at", "updated_by", "updated_by_id", "archived_at", "deleted_at", "commit_id", "event", "category", "object", "record_id", "record_version", "changes", "session_id", "ip", "user_agent", "endpoint", "request_id", "salt", "redaction"), UPDATE ("version", "updated_at", "updated_by", "updated_by_id", "changes", "session_id", "ip", "user_agent", "salt", "redaction") ON "crm"."audit_events" TO "crm_app";
+GRANT SELECT, INSERT ("tenant_id", "id", "version", "created_at", "created_by", "created_by_id", "updated_at", "updated_by", "updated_by_id", "archived_at", "deleted_at", "commit_id", "event", "category", "object", "record_id", "record_version", "changes", "session_id", "ip", "user_agent", "endpoint", "request_id", "salt", "redaction", "sealed"), UPDATE ("version", "updated_at", "updated_by", "updated_by_id", "changes", "session_id", "ip", "user_agent", "salt", "redaction", "sealed") ON "crm"."audit_events" TO "crm_app";
 CREATE TABLE "crm"."audit_events_default" PARTITION OF "crm"."audit_events" DEFAULT;
 ALTER TABLE "crm"."audit_events_default" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 
@@ -3698,6 +3724,7 @@ CREATE TABLE "crm"."audit_events_archive" (
     "request_id" uuid,
     "salt" uuid,
     "redaction" jsonb,
+    "sealed" bytea,
     "transaction_id" xid8 NOT NULL DEFAULT pg_current_xact_id(),
     CONSTRAINT "audit_events_archive_pkey" PRIMARY KEY ("tenant_id", "created_at", "id"),
     CONSTRAINT "audit_events_version_check" CHECK ("version" >= 1),
@@ -3716,7 +3743,7 @@ ALTER TABLE "crm"."audit_events_archive" ENABLE ROW LEVEL SECURITY, FORCE ROW LE
 CREATE POLICY "tenant_isolation" ON "crm"."audit_events_archive"
     USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
-GRANT SELECT, INSERT ("tenant_id", "id", "version", "created_at", "created_by", "created_by_id", "updated_at", "updated_by", "updated_by_id", "archived_at", "deleted_at", "commit_id", "event", "category", "object", "record_id", "record_version", "changes", "session_id", "ip", "user_agent", "endpoint", "request_id", "salt", "redaction"), UPDATE ("version", "updated_at", "updated_by", "updated_by_id", "changes", "session_id", "ip", "user_agent", "salt", "redaction") ON "crm"."audit_events_archive" TO "crm_app";
+GRANT SELECT, INSERT ("tenant_id", "id", "version", "created_at", "created_by", "created_by_id", "updated_at", "updated_by", "updated_by_id", "archived_at", "deleted_at", "commit_id", "event", "category", "object", "record_id", "record_version", "changes", "session_id", "ip", "user_agent", "endpoint", "request_id", "salt", "redaction", "sealed"), UPDATE ("version", "updated_at", "updated_by", "updated_by_id", "changes", "session_id", "ip", "user_agent", "salt", "redaction", "sealed") ON "crm"."audit_events_archive" TO "crm_app";
 CREATE TABLE "crm"."audit_events_archive_default" PARTITION OF "crm"."audit_events_archive" DEFAULT;
 ALTER TABLE "crm"."audit_events_archive_default" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 
@@ -3778,6 +3805,7 @@ CREATE TABLE "crm"."auth_events" (
     "session_id" varchar(255) COLLATE "C",
     "method" varchar(50) COLLATE "C",
     "reason" varchar(100) COLLATE "C",
+    "sealed" bytea,
     CONSTRAINT "auth_events_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "auth_events_version_check" CHECK ("version" >= 1),
     CONSTRAINT "auth_events_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
@@ -3819,6 +3847,7 @@ CREATE TABLE "crm"."api_calls" (
     "client" varchar(150) COLLATE "C",
     "request_id" uuid,
     "ip" varchar(45) COLLATE "C",
+    "sealed" bytea,
     CONSTRAINT "api_calls_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "api_calls_version_check" CHECK ("version" >= 1),
     CONSTRAINT "api_calls_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
@@ -3888,6 +3917,7 @@ CREATE TABLE "crm"."webhook_subscriptions" (
     "is_active" boolean NOT NULL,
     "active_since" timestamptz,
     "name_folded" text COLLATE "C" NOT NULL,
+    "sealed" bytea,
     CONSTRAINT "webhook_subscriptions_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "webhook_subscriptions_version_check" CHECK ("version" >= 1),
     CONSTRAINT "webhook_subscriptions_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
@@ -3946,6 +3976,38 @@ CREATE POLICY "tenant_isolation" ON "crm"."webhook_deliveries"
     USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
 GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."webhook_deliveries" TO "crm_app";
+
+CREATE TABLE "crm"."data_keys" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "purpose" varchar(50) COLLATE "C" NOT NULL,
+    "number" bigint NOT NULL,
+    "provider_key" varchar(255) COLLATE "C" NOT NULL,
+    "wrapped" varchar(4000) COLLATE "C" NOT NULL,
+    "retired_at" timestamptz,
+    "sealed" bytea,
+    CONSTRAINT "data_keys_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "data_keys_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "data_keys_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "data_keys_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "data_keys_purpose_check" CHECK ("purpose" IN ('data', 'tokens')),
+    CONSTRAINT "data_keys_number_check" CHECK ("number" >= 1)
+);
+CREATE UNIQUE INDEX "data_keys_purpose_number_key" ON "crm"."data_keys" ("tenant_id", "purpose", "number");
+ALTER TABLE "crm"."data_keys" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."data_keys"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."data_keys" TO "crm_app";
 
 ALTER TABLE "crm"."users" ADD CONSTRAINT "users_manager_id_fkey"
     FOREIGN KEY ("tenant_id", "manager_id") REFERENCES "crm"."users" ("tenant_id", "id");

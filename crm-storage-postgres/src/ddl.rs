@@ -7,8 +7,8 @@ use crm_core::schema::{FieldSchema, ObjectRef, StorageKind, search_texts};
 use sqlx::SqlSafeStr as _;
 
 use crate::layout::{
-    Method, NAME_BYTES, SEARCH, TENANT, TRANSACTION, Table, constraint_name, is_searched, literal,
-    quoted,
+    Method, NAME_BYTES, SEALED, SEARCH, TENANT, TRANSACTION, Table, constraint_name, is_searched,
+    literal, quoted,
 };
 use crate::migrate::objects;
 
@@ -371,6 +371,9 @@ impl<'a> Ddl<'a> {
             let null = if column.nullable { "" } else { " NOT NULL" };
             lines.push(format!("{} {}{null}", column.sql, column.sql_type));
         }
+        if let Some(sealed) = table.sealed() {
+            lines.push(format!("{} bytea", quoted(sealed)));
+        }
         if table.is_fed() {
             lines.push(format!(
                 "{} xid8 NOT NULL DEFAULT pg_current_xact_id()",
@@ -514,7 +517,8 @@ impl<'a> Ddl<'a> {
         // Which transaction wrote an entry is the server's to say, so the column is left out.
         let columns = table.is_fed().then(|| {
             let own = table.columns.iter().map(|column| column.name.as_str());
-            format!(" ({})", quoted_list([TENANT].into_iter().chain(own)))
+            let all = [TENANT].into_iter().chain(own).chain(table.sealed());
+            format!(" ({})", quoted_list(all))
         });
         let columns = columns.unwrap_or_default();
         let rights = if table.is_partitioned() {
@@ -619,6 +623,7 @@ impl<'a> Ddl<'a> {
                 let is_taken = match column.name.as_str() {
                     TENANT => true,
                     SEARCH => true,
+                    SEALED => table.sealed().is_some(),
                     TRANSACTION => table.is_fed(),
                     name => SYSTEM_COLUMNS.contains(&name),
                 };

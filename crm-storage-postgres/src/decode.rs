@@ -18,7 +18,7 @@ const MICROS_TO_2000: i64 = 946_684_800_000_000;
 /// The greatest whole number with which a [`Decimal`] is written.
 const GREATEST: u128 = (1 << 96) - 1;
 
-/// Reads [`Table::field_columns`] from the column `first` on.
+/// Reads [`Layout::read_columns`](crate::layout::Layout::read_columns) from the column `first` on.
 ///
 /// # Errors
 /// [`StorageError::Corrupt`] names the fields whose value does not fit the schema.
@@ -37,12 +37,22 @@ pub(crate) fn row(table: &Table, row: &PgRow, first: usize) -> Result<Row, Stora
             Err(_) => faulty.push(column.name.clone()),
         }
     }
+    let mut sealed = None;
+    if let Some(name) = table.sealed() {
+        match cell(row, first + columns.len()) {
+            Ok(bytes) => sealed = bytes.map(<[u8]>::to_vec),
+            Err(_) => faulty.push(name.to_owned()),
+        }
+    }
     match meta(row, first) {
-        Ok(meta) if faulty.is_empty() => table.object.build(meta, values).map_err(|faults| {
-            let faults = faults.into_result().err().into_iter();
-            let faults = faults.flat_map(crm_core::error::ValidationError::into_errors);
-            corrupt(faults.map(|fault| fault.path).collect())
-        }),
+        Ok(meta) if faulty.is_empty() => {
+            let built = table.object.build_sealed(meta, values, sealed);
+            built.map_err(|faults| {
+                let faults = faults.into_result().err().into_iter();
+                let faults = faults.flat_map(crm_core::error::ValidationError::into_errors);
+                corrupt(faults.map(|fault| fault.path).collect())
+            })
+        }
         Ok(_) => Err(corrupt(faulty)),
         Err(place) => {
             faulty.insert(0, table.object.field_name(place).to_owned());

@@ -57,6 +57,10 @@ pub enum Fault {
     /// The transaction's isolation level is `REPEATABLE READ`, at which a deletion cannot see who
     /// refers to the record meanwhile. Take `READ COMMITTED`, or `SERIALIZABLE` for all writers.
     IsolationLevel,
+    /// The row has personal values that are not encrypted, and its tenant has keys: the triggers of
+    /// [`encryption_triggers`](crate::encryption_triggers) refuse it. Write through the storage that
+    /// encrypts.
+    Unencrypted,
     /// The server's own checks refused a value that the engine let through.
     Constraint,
     /// Anything else.
@@ -95,6 +99,7 @@ impl Fault {
             Self::NotPermitted => "the role lacks a privilege",
             Self::OutcomeUnknown => "the connection broke, and the commit may have been applied",
             Self::IsolationLevel => "a deletion is not possible at this isolation level",
+            Self::Unencrypted => "personal values of the row are not encrypted",
             Self::Constraint => "a constraint refused the row",
             Self::Other => "PostgreSQL failed",
         }
@@ -264,6 +269,7 @@ fn fault(code: &str) -> Fault {
         "42P01" | "42703" | "42883" | "3F000" | "3D000" => Fault::NotMigrated,
         "42501" | "28000" | "28P01" => Fault::NotPermitted,
         super::sql::write::LEVEL => Fault::IsolationLevel,
+        super::sql::write::UNENCRYPTED => Fault::Unencrypted,
         "58030" => Fault::ResourcesExhausted,
         _ => match code.get(..2) {
             Some("08") => Fault::Connection,
@@ -387,6 +393,7 @@ mod tests {
             ("42P01", Fault::NotMigrated, false),
             ("42501", Fault::NotPermitted, false),
             ("23514", Fault::Constraint, false),
+            ("CRM06", Fault::Unencrypted, false),
             ("22001", Fault::Constraint, false),
             ("XX000", Fault::Other, false),
         ] {

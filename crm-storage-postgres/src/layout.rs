@@ -314,6 +314,10 @@ pub(crate) fn is_searched(field: &FieldSchema) -> bool {
 /// fills it; nobody else may.
 pub(crate) const TRANSACTION: &str = "transaction_id";
 
+/// The sealed values of a row whose personal fields hold only what may stand in the storage: bytes
+/// that mean nothing here.
+pub(crate) const SEALED: &str = "sealed";
+
 impl Layout {
     fn of(schema: &str, object: &ObjectRef) -> Self {
         // A name that PostgreSQL would cut leads to no table, rather than to another's: the DDL
@@ -409,13 +413,33 @@ impl Layout {
             system::UPDATED_BY,
             system::UPDATED_BY_ID,
         ];
-        let fields = self.object.fields();
-        let columns = self.columns.iter().filter(|column| {
-            let field = fields.get(column.field);
-            let is_personal = field.is_some_and(|field| field.privacy != Privacy::Public);
-            is_personal || stamp.contains(&column.field)
-        });
-        columns.map(|column| column.name.as_str()).collect()
+        let columns = self
+            .columns
+            .iter()
+            .filter(|column| self.is_personal(column) || stamp.contains(&column.field));
+        let columns = columns.map(|column| column.name.as_str());
+        columns.chain(self.sealed()).collect()
+    }
+
+    /// Whether a column holds what may be told of a person, or is secret: what may be sealed.
+    pub(crate) fn is_personal(&self, column: &Column) -> bool {
+        let field = self.object.fields().get(column.field);
+        field.is_some_and(|field| field.privacy != Privacy::Public)
+    }
+
+    /// The column of sealed values, of a table that has any to seal.
+    pub(crate) fn sealed(&self) -> Option<&'static str> {
+        let any = self.columns.iter().any(|column| self.is_personal(column));
+        any.then_some(SEALED)
+    }
+
+    /// The columns that a row is read from, after each other: those of the fields, and the sealed
+    /// values.
+    pub(crate) fn read_columns(&self, alias: &str) -> String {
+        let fields = self.field_columns().iter().map(|column| column.sql.clone());
+        let all = fields.chain(self.sealed().map(quoted));
+        let all: Vec<String> = all.map(|column| format!("{alias}.{column}")).collect();
+        all.join(", ")
     }
 
     /// Whether the table is a log whose entries can be followed in the order of their commits.
@@ -456,7 +480,7 @@ impl Layout {
         self.columns.get((*self.derived.get(field)?)?)
     }
 
-    /// The columns that hold the fields, in the schema's order: what a select lists.
+    /// The columns that hold the fields, in the schema's order.
     pub(crate) fn field_columns(&self) -> &[Column] {
         self.columns
             .get(..self.object.fields().len())
@@ -644,7 +668,11 @@ impl Layout {
             let Some(column) = self.columns.get(index) else {
                 continue;
             };
-            if let Some(expression) = check(field, index, &column.sql) {
+            if let Some(mut expression) = check(field, index, &column.sql) {
+                if field.privacy != Privacy::Public {
+                    // What stands in place of a sealed value is none of the field's.
+                    expression = format!("{} IS NOT NULL OR {expression}", quoted(SEALED));
+                }
                 // A month that is moved to the archive brings its own with it.
                 let table = match self.name.as_str() {
                     ARCHIVE => PARTITIONED,

@@ -119,7 +119,15 @@
 //! writers of events. [`archive_partitions`] moves months that are old to the archive, which is read
 //! like the log, and [`drop_archived_partitions`] removes them from there.
 //!
-//! Where other programs write to the tables too, [`raw_sql_triggers`] has their changes recorded.
+//! Where other programs write to the tables too, [`raw_sql_triggers`] has their changes recorded, and
+//! [`encryption_triggers`] refuses what would be personal and not encrypted.
+//!
+//! # Sealed rows
+//!
+//! A table of an object with personal or sensitive fields has a column `sealed` besides those of the
+//! fields: what a storage that encrypts in front of this one keeps of their values. The columns of these
+//! fields then hold what stands in place of the values, which a CHECK on them lets through, and nothing of
+//! the values themselves is in the database, its indexes, its backups or its replicas.
 //!
 //! # Faults
 //!
@@ -137,6 +145,7 @@ mod commit;
 mod ddl;
 mod decode;
 mod drift;
+mod encryption;
 mod error;
 mod layout;
 mod migrate;
@@ -147,6 +156,7 @@ mod storage;
 
 pub use ddl::{SchemaError, ddl};
 pub use drift::{Drift, drift, lint};
+pub use encryption::{drop_encryption_triggers, encryption_triggers};
 pub use error::{Fault, PostgresFault};
 pub use migrate::{Migrations, objects};
 pub use partitions::{

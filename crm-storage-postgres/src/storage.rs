@@ -530,6 +530,33 @@ impl Storage for PostgresStorage {
         let rows = self.read(false, statement).await?;
         feed::decode(&table, query, &rows)
     }
+
+    async fn reseal(&self, scope: &Scope, rows: &[Row]) -> Result<usize, StorageError> {
+        if scope.tenant().is_none() || rows.is_empty() {
+            return Ok(0);
+        }
+        let mut attempt = 1;
+        let mut spare = stale_connections(&self.pool);
+        loop {
+            let acquired = self.pool.acquire().await;
+            let mut connection = acquired.map_err(|error| read_error(&error))?;
+            let resealed = commit::reseal(&mut connection, &self.tables, scope, rows).await;
+            let error = match resealed {
+                Ok(replaced) => return Ok(replaced),
+                Err(Failure::Refused(error)) => return Err(error),
+                Err(Failure::Server(error)) => error,
+            };
+            if is_lost_race(&error) && attempt < ATTEMPTS {
+                attempt += 1;
+            } else if needs_another_connection(&error) && spare > 0 {
+                // What was replaced already is replaced by the same once more.
+                spare -= 1;
+                drop(connection.detach());
+            } else {
+                return Err(read_error(&error));
+            }
+        }
+    }
 }
 
 /// Runs a statement on a connection of the pool, which does not get it back if it is of no use.

@@ -146,6 +146,10 @@ impl Storage for Explained {
     async fn feed(&self, scope: &Scope, query: &FeedQuery) -> Result<FeedPage, StorageError> {
         self.storage.feed(scope, query).await
     }
+
+    async fn reseal(&self, scope: &Scope, rows: &[Row]) -> Result<usize, StorageError> {
+        self.storage.reseal(scope, rows).await
+    }
 }
 
 /// What a plan does with tables.

@@ -2,8 +2,10 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod encryption;
 mod events;
 mod feed;
+mod keys;
 mod privacy;
 mod retention;
 mod seals;

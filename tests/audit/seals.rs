@@ -484,6 +484,7 @@ async fn every_changed_column_of_a_row_in_a_database_names_the_event() {
             (_, "jsonb") => "'{\"email\": {\"old\": \"eve@example.org\"}}'".to_owned(),
             (_, "uuid") => "gen_random_uuid()".to_owned(),
             (_, "bigint") => format!("{name} + 1"),
+            (_, "bytea") => "'\\x01'::bytea".to_owned(),
             (_, "xid8") => "(transaction_id::text::bigint - 1)::text::xid8".to_owned(),
             (_, "timestamp with time zone") => {
                 format!("coalesce({name}, now()) + interval '1 microsecond'")

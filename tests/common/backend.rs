@@ -5,16 +5,37 @@
 
 use std::sync::Arc;
 
+use crm_engine::audit::encryption::{EncryptedStorage, EncryptedStorageBuilder, Key, MasterKeys};
 use crm_engine::schema::ObjectRef;
 use crm_engine::storage::Storage;
 use crm_engine::{MemoryStorage, PostgresStorage};
 use crm_test_postgres::Database;
 
-/// An empty storage that knows these objects of the host.
+/// What `CRM_TEST_STORAGE` says.
+fn chosen() -> String {
+    std::env::var("CRM_TEST_STORAGE").unwrap_or_else(|_| "memory".into())
+}
+
+/// Whether rows are kept by PostgreSQL.
+pub(crate) fn is_postgres() -> bool {
+    chosen().ends_with("postgres")
+}
+
+/// An empty storage that knows these objects of the host: one that encrypts, with
+/// `CRM_TEST_STORAGE=encrypted` or `encrypted_postgres`.
 pub(crate) fn storage(objects: &[&ObjectRef]) -> Arc<dyn Storage> {
-    match std::env::var("CRM_TEST_STORAGE").as_deref() {
-        Err(_) | Ok("memory") => Arc::new(MemoryStorage::new()),
-        Ok("postgres") => {
+    let plain = plain(objects);
+    if chosen().starts_with("encrypted") {
+        return Arc::new(encrypted(plain).build());
+    }
+    plain
+}
+
+/// An empty storage that keeps what it is given.
+pub(crate) fn plain(objects: &[&ObjectRef]) -> Arc<dyn Storage> {
+    match chosen().as_str() {
+        "memory" | "encrypted" => Arc::new(MemoryStorage::new()),
+        "postgres" | "encrypted_postgres" => {
             let objects: Vec<ObjectRef> = objects.iter().copied().cloned().collect();
             let pool = Database::fresh(&objects).and_then(|database| database.lazy_pool(10));
             let pool = match pool {
@@ -28,6 +49,11 @@ pub(crate) fn storage(objects: &[&ObjectRef]) -> Arc<dyn Storage> {
                 });
             Arc::new(builder.build(pool))
         }
-        Ok(other) => panic!("CRM_TEST_STORAGE is {other}: it may be memory or postgres"),
+        other => panic!("CRM_TEST_STORAGE is {other}: it may be memory, postgres or encrypted"),
     }
+}
+
+/// A storage in front of another one that encrypts what is personal.
+pub(crate) fn encrypted(inner: Arc<dyn Storage>) -> EncryptedStorageBuilder<Arc<dyn Storage>> {
+    EncryptedStorage::builder(inner, MasterKeys::new("first", Key::new([7; 32])))
 }

@@ -15,6 +15,7 @@ pub(crate) mod figures;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crm_engine::activities::{ActivitySeries, LocalDateTime, Recurrence};
+use crm_engine::audit::encryption::{Key, KeyStore, MasterKeys};
 use crm_engine::audit::webhook::{
     Transport, TransportError, WebhookRequest, WebhookResponse, WebhookSecret,
 };
@@ -433,6 +434,7 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
         .unwrap();
     import_job(&session).await;
     webhook(&session).await;
+    keys(&session).await;
     let mut work = session.begin();
     let entry = DeletionLog::new(
         "contact",
@@ -500,6 +502,16 @@ async fn forecasts(session: &Session, user: Id<User>, deal: Id<Deal>) {
         .record(deal, PeriodKind::Month, 70, Some("they are eager"))
         .await
         .unwrap();
+}
+
+/// The keys that its values would be sealed with, unless it has some.
+async fn keys(session: &Session) {
+    let storage = session.engine().storage().clone();
+    let keys = KeyStore::new(storage, MasterKeys::new("tests", Key::new([5; 32])));
+    let tenant = session.tenant().unwrap();
+    if keys.keys(tenant).await.unwrap().is_empty() {
+        keys.rotate(tenant).await.unwrap();
+    }
 }
 
 /// A subscription, with a delivery of the event of its own creation.

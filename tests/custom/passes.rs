@@ -114,6 +114,10 @@ impl Storage for Counting {
     async fn feed(&self, scope: &Scope, query: &FeedQuery) -> Result<FeedPage, StorageError> {
         self.inner.feed(scope, query).await
     }
+
+    async fn reseal(&self, scope: &Scope, rows: &[Row]) -> Result<usize, StorageError> {
+        self.inner.reseal(scope, rows).await
+    }
 }
 
 fn name(text: &str) -> ApiName {

@@ -407,6 +407,10 @@ impl Storage for Shared {
     async fn feed(&self, scope: &Scope, query: &FeedQuery) -> Result<FeedPage, StorageError> {
         self.0.inner.feed(scope, query).await
     }
+
+    async fn reseal(&self, scope: &Scope, rows: &[Row]) -> Result<usize, StorageError> {
+        self.0.inner.reseal(scope, rows).await
+    }
 }
 
 /// Uses whose recording fails, or is given up, are counted with what follows, and nothing is counted

@@ -114,6 +114,12 @@ impl Storage for Faulty {
         begun?;
         Self::ends(fails, self.inner.feed(scope, query).await)
     }
+
+    async fn reseal(&self, scope: &Scope, rows: &[Row]) -> Result<usize, StorageError> {
+        let (fails, begun) = self.begins();
+        begun?;
+        Self::ends(fails, self.inner.reseal(scope, rows).await)
+    }
 }
 
 /// The steps of the scenario; each is one commit.
@@ -320,6 +326,10 @@ async fn commits_without_faults() -> Vec<Picture> {
 
         async fn feed(&self, scope: &Scope, query: &FeedQuery) -> Result<FeedPage, StorageError> {
             self.0.feed(scope, query).await
+        }
+
+        async fn reseal(&self, scope: &Scope, rows: &[Row]) -> Result<usize, StorageError> {
+            self.0.reseal(scope, rows).await
         }
     }
 

@@ -11,6 +11,7 @@ mod interplay;
 mod model;
 mod queries;
 mod rules;
+mod sealed_rows;
 mod tenancy_by_attack;
 mod tenant_objects;
 mod text_search;

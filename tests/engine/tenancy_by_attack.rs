@@ -445,6 +445,7 @@ async fn typed_operations_find_nothing_of_another_tenant() {
         crm_engine::audit::FeedConsumer,
         WebhookSubscription,
         crm_engine::audit::webhook::WebhookDelivery,
+        crm_engine::audit::encryption::DataKey,
     );
     assert!(targets.is_empty(), "not attacked: {:?}", targets.keys());
     assert!(

@@ -350,6 +350,10 @@ impl Storage for Counting {
     async fn feed(&self, scope: &Scope, query: &FeedQuery) -> Result<FeedPage, StorageError> {
         self.inner.feed(scope, query).await
     }
+
+    async fn reseal(&self, scope: &Scope, rows: &[Row]) -> Result<usize, StorageError> {
+        self.inner.reseal(scope, rows).await
+    }
 }
 
 /// Many records: pages of bounded size, one query for each object that references lead to, every

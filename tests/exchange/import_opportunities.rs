@@ -160,6 +160,10 @@ impl Storage for Stopping {
     async fn feed(&self, scope: &Scope, query: &FeedQuery) -> Result<FeedPage, StorageError> {
         self.storage.feed(scope, query).await
     }
+
+    async fn reseal(&self, scope: &Scope, rows: &[Row]) -> Result<usize, StorageError> {
+        self.storage.reseal(scope, rows).await
+    }
 }
 
 /// The reasons in a report, by the row's key or, where that could not be read, its line.

@@ -720,6 +720,14 @@ impl Storage for Failing {
     ) -> std::result::Result<FeedPage, StorageError> {
         self.inner.feed(scope, query).await
     }
+
+    async fn reseal(
+        &self,
+        scope: &Scope,
+        rows: &[Row],
+    ) -> std::result::Result<usize, StorageError> {
+        self.inner.reseal(scope, rows).await
+    }
 }
 
 /// A rule that refuses a second contact of the same name and telephone number.

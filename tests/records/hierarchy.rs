@@ -434,6 +434,11 @@ impl Storage for Counting {
         self.count();
         self.inner.feed(scope, query).await
     }
+
+    async fn reseal(&self, scope: &Scope, rows: &[Row]) -> Result<usize, StorageError> {
+        self.count();
+        self.inner.reseal(scope, rows).await
+    }
 }
 
 /// C-019: a tree of 10,000 accounts on 50 levels is read, walked and summed in a few round trips.

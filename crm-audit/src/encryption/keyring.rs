@@ -129,6 +129,12 @@ impl Keyring {
         Uuid::from_slice(sealed.get(KEY_AT)?).ok()
     }
 
+    /// Whether the tenant has the key that sealed these bytes.
+    #[must_use]
+    pub fn can_open(&self, sealed: &[u8]) -> bool {
+        Self::key_of(sealed).is_some_and(|key| self.data.contains_key(&key))
+    }
+
     /// Seals values of the row `id`: nobody else's row opens them.
     ///
     /// # Errors

@@ -31,6 +31,7 @@ mod requirement;
 mod search;
 mod session;
 mod tenant_schema;
+mod unsealed;
 mod usage;
 mod work;
 pub(crate) mod workspace;
@@ -283,7 +284,7 @@ impl EngineBuilder {
         }
         Engine {
             shared: Arc::new(Shared {
-                storage: self.storage,
+                storage: Arc::new(unsealed::Unsealed(self.storage)),
                 clock: self.clock,
                 ids: self.ids,
                 registry: Arc::new(self.registry),

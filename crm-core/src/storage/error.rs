@@ -62,6 +62,13 @@ pub enum StorageError {
         /// The fields that do not fit.
         fields: Vec<String>,
     },
+    /// A stored row is encrypted, and there is no storage in between that opens it: see
+    /// [`AnyRecord::sealed`](crate::schema::AnyRecord::sealed).
+    #[error("a stored {object} is encrypted: put the storage that opens it in front of this one")]
+    Sealed {
+        /// The object.
+        object: String,
+    },
     /// The backend failed in a way that repeating does not mend.
     #[error("the storage failed")]
     Failed(#[source] Box<dyn StdError + Send + Sync>),

@@ -19,7 +19,7 @@
 //!    entry never appears in front of one that was given out; over loaded entries, [`scan_feed`]
 //!    does the rest.
 //!
-//! A sixth one, **`search`**, is there already, for backends without an index of words.
+//! Another one, **`search`**, is there already, for backends without an index of words.
 //!
 //! A row's values are read with [`AnyRecord::value`](crate::schema::AnyRecord::value) and
 //! [`meta`](crate::schema::AnyRecord::meta), in the order of [`ObjectSchema::fields`
@@ -33,8 +33,12 @@
 //! A row may carry bytes beside its values ([`AnyRecord::sealed`](crate::schema::AnyRecord::sealed)):
 //! its personal values, encrypted by a storage in front of this one. Keep them with the row, and give
 //! the row back through [`ObjectRef::build_sealed`](crate::schema::ObjectRef::build_sealed), with its
-//! values as they were stored. Where a row without such bytes takes its place, they are gone.
-//! **`reseal`** is the one call by which a row changes and keeps its version.
+//! values as they were stored: they need not fit the types of their fields, only how those are held, as
+//! any text may stand in the place of an address. Where a row without such
+//! bytes takes its place, they are gone. Only rows of objects with personal or sensitive fields are
+//! sealed. **`reseal`** is the one call by which a row changes and keeps its version; [`resealed`] is the
+//! row that it leaves. An engine without the storage that opens such rows does not read them
+//! ([`StorageError::Sealed`]).
 //!
 //! # Objects that tenants define
 //!
@@ -63,6 +67,7 @@ pub mod conformance;
 mod error;
 mod feed;
 mod guard;
+mod reseal;
 mod scan;
 
 use std::fmt::Debug;
@@ -75,6 +80,7 @@ pub use change::{Change, ChangeSet, Claim, Committed, Expectation, Unreferenced}
 pub use error::StorageError;
 pub use feed::{FeedPage, FeedPosition, FeedQuery, InvalidPosition, scan_feed};
 pub use guard::{GUARD_PAGE, Guard, Judge};
+pub use reseal::resealed;
 pub use scan::{Violations, check_references, scan, scan_aggregate, unique_value};
 
 use crate::Id;
@@ -194,12 +200,16 @@ pub trait Storage: Debug + Send + Sync + 'static {
     /// Puts rows in the place of the stored ones of the same id and version, which they stay: what
     /// seals personal values uses it to seal those that were stored before, or with another key. Gives
     /// how many were replaced: a row that is at another version by now, or gone, is left as it is.
+    /// Every later read sees all of them replaced. No row is named twice.
     ///
-    /// Such a row says what the stored one says, in another form. Its unique values are as different
-    /// from those of other rows as before, and no reference of it changes.
+    /// Such a row says what the stored one says, in another form: its personal and sensitive values
+    /// are replaced, and what is sealed of them, as [`resealed`] does. Nobody is told of it: versions and
+    /// stamps stay, the entries of a log keep their places in its feed, and those that never change are
+    /// replaced like others.
     ///
     /// # Errors
-    /// [`QueryError::Unsupported`] from a storage that keeps no sealed rows, as it stands here.
+    /// [`StorageError::Duplicate`] where another row has the same values in a unique key as one of the
+    /// new rows; then none is replaced. [`QueryError::Unsupported`] from a storage that keeps no sealed rows, as it stands here.
     async fn reseal(&self, scope: &Scope, rows: &[Row]) -> Result<usize, StorageError> {
         let _ = scope;
         let Some(row) = rows.first() else {

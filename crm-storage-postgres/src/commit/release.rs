@@ -6,7 +6,7 @@ use crm_core::schema::{ObjectRef, Row, Value, system};
 use crm_core::storage::unique_value;
 use uuid::Uuid;
 
-use super::Plan;
+use super::plan::Plan;
 use crate::layout::{Table, quoted};
 
 /// Rows that must give up a unique value before others take it.

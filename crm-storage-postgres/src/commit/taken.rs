@@ -8,8 +8,9 @@ use crm_core::storage::{Scope, StorageError, unique_value};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::plan::Plan;
+use super::refused::duplicate;
 use super::release::hashable;
-use super::{Plan, duplicate};
 use crate::error::Constraint;
 use crate::layout::Tables;
 use crate::sql::select;

@@ -53,11 +53,9 @@ pub(crate) fn feed(
     let own = statement.own(table, "c");
     let mut sql = format!(
         " SELECT {SETTLED}::text, r.* FROM scope LEFT JOIN LATERAL \
-         (SELECT c.{transaction}::text AS {transaction}"
+         (SELECT c.{transaction}::text AS {transaction}, {}",
+        table.read_columns("c")
     );
-    for column in table.field_columns() {
-        let _ = write!(sql, ", c.{}", column.sql);
-    }
     let _ = write!(
         sql,
         " FROM {} AS c WHERE scope.is_set AND {own} AND {condition} \

@@ -40,7 +40,7 @@ pub(super) fn is_visible(table: &Table, scope: &Scope) -> bool {
 }
 
 /// The rows with these ids, in any order and each once: see [`in_order`]. The columns are
-/// [`Table::field_columns`]. `None` where there can be none.
+/// [`Layout::read_columns`](crate::layout::Layout::read_columns). `None` where there can be none.
 pub(crate) fn get(table: &Table, scope: &Scope, ids: &[Uuid]) -> Option<Statement> {
     if !is_visible(table, scope) {
         return None;
@@ -67,7 +67,7 @@ pub(crate) fn in_order(ids: &[Uuid], rows: Vec<Row>) -> Vec<Row> {
     ids.iter().filter_map(|id| by_id.get(id).cloned()).collect()
 }
 
-/// The rows that answer a query, in its order. The columns are [`Table::field_columns`]. `None`
+/// The rows that answer a query, in its order. The columns are [`Layout::read_columns`](crate::layout::Layout::read_columns). `None`
 /// where there can be none.
 pub(crate) fn select(
     tables: &Tables,
@@ -186,11 +186,7 @@ fn part(
     behind: &str,
     tail: &str,
 ) -> String {
-    let mut sql = String::from("SELECT ");
-    for (index, column) in table.field_columns().iter().enumerate() {
-        let comma = if index > 0 { ", " } else { "" };
-        let _ = write!(sql, "{comma}c.{}", column.sql);
-    }
+    let mut sql = format!("SELECT {}", table.read_columns("c"));
     let own = statement.own(table, "c");
     let _ = write!(
         sql,

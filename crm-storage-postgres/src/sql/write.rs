@@ -24,7 +24,7 @@ use uuid::Uuid;
 use super::Statement;
 use super::condition;
 use super::value::rounded;
-use crate::layout::{Column, Holds, Table, Tables, quoted};
+use crate::layout::{Column, Holds, SEALED, Table, Tables, quoted};
 
 /// SQLSTATE of a version that is not the expected one.
 pub(crate) const CONFLICT: &str = "CRM01";
@@ -39,6 +39,9 @@ pub(crate) const REMOVED: &str = "CRM05";
 
 /// SQLSTATE of a deletion at an isolation level at which it cannot be checked.
 pub(crate) const LEVEL: &str = "CRM04";
+
+/// SQLSTATE of a row with personal values that are not sealed, of a tenant that has keys.
+pub(crate) const UNENCRYPTED: &str = "CRM06";
 
 /// A commit while it is written.
 #[derive(Debug)]
@@ -150,6 +153,9 @@ impl CommitStatement {
             statement.push("\"tenant_id\", ");
         }
         push_list(&mut statement.text, &table.columns);
+        if table.sealed().is_some() {
+            let _ = write!(statement.text, ", {}", quoted(SEALED));
+        }
         statement.push(")");
         if let [row] = rows {
             statement.push(" VALUES (");
@@ -163,6 +169,9 @@ impl CommitStatement {
                 }
                 bind_column(statement, column, row);
             }
+            if table.sealed().is_some() {
+                statement.push(", ").bind(row.sealed());
+            }
             statement.push(")");
         } else {
             statement.push(" SELECT ");
@@ -172,8 +181,13 @@ impl CommitStatement {
             }
             let columns: Vec<&Column> = table.columns.iter().collect();
             push_cells(&mut statement.text, &columns);
+            let sealed = sealed_array(statement, table, rows);
+            if sealed.is_some() {
+                statement.push(", v.row_sealed");
+            }
             statement.push(" FROM ");
-            push_unnest(statement, &columns, rows, &[]);
+            let sealed = sealed.as_deref().map(|array| ("row_sealed", array));
+            push_unnest(statement, &columns, rows, sealed.as_slice());
         }
         statement.push(" RETURNING 1)");
         // Counted, so that all of them are inserted here; none is left out, since what cannot be
@@ -182,7 +196,8 @@ impl CommitStatement {
     }
 
     /// Updates rows of one object: pairs of the row as it was read and as it shall be. Columns that
-    /// no row changes are left out, unless rows were set aside before.
+    /// no row changes are left out, unless rows were set aside before. What a sealed row holds of
+    /// personal values is always written: the stored row may say the same in another form.
     pub(crate) fn update(&mut self, table: &Table, rows: &[(&Row, &Row)], whole: bool) {
         let mut changed = FieldSet::default();
         for (before, after) in rows {
@@ -196,10 +211,16 @@ impl CommitStatement {
         ] {
             changed.insert(index);
         }
+        let is_sealed = rows
+            .iter()
+            .any(|(before, after)| before.sealed().is_some() || after.sealed().is_some());
         let columns: Vec<&Column> = table
             .columns
             .iter()
-            .filter(|column| whole || changed.contains(column.field))
+            .filter(|column| {
+                let is_resealed = is_sealed && table.is_personal(column);
+                whole || is_resealed || changed.contains(column.field)
+            })
             .collect();
         let part = self.part();
         let statement = &mut self.statement;
@@ -211,6 +232,10 @@ impl CommitStatement {
                 }
                 statement.push(&column.sql).push(" = ");
                 bind_column(statement, column, after);
+            }
+            if let Some(sealed) = table.sealed() {
+                let _ = write!(statement.text, ", {} = ", quoted(sealed));
+                statement.bind(after.sealed());
             }
             let own = statement.own(table, "t");
             let id = statement.argument(after.id());
@@ -226,18 +251,19 @@ impl CommitStatement {
                 }
                 let _ = write!(statement.text, "{} = {}", column.sql, cell(column, index));
             }
-            statement.push(" FROM ");
             let afters: Vec<&Row> = rows.iter().map(|(_, after)| *after).collect();
+            let sealed = sealed_array(statement, table, &afters);
+            if sealed.is_some() {
+                let _ = write!(statement.text, ", {} = v.row_sealed", quoted(SEALED));
+            }
+            statement.push(" FROM ");
             let ids: Vec<Uuid> = afters.iter().map(|row| row.id()).collect();
             let versions: Vec<i64> = rows.iter().map(|(before, _)| before.version()).collect();
             let ids = statement.argument(ids);
             let versions = statement.argument(versions);
-            push_unnest(
-                statement,
-                &columns,
-                &afters,
-                &[("row_id", &ids), ("row_version", &versions)],
-            );
+            let mut first = vec![("row_id", &*ids), ("row_version", &*versions)];
+            first.extend(sealed.as_deref().map(|array| ("row_sealed", array)));
+            push_unnest(statement, &columns, &afters, &first);
             let own = statement.own(table, "t");
             let _ = write!(
                 statement.text,
@@ -420,6 +446,43 @@ pub(crate) fn release(scope: &Scope, table: &Table, ids: &[Uuid], assignments: &
     statement
 }
 
+/// Puts rows of one object in the place of the stored ones of the same id and version: their personal
+/// values and what is sealed of them. Gives how many.
+pub(crate) fn reseal(scope: &Scope, table: &Table, rows: &[&Row]) -> Statement {
+    let mut statement = Statement::writing(scope);
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.id()).collect();
+    let versions: Vec<i64> = rows.iter().map(|row| row.version()).collect();
+    let own = statement.own(table, "t");
+    let (ids, versions) = (statement.argument(ids), statement.argument(versions));
+    // In the order in which commits wait for rows.
+    let _ = write!(
+        statement.text,
+        ", locked AS MATERIALIZED (SELECT 1 FROM {} AS t WHERE {own} AND t.\"id\" = ANY({ids}) \
+         ORDER BY t.\"id\" FOR NO KEY UPDATE OF t), resealed AS (UPDATE {} AS t SET ",
+        table.sql, table.sql
+    );
+    let columns = table.columns.iter();
+    let columns: Vec<&Column> = columns.filter(|column| table.is_personal(column)).collect();
+    for (index, column) in columns.iter().enumerate() {
+        let _ = write!(statement.text, "{} = {}, ", column.sql, cell(column, index));
+    }
+    let _ = write!(statement.text, "{} = v.row_sealed FROM ", quoted(SEALED));
+    let sealed = sealed_array(&mut statement, table, rows);
+    let mut first = vec![("row_id", &*ids), ("row_version", &*versions)];
+    first.extend(sealed.as_deref().map(|array| ("row_sealed", array)));
+    push_unnest(&mut statement, &columns, rows, &first);
+    let own = statement.own(table, "t");
+    let _ = write!(
+        statement.text,
+        " WHERE {own} AND t.\"id\" = ANY({ids}) AND t.\"id\" = v.row_id \
+         AND t.\"version\" = v.row_version RETURNING 1) \
+         SELECT r.resealed FROM scope CROSS JOIN LATERAL \
+         (SELECT CASE WHEN (SELECT count(*) FROM locked) >= 0 \
+          THEN (SELECT count(*) FROM resealed) END AS resealed WHERE scope.is_set OFFSET 0) AS r"
+    );
+    statement
+}
+
 /// The versions at which rows of one object are now.
 pub(crate) fn versions(scope: &Scope, table: &Table, ids: &[Uuid]) -> Statement {
     let mut statement = Statement::scoped(scope);
@@ -483,10 +546,7 @@ pub(crate) fn claim(tables: &Tables, table: &Table, scope: &Scope, claim: &Claim
         statement.text,
         " FROM picked WHERE {own} AND t.\"id\" = picked.\"id\" RETURNING "
     );
-    for (index, column) in table.field_columns().iter().enumerate() {
-        let comma = if index > 0 { ", " } else { "" };
-        let _ = write!(statement.text, "{comma}t.{}", column.sql);
-    }
+    statement.push(&table.read_columns("t"));
     for index in 0..keys.len() {
         let _ = write!(statement.text, ", picked.s{index}");
     }
@@ -529,6 +589,13 @@ fn bind_cell(statement: &mut Statement, column: &Column, value: ValueRef<'_>) {
         Holds::Folded => statement.bind(value.as_text().map(fold_case)),
         Holds::Rounded => statement.bind(value.as_decimal().map(rounded)),
     };
+}
+
+/// What is sealed of rows as an array, bound; `None` where the table has no column for it.
+fn sealed_array(statement: &mut Statement, table: &Table, rows: &[&Row]) -> Option<String> {
+    table.sealed()?;
+    let sealed: Vec<Option<&[u8]>> = rows.iter().map(|row| row.sealed()).collect();
+    Some(statement.argument(sealed))
 }
 
 /// What stands for column number `index` of the unnested rows.

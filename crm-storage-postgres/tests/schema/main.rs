@@ -14,6 +14,7 @@
 mod common;
 mod ddl;
 mod drift;
+mod encryption;
 mod functions;
 mod lint;
 mod migrations;

@@ -121,6 +121,7 @@ async fn rows_are_seen_and_written_by_their_tenant_only() {
             "ip",
             "redaction",
             "salt",
+            "sealed",
             "session_id",
             "updated_at",
             "updated_by",

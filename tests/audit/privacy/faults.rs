@@ -97,6 +97,11 @@ impl Storage for Faulty {
         self.call()?;
         self.inner.feed(scope, query).await
     }
+
+    async fn reseal(&self, scope: &Scope, rows: &[Row]) -> Result<usize, StorageError> {
+        self.call()?;
+        self.inner.reseal(scope, rows).await
+    }
 }
 
 /// Erases with a fault at one call, then again without; whether the fault was met.

@@ -28,11 +28,11 @@ use sqlx::AssertSqlSafe;
 use crate::common::{Populated, Property, populate, rows_of};
 
 /// What every marker begins with.
-const MARKER: &str = "zqm";
+pub(crate) const MARKER: &str = "zqm";
 
 /// The objects of which no record can concern a customer: settings, the tenant's own people, companies
 /// and goods; and rows that the engine makes of others. Every other object of the engine has to hold markers, so a new one is thought of.
-const CONCERN_NOBODY: [&str; 57] = [
+const CONCERN_NOBODY: [&str; 58] = [
     "account",
     "activity_roll_up",
     "activity_template",
@@ -54,6 +54,7 @@ const CONCERN_NOBODY: [&str; 57] = [
     "custom_schema",
     "custom_text",
     "custom_value",
+    "data_key",
     "deal_state",
     "deletion_log",
     "duplicate_key",
@@ -107,16 +108,18 @@ fn storage() -> (Arc<dyn Storage>, Option<Database>) {
 }
 
 /// Plants markers.
-struct Planter<'p> {
-    storage: &'p Arc<dyn Storage>,
-    session: &'p Session,
-    count: usize,
+pub(crate) struct Planter<'p> {
+    pub(crate) storage: &'p Arc<dyn Storage>,
+    pub(crate) session: &'p Session,
+    pub(crate) count: usize,
+    /// Every marker there was, with the object and field.
+    pub(crate) all: BTreeMap<String, (String, String)>,
     /// The markers that are in records now, with the object and field.
-    planted: BTreeMap<String, (String, String)>,
+    pub(crate) planted: BTreeMap<String, (String, String)>,
     /// Texts that have a form of their own, which no marker has.
-    formed: BTreeSet<String>,
-    objects: BTreeSet<String>,
-    by_rules: usize,
+    pub(crate) formed: BTreeSet<String>,
+    pub(crate) objects: BTreeSet<String>,
+    pub(crate) by_rules: usize,
 }
 
 impl Planter<'_> {
@@ -180,7 +183,7 @@ impl Planter<'_> {
     }
 
     /// Plants a marker in every text of a record, twice, so that the first is in the trail.
-    async fn plant(&mut self, object: &ObjectRef, row: &Row, address: &str) {
+    pub(crate) async fn plant(&mut self, object: &ObjectRef, row: &Row, address: &str) {
         for (index, field) in object.fields().iter().enumerate() {
             let registry = self.session.registry().await.unwrap();
             let is_link = object
@@ -205,6 +208,7 @@ impl Planter<'_> {
                 if self.write(object, row, index, value).await {
                     let place = (object.name().to_owned(), field.name.to_string());
                     self.planted.retain(|_, known| *known != place);
+                    self.all.insert(marker.clone(), place.clone());
                     self.planted.insert(marker, place);
                     self.objects.insert(object.name().to_owned());
                 } else {
@@ -238,7 +242,7 @@ async fn everything(storage: &Arc<dyn Storage>, session: &Session) -> Vec<(Strin
 }
 
 /// Every row of every table that holds a text, as the owner of the database sees it.
-async fn tables_with(database: &Database, text: &str) -> Vec<String> {
+pub(crate) async fn tables_with(database: &Database, text: &str) -> Vec<String> {
     let mut owner = database.owner().await.unwrap();
     let tables: Vec<String> = sqlx::query_scalar(
         "SELECT c.oid::regclass::text FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace \
@@ -311,7 +315,7 @@ async fn custom(session: &Session, contact: Id<Contact>) {
 
 /// Makes the contact one that everything concerns: once a lead, merged with another, in a series, a
 /// participant by id and by address, in an export's query.
-async fn concern_everything(world: &Populated, address: &str) -> Id<Contact> {
+pub(crate) async fn concern_everything(world: &Populated, address: &str) -> Id<Contact> {
     let session = &world.session;
     let contact = world.contact;
     let email = EmailAddress::parse(address).unwrap();
@@ -438,6 +442,7 @@ async fn no_marker_is_left() {
         storage: &storage,
         session,
         count: 0,
+        all: BTreeMap::new(),
         planted: BTreeMap::new(),
         formed: BTreeSet::new(),
         objects: BTreeSet::new(),

@@ -12,7 +12,7 @@
 mod access;
 mod erasure;
 mod faults;
-mod marker;
+pub(crate) mod marker;
 
 use crm_engine::prelude::*;
 use crm_engine::privacy::{ConsentEvidence, Grant};

@@ -108,6 +108,7 @@ async fn a_claim_breaks_ties_as_a_query_does() {
             claimed_until: None,
             worker: None,
             urgency: 1,
+            client: None,
         });
         changes.push(Change::Insert { row });
     }

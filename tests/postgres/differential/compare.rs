@@ -93,6 +93,9 @@ pub(crate) fn same_rows(left: &Vec<Row>, right: &Vec<Row>) -> Result<(), Differe
                 return Err(format!("`{field}` of {} differs:\n{a:?}\n{b:?}", left.id()));
             }
         }
+        if left.sealed() != right.sealed() {
+            return Err(format!("what is sealed of {} differs", left.id()));
+        }
         if std::any::Any::type_id(&**left) != std::any::Any::type_id(&**right) {
             return Err(format!("{} is of another type", left.id()));
         }

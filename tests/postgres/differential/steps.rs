@@ -8,13 +8,13 @@ use crm_engine::schema::{
     Lifecycle, Meta, ObjectRef, ObjectScope, Row, SYSTEM_FIELDS, Value, ValueRef,
 };
 use crm_engine::storage::{
-    Change, ChangeSet, Claim, Expectation, Storage, check_references, unique_value,
+    Change, ChangeSet, Claim, Expectation, Storage, check_references, resealed, unique_value,
 };
 use uuid::Uuid;
 
 use super::compare::{explain, outcome, same_answers, same_rows, show_changes};
 use super::values::Random;
-use super::world::{Difference, World};
+use super::world::{Difference, World, has_secrets};
 
 /// The rows of an object that a tenant has at most, about.
 const ROWS: usize = 24;
@@ -429,13 +429,75 @@ impl World {
             .map_err(|difference| format!("{difference}\nafter {scope:?} claims {claim:?}"))
     }
 
+    /// Seals rows anew: those of a tenant, some of the other one, some at a version that they are not at.
+    async fn reseal(&mut self) -> Result<(), Difference> {
+        let tenant = self.random.below(2);
+        let object = self.some_object();
+        if !has_secrets(&object) {
+            return Ok(());
+        }
+        let mut anew: BTreeMap<Uuid, Row> = BTreeMap::new();
+        for _ in 0..=self.random.below(5) {
+            let from = if self.random.one_in(6) {
+                1 - tenant
+            } else {
+                tenant
+            };
+            let Some(row) = self.some_row(from, &object) else {
+                continue;
+            };
+            // A token that no other row has.
+            let token = self.random.next();
+            let mut row = self.sealed(&row, token);
+            if self.random.one_in(6) {
+                let meta = row.meta();
+                row = row.with_meta(Meta {
+                    version: meta.version + 1,
+                    ..meta
+                });
+            }
+            anew.insert(row.id(), row);
+        }
+        let anew: Vec<Row> = anew.into_values().collect();
+        let scope = self.scope(tenant);
+        let memory = self.memory.reseal(&scope, &anew).await;
+        let postgres = self.postgres.reseal(&scope, &anew).await;
+        let mut expected = 0;
+        let own = self.rows[tenant]
+            .entry(object.name().to_owned())
+            .or_default();
+        for row in &anew {
+            if let Some(stored) = own.get_mut(&row.id())
+                && stored.version() == row.version()
+                && let Ok(Some(after)) = resealed(stored, row)
+            {
+                *stored = after;
+                expected += 1;
+            }
+        }
+        if memory.as_ref().ok() != Some(&expected) || postgres.as_ref().ok() != Some(&expected) {
+            return Err(format!(
+                "expected {expected} rows of `{}` to be sealed anew\nmemory: {memory:?}\npostgres: {postgres:?}",
+                object.name()
+            ));
+        }
+        self.count(if expected > 0 {
+            "reseal: some"
+        } else {
+            "reseal: none"
+        });
+        self.check_rows(tenant, &object).await?;
+        self.check_rows(1 - tenant, &object).await
+    }
+
     pub(crate) async fn step(&mut self, seed: u64) -> Result<(), Difference> {
         self.random = Random(seed);
         match self.random.below(20) {
             0..=8 => self.commit().await,
             9 => self.get().await,
             10..=14 => self.walk().await,
-            15..=18 => self.aggregate().await,
+            15..=17 => self.aggregate().await,
+            18 => self.reseal().await,
             _ => self.claim().await,
         }
     }

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta};
 use crm_engine::identity::User;
 use crm_engine::schema::{
-    FieldSchema, FieldType, Meta, ObjectRef, ObjectScope, Registry, Row, SYSTEM_FIELDS,
-    StorageKind, UniqueKey, Value,
+    Dynamic, FieldSchema, FieldType, Meta, ObjectRef, ObjectScope, Privacy, Registry, Row,
+    SYSTEM_FIELDS, StorageKind, UniqueKey, Value,
 };
 use crm_engine::storage::Scope;
 use crm_engine::{Actor, Id, MemoryStorage, PostgresStorage, Stamp};
+use serde_json::json;
 use uuid::Uuid;
 
 use super::values::{Random, moment, typed_document, typed_text, value};
@@ -40,6 +41,12 @@ pub(crate) struct World {
     pub(crate) clock: i64,
     pub(crate) random: Random,
     pub(crate) counts: BTreeMap<&'static str, usize>,
+}
+
+/// Whether the object has anything to seal.
+pub(crate) fn has_secrets(object: &ObjectRef) -> bool {
+    let own = object.own_fields();
+    own.iter().any(|field| field.privacy != Privacy::Public)
 }
 
 impl World {
@@ -185,6 +192,10 @@ impl World {
         let mut last = String::new();
         for _ in 0..4 {
             let faults = match object.build(meta, values.clone()) {
+                Ok(row) if has_secrets(object) && self.random.one_in(4) => {
+                    let few = self.random.below(30) as u64;
+                    return self.sealed(&row, few);
+                }
                 Ok(row) => return row,
                 Err(faults) => faults,
             };
@@ -208,6 +219,34 @@ impl World {
             }
         }
         panic!("no row of `{}` can be built: {last}", object.name());
+    }
+
+    /// The row with tokens in the place of its personal texts and without its other personal values, as
+    /// far as they may be missing, and with bytes for them.
+    pub(crate) fn sealed(&mut self, row: &Row, token: u64) -> Row {
+        let object = row.object();
+        let mut values = row.values();
+        for (value, field) in values.iter_mut().zip(object.own_fields()) {
+            if field.privacy == Privacy::Public || value.is_null() {
+                continue;
+            }
+            let is_token = field.storage_kind() == StorageKind::Text
+                && !matches!(field.field_type, FieldType::Picklist { .. });
+            *value = match field.storage_kind() {
+                StorageKind::Text if is_token => {
+                    let most = field.field_type.max_length().unwrap_or(27) as usize;
+                    let text = format!("~{token:026x}");
+                    Value::Text(text.chars().rev().take(most).collect())
+                }
+                StorageKind::Json => Value::Json(json!({ "region": format!("~{token}") })),
+                StorageKind::List => Value::List(Vec::new()),
+                _ if !field.required => Value::Null,
+                _ => continue,
+            };
+        }
+        let bytes = (0..self.random.below(40)).map(|_| self.random.next() as u8);
+        let bytes: Vec<u8> = bytes.collect();
+        Arc::new(Dynamic::new(object.clone(), row.meta(), values).with_sealed(bytes))
     }
 
     /// A deleted row may refer to deleted rows, but to none that is not there: backends need not

@@ -161,6 +161,10 @@ impl Storage for Counting {
     async fn feed(&self, scope: &Scope, query: &FeedQuery) -> Result<FeedPage, StorageError> {
         self.storage.feed(scope, query).await
     }
+
+    async fn reseal(&self, scope: &Scope, rows: &[Row]) -> Result<usize, StorageError> {
+        self.storage.reseal(scope, rows).await
+    }
 }
 
 /// A check is one lookup of keys and one of records; a scan walks pages; a block that is too large is

@@ -80,6 +80,14 @@ impl Storage for Counting {
         self.count("feed", query.object.name());
         self.inner.feed(scope, query).await
     }
+
+    async fn reseal(&self, scope: &Scope, rows: &[Row]) -> Result<usize, StorageError> {
+        self.count(
+            "reseal",
+            rows.first().map_or("nothing", |row| row.object().name()),
+        );
+        self.inner.reseal(scope, rows).await
+    }
 }
 
 struct Counted {

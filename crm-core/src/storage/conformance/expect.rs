@@ -7,7 +7,7 @@ use crate::query::{AggregateQuery, Condition, Measure, Query, SortKey};
 use crate::schema::{Entity, ObjectRef, Row};
 use crate::storage::{Committed, StorageError};
 
-/// Checks that two rows have the same system and own values.
+/// Checks that two rows have the same system and own values, and the same sealed ones.
 #[track_caller]
 pub(super) fn expect_same(came: &Row, expected: &Row, what: &str) -> Outcome {
     if came.object() != expected.object() {
@@ -24,6 +24,13 @@ pub(super) fn expect_same(came: &Row, expected: &Row, what: &str) -> Outcome {
             let what = format_args!("{what}: the field `{}`", field.name);
             return Err(Failure::differs(what, &expected, &came));
         }
+    }
+    if came.sealed() != expected.sealed() {
+        return Err(Failure::differs(
+            format_args!("{what}: what is sealed of it"),
+            &expected.sealed(),
+            &came.sealed(),
+        ));
     }
     Ok(())
 }

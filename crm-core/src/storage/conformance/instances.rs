@@ -63,7 +63,7 @@ fn changed(row: &Row, field: &str, value: impl Into<Value>) -> Outcome<Row> {
 }
 
 /// An exhibit and a loan with one id.
-async fn twins(bench: &Bench) -> Outcome<(Row, Row)> {
+pub(super) async fn twins(bench: &Bench) -> Outcome<(Row, Row)> {
     let (exhibit, loan) = both()?;
     let id = new_id();
     let of = |object: &ObjectRef, level: i64| {

@@ -279,6 +279,23 @@ macro_rules! __conformance_list {
                 feed_after_removals
                 feed_beside_many_writers
             }
+            sealed in sealed {
+                sealed_rows_come_back
+                sealed_values_of_any_form
+                sealed_updates
+                sealed_updates_in_another_form
+                sealed_unique_keys
+                sealed_references
+                sealed_claims
+                sealed_feed
+                sealed_anew
+                sealed_anew_unless_changed
+                sealed_anew_unique_keys
+                sealed_anew_per_tenant
+                sealed_anew_per_instance
+                sealed_anew_beside_readers
+                sealed_anew_beside_updates
+            }
             instances in instances {
                 instances_rows
                 instances_same_ids

@@ -54,6 +54,7 @@
 //! | `concurrency` | many workers at once |
 //! | `claims` | rows that workers take |
 //! | `feed` | logs in the order of their commits, without gaps and doubles beside writers |
+//! | `sealed` | rows whose personal values are sealed: what is kept of them, and sealing them anew |
 //! | `instances` | objects that tenants define, which share the table of a template |
 //! | `model` | random work beside a naive model |
 //!
@@ -94,6 +95,7 @@ mod oracle;
 mod random;
 mod references;
 mod runtime;
+mod sealed;
 mod search;
 mod sorting;
 mod tenancy;

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use chrono::DateTime;
 use uuid::Uuid;
 
 use crate::query::{AggregateQuery, Group, Query, Related, RelatedBy};
 use crate::schema::{ObjectRef, ObjectScope, Row};
 use crate::storage::{
     Change, ChangeSet, Claim, Committed, FeedPage, FeedPosition, FeedQuery, Scope, Storage,
-    StorageError, Violations, scan, scan_aggregate, scan_feed,
+    StorageError, Violations, resealed, scan, scan_aggregate, scan_feed,
 };
 
 /// The smallest backend that is right: all rows in one map behind one lock, every answer by looking
@@ -111,6 +112,14 @@ impl Storage for NaiveStorage {
         let state = self.state();
         let entries = state.entries(scope, &query.object);
         scan_feed(query, entries, state.end(), &state.related(scope))
+    }
+
+    async fn reseal(&self, scope: &Scope, rows: &[Row]) -> Result<usize, StorageError> {
+        let mut state = self.state();
+        let changes = state.resealed(scope, rows)?;
+        state.check(scope, &changes)?;
+        state.write(scope, &changes.changes);
+        Ok(changes.changes.len())
     }
 }
 
@@ -213,6 +222,26 @@ impl State {
         )
     }
 
+    /// The stored rows that are at the version of one of `rows`, and what sealing them anew makes of
+    /// them.
+    pub(super) fn resealed(&self, scope: &Scope, rows: &[Row]) -> Result<ChangeSet, StorageError> {
+        let mut changes = Vec::new();
+        for row in rows.iter().filter(|_| scope.tenant().is_some()) {
+            let stored = self.find(scope, row.object().name(), row.id());
+            if let Some(before) = stored.filter(|stored| stored.version() == row.version())
+                && let Some(after) = resealed(&before, row)?
+            {
+                changes.push(Change::Update { before, after });
+            }
+        }
+        Ok(ChangeSet::new(
+            Uuid::nil(),
+            DateTime::UNIX_EPOCH,
+            changes,
+            Vec::new(),
+        ))
+    }
+
     pub(super) fn write(&mut self, scope: &Scope, changes: &[Change]) {
         for change in changes {
             match change.after() {
@@ -238,6 +267,13 @@ impl State {
             .entry(key(scope, row.object()))
             .or_default()
             .insert(row.id(), row);
+    }
+
+    /// Takes a row for one of the last commit.
+    pub(super) fn move_to_end(&mut self, scope: &Scope, row: &Row) {
+        let (owner, object) = key(scope, row.object());
+        self.commits += 1;
+        self.made.insert((owner, object, row.id()), self.commits);
     }
 
     /// The entries of a log in the order of their commits.

@@ -59,7 +59,7 @@ pub struct Specimen {
     #[field(required, max_len = 200, searchable)]
     pub name: String,
     /// Unique among live rows, whatever the case of its letters.
-    #[field(max_len = 60)]
+    #[field(max_len = 60, personal)]
     pub code: Option<String>,
     /// Unique among all rows, deleted ones included.
     pub serial: Option<i64>,
@@ -127,6 +127,7 @@ pub struct Specimen {
     /// A required picklist.
     pub state: State,
     /// A nullable picklist.
+    #[field(personal)]
     pub former_state: Option<State>,
     /// A country.
     pub country: Option<Country>,
@@ -208,6 +209,9 @@ pub struct Chore {
     pub worker: Option<String>,
     /// Which chores first.
     pub urgency: i32,
+    /// For whom it is done.
+    #[field(max_len = 100, personal)]
+    pub client: Option<String>,
 }
 
 /// A log: written once.
@@ -228,6 +232,9 @@ pub struct Reading {
     pub read_at: DateTime<Utc>,
     /// The measured value.
     pub celsius: Option<Decimal>,
+    /// Who measured it.
+    #[field(max_len = 100, personal)]
+    pub observer: Option<String>,
 }
 
 /// An object of the platform: each row is one tenant's and has the tenant's id.
@@ -240,7 +247,7 @@ pub struct Reading {
 )]
 pub struct Laboratory {
     /// Name.
-    #[field(required, max_len = 100)]
+    #[field(required, max_len = 100, personal)]
     pub name: String,
     /// Unique over all tenants.
     pub subdomain: Option<Subdomain>,
@@ -272,7 +279,7 @@ pub struct CollectionRecord {
     /// A list.
     pub tags: Vec<String>,
     /// A document.
-    #[field(default = serde_json::Value::Object(serde_json::Map::new()))]
+    #[field(personal, default = serde_json::Value::Object(serde_json::Map::new()))]
     pub custom_fields: Json,
     /// Until when it belongs to a worker.
     pub claimed_until: Option<DateTime<Utc>>,

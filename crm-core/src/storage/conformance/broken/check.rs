@@ -250,10 +250,12 @@ impl Checker<'_> {
             change.object() == object
                 && !(self.is(Defect::UniqueOnInsert) && change.before().is_some())
         };
+        let is_checked = |row: &&Row| !self.is(Defect::UniqueUnsealed) || row.sealed().is_none();
         let changed: Vec<&Row> = all
             .iter()
             .filter(counts)
             .filter_map(Change::after)
+            .filter(is_checked)
             .collect();
         for key in object.unique_keys().iter().filter(|_| !changed.is_empty()) {
             let mut holders: HashMap<String, Vec<Uuid>> = HashMap::new();
@@ -342,7 +344,8 @@ impl Checker<'_> {
                     (changed || restored || self.is(Defect::RechecksUnchanged))
                         && !self.is(Defect::ReferencesOnInsert)
                 });
-                let skipped = self.is(Defect::ChecksRequiredReferences) && !field.required;
+                let skipped = self.is(Defect::ChecksRequiredReferences) && !field.required
+                    || self.is(Defect::ReferencesUnsealed) && after.sealed().is_some();
                 if checked && !skipped && !self.is_target(target, id) {
                     return Err(StorageError::Reference {
                         object: object.name().to_owned(),

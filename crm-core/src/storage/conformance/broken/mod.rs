@@ -19,6 +19,7 @@
 mod check;
 mod matching;
 mod reading;
+mod sealing;
 mod store;
 mod writing;
 
@@ -424,6 +425,52 @@ defects! {
         FeedsFromAnywhere,
         /// Counts anew which entry comes at which place.
         FeedsByCounting,
+    }
+    "sealed" {
+        /// Gives rows back without what is sealed of them.
+        LosesSealed,
+        /// Takes the values of a sealed row for those of its type.
+        TypesSealed,
+        /// Keeps what was sealed where an update has nothing of it.
+        KeepsSealed,
+        /// Writes what is sealed of new rows only.
+        SealsOnInsert,
+        /// Writes the values in which an update says that it differs.
+        UpdatesByDifference,
+        /// Does not check the unique keys of sealed rows.
+        UniqueUnsealed,
+        /// Does not check the references of sealed rows.
+        ReferencesUnsealed,
+        /// Claims rows without what is sealed of them.
+        ClaimsLoseSealed,
+        /// Gives entries of a feed without what is sealed of them.
+        FeedsLoseSealed,
+        /// Takes a row that is sealed anew for a change of it.
+        ResealsRaiseVersions,
+        /// Takes every value of a row that is sealed anew.
+        ResealsEverything,
+        /// Takes what is sealed of a row, and leaves its values as they were.
+        ResealsBytesOnly,
+        /// Seals rows anew at whatever version they are.
+        ResealsAnyVersion,
+        /// Brings rows back that are gone.
+        ResealsInsert,
+        /// Counts rows that were not sealed anew.
+        ResealsCountAll,
+        /// Does not check unique keys where it seals anew.
+        ResealsUnchecked,
+        /// Seals the rows in front of a bad one anew.
+        ResealsUntilBad,
+        /// Seals rows of other tenants anew.
+        ResealsForeign,
+        /// Seals rows of other objects over the template anew.
+        ResealsSiblings,
+        /// Shows rows while they are sealed anew.
+        ResealsOneByOne,
+        /// Gives up the lock between looking at a row and sealing it anew.
+        ResealsWithoutLock,
+        /// Gives entries that are sealed anew as if they had just come.
+        ResealsMoveEntries,
     }
     "instances" {
         /// Gets rows of every object over the template by id.

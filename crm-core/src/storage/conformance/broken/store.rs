@@ -12,6 +12,7 @@ use super::super::naive::{State, claim_query, may_write};
 use super::Defect;
 use super::check::{Checker, Checks};
 use super::matching::not_deleted;
+use super::sealing::without_sealed;
 use crate::Id;
 use crate::query::{
     AggregateQuery, Condition, Group, Query, Related, RelatedBy, TextSearch, best, search_words,
@@ -31,17 +32,17 @@ pub struct BrokenStorage {
 }
 
 #[derive(Debug, Default)]
-struct Stored {
-    now: State,
+pub(super) struct Stored {
+    pub(super) now: State,
     /// The rows before the last commit.
-    before: State,
+    pub(super) before: State,
     /// Rows as they were inserted.
     inserted: HashMap<Uuid, Row>,
     commits: usize,
 }
 
 /// Lets another thread in between.
-fn pause() {
+pub(super) fn pause() {
     std::thread::sleep(Duration::from_micros(300));
 }
 
@@ -67,7 +68,7 @@ impl BrokenStorage {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, Stored> {
+    pub(super) fn state(&self) -> MutexGuard<'_, Stored> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -103,6 +104,15 @@ impl BrokenStorage {
     }
 
     fn given(&self, rows: Vec<Row>) -> Vec<Row> {
+        if self.has(Defect::LosesSealed) {
+            return rows.iter().map(without_sealed).collect();
+        }
+        if self.has(Defect::TypesSealed) {
+            let fits = |row: &Row| row.object().build(row.meta(), row.values()).is_ok();
+            let mut rows = rows;
+            rows.retain(fits);
+            return rows;
+        }
         if !self.has(Defect::UntypedRows) {
             return rows;
         }
@@ -314,7 +324,10 @@ impl Storage for BrokenStorage {
         }
         let mut claimed = Vec::new();
         for row in &found {
-            let after = self.claimed(claim, row)?;
+            let mut after = self.claimed(claim, row)?;
+            if self.has(Defect::ClaimsLoseSealed) {
+                after = without_sealed(&after);
+            }
             let owner = owner(&state.now, scope, row.object(), row.id());
             state.now.put(&owner, after.clone());
             claimed.push(after);
@@ -382,6 +395,11 @@ impl Storage for BrokenStorage {
         });
         let more = usize::from(self.has(Defect::FeedsOneMore));
         entries.truncate(query.limit.saturating_add(more));
+        if self.has(Defect::FeedsLoseSealed) {
+            for (_, row) in &mut entries {
+                *row = without_sealed(row);
+            }
+        }
         let mut page = FeedPage::new(query, entries, end);
         match self.defect {
             Defect::FeedsPastTheLimit => page.until = end,
@@ -390,10 +408,14 @@ impl Storage for BrokenStorage {
         }
         Ok(page)
     }
+
+    async fn reseal(&self, scope: &Scope, rows: &[Row]) -> Result<usize, StorageError> {
+        self.reseal_rows(scope, rows)
+    }
 }
 
 /// The scope that a row is found in: one's own, if it is there.
-fn owner(state: &State, scope: &Scope, object: &ObjectRef, id: Uuid) -> Scope {
+pub(super) fn owner(state: &State, scope: &Scope, object: &ObjectRef, id: Uuid) -> Scope {
     if state.find(scope, object.name(), id).is_some() || object.scope() == ObjectScope::Platform {
         return *scope;
     }
@@ -483,7 +505,7 @@ impl BrokenStorage {
         changes.get(..count).unwrap_or_default()
     }
 
-    fn checker<'a>(
+    pub(super) fn checker<'a>(
         &self,
         state: &'a State,
         scope: &'a Scope,

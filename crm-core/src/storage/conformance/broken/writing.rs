@@ -40,6 +40,7 @@ impl BrokenStorage {
         let row: Row = after
             .with_values(meta, values)
             .unwrap_or_else(|_| after.clone());
+        let row = self.distorted_seal(change, old.as_ref(), row);
         match change {
             Change::Update { before, .. } => Change::Update {
                 before: before.clone(),
