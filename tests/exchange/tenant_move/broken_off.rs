@@ -1,19 +1,15 @@
 //! Imports that break off, and go on.
 
+use crate::common::storage::{Call, Watch, Watched};
 use std::io::Cursor;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use crm_engine::exchange::tenant::{TenantImport, TransferError, moved_id};
 use crm_engine::prelude::*;
-use crm_engine::query::{AggregateQuery, Group, Query};
-use crm_engine::schema::{Entity, ObjectRef, Row};
-use crm_engine::storage::{
-    ChangeSet, Claim, Committed, FeedPage, FeedQuery, Scope, Storage, StorageError,
-};
-use uuid::Uuid;
+use crm_engine::schema::{Entity, Row};
+use crm_engine::storage::{Scope, Storage, StorageError};
 
 use super::{assert_derived_is_right, derived_scene, export, in_memory, moved, scene, sorted};
 use crate::common;
@@ -70,71 +66,42 @@ async fn an_import_that_broke_off_goes_on() {
     );
 }
 
-/// A storage whose commit of a given number fails: before it was done, or after, when only the answer
-/// is lost.
-#[derive(Debug)]
+/// Lets the commit of a given number fail: before it was done, or after, when only the answer is lost.
+#[derive(Debug, Default)]
 struct Failing {
-    inner: Arc<dyn Storage>,
     commits: AtomicU64,
     fails_at: AtomicU64,
 }
 
+impl Failing {
+    fn fails(&self, number: u64) -> bool {
+        number == self.fails_at.load(Ordering::SeqCst)
+    }
+}
+
 #[async_trait]
-impl Storage for Failing {
-    fn register(&self, object: &ObjectRef) {
-        self.inner.register(object);
-    }
-    async fn get(
-        &self,
-        scope: &Scope,
-        object: &ObjectRef,
-        ids: &[Uuid],
-    ) -> std::result::Result<Vec<Row>, StorageError> {
-        self.inner.get(scope, object, ids).await
-    }
-    async fn select(
-        &self,
-        scope: &Scope,
-        query: &Query,
-    ) -> std::result::Result<Vec<Row>, StorageError> {
-        self.inner.select(scope, query).await
-    }
-    async fn aggregate(
-        &self,
-        scope: &Scope,
-        query: &AggregateQuery,
-    ) -> std::result::Result<Vec<Group>, StorageError> {
-        self.inner.aggregate(scope, query).await
-    }
-    async fn commit(
-        &self,
-        scope: &Scope,
-        changes: &ChangeSet,
-    ) -> std::result::Result<Committed, StorageError> {
+impl Watch for Failing {
+    async fn begins(&self, _: &Scope, call: Call<'_>) -> std::result::Result<(), StorageError> {
+        if !call.is_commit() {
+            return Ok(());
+        }
         let number = self.commits.fetch_add(1, Ordering::SeqCst) + 1;
-        let fails = number == self.fails_at.load(Ordering::SeqCst);
-        if fails && number.is_multiple_of(2) {
+        if self.fails(number) && number.is_multiple_of(2) {
             return Err(StorageError::Failed("the server is gone".into()));
         }
-        let committed = self.inner.commit(scope, changes).await?;
-        if fails {
+        Ok(())
+    }
+
+    async fn ends(
+        &self,
+        _: &Scope,
+        call: Call<'_>,
+        _: &[Row],
+    ) -> std::result::Result<(), StorageError> {
+        if call.is_commit() && self.fails(self.commits.load(Ordering::SeqCst)) {
             return Err(StorageError::Failed("the answer is lost".into()));
         }
-        Ok(committed)
-    }
-    async fn claim(
-        &self,
-        scope: &Scope,
-        claim: &Claim,
-    ) -> std::result::Result<Vec<Row>, StorageError> {
-        self.inner.claim(scope, claim).await
-    }
-    async fn feed(
-        &self,
-        scope: &Scope,
-        query: &FeedQuery,
-    ) -> std::result::Result<FeedPage, StorageError> {
-        self.inner.feed(scope, query).await
+        Ok(())
     }
 }
 
@@ -146,22 +113,18 @@ async fn an_import_goes_on_after_any_failed_commit() {
     let acme = derived_scene(&source).await;
     let before = picture(&acme.session).await;
     let (file, manifest) = export(&acme.session).await;
-    let storage = Arc::new(Failing {
-        inner: common::backend::storage(&[Property::schema()]),
-        commits: AtomicU64::new(0),
-        fails_at: AtomicU64::new(0),
-    });
-    let crm = Crm::builder(storage.clone() as Arc<dyn Storage>)
-        .object::<Property>()
-        .build();
+    let storage = common::backend::storage(&[Property::schema()]);
+    let storage = Watched::over(storage, Failing::default());
+    let crm = Crm::builder(storage.clone()).object::<Property>().build();
+    let Failing { commits, fails_at } = &storage.watch;
     let import = TenantImport::new("acme", "acme");
     let (mut failures, mut attempts) = (0, 0);
     let report = loop {
         attempts += 1;
         assert!(attempts < 200);
         // Each attempt gets a little further than the one before: one commit more is left alone.
-        storage.commits.store(0, Ordering::SeqCst);
-        storage.fails_at.store(1 + attempts % 3, Ordering::SeqCst);
+        commits.store(0, Ordering::SeqCst);
+        fails_at.store(1 + attempts % 3, Ordering::SeqCst);
         match import.run(&crm, Cursor::new(&file), &()).await {
             Ok(report) => break report,
             Err(TransferError::Engine(_)) => failures += 1,
@@ -169,7 +132,7 @@ async fn an_import_goes_on_after_any_failed_commit() {
         }
     };
     assert!(failures > 10, "{failures}");
-    storage.fails_at.store(0, Ordering::SeqCst);
+    fails_at.store(0, Ordering::SeqCst);
     let done = import.run(&crm, Cursor::new(&file), &()).await.unwrap();
     assert_eq!((done.written, done.already_there), (0, manifest.records()));
     let session = crm.session(report.tenant, Actor::System);
