@@ -6,7 +6,6 @@ use crm_engine::audit::seal::SealProblem;
 use crm_engine::audit::{Erasure, Verification, is_erased, redact};
 use crm_engine::prelude::*;
 use crm_engine::schema::Value;
-use sqlx::Row as _;
 
 use super::World;
 
