@@ -316,8 +316,9 @@ mod on_postgres {
                 benches.timed(async {
                     for id in records {
                         let contact = Id::<Contact>::new(id);
-                        let page = office.session.audit().trail_page(contact, PAGE, None);
-                        assert_eq!(black_box(page.await.unwrap()).items.len(), PAGE);
+                        let audit = office.session.audit();
+                        let page = audit.trail_page(contact, PAGE, None).await.unwrap();
+                        assert_eq!(black_box(page).items.len(), PAGE);
                     }
                 })
             },

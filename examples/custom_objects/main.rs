@@ -6,37 +6,23 @@
 mod catalogue;
 mod computed;
 mod projects;
+#[path = "../shared/story.rs"]
+mod story;
+
+use std::sync::Arc;
 
 use crm_engine::custom_objects::{CustomField, CustomFieldOption, CustomFieldType, CustomObject};
-use crm_engine::postgres::Migrations;
+use crm_engine::engine::SystemClock;
 use crm_engine::prelude::*;
 use crm_engine::schema::Row;
 use crm_engine::value::ApiName;
-use crm_engine::{MemoryStorage, PostgresStorage};
 use serde_json::{Map, Value as Json};
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-async fn open() -> Result<(Crm, String), BoxError> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let url = match arguments.as_slice() {
-        [] => {
-            let crm = Crm::builder(MemoryStorage::new()).build();
-            return Ok((crm, "acme".to_owned()));
-        }
-        [option, url] if option == "--postgres" => url,
-        _ => return Err("usage: custom_objects [--postgres URL]".into()),
-    };
-    let pool = sqlx::PgPool::connect(url).await?;
-    Migrations::new().run(&pool).await?;
-    let crm = Crm::builder(PostgresStorage::new(pool)).build();
-    let unused = crm.ids().next(crm.clock().now()).simple().to_string();
-    Ok((crm, format!("acme-{unused}")))
-}
+use story::{BoxError, open};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), BoxError> {
-    let (crm, subdomain) = open().await?;
+    let (crm, subdomain) = open("custom_objects", Arc::new(SystemClock)).await?;
     let acme = crm
         .onboard(Onboarding::new("Acme", &subdomain, "ada@acme.example"))
         .await?;

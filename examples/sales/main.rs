@@ -7,17 +7,17 @@
 mod deals;
 mod leads;
 mod report;
+#[path = "../shared/story.rs"]
+mod story;
 
 use std::sync::Arc;
 
 use chrono::{NaiveDate, TimeDelta};
 use crm_engine::engine::{Clock, ManualClock};
-use crm_engine::postgres::Migrations;
 use crm_engine::prelude::*;
 use crm_engine::tenancy::Onboarded;
-use crm_engine::{MemoryStorage, PostgresStorage};
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+use story::{BoxError, open};
 
 /// What all chapters need.
 struct World {
@@ -50,29 +50,10 @@ impl World {
     }
 }
 
-async fn open(clock: Arc<ManualClock>) -> Result<(Crm, String), BoxError> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let url = match arguments.as_slice() {
-        [] => {
-            let crm = Crm::builder(MemoryStorage::new()).clock(clock).build();
-            return Ok((crm, "acme".to_owned()));
-        }
-        [option, url] if option == "--postgres" => url,
-        _ => return Err("usage: sales [--postgres URL]".into()),
-    };
-    let pool = sqlx::PgPool::connect(url).await?;
-    Migrations::new().run(&pool).await?;
-    let crm = Crm::builder(PostgresStorage::new(pool))
-        .clock(clock)
-        .build();
-    let unused = crm.ids().next(crm.clock().now()).simple().to_string();
-    Ok((crm, format!("acme-{unused}")))
-}
-
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), BoxError> {
     let clock = Arc::new(ManualClock::new("2026-01-05T09:00:00Z".parse()?));
-    let (crm, subdomain) = open(clock.clone()).await?;
+    let (crm, subdomain) = open("sales", clock.clone()).await?;
     let acme = crm
         .onboard(Onboarding::new("Acme", &subdomain, "ada@acme.example"))
         .await?;

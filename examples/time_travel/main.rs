@@ -7,18 +7,18 @@
 mod back;
 mod past;
 mod seals;
+#[path = "../shared/story.rs"]
+mod story;
 
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use crm_engine::engine::{Clock, ManualClock, RequestContext};
-use crm_engine::postgres::Migrations;
 use crm_engine::prelude::*;
-use crm_engine::{MemoryStorage, PostgresStorage};
 use rust_decimal::Decimal;
 use serde_json::json;
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+use story::{BoxError, open};
 
 /// What all chapters need.
 struct World {
@@ -36,25 +36,6 @@ impl World {
     fn days_pass(&self, days: i64) {
         self.clock.advance(TimeDelta::days(days));
     }
-}
-
-async fn open(clock: Arc<ManualClock>) -> Result<(Crm, String), BoxError> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let url = match arguments.as_slice() {
-        [] => {
-            let crm = Crm::builder(MemoryStorage::new()).clock(clock).build();
-            return Ok((crm, "acme".to_owned()));
-        }
-        [option, url] if option == "--postgres" => url,
-        _ => return Err("usage: time_travel [--postgres URL]".into()),
-    };
-    let pool = sqlx::PgPool::connect(url).await?;
-    Migrations::new().run(&pool).await?;
-    let crm = Crm::builder(PostgresStorage::new(pool))
-        .clock(clock)
-        .build();
-    let unused = crm.ids().next(crm.clock().now()).simple().to_string();
-    Ok((crm, format!("acme-{unused}")))
 }
 
 /// An account with a deal, and the day on which somebody changed all of it.
@@ -120,7 +101,7 @@ async fn history(crm: &Crm, subdomain: &str, clock: Arc<ManualClock>) -> Result<
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), BoxError> {
     let clock = Arc::new(ManualClock::new("2026-01-05T09:00:00Z".parse()?));
-    let (crm, subdomain) = open(clock.clone()).await?;
+    let (crm, subdomain) = open("time_travel", clock.clone()).await?;
     let world = history(&crm, &subdomain, clock).await?;
 
     past::trail(&world).await?;

@@ -11,6 +11,7 @@
 
 pub(crate) mod backend;
 pub(crate) mod figures;
+pub(crate) mod storage;
 
 use std::collections::{BTreeMap, BTreeSet};
 

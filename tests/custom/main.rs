@@ -5,6 +5,7 @@ mod common;
 mod definitions;
 mod fields;
 mod formulas;
+mod impact;
 mod objects;
 mod passes;
 mod queries;

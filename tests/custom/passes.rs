@@ -10,11 +10,11 @@
 )]
 
 use crate::common;
+use crate::common::storage::{Calls, Watched};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use crate::common::{backend, tenant};
-use async_trait::async_trait;
 use crm_engine::contacts::Contact;
 use crm_engine::custom_objects::{
     CustomField, CustomFieldOption, CustomFieldRule, CustomFieldType, CustomFieldsExt,
@@ -22,102 +22,41 @@ use crm_engine::custom_objects::{
 };
 use crm_engine::engine::ManualClock;
 use crm_engine::prelude::*;
-use crm_engine::query::{AggregateQuery, Group, Query};
-use crm_engine::schema::{DefinitionInUse, ObjectRef, Row};
-use crm_engine::storage::{
-    ChangeSet, Claim, Committed, FeedPage, FeedQuery, Scope, Storage, StorageError,
-};
+use crm_engine::schema::DefinitionInUse;
+use crm_engine::storage::Storage;
 use crm_engine::value::ApiName;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
-/// What the storage was asked for, by object.
+/// What the storage was asked for about an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Calls {
+struct Asked {
     selects: usize,
     rows: usize,
     aggregates: usize,
     guards: usize,
 }
 
-/// Counts what the storage is asked for.
-#[derive(Clone, Debug)]
-struct Counting {
-    inner: Arc<dyn Storage>,
-    calls: Arc<Mutex<BTreeMap<String, Calls>>>,
-}
-
-impl Counting {
-    fn new() -> Self {
-        Self {
-            inner: backend::storage(&[]),
-            calls: Arc::default(),
+/// What it was asked for about an object since the last time.
+fn asked(storage: &Watched<Calls>, object: &str) -> Asked {
+    let mut asked = Asked::default();
+    for call in storage.watch.take() {
+        if call.object != object {
+            continue;
+        }
+        match call.kind {
+            "select" => {
+                asked.selects += 1;
+                asked.rows += call.rows;
+            }
+            "aggregate" => asked.aggregates += 1,
+            "guard" => asked.guards += 1,
+            _ => {}
         }
     }
-
-    fn count(&self, object: &ObjectRef, add: impl FnOnce(&mut Calls)) {
-        let mut calls = self.calls.lock().unwrap();
-        add(calls.entry(object.name().to_owned()).or_default());
-    }
-
-    /// The calls for an object since the last time.
-    fn take(&self, object: &str) -> Calls {
-        let mut calls = self.calls.lock().unwrap();
-        let taken = calls.remove(object).unwrap_or_default();
-        calls.clear();
-        taken
-    }
-}
-
-#[async_trait]
-impl Storage for Counting {
-    async fn get(
-        &self,
-        scope: &Scope,
-        object: &ObjectRef,
-        ids: &[Uuid],
-    ) -> Result<Vec<Row>, StorageError> {
-        self.inner.get(scope, object, ids).await
-    }
-
-    async fn select(&self, scope: &Scope, query: &Query) -> Result<Vec<Row>, StorageError> {
-        let rows = self.inner.select(scope, query).await?;
-        self.count(&query.object, |calls| {
-            calls.selects += 1;
-            calls.rows += rows.len();
-        });
-        Ok(rows)
-    }
-
-    async fn aggregate(
-        &self,
-        scope: &Scope,
-        query: &AggregateQuery,
-    ) -> Result<Vec<Group>, StorageError> {
-        self.count(&query.object, |calls| calls.aggregates += 1);
-        self.inner.aggregate(scope, query).await
-    }
-
-    async fn commit(&self, scope: &Scope, changes: &ChangeSet) -> Result<Committed, StorageError> {
-        for guard in &changes.guards {
-            self.count(&guard.query().object, |calls| calls.guards += 1);
-        }
-        self.inner.commit(scope, changes).await
-    }
-
-    async fn claim(&self, scope: &Scope, claim: &Claim) -> Result<Vec<Row>, StorageError> {
-        self.inner.claim(scope, claim).await
-    }
-
-    async fn feed(&self, scope: &Scope, query: &FeedQuery) -> Result<FeedPage, StorageError> {
-        self.inner.feed(scope, query).await
-    }
-
-    async fn reseal(&self, scope: &Scope, rows: &[Row]) -> Result<usize, StorageError> {
-        self.inner.reseal(scope, rows).await
-    }
+    asked
 }
 
 fn name(text: &str) -> ApiName {
@@ -175,7 +114,7 @@ async fn closed_objects(session: &Session) -> Vec<String> {
 /// the commit and once within it.
 #[tokio::test]
 async fn all_changes_of_a_commit_take_one_pass() {
-    let storage = Counting::new();
+    let storage = Watched::new(Calls::default());
     let crm = Crm::builder(storage.clone()).clock(still()).build();
     let (_, session) = tenant(&crm, "acme").await;
     let values = |number: usize| {
@@ -188,7 +127,7 @@ async fn all_changes_of_a_commit_take_one_pass() {
         contact(Json::Object(values))
     };
     make(&session, (0..1_200).map(values)).await;
-    storage.take("contact");
+    storage.watch.take();
     let mut fields: Vec<CustomField> = (0..30)
         .map(|number| CustomField {
             is_required: number % 2 == 0,
@@ -200,13 +139,13 @@ async fn all_changes_of_a_commit_take_one_pass() {
         ..field("code", text())
     });
     define_all(&session, fields).await.unwrap();
-    let pass = Calls {
+    let pass = Asked {
         selects: 3,
         rows: 1_200,
         aggregates: 1,
         guards: 1,
     };
-    assert_eq!(storage.take("contact"), pass);
+    assert_eq!(asked(&storage, "contact"), pass);
     assert_eq!(closed_objects(&session).await, [""; 0]);
 
     // The first record tells that a new field has to look for its values, which nobody has. Now that
@@ -216,20 +155,20 @@ async fn all_changes_of_a_commit_take_one_pass() {
         ..field("another", text())
     };
     define_all(&session, vec![another]).await.unwrap();
-    let pass = Calls {
+    let pass = Asked {
         selects: 2,
         rows: 500,
         aggregates: 0,
         guards: 0,
     };
-    assert_eq!(storage.take("contact"), pass);
+    assert_eq!(asked(&storage, "contact"), pass);
 
     // Changes of several definitions, too: longer texts are harmless, shorter ones are not.
     let fields = session.records::<CustomField>();
     let mut page = Find::new().limit(200);
     page = page.sort(CustomField::API_NAME.asc());
     let fields = fields.find(page).await.unwrap().items;
-    storage.take("contact");
+    storage.watch.take();
     let mut work = session.begin();
     for field in &fields {
         let mut records = work.records::<CustomField>();
@@ -242,42 +181,42 @@ async fn all_changes_of_a_commit_take_one_pass() {
         records.update(field.id, most).await.unwrap();
     }
     work.commit().await.unwrap();
-    let pass = Calls {
+    let pass = Asked {
         selects: 3,
         rows: 1_200,
         aggregates: 0,
         guards: 1,
     };
-    assert_eq!(storage.take("contact"), pass);
+    assert_eq!(asked(&storage, "contact"), pass);
 }
 
 /// Where no record has a value but of defined fields, a new field reads none: not for its values, not
 /// for its index, and not for its being the only one of its kind.
 #[tokio::test]
 async fn a_new_field_reads_no_record_where_there_is_nothing_to_find() {
-    let storage = Counting::new();
+    let storage = Watched::new(Calls::default());
     let crm = Crm::builder(storage.clone()).clock(still()).build();
     let (_, session) = tenant(&crm, "acme").await;
     make(&session, (0..600).map(|_| contact(json!({})))).await;
-    storage.take("contact");
+    storage.watch.take();
     // The first one finds out: one page without a record, and one in the commit.
     define_all(&session, vec![field("first", text())])
         .await
         .unwrap();
-    let first = Calls {
+    let first = Asked {
         selects: 1,
         rows: 0,
         aggregates: 0,
         guards: 1,
     };
-    assert_eq!(storage.take("contact"), first);
+    assert_eq!(asked(&storage, "contact"), first);
     assert_eq!(closed_objects(&session).await, ["contact"]);
     make(
         &session,
         (0..600).map(|number| contact(json!({"first": number.to_string()}))),
     )
     .await;
-    storage.take("contact");
+    storage.watch.take();
     for number in 0..10 {
         let unique = CustomField {
             is_unique: true,
@@ -291,7 +230,7 @@ async fn a_new_field_reads_no_record_where_there_is_nothing_to_find() {
         let option = CustomFieldOption::new(picklist.id, "a", "A");
         work.records().create(option).await.unwrap();
         work.commit().await.unwrap();
-        assert_eq!(storage.take("contact"), Calls::default());
+        assert_eq!(asked(&storage, "contact"), Asked::default());
         // Nothing is left to do for its index.
         let unique = session.records::<CustomField>().get(unique.id).await;
         let unique = unique.unwrap();
@@ -299,7 +238,7 @@ async fn a_new_field_reads_no_record_where_there_is_nothing_to_find() {
             (unique.index_state, unique.search_state),
             (IndexState::Ready, IndexState::Ready)
         );
-        storage.take("contact");
+        storage.watch.take();
     }
     // That each has a value is another thing.
     let required = CustomField {
@@ -319,12 +258,12 @@ async fn a_new_field_reads_no_record_where_there_is_nothing_to_find() {
     let first = find("first").unwrap().id;
     session.custom_fields().delete(first).await.unwrap();
     session.custom_fields().purge(first, &()).await.unwrap();
-    storage.take("contact");
+    storage.watch.take();
     let whole = CustomFieldType::Number(IntegerLimits::default());
     define_all(&session, vec![field("first", whole.clone())])
         .await
         .unwrap();
-    assert_eq!(storage.take("contact"), Calls::default());
+    assert_eq!(asked(&storage, "contact"), Asked::default());
 
     // Without any field, documents take any member again: then records are looked at.
     let all = fields.find(Find::new().limit(200)).await.unwrap().items;
@@ -407,7 +346,7 @@ async fn nothing_slips_in_before_it_is_known() {
 /// them.
 #[tokio::test]
 async fn definitions_are_read_once_in_a_commit() {
-    let storage = Counting::new();
+    let storage = Watched::new(Calls::default());
     let crm = Crm::builder(storage.clone()).clock(still()).build();
     let (_, session) = tenant(&crm, "acme").await;
     let whole = CustomFieldType::Number(IntegerLimits::default());
@@ -417,7 +356,7 @@ async fn definitions_are_read_once_in_a_commit() {
     let mut costs = Vec::new();
     let mut made = 0;
     for count in [1, 9] {
-        storage.take("contact");
+        storage.watch.take();
         let mut work = session.begin();
         for _ in 0..count {
             let number = made;
@@ -442,7 +381,7 @@ async fn definitions_are_read_once_in_a_commit() {
             work.records().create(rule).await.unwrap();
         }
         work.commit().await.unwrap();
-        costs.push(storage.take("custom_field_rule").selects);
+        costs.push(asked(&storage, "custom_field_rule").selects);
     }
     assert_eq!(costs[0], costs[1], "{costs:?}");
     let ada = contact(json!({"base": 1}));

@@ -9,6 +9,7 @@
     reason = "a test says what went wrong by stopping"
 )]
 
+use crate::common::storage::{Call, Watch, Watched};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -21,11 +22,8 @@ use crm_engine::custom_objects::{
 };
 use crm_engine::engine::ManualClock;
 use crm_engine::prelude::*;
-use crm_engine::query::{AggregateQuery, Group, Query};
-use crm_engine::schema::{ObjectRef, Row};
-use crm_engine::storage::{
-    ChangeSet, Claim, Committed, FeedPage, FeedQuery, Scope, Storage, StorageError,
-};
+use crm_engine::schema::Row;
+use crm_engine::storage::{Scope, Storage, StorageError};
 use crm_engine::value::ApiName;
 use serde_json::{Value as Json, json};
 use tokio::sync::Notify;
@@ -289,10 +287,9 @@ enum Fault {
     Hangs,
 }
 
-/// A storage that fails when it is told to, and counts what it is asked.
-#[derive(Debug)]
-struct Watched {
-    inner: Arc<dyn Storage>,
+/// Fails when it is told to, and counts what was asked.
+#[derive(Debug, Default)]
+struct Tried {
     fault: Mutex<Fault>,
     calls: AtomicUsize,
     rows: AtomicUsize,
@@ -301,111 +298,69 @@ struct Watched {
     hanging: Notify,
 }
 
-#[derive(Clone, Debug)]
-struct Shared(Arc<Watched>);
-
-impl Shared {
-    fn new() -> Self {
-        Self(Arc::new(Watched {
-            inner: backend::storage(&[]),
-            fault: Mutex::default(),
-            calls: AtomicUsize::new(0),
-            rows: AtomicUsize::new(0),
-            loads: AtomicUsize::new(0),
-            is_hit: AtomicBool::new(false),
-            hanging: Notify::new(),
-        }))
-    }
-
+impl Tried {
     fn fail(&self, fault: Fault) {
-        *self.0.fault.lock().unwrap() = fault;
-        self.0.is_hit.store(false, Ordering::SeqCst);
+        *self.fault.lock().unwrap() = fault;
+        self.is_hit.store(false, Ordering::SeqCst);
     }
 
     /// Whether the storage fails so; says that it did.
     fn fails(&self, fault: Fault) -> bool {
-        let fails = *self.0.fault.lock().unwrap() == fault;
+        let fails = *self.fault.lock().unwrap() == fault;
         if fails {
-            self.0.is_hit.store(true, Ordering::SeqCst);
+            self.is_hit.store(true, Ordering::SeqCst);
         }
         fails
     }
 
-    async fn read(
-        &self,
-        rows: impl Future<Output = Result<Vec<Row>, StorageError>>,
-    ) -> Result<Vec<Row>, StorageError> {
-        if self.fails(Fault::Reads) {
-            return Err(StorageError::Unavailable("down".into()));
-        }
-        if self.fails(Fault::Hangs) {
-            self.0.hanging.notify_one();
-            std::future::pending::<()>().await;
-        }
-        self.0.calls.fetch_add(1, Ordering::SeqCst);
-        let rows = rows.await?;
-        self.0.rows.fetch_add(rows.len(), Ordering::SeqCst);
-        Ok(rows)
-    }
-
     /// Calls, rows and reads of all definitions since the last time.
     fn counts(&self) -> [usize; 3] {
-        [&self.0.calls, &self.0.rows, &self.0.loads].map(|count| count.swap(0, Ordering::SeqCst))
+        [&self.calls, &self.rows, &self.loads].map(|count| count.swap(0, Ordering::SeqCst))
     }
 }
 
 #[async_trait]
-impl Storage for Shared {
-    fn register(&self, object: &ObjectRef) {
-        self.0.inner.register(object);
+impl Watch for Tried {
+    async fn begins(&self, _: &Scope, call: Call<'_>) -> std::result::Result<(), StorageError> {
+        match call {
+            Call::Get(_) | Call::Select(_) => {
+                if self.fails(Fault::Reads) {
+                    return Err(StorageError::Unavailable("down".into()));
+                }
+                if self.fails(Fault::Hangs) {
+                    self.hanging.notify_one();
+                    std::future::pending::<()>().await;
+                }
+            }
+            Call::Commit(_) if self.fails(Fault::Conflicts) => {
+                return Err(StorageError::Conflict {
+                    object: "custom_field_usage".to_owned(),
+                    id: Uuid::nil(),
+                });
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
-    async fn get(
+    async fn ends(
         &self,
-        scope: &Scope,
-        object: &ObjectRef,
-        ids: &[Uuid],
-    ) -> Result<Vec<Row>, StorageError> {
-        self.read(self.0.inner.get(scope, object, ids)).await
-    }
-
-    async fn select(&self, scope: &Scope, query: &Query) -> Result<Vec<Row>, StorageError> {
-        if query.object.name() == "custom_relationship" {
-            self.0.loads.fetch_add(1, Ordering::SeqCst);
+        _: &Scope,
+        call: Call<'_>,
+        rows: &[Row],
+    ) -> std::result::Result<(), StorageError> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        self.rows.fetch_add(rows.len(), Ordering::SeqCst);
+        match call {
+            Call::Select(query) if query.object.name() == "custom_relationship" => {
+                self.loads.fetch_add(1, Ordering::SeqCst);
+            }
+            Call::Commit(_) if self.fails(Fault::Answers) => {
+                return Err(StorageError::Unavailable("gone".into()));
+            }
+            _ => {}
         }
-        self.read(self.0.inner.select(scope, query)).await
-    }
-
-    async fn aggregate(
-        &self,
-        scope: &Scope,
-        query: &AggregateQuery,
-    ) -> Result<Vec<Group>, StorageError> {
-        self.0.calls.fetch_add(1, Ordering::SeqCst);
-        self.0.inner.aggregate(scope, query).await
-    }
-
-    async fn commit(&self, scope: &Scope, changes: &ChangeSet) -> Result<Committed, StorageError> {
-        self.0.calls.fetch_add(1, Ordering::SeqCst);
-        if self.fails(Fault::Conflicts) {
-            return Err(StorageError::Conflict {
-                object: "custom_field_usage".to_owned(),
-                id: Uuid::nil(),
-            });
-        }
-        let committed = self.0.inner.commit(scope, changes).await;
-        match self.fails(Fault::Answers) {
-            true => Err(StorageError::Unavailable("gone".into())),
-            false => committed,
-        }
-    }
-
-    async fn claim(&self, scope: &Scope, claim: &Claim) -> Result<Vec<Row>, StorageError> {
-        self.0.inner.claim(scope, claim).await
-    }
-
-    async fn feed(&self, scope: &Scope, query: &FeedQuery) -> Result<FeedPage, StorageError> {
-        self.0.inner.feed(scope, query).await
+        Ok(())
     }
 
     async fn reseal(&self, scope: &Scope, rows: &[Row]) -> Result<usize, StorageError> {
@@ -417,7 +372,7 @@ impl Storage for Shared {
 /// twice.
 #[tokio::test]
 async fn what_is_not_recorded_is_recorded_later() {
-    let storage = Shared::new();
+    let storage = Watched::new(Tried::default());
     let crm = Crm::builder(storage.clone()).build();
     let (_, session) = tenant(&crm, "acme").await;
     define(&session, flag("contact", "vip")).await;
@@ -425,19 +380,19 @@ async fn what_is_not_recorded_is_recorded_later() {
     for fault in [Fault::Reads, Fault::Conflicts, Fault::Hangs] {
         contact(&session, json!({"vip": true})).await;
         written += 1;
-        storage.fail(fault);
+        storage.watch.fail(fault);
         let fields = session.custom_fields();
         let recording = fields.record_usage();
         if fault == Fault::Hangs {
             tokio::select! {
                 _ = recording => panic!("it hangs"),
-                () = storage.0.hanging.notified() => {}
+                () = storage.watch.hanging.notified() => {}
             }
         } else {
             assert!(recording.await.is_err(), "{fault:?}");
         }
-        assert!(storage.0.is_hit.load(Ordering::SeqCst), "{fault:?}");
-        storage.fail(Fault::None);
+        assert!(storage.watch.is_hit.load(Ordering::SeqCst), "{fault:?}");
+        storage.watch.fail(Fault::None);
         contact(&session, json!({"vip": true})).await;
         written += 1;
         assert_eq!(record(&session).await, 1);
@@ -447,9 +402,9 @@ async fn what_is_not_recorded_is_recorded_later() {
     // What may have been written is not written again.
     contact(&session, json!({"vip": true})).await;
     written += 1;
-    storage.fail(Fault::Answers);
+    storage.watch.fail(Fault::Answers);
     assert!(session.custom_fields().record_usage().await.is_err());
-    storage.fail(Fault::None);
+    storage.watch.fail(Fault::None);
     assert_eq!(record(&session).await, 0);
     assert_eq!(of(&session, "contact", "vip").await.0, written);
 }
@@ -457,28 +412,28 @@ async fn what_is_not_recorded_is_recorded_later() {
 /// A user's write and query take no round trip more for being counted.
 #[tokio::test]
 async fn counting_takes_no_round_trip() {
-    let storage = Shared::new();
+    let storage = Watched::new(Tried::default());
     let clock = Arc::new(ManualClock::new("2026-03-02T09:00:00Z".parse().unwrap()));
     let crm = Crm::builder(storage.clone()).clock(clock).build();
     let (_, session) = tenant(&crm, "acme").await;
     define(&session, flag("contact", "vip")).await;
     let ada = contact(&session, json!({})).await;
     let counts = async |vip: Json| {
-        storage.counts();
+        storage.watch.counts();
         set(&session, ada, &vip).await;
-        let write = storage.counts()[0];
+        let write = storage.watch.counts()[0];
         find(&session, eq("last_name", "Lovelace")).await;
-        (write, storage.counts()[0])
+        (write, storage.watch.counts()[0])
     };
     let change = |contact: &mut Contact| contact.company = Some("Globex".to_owned());
     // What is remembered of the tenant is read once.
     find(&session, eq("last_name", "Lovelace")).await;
-    storage.counts();
+    storage.watch.counts();
     session.contacts().update(ada, change).await.unwrap();
-    let plain = storage.counts()[0];
+    let plain = storage.watch.counts()[0];
     assert_eq!(counts(json!({"vip": true})).await, (plain, 1));
     find(&session, eq("vip", true)).await;
-    assert_eq!(storage.counts()[0], 1);
+    assert_eq!(storage.watch.counts()[0], 1);
     assert_eq!(record(&session).await, 1);
 }
 
@@ -486,14 +441,14 @@ async fn counting_takes_no_round_trip() {
 /// take as many times as long, and no more.
 #[tokio::test]
 async fn many_definitions_in_one_commit_cost_as_many_times_one() {
-    let storage = Shared::new();
+    let storage = Watched::new(Tried::default());
     let crm = Crm::builder(storage.clone()).build();
     let mut costs = Vec::new();
     for count in [10, 20, 40] {
         let (_, session) = tenant(&crm, &format!("tenant{count}")).await;
         let project = CustomObject::new(name("project"), "Project", "Projects");
         session.records().create(project).await.unwrap();
-        storage.counts();
+        storage.watch.counts();
         let mut work = session.begin();
         for number in 0..count {
             let definition = CustomField {
@@ -506,7 +461,7 @@ async fn many_definitions_in_one_commit_cost_as_many_times_one() {
             work.records().create(definition).await.unwrap();
         }
         work.commit().await.unwrap();
-        costs.push(storage.counts());
+        costs.push(storage.watch.counts());
         assert_eq!(usage(&session, "project").await.len(), count / 2);
     }
     let [ten, twenty, forty] = [costs[0], costs[1], costs[2]];

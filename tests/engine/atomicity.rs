@@ -10,117 +10,18 @@
 )]
 
 use crate::common;
-use std::io;
+use crate::common::storage::{Call, Faulty, Mode, Watch, Watched};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::common::{Picture, assert_trail_tells_every_record, picture};
 use async_trait::async_trait;
 use crm_engine::MemoryStorage;
 use crm_engine::engine::{IdGenerator, ManualClock, SequentialIds};
 use crm_engine::prelude::*;
-use crm_engine::query::{AggregateQuery, Group, Query};
-use crm_engine::schema::{ObjectRef, Row};
-use crm_engine::storage::{
-    ChangeSet, Claim, Committed, FeedPage, FeedQuery, Scope, Storage, StorageError,
-};
+use crm_engine::schema::Row;
+use crm_engine::storage::{Scope, Storage, StorageError};
 use crm_engine::tenancy::Onboarded;
 use serde_json::json;
-use uuid::Uuid;
-
-/// When the storage fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
-    /// Before the call does anything.
-    Before,
-    /// After the call did everything: only its answer is lost.
-    LostAnswer,
-}
-
-/// Fails one call, by its number, and passes all others on.
-#[derive(Debug)]
-struct Faulty {
-    inner: MemoryStorage,
-    mode: Mode,
-    fails: usize,
-    calls: Arc<AtomicUsize>,
-}
-
-impl Faulty {
-    fn begins(&self) -> (bool, Result<(), StorageError>) {
-        let fails = self.calls.fetch_add(1, Ordering::SeqCst) == self.fails;
-        (
-            fails,
-            if fails && self.mode == Mode::Before {
-                Err(unavailable())
-            } else {
-                Ok(())
-            },
-        )
-    }
-
-    fn ends<T>(fails: bool, outcome: Result<T, StorageError>) -> Result<T, StorageError> {
-        if fails { Err(unavailable()) } else { outcome }
-    }
-}
-
-fn unavailable() -> StorageError {
-    StorageError::Unavailable(Box::new(io::Error::other("the line is dead")))
-}
-
-#[async_trait]
-impl Storage for Faulty {
-    async fn get(
-        &self,
-        scope: &Scope,
-        object: &ObjectRef,
-        ids: &[Uuid],
-    ) -> Result<Vec<Row>, StorageError> {
-        let (fails, begun) = self.begins();
-        begun?;
-        Self::ends(fails, self.inner.get(scope, object, ids).await)
-    }
-
-    async fn select(&self, scope: &Scope, query: &Query) -> Result<Vec<Row>, StorageError> {
-        let (fails, begun) = self.begins();
-        begun?;
-        Self::ends(fails, self.inner.select(scope, query).await)
-    }
-
-    async fn aggregate(
-        &self,
-        scope: &Scope,
-        query: &AggregateQuery,
-    ) -> Result<Vec<Group>, StorageError> {
-        let (fails, begun) = self.begins();
-        begun?;
-        Self::ends(fails, self.inner.aggregate(scope, query).await)
-    }
-
-    async fn commit(&self, scope: &Scope, changes: &ChangeSet) -> Result<Committed, StorageError> {
-        let (fails, begun) = self.begins();
-        begun?;
-        Self::ends(fails, self.inner.commit(scope, changes).await)
-    }
-
-    async fn claim(&self, scope: &Scope, claim: &Claim) -> Result<Vec<Row>, StorageError> {
-        let (fails, begun) = self.begins();
-        begun?;
-        Self::ends(fails, self.inner.claim(scope, claim).await)
-    }
-
-    async fn feed(&self, scope: &Scope, query: &FeedQuery) -> Result<FeedPage, StorageError> {
-        let (fails, begun) = self.begins();
-        begun?;
-        Self::ends(fails, self.inner.feed(scope, query).await)
-    }
-
-    async fn reseal(&self, scope: &Scope, rows: &[Row]) -> Result<usize, StorageError> {
-        let (fails, begun) = self.begins();
-        begun?;
-        Self::ends(fails, self.inner.reseal(scope, rows).await)
-    }
-}
 
 /// The steps of the scenario; each is one commit.
 const STEPS: usize = 18;
@@ -283,60 +184,28 @@ fn session_of_acme(storage: &MemoryStorage) -> Session {
 async fn commits_without_faults() -> Vec<Picture> {
     /// Takes a picture after each commit.
     #[derive(Debug)]
-    struct Watched(MemoryStorage, tokio::sync::mpsc::UnboundedSender<Picture>);
+    struct Pictures(MemoryStorage, tokio::sync::mpsc::UnboundedSender<Picture>);
 
     #[async_trait]
-    impl Storage for Watched {
-        async fn get(
+    impl Watch for Pictures {
+        async fn ends(
             &self,
-            scope: &Scope,
-            object: &ObjectRef,
-            ids: &[Uuid],
-        ) -> Result<Vec<Row>, StorageError> {
-            self.0.get(scope, object, ids).await
-        }
-
-        async fn select(&self, scope: &Scope, query: &Query) -> Result<Vec<Row>, StorageError> {
-            self.0.select(scope, query).await
-        }
-
-        async fn aggregate(
-            &self,
-            scope: &Scope,
-            query: &AggregateQuery,
-        ) -> Result<Vec<Group>, StorageError> {
-            self.0.aggregate(scope, query).await
-        }
-
-        async fn commit(
-            &self,
-            scope: &Scope,
-            changes: &ChangeSet,
-        ) -> Result<Committed, StorageError> {
-            let committed = self.0.commit(scope, changes).await?;
-            self.1
-                .send(picture(&session_of_acme(&self.0)).await)
-                .unwrap();
-            Ok(committed)
-        }
-
-        async fn claim(&self, scope: &Scope, claim: &Claim) -> Result<Vec<Row>, StorageError> {
-            self.0.claim(scope, claim).await
-        }
-
-        async fn feed(&self, scope: &Scope, query: &FeedQuery) -> Result<FeedPage, StorageError> {
-            self.0.feed(scope, query).await
-        }
-
-        async fn reseal(&self, scope: &Scope, rows: &[Row]) -> Result<usize, StorageError> {
-            self.0.reseal(scope, rows).await
+            _: &Scope,
+            call: Call<'_>,
+            _: &[Row],
+        ) -> std::result::Result<(), StorageError> {
+            if call.is_commit() {
+                let picture = picture(&session_of_acme(&self.0)).await;
+                self.1.send(picture).unwrap();
+            }
+            Ok(())
         }
     }
 
     let storage = MemoryStorage::new();
     let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
     let mut pictures = vec![picture(&session_of_acme(&storage)).await];
-    let crm = crm_over(Watched(storage, sender));
+    let crm = crm_over(Watched::over(storage.clone(), Pictures(storage, sender)));
     let mut made = Made::default();
     for number in 0..STEPS {
         made.step(&crm, number)
@@ -354,14 +223,9 @@ async fn fail_every_call(mode: Mode) {
     let wanted = commits_without_faults().await;
     for fails in 0..10_000 {
         let storage = MemoryStorage::new();
-        let calls = Arc::new(AtomicUsize::new(0));
-        let faulty = Faulty {
-            inner: storage.clone(),
-            mode,
-            fails,
-            calls: calls.clone(),
-        };
-        let crm = crm_over(faulty);
+        let faulty = Watched::over(storage.clone(), Faulty::new(mode, |_| true));
+        faulty.watch.fail_after(fails);
+        let crm = crm_over(faulty.clone());
         let mut made = Made::default();
         let mut outcome = Ok(());
         for number in 0..STEPS {
@@ -375,10 +239,7 @@ async fn fail_every_call(mode: Mode) {
         assert_trail_tells_every_record(&session).await;
         match outcome {
             Ok(()) => {
-                assert!(
-                    calls.load(Ordering::SeqCst) <= fails,
-                    "a failed call was not noticed"
-                );
+                assert!(!faulty.watch.was_met(), "a failed call was not noticed");
                 assert_eq!(Some(&stored), wanted.last());
                 assert!(fails > 60, "the scenario makes only {fails} calls");
                 return;

@@ -8,27 +8,20 @@
     reason = "a test says what went wrong by stopping"
 )]
 
-use crate::common;
+use crate::common::storage::{Calls, Watched};
 use std::collections::BTreeSet;
 use std::io::{self, Cursor, Write};
 use std::ops::ControlFlow;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::common::{Property, crm, populate, tenant};
-use async_trait::async_trait;
 use calamine::{Data, Reader, Xlsx as Workbook};
 use crm_engine::exchange::export::{Csv, Export, ExportError, Format, Headers, Xlsx};
 use crm_engine::exchange::spreadsheet::undefuse;
 use crm_engine::exports::ExportStatus;
 use crm_engine::prelude::*;
-use crm_engine::query::{AggregateQuery, Group, Query, Sort};
-use crm_engine::schema::{ObjectRef, Row};
-use crm_engine::storage::{
-    ChangeSet, Claim, Committed, FeedPage, FeedQuery, Scope, Storage, StorageError,
-};
+use crm_engine::query::Sort;
+use crm_engine::storage::Storage;
 use serde_json::{Value as Json, json};
-use uuid::Uuid;
 
 /// Reads a CSV file: the header, then the rows.
 fn read_csv(file: &[u8], delimiter: u8) -> Vec<Vec<String>> {
@@ -303,70 +296,12 @@ async fn secrets_are_in_no_file() {
     }
 }
 
-/// Counts the queries that reach the storage.
-#[derive(Debug)]
-struct Counting {
-    inner: Arc<dyn Storage>,
-    selects: Arc<AtomicUsize>,
-    most: Arc<AtomicUsize>,
-}
-
-#[async_trait]
-impl Storage for Counting {
-    fn register(&self, object: &ObjectRef) {
-        self.inner.register(object);
-    }
-    async fn get(
-        &self,
-        scope: &Scope,
-        object: &ObjectRef,
-        ids: &[Uuid],
-    ) -> Result<Vec<Row>, StorageError> {
-        self.inner.get(scope, object, ids).await
-    }
-    async fn select(&self, scope: &Scope, query: &Query) -> Result<Vec<Row>, StorageError> {
-        let rows = self.inner.select(scope, query).await?;
-        // What is remembered of the tenant is read again every few seconds.
-        if query.object.name() != "tenant_configuration" {
-            self.selects.fetch_add(1, Ordering::SeqCst);
-        }
-        self.most.fetch_max(rows.len(), Ordering::SeqCst);
-        Ok(rows)
-    }
-    async fn aggregate(
-        &self,
-        scope: &Scope,
-        query: &AggregateQuery,
-    ) -> Result<Vec<Group>, StorageError> {
-        self.inner.aggregate(scope, query).await
-    }
-    async fn commit(&self, scope: &Scope, changes: &ChangeSet) -> Result<Committed, StorageError> {
-        self.inner.commit(scope, changes).await
-    }
-    async fn claim(&self, scope: &Scope, claim: &Claim) -> Result<Vec<Row>, StorageError> {
-        self.inner.claim(scope, claim).await
-    }
-
-    async fn feed(&self, scope: &Scope, query: &FeedQuery) -> Result<FeedPage, StorageError> {
-        self.inner.feed(scope, query).await
-    }
-
-    async fn reseal(&self, scope: &Scope, rows: &[Row]) -> Result<usize, StorageError> {
-        self.inner.reseal(scope, rows).await
-    }
-}
-
 /// Many records: pages of bounded size, one query for each object that references lead to, every
 /// record once; and a stop in the middle.
 #[tokio::test]
 async fn ten_thousand_records_are_read_in_bounded_pages() {
-    let (selects, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let crm = Crm::builder(Counting {
-        inner: common::backend::storage(&[]),
-        selects: selects.clone(),
-        most: most.clone(),
-    })
-    .build();
+    let storage = Watched::new(Calls::default());
+    let crm = Crm::builder(storage.clone()).build();
     let (onboarded, session) = tenant(&crm, "acme").await;
     for chunk in 0..10 {
         let accounts = (0..1_010).map(|number| Account {
@@ -376,8 +311,7 @@ async fn ten_thousand_records_are_read_in_bounded_pages() {
         let created = session.accounts().create_all(accounts.collect()).await;
         created.unwrap();
     }
-    selects.store(0, Ordering::SeqCst);
-    most.store(0, Ordering::SeqCst);
+    storage.watch.take();
     let export = Export::of::<Account>(Find::new()).columns(["name", "owner_id.email"]);
     let mut file = Vec::new();
     let report = export.clone().run(&session, &mut file, &()).await.unwrap();
@@ -387,12 +321,11 @@ async fn ten_thousand_records_are_read_in_bounded_pages() {
         .map(|row| row[0].clone())
         .collect();
     assert_eq!(names.len(), 10_101);
-    assert_eq!(
-        selects.load(Ordering::SeqCst),
-        2 * 21,
-        "21 pages and their owners"
-    );
-    assert_eq!(most.load(Ordering::SeqCst), 501);
+    let selects = storage.watch.take().into_iter();
+    let selects = selects.filter(|call| call.kind == "select");
+    let rows: Vec<usize> = selects.map(|call| call.rows).collect();
+    assert_eq!(rows.len(), 2 * 21, "21 pages and their owners");
+    assert_eq!(rows.into_iter().max(), Some(501));
 
     let stop = |done: u64, total: Option<u64>| {
         assert_eq!(total, Some(10_100));

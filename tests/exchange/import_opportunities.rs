@@ -11,23 +11,18 @@
 )]
 
 use crate::common::backend;
+use crate::common::storage::{Call, Watch, Watched};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use crm_engine::query::{AggregateQuery, Group, Query};
-use crm_engine::schema::{ObjectRef, Row};
-use crm_engine::storage::{
-    ChangeSet, Claim, Committed, FeedPage, FeedQuery, Scope, Storage, StorageError,
-};
+use crm_engine::storage::{Scope, StorageError};
 use indicatif::ProgressBar;
 use rust_decimal::Decimal;
 use serde_json::{Value as Json, json};
-use uuid::Uuid;
 
 #[allow(
     dead_code,
@@ -115,50 +110,20 @@ fn figures(report: &Json) -> Json {
     report
 }
 
-/// A storage that takes one commit and refuses all after it, until it is told to go on: the process
-/// ends between two commits.
-#[derive(Debug)]
+/// Lets one commit through and refuses all after it, until it is told to go on: the process ends
+/// between two commits.
+#[derive(Debug, Default)]
 struct Stopping {
-    storage: Arc<dyn Storage>,
     is_spent: AtomicBool,
 }
 
 #[async_trait]
-impl Storage for Stopping {
-    async fn get(
-        &self,
-        scope: &Scope,
-        object: &ObjectRef,
-        ids: &[Uuid],
-    ) -> Result<Vec<Row>, StorageError> {
-        self.storage.get(scope, object, ids).await
-    }
-
-    async fn select(&self, scope: &Scope, query: &Query) -> Result<Vec<Row>, StorageError> {
-        self.storage.select(scope, query).await
-    }
-
-    async fn aggregate(
-        &self,
-        scope: &Scope,
-        query: &AggregateQuery,
-    ) -> Result<Vec<Group>, StorageError> {
-        self.storage.aggregate(scope, query).await
-    }
-
-    async fn commit(&self, scope: &Scope, changes: &ChangeSet) -> Result<Committed, StorageError> {
-        if self.is_spent.swap(true, Ordering::SeqCst) {
-            return Err(StorageError::Unavailable("stopped".into()));
+impl Watch for Stopping {
+    async fn begins(&self, _: &Scope, call: Call<'_>) -> Result<(), StorageError> {
+        match call.is_commit() && self.is_spent.swap(true, Ordering::SeqCst) {
+            true => Err(StorageError::Unavailable("stopped".into())),
+            false => Ok(()),
         }
-        self.storage.commit(scope, changes).await
-    }
-
-    async fn claim(&self, scope: &Scope, claim: &Claim) -> Result<Vec<Row>, StorageError> {
-        self.storage.claim(scope, claim).await
-    }
-
-    async fn feed(&self, scope: &Scope, query: &FeedQuery) -> Result<FeedPage, StorageError> {
-        self.storage.feed(scope, query).await
     }
 
     async fn reseal(&self, scope: &Scope, rows: &[Row]) -> Result<usize, StorageError> {
@@ -409,10 +374,7 @@ async fn an_import_that_stops_at_every_commit_is_completed() {
     let folder = mixed_folder();
     let whole = folder.import().await;
 
-    let stopping = Arc::new(Stopping {
-        storage: backend::storage(&[]),
-        is_spent: AtomicBool::new(false),
-    });
+    let stopping = Watched::new(Stopping::default());
     let target = example::Target::over(stopping.clone());
     let mut stops = 0;
     let report = loop {
@@ -422,7 +384,7 @@ async fn an_import_that_stops_at_every_commit_is_completed() {
         }
         stops += 1;
         assert!(stops < 100, "no run gets further than the one before");
-        stopping.is_spent.store(false, Ordering::SeqCst);
+        stopping.watch.is_spent.store(false, Ordering::SeqCst);
     };
     assert!(
         stops > 10,

@@ -11,7 +11,8 @@
     reason = "a test says what went wrong by stopping"
 )]
 
-use std::sync::{Arc, Mutex};
+use crate::storage::{Call, Watch, Watched};
+use std::sync::Mutex;
 
 use async_trait::async_trait;
 use crm_engine::PostgresStorage;
@@ -20,11 +21,8 @@ use crm_engine::custom_objects::{
     IntegerLimits, LinksExt, RelationshipKind, linked_from, linked_to,
 };
 use crm_engine::prelude::*;
-use crm_engine::query::{AggregateQuery, Group, Query};
 use crm_engine::schema::{ObjectRef, Row};
-use crm_engine::storage::{
-    ChangeSet, Claim, Committed, FeedPage, FeedQuery, Scope, Storage, StorageError,
-};
+use crm_engine::storage::{Scope, Storage, StorageError};
 use crm_engine::value::ApiName;
 use crm_test_postgres::Database;
 use serde_json::{Value as Json, json};
@@ -82,11 +80,11 @@ impl Plan {
     }
 }
 
-/// The storage, which keeps the plan of everything that it is asked.
-#[derive(Clone, Debug)]
+/// Keeps the plan of everything that the storage is asked.
+#[derive(Debug)]
 struct Explained {
     storage: PostgresStorage,
-    seen: Arc<Mutex<Vec<Plan>>>,
+    seen: Mutex<Vec<Plan>>,
 }
 
 impl Explained {
@@ -97,47 +95,18 @@ impl Explained {
 }
 
 #[async_trait]
-impl Storage for Explained {
-    fn register(&self, object: &ObjectRef) {
-        self.storage.register(object);
-    }
-
-    async fn get(
-        &self,
-        scope: &Scope,
-        object: &ObjectRef,
-        ids: &[Uuid],
-    ) -> Result<Vec<Row>, StorageError> {
-        self.storage.get(scope, object, ids).await
-    }
-
-    async fn select(&self, scope: &Scope, query: &Query) -> Result<Vec<Row>, StorageError> {
-        let plan = Plan::of(&query.object, self.storage.explain(scope, query).await?);
-        self.seen.lock().unwrap().push(plan);
-        self.storage.select(scope, query).await
-    }
-
-    async fn aggregate(
-        &self,
-        scope: &Scope,
-        query: &AggregateQuery,
-    ) -> Result<Vec<Group>, StorageError> {
-        let plan = self.storage.explain_aggregate(scope, query).await?;
-        let plan = Plan::of(&query.object, plan);
-        self.seen.lock().unwrap().push(plan);
-        self.storage.aggregate(scope, query).await
-    }
-
-    async fn commit(&self, scope: &Scope, changes: &ChangeSet) -> Result<Committed, StorageError> {
-        self.storage.commit(scope, changes).await
-    }
-
-    async fn claim(&self, scope: &Scope, claim: &Claim) -> Result<Vec<Row>, StorageError> {
-        self.storage.claim(scope, claim).await
-    }
-
-    async fn feed(&self, scope: &Scope, query: &FeedQuery) -> Result<FeedPage, StorageError> {
-        self.storage.feed(scope, query).await
+impl Watch for Explained {
+    async fn begins(&self, scope: &Scope, call: Call<'_>) -> std::result::Result<(), StorageError> {
+        let (object, plan) = match call {
+            Call::Select(query) => (&query.object, self.storage.explain(scope, query).await?),
+            Call::Aggregate(query) => {
+                let plan = self.storage.explain_aggregate(scope, query).await?;
+                (&query.object, plan)
+            }
+            _ => return Ok(()),
+        };
+        self.seen.lock().unwrap().push(Plan::of(object, plan));
+        Ok(())
     }
 
     async fn reseal(&self, scope: &Scope, rows: &[Row]) -> Result<usize, StorageError> {
@@ -309,11 +278,14 @@ async fn find(session: &Session, object: &str, find: Json) -> Vec<Row> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn custom_records_references_links_and_figures_are_served_by_indexes() {
     let database = Database::fresh(&[]).expect("the tests need PostgreSQL");
+    let storage = PostgresStorage::new(database.pool(4).await.unwrap());
     let explained = Explained {
-        storage: PostgresStorage::new(database.pool(4).await.unwrap()),
-        seen: Arc::default(),
+        storage: storage.clone(),
+        seen: Mutex::default(),
     };
-    let crm = Crm::builder(explained.clone()).build();
+    let storage = Watched::over(storage, explained);
+    let explained = &storage.watch;
+    let crm = Crm::builder(storage.clone()).build();
     let mut owner = database.owner().await.unwrap();
     let mut sessions = Vec::new();
     for subdomain in ["acme", "other"] {

@@ -1,8 +1,12 @@
 //! What only a PostgreSQL server can show.
 
+#[path = "../common/backend.rs"]
+mod backend;
 mod custom_plans;
 mod custom_scale;
 mod differential;
 mod import_crash;
 mod join;
 mod kill;
+#[path = "../common/storage.rs"]
+mod storage;

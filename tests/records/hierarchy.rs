@@ -14,16 +14,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::common::storage::{Calls, Watched};
 use crate::common::{backend, crm, rows_of, tenant};
-use async_trait::async_trait;
 use crm_engine::engine::ManualClock;
 use crm_engine::hierarchy::{Hierarchical, RollUp, Subtree};
 use crm_engine::prelude::*;
-use crm_engine::query::{AggregateQuery, Group, Query};
-use crm_engine::schema::{FieldOf, ObjectRef, Row};
-use crm_engine::storage::{
-    ChangeSet, Claim, Committed, FeedPage, FeedQuery, Scope, Storage, StorageError,
-};
+use crm_engine::schema::FieldOf;
+use crm_engine::storage::Storage;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use rust_decimal::Decimal;
@@ -381,77 +378,13 @@ fn a_unit_of_work_sees_the_hierarchy_that_it_makes() {
     assert!(committed.into_inner() > 10, "hardly anything was compared");
 }
 
-/// Counts the calls of the storage.
-#[derive(Clone, Debug)]
-struct Counting {
-    inner: Arc<dyn Storage>,
-    calls: Arc<AtomicUsize>,
-}
-
-impl Counting {
-    fn count(&self) {
-        self.calls.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
-#[async_trait]
-impl Storage for Counting {
-    async fn get(
-        &self,
-        scope: &Scope,
-        object: &ObjectRef,
-        ids: &[Uuid],
-    ) -> Result<Vec<Row>, StorageError> {
-        self.count();
-        self.inner.get(scope, object, ids).await
-    }
-
-    async fn select(&self, scope: &Scope, query: &Query) -> Result<Vec<Row>, StorageError> {
-        self.count();
-        self.inner.select(scope, query).await
-    }
-
-    async fn aggregate(
-        &self,
-        scope: &Scope,
-        query: &AggregateQuery,
-    ) -> Result<Vec<Group>, StorageError> {
-        self.count();
-        self.inner.aggregate(scope, query).await
-    }
-
-    async fn commit(&self, scope: &Scope, changes: &ChangeSet) -> Result<Committed, StorageError> {
-        self.count();
-        self.inner.commit(scope, changes).await
-    }
-
-    async fn claim(&self, scope: &Scope, claim: &Claim) -> Result<Vec<Row>, StorageError> {
-        self.count();
-        self.inner.claim(scope, claim).await
-    }
-
-    async fn feed(&self, scope: &Scope, query: &FeedQuery) -> Result<FeedPage, StorageError> {
-        self.count();
-        self.inner.feed(scope, query).await
-    }
-
-    async fn reseal(&self, scope: &Scope, rows: &[Row]) -> Result<usize, StorageError> {
-        self.count();
-        self.inner.reseal(scope, rows).await
-    }
-}
-
 /// C-019: a tree of 10,000 accounts on 50 levels is read, walked and summed in a few round trips.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tree_of_ten_thousand_accounts_costs_few_round_trips() {
-    let calls = Arc::new(AtomicUsize::new(0));
-    let storage = Counting {
-        inner: backend::storage(&[]),
-        calls: calls.clone(),
-    };
+    let storage = Watched::new(Calls::default());
     // What is remembered of the tenant is read again as time goes by, and here it stands still.
     let clock = Arc::new(ManualClock::new("2026-03-02T09:00:00Z".parse().unwrap()));
-    let crm = Crm::builder(storage).clock(clock).build();
+    let crm = Crm::builder(storage.clone()).clock(clock).build();
     let (onboarded, session) = tenant(&crm, "large").await;
     let mut work = session.begin();
     let root = work
@@ -495,7 +428,7 @@ async fn a_tree_of_ten_thousand_accounts_costs_few_round_trips() {
     }
     work.commit().await.unwrap();
 
-    let took = || calls.swap(0, Ordering::SeqCst);
+    let took = || storage.watch.count(|_| {});
     took();
     let accounts = session.accounts();
     let tree: Subtree<Account> = accounts.subtree(root).await.unwrap();

@@ -14,11 +14,9 @@ use crm_core::{Id, Record};
 use uuid::Uuid;
 
 use super::form::{IndexState, KeptField, Typed};
+use super::rows::{Follows, PAGE, Plan, Wanted, stage_known};
 use crate::tenant::Compiled;
 use crate::{CustomField, CustomValue};
-
-/// How many rows are read at once.
-const PAGE: usize = 1_000;
 
 /// The places of fields of [`CustomValue`], in the order of the struct.
 const RECORD_ID: usize = SYSTEM_FIELDS + 1;
@@ -34,21 +32,28 @@ pub(crate) fn kept(object: &ObjectRef) -> &[KeptField] {
     compiled.map_or(&[], |compiled| &compiled.kept)
 }
 
-/// One row as it is to be.
-struct Wanted {
-    id: Uuid,
-    row: Option<Typed>,
+impl Follows for Typed {
+    type Kept = CustomValue;
+
+    const KEYS: [&'static [&'static str]; 2] = [&["id"], &["record_id", "field_id"]];
+
+    fn of(row: Row) -> Option<Self> {
+        let row = Record::<CustomValue>::from_row(row)?;
+        Some(Self {
+            value: row.data.clone(),
+            deleted_at: row.deleted_at,
+        })
+    }
+
+    fn keep(self, work: &mut UnitOfWork, id: Uuid, before: Option<Row>) {
+        work.keep_derived_until(id, before, self.value, self.deleted_at);
+    }
 }
 
 /// What a commit means to typed rows.
 #[derive(Default)]
-struct Plan {
-    /// Whether anything was decided by the tenant's definitions.
-    is_decided: bool,
-    /// Rows that are not there yet.
-    new: Vec<Wanted>,
-    /// Rows that may be there.
-    known: Vec<Wanted>,
+struct Meaning {
+    plan: Plan<Typed>,
     /// The records that keep no rows at all.
     gone: Vec<Uuid>,
     /// New values of unique fields of which not all records have their rows.
@@ -65,7 +70,7 @@ struct Doubtful {
     key: String,
 }
 
-impl Plan {
+impl Meaning {
     fn note(&mut self, change: &StagedChange, registry: &Registry, has_definitions: bool) {
         if change.object().lifecycle() != Lifecycle::Full {
             return;
@@ -78,7 +83,7 @@ impl Plan {
         let Some(after) = after else {
             // Also the rows of fields that are no more.
             if before.is_some() && has_definitions {
-                self.is_decided = true;
+                self.plan.is_decided = true;
                 self.gone.push(change.id());
             }
             return;
@@ -95,7 +100,7 @@ impl Plan {
         if is_same {
             return;
         }
-        self.is_decided = true;
+        self.plan.is_decided = true;
         for field in kept(&object) {
             let row = |record: &Row| field.row_of(&object, &**record);
             let (old, new) = (before.and_then(row), row(after));
@@ -120,11 +125,7 @@ impl Plan {
                 id: field.row_id(change.id()),
                 row: new.filter(|_| field.state != IndexState::Removing),
             };
-            match is_new {
-                true if wanted.row.is_none() => {}
-                true => self.new.push(wanted),
-                false => self.known.push(wanted),
-            }
+            self.plan.want(wanted, is_new);
         }
     }
 }
@@ -203,46 +204,6 @@ fn one_of(index: usize, ids: &[Uuid]) -> Condition {
     }
 }
 
-/// A typed row as it is stored or staged.
-fn typed(row: Row) -> Option<Typed> {
-    let row = Record::<CustomValue>::from_row(row)?;
-    Some(Typed {
-        value: row.data.clone(),
-        deleted_at: row.deleted_at,
-    })
-}
-
-/// Stages what makes the stored rows those that are wanted; the ids of the rows.
-async fn stage_known(work: &mut UnitOfWork, wanted: Vec<Wanted>) -> Result<HashSet<Uuid>> {
-    let ids: Vec<Uuid> = wanted.iter().map(|wanted| wanted.id).collect();
-    let mut stored = HashMap::with_capacity(ids.len());
-    for chunk in ids.chunks(PAGE) {
-        let rows = work.rows(CustomValue::schema(), chunk).await?;
-        stored.extend(rows.into_iter().map(|row| (row.id(), row)));
-    }
-    let mut written = HashSet::new();
-    for Wanted { id, row } in wanted {
-        let before: Option<Row> = stored.remove(&id);
-        match (before, row) {
-            (before, Some(row)) => {
-                if before.clone().and_then(typed).as_ref() == Some(&row) {
-                    continue;
-                }
-                if before.is_none() {
-                    // A rebuild may do the same at the same time.
-                    work.contend(CustomValue::schema().name(), &["id"]);
-                    work.contend(CustomValue::schema().name(), &["record_id", "field_id"]);
-                }
-                work.keep_derived_until(id, before, row.value, row.deleted_at);
-            }
-            (Some(before), None) => work.remove_derived(&before),
-            (None, None) => continue,
-        }
-        written.insert(id);
-    }
-    Ok(written)
-}
-
 /// Makes the rows of records for one field what their values are; the ids of the rows that are
 /// written.
 pub(crate) async fn settle(
@@ -268,7 +229,7 @@ pub(crate) async fn remove_wrong(
 ) -> Result<u64> {
     let stored = rows
         .iter()
-        .filter_map(|row| Some((row, typed(row.clone())?)));
+        .filter_map(|row| Some((row, Typed::of(row.clone())?)));
     let stored: Vec<(&Row, Typed)> = stored.collect();
     let ids = stored.iter().map(|(_, typed)| typed.value.record_id);
     let ids: Vec<Uuid> = ids.collect();
@@ -305,30 +266,27 @@ impl CommitHook for ValueRows {
         };
         let registry = work.registry().await?;
         let has_definitions = version.object().name() == SCHEMA_VERSION;
-        let mut plan = Plan::default();
+        let mut meaning = Meaning::default();
         for change in work.staged() {
-            plan.note(change, &registry, has_definitions);
+            meaning.note(change, &registry, has_definitions);
         }
+        let Meaning {
+            plan,
+            gone,
+            doubtful,
+        } = meaning;
         if plan.is_decided {
             work.rely_on(&*version);
         }
-        if !plan.doubtful.is_empty() {
-            refuse_doubles(work, plan.doubtful).await?;
+        if !doubtful.is_empty() {
+            refuse_doubles(work, doubtful).await?;
         }
-        if !plan.gone.is_empty() {
-            for row in rows_of(work, &plan.gone).await? {
+        if !gone.is_empty() {
+            for row in rows_of(work, &gone).await? {
                 work.remove_derived(&row);
             }
         }
-        if !plan.known.is_empty() {
-            stage_known(work, plan.known).await?;
-        }
-        for wanted in plan.new {
-            if let Some(row) = wanted.row {
-                work.keep_derived_until(wanted.id, None, row.value, row.deleted_at);
-            }
-        }
-        Ok(())
+        plan.stage(work).await
     }
 
     async fn explain_duplicate(

@@ -11,6 +11,7 @@
 
 pub(crate) mod form;
 pub(crate) mod hook;
+mod rows;
 pub(crate) mod service;
 pub(crate) mod state;
 pub(crate) mod texts;

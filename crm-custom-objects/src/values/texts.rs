@@ -1,6 +1,6 @@
 //! Keeps what text searches find of records in step with them, whichever way they were written.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use async_trait::async_trait;
 use crm_core::Record;
@@ -8,22 +8,13 @@ use crm_core::engine::{CommitHook, SCHEMA_VERSION, StagedChange, UnitOfWork};
 use crm_core::error::Result;
 use crm_core::query::search_text;
 use crm_core::schema::{
-    AnyRecord, Entity, Lifecycle, ObjectRef, Registry, Row, StorageKind, Value, search_texts,
+    AnyRecord, Lifecycle, ObjectRef, Registry, Row, StorageKind, Value, search_texts,
 };
 use uuid::Uuid;
 
+use super::rows::{Follows, Plan, Wanted, stage_known};
 use crate::CustomText;
 use crate::tenant::Compiled;
-
-/// How many rows are read at once.
-const PAGE: usize = 1_000;
-
-/// One row as it is to be.
-#[derive(Debug)]
-struct Wanted {
-    record: Uuid,
-    row: Option<CustomText>,
-}
 
 /// The id of the row of a record.
 pub(crate) fn row_id(record: Uuid) -> Uuid {
@@ -54,18 +45,21 @@ fn has_texts(object: &ObjectRef) -> bool {
     compiled.is_some_and(|compiled| compiled.has_texts)
 }
 
-/// What a commit means to the rows.
-#[derive(Debug, Default)]
-struct Plan {
-    /// Whether anything was decided by the tenant's definitions.
-    is_decided: bool,
-    /// Rows that are not there yet.
-    new: Vec<Wanted>,
-    /// Rows that may be there.
-    known: Vec<Wanted>,
+impl Follows for CustomText {
+    type Kept = Self;
+
+    const KEYS: [&'static [&'static str]; 2] = [&["id"], &["record_id"]];
+
+    fn of(row: Row) -> Option<Self> {
+        Some(Record::<Self>::from_row(row)?.data.clone())
+    }
+
+    fn keep(self, work: &mut UnitOfWork, id: Uuid, before: Option<Row>) {
+        work.keep_derived(id, before, self);
+    }
 }
 
-impl Plan {
+impl Plan<CustomText> {
     fn note(&mut self, change: &StagedChange, registry: &Registry, has_definitions: bool) {
         if change.object().lifecycle() != Lifecycle::Full {
             return;
@@ -74,13 +68,13 @@ impl Plan {
         let Some(document) = object.custom_document() else {
             return;
         };
-        let record = change.id();
+        let id = row_id(change.id());
         let live = |row: Option<&Row>| row.filter(|row| !row.is_deleted()).cloned();
         let (before, after) = (live(change.before()), live(change.after()));
         let is_purged = change.after().is_none() && change.before().is_some();
         if is_purged && has_definitions {
             self.is_decided = true;
-            self.known.push(Wanted { record, row: None });
+            self.want(Wanted { id, row: None }, false);
             return;
         }
         if !has_texts(&object) {
@@ -98,13 +92,7 @@ impl Plan {
             return;
         }
         self.is_decided = true;
-        let is_new = change.before().is_none();
-        let wanted = Wanted { record, row: new };
-        match is_new {
-            true if wanted.row.is_none() => {}
-            true => self.new.push(wanted),
-            false => self.known.push(wanted),
-        }
+        self.want(Wanted { id, row: new }, change.before().is_none());
     }
 }
 
@@ -115,39 +103,6 @@ fn is_empty(document: &Value) -> bool {
     }
 }
 
-/// Stages what makes the stored rows those that are wanted; the records whose rows are written.
-async fn stage_known(work: &mut UnitOfWork, wanted: Vec<Wanted>) -> Result<HashSet<Uuid>> {
-    let ids: Vec<Uuid> = wanted.iter().map(|wanted| row_id(wanted.record)).collect();
-    let mut stored = HashMap::with_capacity(ids.len());
-    for chunk in ids.chunks(PAGE) {
-        let rows = work.rows(CustomText::schema(), chunk).await?;
-        stored.extend(rows.into_iter().map(|row| (row.id(), row)));
-    }
-    let mut written = HashSet::new();
-    for Wanted { record, row } in wanted {
-        let id = row_id(record);
-        let before: Option<Row> = stored.remove(&id);
-        match (before, row) {
-            (before, Some(row)) => {
-                let known = before.clone().and_then(Record::<CustomText>::from_row);
-                if known.is_some_and(|known| known.data == row) {
-                    continue;
-                }
-                if before.is_none() {
-                    // A rebuild may do the same at the same time.
-                    work.contend(CustomText::schema().name(), &["id"]);
-                    work.contend(CustomText::schema().name(), &["record_id"]);
-                }
-                work.keep_derived(id, before, row);
-            }
-            (Some(before), None) => work.remove_derived(&before),
-            (None, None) => continue,
-        }
-        written.insert(record);
-    }
-    Ok(written)
-}
-
 /// Makes the rows of records what they are found by; the records whose rows are written.
 pub(crate) async fn settle(
     work: &mut UnitOfWork,
@@ -155,10 +110,14 @@ pub(crate) async fn settle(
     records: &[Row],
 ) -> Result<HashSet<Uuid>> {
     let wanted = records.iter().map(|record| Wanted {
-        record: record.id(),
+        id: row_id(record.id()),
         row: row_of(object, &**record),
     });
-    stage_known(work, wanted.collect()).await
+    let written = stage_known(work, wanted.collect()).await?;
+    let records = records.iter().map(|record| record.id());
+    Ok(records
+        .filter(|record| written.contains(&row_id(*record)))
+        .collect())
 }
 
 /// Writes and removes the rows in the commit of their records.
@@ -176,21 +135,13 @@ impl CommitHook for TextRows {
         };
         let registry = work.registry().await?;
         let has_definitions = version.object().name() == SCHEMA_VERSION;
-        let mut plan = Plan::default();
+        let mut plan = Plan::<CustomText>::default();
         for change in work.staged() {
             plan.note(change, &registry, has_definitions);
         }
         if plan.is_decided {
             work.rely_on(&*version);
         }
-        if !plan.known.is_empty() {
-            stage_known(work, plan.known).await?;
-        }
-        for wanted in plan.new {
-            if let Some(row) = wanted.row {
-                work.keep_derived(row_id(wanted.record), None, row);
-            }
-        }
-        Ok(())
+        plan.stage(work).await
     }
 }

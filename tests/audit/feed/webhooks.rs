@@ -97,6 +97,12 @@ async fn subscribe(office: &Office, subscription: WebhookSubscription) -> Id<Web
     made.unwrap().id
 }
 
+async fn assert_nothing_is_due(office: &Office, receiver: &Receiver) {
+    let webhooks = office.session.webhooks();
+    let delivered = webhooks.deliver_due(receiver, 10).await.unwrap();
+    assert!(delivered.is_idle());
+}
+
 /// Delivers until so many deliveries were made of events.
 async fn deliver(office: &Office, receiver: &Receiver, queued: usize) -> DeliveryReport {
     let mut total = DeliveryReport::default();
@@ -184,15 +190,7 @@ async fn events_are_sent_signed_to_the_address_that_was_checked() {
     assert_eq!(body["data"]["record_id"], globex.uuid().to_string());
     assert_eq!(body["data"]["changes"]["name"]["new"], "Globex");
     // Nothing more is due.
-    assert!(
-        office
-            .session
-            .webhooks()
-            .deliver_due(&receiver, 10)
-            .await
-            .unwrap()
-            .is_idle()
-    );
+    assert_nothing_is_due(&office, &receiver).await;
     assert_eq!(receiver.requests(), []);
 }
 
@@ -407,15 +405,7 @@ async fn a_receiver_that_wants_nothing_any_more_gets_nothing() {
         .unwrap();
     assert!(!stopped.is_active && stopped.active_since.is_none());
     office.account("Initech").await;
-    assert!(
-        office
-            .session
-            .webhooks()
-            .deliver_due(&receiver, 10)
-            .await
-            .unwrap()
-            .is_idle()
-    );
+    assert_nothing_is_due(&office, &receiver).await;
     // Active again, it gets what happens from then on.
     office.pass(TimeDelta::seconds(1));
     let wake = |subscription: &mut WebhookSubscription| subscription.is_active = true;
@@ -557,13 +547,5 @@ async fn secrets_stand_nowhere() {
         .unwrap();
     office.account("Globex").await;
     let receiver = Receiver::public();
-    assert!(
-        office
-            .session
-            .webhooks()
-            .deliver_due(&receiver, 10)
-            .await
-            .unwrap()
-            .is_idle()
-    );
+    assert_nothing_is_due(&office, &receiver).await;
 }

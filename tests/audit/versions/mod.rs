@@ -98,3 +98,22 @@ pub(crate) async fn last_commit(session: &Session, record: impl Into<EntityRef> 
     let page = session.audit().trail_page(record, 1, None).await.unwrap();
     page.items[0].commit_id
 }
+
+/// A new account.
+async fn account(session: &Session, name: &str) -> Id<Account> {
+    let account = session.accounts().create(Account::new(name)).await;
+    account.unwrap().id
+}
+
+/// A new account in a unit of work.
+async fn staged(work: &mut UnitOfWork, name: &str) -> Id<Account> {
+    let account = work.accounts().create(Account::new(name)).await;
+    account.unwrap().id
+}
+
+/// Gives an account another name.
+async fn rename(session: &Session, account: Id<Account>, name: &str) {
+    let change = |account: &mut Account| account.name = name.into();
+    let renamed = session.accounts().update(account, change).await;
+    renamed.unwrap();
+}

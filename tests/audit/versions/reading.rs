@@ -1,21 +1,21 @@
 //! Versions, states as of a time, differences, histories of fields and summaries.
 
+use crate::common::storage::{Call, Watch, Watched};
 use std::collections::BTreeSet;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use crm_engine::audit::MASK;
 use crm_engine::prelude::*;
-use crm_engine::query::{AggregateQuery, Cursor, Group, Query};
-use crm_engine::schema::{ObjectRef, Row, Value};
-use crm_engine::storage::{
-    ChangeSet, Claim, Committed, FeedPage, FeedQuery, Scope, Storage, StorageError,
-};
+use crm_engine::query::Cursor;
+use crm_engine::schema::ValueRef;
+use crm_engine::schema::{Row, Value};
+use crm_engine::storage::{Scope, Storage, StorageError};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Office, common, members, projects, text_field};
+use super::{Office, account, common, members, projects, text_field};
 
 #[tokio::test]
 async fn a_record_is_read_as_of_any_time() {
@@ -240,12 +240,7 @@ async fn the_history_of_one_field_has_its_changes_only() {
 async fn pages_that_were_read_never_change() {
     let office = Office::new().await;
     let session = office.session.clone();
-    let id = session
-        .accounts()
-        .create(Account::new("Globex"))
-        .await
-        .unwrap()
-        .id;
+    let id = account(&session, "Globex").await;
     for number in 0..40 {
         session
             .accounts()
@@ -331,14 +326,7 @@ async fn the_activity_of_a_user_is_counted_by_object_and_kind() {
     let start = office.now();
     let mut ids = Vec::new();
     for name in ["A", "B", "C"] {
-        ids.push(
-            session
-                .accounts()
-                .create(Account::new(name))
-                .await
-                .unwrap()
-                .id,
-        );
+        ids.push(account(&session, name).await);
     }
     office.hours_pass(1);
     session
@@ -399,57 +387,34 @@ async fn the_activity_of_a_user_is_counted_by_object_and_kind() {
     assert!(nothing.is_empty());
 }
 
-/// What is read of events.
-#[derive(Debug)]
-struct Counting {
-    inner: Arc<dyn Storage>,
-    most: Arc<AtomicUsize>,
-    versions: Arc<Mutex<Vec<i64>>>,
+/// The versions of the events that are read, and the most of them that are read at once.
+#[derive(Debug, Default)]
+struct Events {
+    most: AtomicUsize,
+    versions: Mutex<Vec<i64>>,
 }
 
 #[async_trait]
-impl Storage for Counting {
-    fn register(&self, object: &ObjectRef) {
-        self.inner.register(object);
-    }
-    async fn get(
+impl Watch for Events {
+    async fn ends(
         &self,
-        scope: &Scope,
-        object: &ObjectRef,
-        ids: &[Uuid],
-    ) -> Result<Vec<Row>, StorageError> {
-        self.inner.get(scope, object, ids).await
-    }
-    async fn select(&self, scope: &Scope, query: &Query) -> Result<Vec<Row>, StorageError> {
-        let rows = self.inner.select(scope, query).await?;
-        if query.object.name() == "audit_event" {
+        _: &Scope,
+        call: Call<'_>,
+        rows: &[Row],
+    ) -> std::result::Result<(), StorageError> {
+        if let Call::Select(query) = call
+            && query.object.name() == "audit_event"
+        {
             self.most.fetch_max(rows.len(), Ordering::SeqCst);
             let versions = rows
                 .iter()
                 .filter_map(|row| match row.get("record_version") {
-                    crm_engine::schema::ValueRef::Integer(version) => Some(version),
+                    ValueRef::Integer(version) => Some(version),
                     _ => None,
                 });
             self.versions.lock().unwrap().extend(versions);
         }
-        Ok(rows)
-    }
-    async fn aggregate(
-        &self,
-        scope: &Scope,
-        query: &AggregateQuery,
-    ) -> Result<Vec<Group>, StorageError> {
-        self.inner.aggregate(scope, query).await
-    }
-    async fn commit(&self, scope: &Scope, changes: &ChangeSet) -> Result<Committed, StorageError> {
-        self.inner.commit(scope, changes).await
-    }
-    async fn claim(&self, scope: &Scope, claim: &Claim) -> Result<Vec<Row>, StorageError> {
-        self.inner.claim(scope, claim).await
-    }
-
-    async fn feed(&self, scope: &Scope, query: &FeedQuery) -> Result<FeedPage, StorageError> {
-        self.inner.feed(scope, query).await
+        Ok(())
     }
 
     async fn reseal(&self, scope: &Scope, rows: &[Row]) -> Result<usize, StorageError> {
@@ -460,16 +425,9 @@ impl Storage for Counting {
 /// A long trail is read in pages, and only as far as is needed.
 #[tokio::test]
 async fn a_version_of_a_long_trail_reads_no_event_behind_it() {
-    let (most, versions) = (
-        Arc::new(AtomicUsize::new(0)),
-        Arc::new(Mutex::new(Vec::new())),
-    );
-    let crm = Crm::builder(Counting {
-        inner: common::backend::storage(&[]),
-        most: most.clone(),
-        versions: versions.clone(),
-    })
-    .build();
+    let storage = Watched::new(Events::default());
+    let Events { most, versions } = &storage.watch;
+    let crm = Crm::builder(storage.clone()).build();
     let (_, session) = common::tenant(&crm, "acme").await;
     let mut record = session
         .accounts()

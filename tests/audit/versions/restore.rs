@@ -5,7 +5,7 @@ use crm_engine::schema::Value;
 use rust_decimal::Decimal;
 use serde_json::json;
 
-use super::{Office, members, projects, text_field};
+use super::{Office, account, members, projects, rename, text_field};
 
 #[tokio::test]
 async fn a_version_comes_back_as_an_ordinary_change() {
@@ -57,17 +57,8 @@ async fn a_version_comes_back_as_an_ordinary_change() {
 async fn a_deleted_record_comes_back_with_a_version() {
     let office = Office::new().await;
     let session = &office.session;
-    let id = session
-        .accounts()
-        .create(Account::new("Globex"))
-        .await
-        .unwrap()
-        .id;
-    session
-        .accounts()
-        .update(id, |account| account.name = "Initech".into())
-        .await
-        .unwrap();
+    let id = account(session, "Globex").await;
+    rename(session, id, "Initech").await;
     session.accounts().delete(id).await.unwrap();
     let audit = session.audit();
     let error = audit.restore_version(id, 3).await.unwrap_err();
@@ -111,12 +102,7 @@ async fn a_version_that_breaks_a_rule_stays_where_it_is() {
         .unwrap_err();
     assert_eq!(error.code(), "duplicate");
     // What it led to is gone.
-    let globex = session
-        .accounts()
-        .create(Account::new("Globex"))
-        .await
-        .unwrap()
-        .id;
+    let globex = account(session, "Globex").await;
     let bob = Contact {
         account_id: Some(globex),
         ..Contact::named("Bob", "Terwilliger")
@@ -310,12 +296,7 @@ async fn what_the_trail_does_not_keep_stays() {
 async fn a_version_comes_back_among_other_writers() {
     let office = Office::new().await;
     let session = &office.session;
-    let id = session
-        .accounts()
-        .create(Account::new("Globex"))
-        .await
-        .unwrap()
-        .id;
+    let id = account(session, "Globex").await;
     let tasks: Vec<_> = (0..8)
         .map(|number| {
             let session = session.clone();

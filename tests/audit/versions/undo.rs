@@ -11,7 +11,7 @@ use rust_decimal::Decimal;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Office, last_commit, members, projects};
+use super::{Office, account, last_commit, members, projects, rename, staged};
 use crate::common::{assert_trail_tells_every_record, populate};
 
 async fn undo(session: &Session, commit: Uuid) -> Uuid {
@@ -31,30 +31,15 @@ fn told(report: &UndoReport) -> Vec<(String, Option<&str>, &ObstacleReason)> {
 async fn all_that_a_commit_did_is_reversed_in_one() {
     let office = Office::new().await;
     let session = &office.session;
-    let globex = session
-        .accounts()
-        .create(Account::new("Globex"))
-        .await
-        .unwrap()
-        .id;
-    let old = session
-        .accounts()
-        .create(Account::new("Old"))
-        .await
-        .unwrap()
-        .id;
+    let globex = account(session, "Globex").await;
+    let old = account(session, "Old").await;
     let hank = Contact {
         account_id: Some(old),
         ..Contact::named("Hank", "Scorpio")
     };
     let hank = session.contacts().create(hank).await.unwrap().id;
     let mut work = session.begin();
-    let made = work
-        .accounts()
-        .create(Account::new("New"))
-        .await
-        .unwrap()
-        .id;
+    let made = staged(&mut work, "New").await;
     let part = Account {
         parent_account_id: Some(made),
         ..Account::new("Part")
@@ -121,14 +106,7 @@ async fn what_later_commits_touched_is_told_precisely() {
     let session = &office.session;
     let mut ids = Vec::new();
     for name in ["A", "B", "C", "D", "E"] {
-        ids.push(
-            session
-                .accounts()
-                .create(Account::new(name))
-                .await
-                .unwrap()
-                .id,
-        );
+        ids.push(account(session, name).await);
     }
     let mut work = session.begin();
     for id in &ids {
@@ -231,12 +209,7 @@ async fn what_came_to_belong_to_a_new_record_stands_in_the_way() {
     let office = Office::new().await;
     let session = &office.session;
     let mut work = session.begin();
-    let globex = work
-        .accounts()
-        .create(Account::new("Globex"))
-        .await
-        .unwrap()
-        .id;
+    let globex = staged(&mut work, "Globex").await;
     let hank = Contact {
         account_id: Some(globex),
         ..Contact::named("Hank", "Scorpio")
@@ -284,23 +257,13 @@ async fn what_came_to_belong_to_a_new_record_stands_in_the_way() {
 
     // What stays because of something else keeps what it leads to.
     let mut work = session.begin();
-    let whole = work
-        .accounts()
-        .create(Account::new("Whole"))
-        .await
-        .unwrap()
-        .id;
+    let whole = staged(&mut work, "Whole").await;
     let part = Account {
         parent_account_id: Some(whole),
         ..Account::new("Part")
     };
     let part = work.accounts().create(part).await.unwrap().id;
-    let lone = work
-        .accounts()
-        .create(Account::new("Lone"))
-        .await
-        .unwrap()
-        .id;
+    let lone = staged(&mut work, "Lone").await;
     let commit = work.commit().await.unwrap().id;
     session.comments().write(part, "Call them").await.unwrap();
     let report = audit.undo_commit(commit).await.unwrap();
@@ -321,12 +284,7 @@ async fn what_came_to_belong_to_a_new_record_stands_in_the_way() {
 async fn what_is_gone_or_not_kept_cannot_come_back() {
     let office = Office::new().await;
     let session = &office.session;
-    let globex = session
-        .accounts()
-        .create(Account::new("Globex"))
-        .await
-        .unwrap()
-        .id;
+    let globex = account(session, "Globex").await;
     let part = Account {
         parent_account_id: Some(globex),
         ..Account::new("Part")
@@ -388,12 +346,7 @@ async fn what_is_gone_or_not_kept_cannot_come_back() {
 async fn what_follows_from_other_records_follows_the_undo() {
     let office = Office::new().await;
     let session = &office.session;
-    let globex = session
-        .accounts()
-        .create(Account::new("Globex"))
-        .await
-        .unwrap()
-        .id;
+    let globex = account(session, "Globex").await;
     let deal = |name: &str, amount: i64| Deal {
         amount: Some(Decimal::from(amount)),
         account_id: Some(globex),
@@ -552,12 +505,7 @@ async fn bulk_commits_are_undone() {
     let office = Office::new().await;
     let session = &office.session;
     let mut work = session.begin();
-    let parent = work
-        .accounts()
-        .create(Account::new("All"))
-        .await
-        .unwrap()
-        .id;
+    let parent = staged(&mut work, "All").await;
     let mut ids = Vec::new();
     for number in 0..1_000 {
         let contact = Contact {
@@ -610,17 +558,8 @@ async fn bulk_commits_are_undone() {
 async fn one_of_several_undoes() {
     let office = Office::new().await;
     let session = &office.session;
-    let id = session
-        .accounts()
-        .create(Account::new("Globex"))
-        .await
-        .unwrap()
-        .id;
-    session
-        .accounts()
-        .update(id, |account| account.name = "Initech".into())
-        .await
-        .unwrap();
+    let id = account(session, "Globex").await;
+    rename(session, id, "Initech").await;
     let commit = last_commit(session, id).await;
     let tasks: Vec<_> = (0..6)
         .map(|_| {

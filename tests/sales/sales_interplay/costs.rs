@@ -2,115 +2,35 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use async_trait::async_trait;
 use crm_engine::Crm;
 use crm_engine::automation::{Action, Assignee, NewActivity};
 use crm_engine::deals::DealCompetitor;
 use crm_engine::engine::ManualClock;
 use crm_engine::exchange::import::{Import, ImportExt, Mapping, Source};
 use crm_engine::prelude::*;
-use crm_engine::query::{AggregateQuery, Group, Query};
-use crm_engine::schema::{ObjectRef, Row};
-use crm_engine::storage::{
-    ChangeSet, Claim, Committed, FeedPage, FeedQuery, Scope, Storage, StorageError,
-};
-use uuid::Uuid;
+use crm_engine::storage::Storage;
 
 use super::world::{World, entering};
-use crate::common::backend;
-
-/// Counts the reads and commits of the storage.
-#[derive(Clone, Debug)]
-struct Counting {
-    inner: Arc<dyn Storage>,
-    calls: Arc<AtomicUsize>,
-}
-
-impl Counting {
-    fn count(&self, what: &str, object: &str) {
-        self.calls.fetch_add(1, Ordering::SeqCst);
-        if std::env::var_os("CRM_SHOW_CALLS").is_some() {
-            println!("  {what} {object}");
-        }
-    }
-}
-
-#[async_trait]
-impl Storage for Counting {
-    async fn get(
-        &self,
-        scope: &Scope,
-        object: &ObjectRef,
-        ids: &[Uuid],
-    ) -> Result<Vec<Row>, StorageError> {
-        self.count("get", object.name());
-        self.inner.get(scope, object, ids).await
-    }
-
-    async fn select(&self, scope: &Scope, query: &Query) -> Result<Vec<Row>, StorageError> {
-        // What is remembered of the tenant is read again every few seconds.
-        if query.object.name() != "tenant_configuration" {
-            self.count("select", query.object.name());
-        }
-        self.inner.select(scope, query).await
-    }
-
-    async fn aggregate(
-        &self,
-        scope: &Scope,
-        query: &AggregateQuery,
-    ) -> Result<Vec<Group>, StorageError> {
-        self.count("aggregate", query.object.name());
-        self.inner.aggregate(scope, query).await
-    }
-
-    async fn commit(&self, scope: &Scope, changes: &ChangeSet) -> Result<Committed, StorageError> {
-        self.count("commit", "");
-        self.inner.commit(scope, changes).await
-    }
-
-    async fn claim(&self, scope: &Scope, claim: &Claim) -> Result<Vec<Row>, StorageError> {
-        self.count("claim", "");
-        self.inner.claim(scope, claim).await
-    }
-
-    async fn feed(&self, scope: &Scope, query: &FeedQuery) -> Result<FeedPage, StorageError> {
-        self.count("feed", query.object.name());
-        self.inner.feed(scope, query).await
-    }
-
-    async fn reseal(&self, scope: &Scope, rows: &[Row]) -> Result<usize, StorageError> {
-        self.count(
-            "reseal",
-            rows.first().map_or("nothing", |row| row.object().name()),
-        );
-        self.inner.reseal(scope, rows).await
-    }
-}
+use crate::common::storage::{Calls, Watched};
 
 struct Counted {
     world: World,
-    calls: Arc<AtomicUsize>,
+    storage: Arc<Watched<Calls>>,
 }
 
 impl Counted {
     async fn new() -> Self {
-        let calls = Arc::new(AtomicUsize::new(0));
-        let storage = Counting {
-            inner: backend::storage(&[]),
-            calls: calls.clone(),
-        };
+        let storage = Watched::new(Calls::default());
         let clock = Arc::new(ManualClock::new("2026-03-02T09:00:00Z".parse().unwrap()));
-        let crm = Crm::builder(storage).clock(clock.clone()).build();
+        let crm = Crm::builder(storage.clone()).clock(clock.clone()).build();
         let world = World::plain(&crm, clock, "acme").await;
         let tag = Action::AddTags {
             tags: vec!["new".into()],
         };
         let rule = entering("tag", world.stages[1], Filter::all(), tag);
         world.session.automation_rules().create(rule).await.unwrap();
-        let counted = Self { world, calls };
+        let counted = Self { world, storage };
         // So that the settings are known.
         let deal = counted
             .world
@@ -136,7 +56,11 @@ impl Counted {
 
     /// How many calls were made since the last time.
     fn calls(&self, what: &str) -> usize {
-        let calls = self.calls.swap(0, Ordering::SeqCst);
+        let calls = self.storage.watch.count(|call| {
+            if std::env::var_os("CRM_SHOW_CALLS").is_some() {
+                println!("  {} {}", call.kind, call.object);
+            }
+        });
         println!("{what}: {calls} calls");
         calls
     }
@@ -189,16 +113,19 @@ async fn many_deals_in_one_commit_cost_no_more_reads_than_few() {
         work.commit().await.unwrap();
         let created = c.calls("create and move");
         // The records are read first, as an import does.
-        let mut work = session.begin();
+        let mut stored = Vec::new();
         for deal in &deals {
-            let stored = session.deals().get(deal.id).await.unwrap();
-            c.calls.fetch_sub(1, Ordering::SeqCst);
+            stored.push(session.deals().get(deal.id).await.unwrap());
+        }
+        c.calls("read");
+        let mut work = session.begin();
+        for stored in &stored {
             let change = |deal: &mut Deal| {
                 deal.contact_id = Some(c.world.contacts[1]);
                 deal.competitor = Some("Umbrella".into());
                 deal.stage_id = Some(stages[4]);
             };
-            work.deals().update_record(&stored, change).await.unwrap();
+            work.deals().update_record(stored, change).await.unwrap();
         }
         work.commit().await.unwrap();
         costs.push((created, c.calls("change contact, competitor and stage")));

@@ -1,0 +1,348 @@
+//! What is written down of calls, reads and logins, and how long.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use crm_engine::audit::{
+    ApiCall, AuditCategory, AuthEvent, AuthKind, AuthOutcome, Lockout, LockoutPolicy, LoginKey,
+    LoginSource, Window,
+};
+use crm_engine::engine::{ReadHook, RequestContext};
+use crm_engine::prelude::*;
+use crm_engine::privacy::{DeletionMethod, PeriodUnit, RetentionPolicy, Upkeep};
+use crm_engine::schema::ObjectRef;
+use uuid::Uuid;
+
+use super::{log, moment, policy, timed};
+use crate::common;
+use crate::common::{backend, rows_of, tenant};
+
+/// Entries of a log go some hundred at once, and the deletion log tells how many.
+#[tokio::test]
+async fn old_api_calls_go() {
+    let (crm, clock) = timed("2026-01-01T00:00:00Z");
+    let (_, session) = tenant(&crm, "acme").await;
+    let call = |at| ApiCall::done("get", "/deals", 200, Duration::from_millis(3), at);
+    let calls = (0..700)
+        .map(|_| call(moment("2026-01-01T00:00:00Z")))
+        .collect();
+    session.api_calls().record_all(calls).await.unwrap();
+    session
+        .api_calls()
+        .record(call(moment("2026-03-30T00:00:00Z")))
+        .await
+        .unwrap();
+    clock.set(moment("2026-04-05T00:00:00Z"));
+    let id = policy(
+        &session,
+        RetentionPolicy {
+            period_unit: PeriodUnit::Days,
+            basis_field: "occurred_at".into(),
+            ..RetentionPolicy::new("calls", "api_call", DeletionMethod::HardDelete, 90)
+        },
+    )
+    .await;
+    let expected = session.retention().dry_run(id).await.unwrap();
+    assert_eq!((expected.done, expected.upkeep), (700, Upkeep::Log));
+    let done = session.retention().run(id, &()).await.unwrap();
+    assert_eq!(done.done, 700);
+    assert_eq!(rows_of(&session, "api_call").await.len(), 1);
+    let entries = log(&session).await;
+    let counts: i64 = entries.iter().map(|entry| entry.record_count).sum();
+    assert_eq!((entries.len(), counts), (2, 700));
+    assert!(entries.iter().all(|entry| entry.record_id == id.uuid()));
+}
+
+async fn reads(session: &Session) -> Vec<(Uuid, String)> {
+    let find = Find::from(AuditEvent::EVENT.eq(AuditKind::Read)).limit(1_000);
+    let events = session.audit().find(find).await.unwrap().items;
+    for event in &events {
+        assert_eq!(event.category, AuditCategory::DataAccess);
+        assert!(event.changes.is_empty(), "a read tells no values");
+        assert_eq!(event.created.by, session.actor());
+    }
+    let told = events.iter();
+    told.map(|event| (event.record_id, event.object.clone()))
+        .collect()
+}
+
+/// Every way to read a record of a sensitive object is told, who, when and from where; others are
+/// not.
+#[tokio::test]
+async fn reads_of_sensitive_objects_are_told() {
+    let crm = common::crm();
+    let (_, session) = tenant(&crm, "acme").await;
+    let (_, other) = tenant(&crm, "umbrella").await;
+    let session = session.with_context(RequestContext {
+        ip: Some([203, 0, 113, 7].into()),
+        ..RequestContext::default()
+    });
+    let ada = Contact {
+        job_title: Some("Analyst".into()),
+        ..Contact::named("Ada", "Lovelace")
+    };
+    let ada = session.contacts().create(ada).await.unwrap();
+    let globex = session
+        .accounts()
+        .create(Account::new("Globex"))
+        .await
+        .unwrap();
+    session.contacts().get(ada.id).await.unwrap();
+    assert!(reads(&session).await.is_empty(), "nobody asked for it yet");
+
+    let refused = session
+        .configurations()
+        .set_sensitive_objects(&["audit_event"])
+        .await;
+    assert_eq!(refused.unwrap_err().code(), "validation");
+    session
+        .configurations()
+        .set_sensitive_objects(&["contact"])
+        .await
+        .unwrap();
+    assert_eq!(
+        session.configurations().sensitive_objects().await.unwrap(),
+        ["contact"]
+    );
+    let mut wanted = 0;
+    let mut told = async |what: &str, more: usize| {
+        wanted += more;
+        let told = reads(&session).await;
+        assert_eq!(told.len(), wanted, "{what}");
+        assert!(
+            told.iter()
+                .all(|one| *one == (ada.id.uuid(), "contact".to_owned()))
+        );
+    };
+    session.contacts().get(ada.id).await.unwrap();
+    told("get", 1).await;
+    session
+        .contacts()
+        .get_all(&[ada.id, Id::new(Uuid::nil())])
+        .await
+        .unwrap();
+    told("get all", 1).await;
+    session
+        .contacts()
+        .find(Contact::JOB_TITLE.eq("Analyst"))
+        .await
+        .unwrap();
+    told("find", 1).await;
+    session
+        .contacts()
+        .find_one(Contact::JOB_TITLE.eq("Analyst"))
+        .await
+        .unwrap();
+    told("find one", 1).await;
+    let named = session.object("contact").await.unwrap();
+    named.get(ada.id.uuid()).await.unwrap();
+    named.find(&Find::new()).await.unwrap();
+    told("by name", 2).await;
+    session.search("contact", "lovelace", 10).await.unwrap();
+    told("search", 1).await;
+    let mut work = session.begin();
+    work.contacts().get(ada.id).await.unwrap();
+    drop(work);
+    told("in a unit of work that is dropped", 1).await;
+    // Nothing is handed out here.
+    session
+        .contacts()
+        .find(Contact::JOB_TITLE.eq("Nobody"))
+        .await
+        .unwrap();
+    session.contacts().count(Find::new()).await.unwrap();
+    session
+        .contacts()
+        .get(Id::new(Uuid::nil()))
+        .await
+        .unwrap_err();
+    session.accounts().get(globex.id).await.unwrap();
+    told("nothing", 0).await;
+    let trail = session.audit().trail(ada.id).await.unwrap();
+    assert_eq!(trail.last().unwrap().ip.as_deref(), Some("203.0.113.7"));
+    // Reads are no versions.
+    session
+        .contacts()
+        .update(ada.id, |ada| ada.job_title = Some("Countess".into()))
+        .await
+        .unwrap();
+    let second = session.audit().version(ada.id, 2).await.unwrap().unwrap();
+    assert_eq!(second.record.job_title.as_deref(), Some("Countess"));
+    // Another tenant tells nothing.
+    let bob = other
+        .contacts()
+        .create(Contact::named("Bob", "Builder"))
+        .await
+        .unwrap();
+    other.contacts().get(bob.id).await.unwrap();
+    assert!(reads(&other).await.is_empty());
+}
+
+/// Refuses to be told of anything.
+#[derive(Debug)]
+struct Deaf;
+
+#[async_trait::async_trait]
+impl ReadHook for Deaf {
+    async fn before_hand_out(
+        &self,
+        _: &Session,
+        _: &ObjectRef,
+        _: &[(Uuid, i64)],
+    ) -> crm_engine::Result<()> {
+        Err(Error::Forbidden {
+            reason: "nobody listens".into(),
+        })
+    }
+}
+
+/// Nothing is handed out that could not be told, and a setting that nobody understands lets nothing
+/// go untold.
+#[tokio::test]
+async fn a_read_that_cannot_be_told_fails() {
+    let crm = Crm::builder(backend::storage(&[])).read_hook(Deaf).build();
+    let (_, session) = tenant(&crm, "acme").await;
+    let ada = Contact::named("Ada", "Lovelace");
+    let ada = session.contacts().create(ada).await.unwrap();
+    session.contacts().get(ada.id).await.unwrap();
+    let mut settings = session.configurations();
+    settings.set_sensitive_objects(&["contact"]).await.unwrap();
+    let refused = session.contacts().get(ada.id).await.unwrap_err();
+    assert_eq!(refused.code(), "forbidden");
+    let refused = session.contacts().find(Find::new()).await.unwrap_err();
+    assert_eq!(refused.code(), "forbidden");
+    settings
+        .set(ConfigCategory::Security, "sensitive_objects", &"contact")
+        .await
+        .unwrap();
+    let refused = session.accounts().create(Account::new("Globex")).await;
+    let refused = session.accounts().get(refused.unwrap().id).await;
+    assert_eq!(refused.unwrap_err().code(), "validation");
+}
+
+/// C-059: failures by user, name and address in a window, and who is locked out.
+#[tokio::test]
+async fn failed_logins_are_counted_and_lock_out() {
+    let (crm, clock) = timed("2026-05-01T12:00:00Z");
+    let (onboarded, session) = tenant(&crm, "acme").await;
+    let noon = moment("2026-05-01T12:00:00Z");
+    let at = |minute: i64| noon + TimeDelta::minutes(minute);
+    let failed = |minute: i64, login: &str, ip: &str| AuthEvent {
+        login: Some(login.into()),
+        ip: Some(ip.into()),
+        user_id: (login == "Ada@acme.example").then(|| onboarded.admin.uuid()),
+        reason: Some("wrong_password".into()),
+        ..AuthEvent::new(AuthKind::Login, AuthOutcome::Failure, at(minute))
+    };
+    let mut events: Vec<AuthEvent> = (0..5)
+        .map(|m| failed(m, "Ada@acme.example", "203.0.113.7"))
+        .collect();
+    events.push(failed(2, "nobody@acme.example", "2001:db8:0::1"));
+    events.push(failed(-90, "nobody@acme.example", "2001:db8::1"));
+    events.push(AuthEvent::new(
+        AuthKind::Login,
+        AuthOutcome::Success,
+        at(-1),
+    ));
+    events.push(AuthEvent {
+        ip: Some("no address".into()),
+        ..AuthEvent::new(AuthKind::SecondFactorChange, AuthOutcome::Failure, at(1))
+    });
+    session.security().record_all(events).await.unwrap();
+    clock.set(at(5));
+    let hour = Window::new(at(-55), at(5));
+    let by = async |by| {
+        let found = session
+            .security()
+            .failed_logins(by, hour, 10)
+            .await
+            .unwrap();
+        let told = found
+            .iter()
+            .map(|one| (one.source.clone(), one.failures, one.last));
+        told.collect::<Vec<_>>()
+    };
+    let named = |text: &str| Some(text.to_owned());
+    assert_eq!(by(LoginSource::User).await, [(None, 5, at(4))]);
+    assert_eq!(
+        by(LoginSource::Login).await,
+        [
+            (named("ada@acme.example"), 5, at(4)),
+            (named("nobody@acme.example"), 1, at(2))
+        ]
+    );
+    assert_eq!(
+        by(LoginSource::Address).await,
+        [
+            (named("203.0.113.7"), 5, at(4)),
+            (named("2001:db8::1"), 1, at(2))
+        ]
+    );
+    let top = session
+        .security()
+        .failed_logins(LoginSource::Login, hour, 1)
+        .await
+        .unwrap();
+    assert_eq!((top.len(), top[0].first), (1, at(0)));
+
+    let ada = LoginKey::User(onboarded.admin);
+    let policy = LockoutPolicy::default();
+    let until = at(19);
+    let answer = async |key: &LoginKey| {
+        session
+            .security()
+            .lockout(key.clone(), &policy)
+            .await
+            .unwrap()
+    };
+    assert_eq!(answer(&ada).await, Lockout::Locked { until });
+    let from = LoginKey::Address("203.0.113.7".parse().unwrap());
+    assert_eq!(answer(&from).await, Lockout::Locked { until });
+    let nobody = LoginKey::Login(" NOBODY@acme.example".into());
+    assert_eq!(answer(&nobody).await, Lockout::Open { left: Some(4) });
+    assert_eq!(
+        session
+            .security()
+            .count_failed(&nobody, hour)
+            .await
+            .unwrap(),
+        1
+    );
+    let unlock = AuthEvent {
+        user_id: Some(onboarded.admin.uuid()),
+        ..AuthEvent::new(AuthKind::Unlock, AuthOutcome::Success, at(5))
+    };
+    session.security().record(unlock).await.unwrap();
+    assert_eq!(answer(&ada).await, Lockout::Open { left: Some(5) });
+
+    // Pages are stable while events come in.
+    let page = session
+        .security()
+        .events(Some(&ada), hour, 2, None)
+        .await
+        .unwrap();
+    assert_eq!(
+        page.items
+            .iter()
+            .map(|event| event.occurred_at)
+            .collect::<Vec<_>>(),
+        [at(4), at(3)]
+    );
+    session
+        .security()
+        .record(failed(4, "Ada@acme.example", "203.0.113.9"))
+        .await
+        .unwrap();
+    let next = session
+        .security()
+        .events(Some(&ada), hour, 2, page.next)
+        .await
+        .unwrap();
+    assert_eq!(
+        next.items
+            .iter()
+            .map(|event| event.occurred_at)
+            .collect::<Vec<_>>(),
+        [at(2), at(1)]
+    );
+}
