@@ -20,7 +20,7 @@ use crm_engine::schema::{Dynamic, ObjectRef, Row, SYSTEM_FIELDS, Value};
 use crm_engine::storage::{Change, ChangeSet, Expectation, Scope, Storage, StorageError};
 use uuid::Uuid;
 
-use crate::common::{crm, tenant};
+use crate::common::{backend, tenant};
 
 type Store = KeyStore<dyn Storage>;
 
@@ -89,11 +89,13 @@ struct Place {
 
 impl Place {
     async fn new() -> Self {
-        let crm = crm();
+        // Behind the engine, which does not read sealed rows.
+        let storage = backend::storage(&[]);
+        let crm = Crm::builder(storage.clone()).build();
         let (onboarded, session) = tenant(&crm, "acme").await;
         Self {
             tenant: onboarded.tenant,
-            storage: session.engine().storage().clone(),
+            storage,
             session,
             provider: Provider::new(MasterKeys::new("2026", master(1))),
         }
