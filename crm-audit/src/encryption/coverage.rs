@@ -46,15 +46,34 @@ pub(super) struct TypedRows {
     pub(super) target: usize,
 }
 
+/// What is encrypted of the rows that the engine makes of records with custom fields.
+#[derive(Clone, Copy, Debug)]
+struct Made {
+    /// Typed values: where the document is encrypted.
+    values: bool,
+    /// Words to be found by: where any of the texts is that they come from.
+    words: bool,
+}
+
+/// Objects that nobody told of are encrypted.
+impl Default for Made {
+    fn default() -> Self {
+        Self {
+            values: true,
+            words: true,
+        }
+    }
+}
+
 /// Which fields are encrypted: those that are personal or sensitive, but for the ones that the host
 /// leaves plain.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Coverage {
     except: BTreeSet<(String, String)>,
-    /// By object, whether the document with custom values is encrypted.
-    documents: HashMap<String, bool>,
+    /// What of the rows that are made of an object's records is encrypted.
+    made: HashMap<String, Made>,
     /// The same of the objects that tenants define.
-    is_plain_elsewhere: bool,
+    made_elsewhere: Made,
     typed: Option<TypedRows>,
 }
 
@@ -81,11 +100,17 @@ impl Coverage {
         let Some(document) = object.custom_document() else {
             return;
         };
-        let is_covered = self.extent(object, document) != Extent::None;
+        let values = self.extent(object, document) != Extent::None;
+        let mut fields = object.fields().iter().enumerate();
+        let is_searched = |(index, field): (usize, &FieldSchema)| {
+            field.searchable && self.extent(object, index) != Extent::None
+        };
+        let words = values || fields.any(is_searched);
+        let made = Made { values, words };
         if object.is_template() {
-            self.is_plain_elsewhere = !is_covered;
+            self.made_elsewhere = made;
         }
-        self.documents.insert(object.name().to_owned(), is_covered);
+        self.made.insert(object.name().to_owned(), made);
     }
 
     pub(super) const fn typed(&self) -> Option<&TypedRows> {
@@ -147,11 +172,14 @@ impl Coverage {
             Extent::None => None,
             Extent::All(stand) => Some(stand),
             Extent::Some(stand) => {
-                let of = document_field(object)?;
-                let of = row.get(of);
-                let is_covered = of.as_text().and_then(|name| self.documents.get(name));
+                let of = row.get(document_field(object)?);
+                let made = of.as_text().and_then(|name| self.made.get(name));
                 // Objects that a tenant defined are told of by nobody.
-                let is_covered = is_covered.copied().unwrap_or(!self.is_plain_elsewhere);
+                let made = made.unwrap_or(&self.made_elsewhere);
+                let is_covered = match object.name() {
+                    search_texts::OBJECT => made.words,
+                    _ => made.values,
+                };
                 is_covered.then_some(stand)
             }
         }

@@ -16,7 +16,7 @@ use crm_core::storage::{
 use crm_core::tenancy::Tenant;
 use uuid::Uuid;
 
-use super::conditions::Translator;
+use super::conditions::{Translator, asks_others};
 use super::coverage::Coverage;
 use super::rows::{open_row, seal_row, veil_row};
 use super::trees::has_hidden;
@@ -143,21 +143,27 @@ impl<S: Storage> EncryptedStorage<S> {
         Arc::clone(&coverage.unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The keys that a question needs: those of the tenant, where encrypted values may be involved and
-    /// the tenant has keys.
-    async fn ring_for(
+    /// The keys that a question needs, where encrypted values may be involved; `None` where it can be asked
+    /// as it is, because none are, or the tenant has no keys.
+    async fn asked_with(
         &self,
         scope: &Scope,
         coverage: &Coverage,
         object: &ObjectRef,
         condition: &Condition,
-    ) -> Result<Option<Keyring>, StorageError> {
-        match scope.tenant() {
-            Some(tenant) if coverage.covers(object) || has_others(condition) => {
-                self.keys.keyring(tenant).await
-            }
-            _ => Ok(None),
+    ) -> Result<Option<Asked>, StorageError> {
+        if !coverage.covers(object) && !asks_others(condition) {
+            return Ok(None);
         }
+        Ok(match scope.tenant() {
+            Some(tenant) => self
+                .keys
+                .keyring(tenant)
+                .await?
+                .map(|ring| Asked { ring: Some(ring) }),
+            // The rows of the platform are each of another tenant: nothing has the same token.
+            None => Some(Asked { ring: None }),
+        })
     }
 
     /// The rows with their true values.
@@ -352,18 +358,15 @@ impl<S: Storage> Storage for EncryptedStorage<S> {
             with_ids.condition = self.with_ids(scope, &coverage, &query.condition).await?;
             return self.select(scope, &with_ids).await;
         }
-        let ring = self
-            .ring_for(scope, &coverage, &query.object, &query.condition)
+        let asked = self
+            .asked_with(scope, &coverage, &query.object, &query.condition)
             .await?;
-        let Some(ring) = ring else {
+        let Some(asked) = asked else {
             // There are no keys, or nothing that is encrypted.
             let rows = self.inner.select(scope, query).await?;
             return self.opened(scope, rows).await;
         };
-        let translator = Translator {
-            coverage: &coverage,
-            ring: Some(&ring),
-        };
+        let translator = asked.translator(&coverage);
         match translator.query(query) {
             Ok(stored) => {
                 let rows = self.inner.select(scope, &stored).await?;
@@ -384,16 +387,13 @@ impl<S: Storage> Storage for EncryptedStorage<S> {
             with_ids.condition = self.with_ids(scope, &coverage, &query.condition).await?;
             return self.aggregate(scope, &with_ids).await;
         }
-        let ring = self
-            .ring_for(scope, &coverage, &query.object, &query.condition)
+        let asked = self
+            .asked_with(scope, &coverage, &query.object, &query.condition)
             .await?;
-        let Some(ring) = ring else {
+        let Some(asked) = asked else {
             return self.inner.aggregate(scope, query).await;
         };
-        let translator = Translator {
-            coverage: &coverage,
-            ring: Some(&ring),
-        };
+        let translator = asked.translator(&coverage);
         let unsupported = match translator.aggregate(query) {
             Ok(stored) => return self.inner.aggregate(scope, &stored).await,
             Err(unsupported) => unsupported,
@@ -475,14 +475,11 @@ impl<S: Storage> Storage for EncryptedStorage<S> {
                 }));
             }
         }
-        let ring = self
-            .ring_for(scope, &coverage, &claim.object, &claim.condition)
+        let asked = self
+            .asked_with(scope, &coverage, &claim.object, &claim.condition)
             .await?;
-        if let Some(ring) = &ring {
-            let translator = Translator {
-                coverage: &coverage,
-                ring: Some(ring),
-            };
+        if let Some(asked) = &asked {
+            let translator = asked.translator(&coverage);
             stored.condition = translator.condition(&claim.object, &claim.condition)?;
             for key in &claim.sort {
                 translator.sort(&claim.object, key, None)?;
@@ -494,15 +491,12 @@ impl<S: Storage> Storage for EncryptedStorage<S> {
 
     async fn feed(&self, scope: &Scope, query: &FeedQuery) -> Result<FeedPage, StorageError> {
         let coverage = self.coverage();
-        let ring = self
-            .ring_for(scope, &coverage, &query.object, &query.condition)
+        let asked = self
+            .asked_with(scope, &coverage, &query.object, &query.condition)
             .await?;
         let mut stored = query.clone();
-        if let Some(ring) = &ring {
-            let translator = Translator {
-                coverage: &coverage,
-                ring: Some(ring),
-            };
+        if let Some(asked) = &asked {
+            let translator = asked.translator(&coverage);
             stored.condition = translator.condition(&query.object, &query.condition)?;
         }
         let mut page = self.inner.feed(scope, &stored).await?;
@@ -528,9 +522,18 @@ impl<S: Storage> Storage for EncryptedStorage<S> {
     }
 }
 
-/// Whether a condition is about other rows too, whose fields may be encrypted.
-fn has_others(condition: &Condition) -> bool {
-    super::conditions::asks_others(condition)
+/// The keys that a question is translated with.
+struct Asked {
+    ring: Option<Keyring>,
+}
+
+impl Asked {
+    const fn translator<'a>(&'a self, coverage: &'a Coverage) -> Translator<'a> {
+        Translator {
+            coverage,
+            ring: self.ring.as_ref(),
+        }
+    }
 }
 
 /// A guard that is shown opened rows. One that cannot be opened is refused.

@@ -303,8 +303,8 @@ proptest! {
     #[test]
     fn sealed_rows_open_and_tell_nothing(seed: u64) {
         let (coverage, ring, mut dice) = (coverage(), ring(1), Dice(seed));
-        for object in objects() {
-            let row = dice.row(&object, false);
+        for object in objects().iter().filter(|object| coverage.covers(object)) {
+            let row = dice.row(object, false);
             let sealed = seal_row(&coverage, &ring, &row).unwrap();
             let covered = covered(&coverage, &row);
             let stored = format!("{sealed:?} {}", Json::Object(sealed.to_json()));

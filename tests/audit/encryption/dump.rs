@@ -5,13 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::sync::Arc;
 
+use crm_engine::custom_objects::{CustomField, CustomFieldType};
 use crm_engine::prelude::*;
 use crm_engine::query::{Condition, Query};
 use crm_engine::schema::{FieldType, Lifecycle, ObjectRef, Privacy};
 use crm_engine::storage::Storage;
 use crm_engine::tenancy::Tenant;
+use crm_engine::value::ApiName;
 use crm_engine::{MemoryStorage, PostgresStorage};
 use crm_test_postgres::Database;
+use serde_json::json;
 use sqlx::AssertSqlSafe;
 
 use crate::common::{Property, backend, populate, rows_of};
@@ -121,6 +124,29 @@ async fn no_personal_value_is_in_the_database() {
     let address = format!("{MARKER}.hank@markers.example");
     let contact = concern_everything(&world, &address).await;
 
+    // Public custom values that are searched for beside the account's address.
+    let segment = ApiName::parse("segment").unwrap();
+    let field = CustomField {
+        is_searchable: true,
+        ..CustomField::new(
+            ApiName::parse("account").unwrap(),
+            segment,
+            "Segment",
+            CustomFieldType::Text(Default::default()),
+        )
+    };
+    session
+        .records::<CustomField>()
+        .create(field)
+        .await
+        .unwrap();
+    let set = |account: &mut Account| {
+        account.custom_fields = json!({"segment": "Keyholders"});
+        account.email =
+            Some(EmailAddress::parse(&format!("{MARKER}.desk@globex.example")).unwrap());
+    };
+    session.accounts().update(world.account, set).await.unwrap();
+
     // What is no text, and what has a form of its own.
     let spelled = [
         "1911-11-17",
@@ -196,6 +222,7 @@ async fn no_personal_value_is_in_the_database() {
 
     // They are there for who has the keys,
     let seen = rows_in(&encrypted, session).await.join("\n");
+    assert!(seen.contains("keyholders"), "words of accounts are kept");
     for marker in planter.planted.keys() {
         assert!(
             seen.contains(marker),
