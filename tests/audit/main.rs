@@ -4,6 +4,7 @@
 mod common;
 mod events;
 mod feed;
+mod pages;
 mod privacy;
 mod retention;
 mod seals;

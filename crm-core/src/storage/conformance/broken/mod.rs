@@ -424,6 +424,10 @@ defects! {
         FeedsFromAnywhere,
         /// Counts anew which entry comes at which place.
         FeedsByCounting,
+        /// Gives what was written since a snapshot.
+        SelectsSinceSnapshots,
+        /// Takes snapshots of what has no feed, and those that are none.
+        SelectsAnySnapshot,
     }
     "instances" {
         /// Gets rows of every object over the template by id.
