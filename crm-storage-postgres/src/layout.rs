@@ -85,6 +85,9 @@ pub(crate) const PARTITIONED: &str = "audit_events";
 /// The name of the table to which its months are moved.
 pub(crate) const ARCHIVE: &str = "audit_events_archive";
 
+/// The name of the table whose entries prove what the events were: nobody changes one.
+pub(crate) const SEALS: &str = "audit_seals";
+
 /// The column that tells the tenant.
 pub(crate) const TENANT: &str = "tenant_id";
 
@@ -179,6 +182,11 @@ impl Layout {
     pub(crate) fn is_partitioned(&self) -> bool {
         let is_one = [PARTITIONED, ARCHIVE].contains(&self.name.as_str());
         is_one && self.object.lifecycle() == Lifecycle::Log
+    }
+
+    /// Whether the rows are proof: they are written once, and neither changed nor removed.
+    pub(crate) fn is_proof(&self) -> bool {
+        self.name == SEALS && self.object.lifecycle() == Lifecycle::Log
     }
 
     /// The columns of an entry that never changes but for what it tells of persons: those, and the

@@ -110,6 +110,13 @@ const PARTIAL_INDEXES: &[PartialIndex] = &[
         rows: "scored",
         predicate: "\"lead_score\" > 0",
     },
+    // How many persons had access to what is held: few events tell of reads.
+    PartialIndex {
+        object: "audit_event",
+        columns: &["created_at", "id"],
+        rows: "read",
+        predicate: "\"event\" = 'read'",
+    },
     PartialIndex {
         object: "lead",
         columns: &["phone_e164"],
