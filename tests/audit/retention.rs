@@ -21,9 +21,9 @@ use crate::common::{backend, picture, populate, rows_of, tenant};
 use chrono::{DateTime, TimeDelta, Utc};
 use crm_engine::audit::{
     ApiCall, AuditCategory, AuthEvent, AuthKind, AuthOutcome, Lockout, LockoutPolicy, LoginKey,
-    LoginSource, Window,
+    LoginSource, Sealing, Verification, Window,
 };
-use crm_engine::engine::{ManualClock, ReadHook, RequestContext};
+use crm_engine::engine::{CommitHook, ManualClock, ReadHook, RequestContext, UnitOfWork};
 use crm_engine::prelude::*;
 use crm_engine::privacy::{
     ConsentEvidence, DeletionLog, DeletionMethod, DeletionReason, Grant, LawfulBasis, LegalHold,
@@ -1011,4 +1011,153 @@ async fn the_report_tells_what_is_held_and_why() {
         !json.to_string().contains("Lovelace"),
         "the report tells of no person"
     );
+}
+
+/// what is anonymized is not in the versions either; seals over them still hold, and
+/// records whose time is not over keep theirs.
+#[tokio::test]
+async fn what_is_anonymized_is_in_no_version() {
+    let (crm, clock) = timed("2020-01-01T00:00:00Z");
+    let (_, session) = tenant(&crm, "acme").await;
+    let email = |text: &str| Some(EmailAddress::parse(text).unwrap());
+    let ada = Contact {
+        email: email("ada@old.example"),
+        job_title: Some("Countess".into()),
+        description: Some("likes horses".into()),
+        custom_fields: json!({"nickname": "Enchantress"}).into(),
+        tags: vec!["key".into()],
+        ..Contact::named("Ada", "Lovelace")
+    };
+    let ada = session.contacts().create(ada).await.unwrap().id;
+    let change = |contact: &mut Contact| {
+        contact.email = email("ada@new.example");
+        contact.job_title = None;
+        contact.tags = vec!["first".into()];
+    };
+    session.contacts().update(ada, change).await.unwrap();
+    clock.set(moment("2022-12-01T00:00:00Z"));
+    let young = Contact::named("Charles", "Babbage");
+    let young = session.contacts().create(young).await.unwrap().id;
+    let kept = session.audit().trail(young).await.unwrap();
+    // Others may hold up what is settled for a moment.
+    let mut sealed = 0;
+    while sealed < 1_000 {
+        let head = session.audit().seal(Sealing::new()).await.unwrap();
+        match head {
+            Some(_) => break,
+            None => sealed += 1,
+        }
+        common::pause().await;
+    }
+    clock.set(moment("2023-02-01T00:00:00Z"));
+    let id = policy(
+        &session,
+        RetentionPolicy::new("contacts", "contact", DeletionMethod::Anonymize, 3),
+    )
+    .await;
+    let done = session.retention().run(id, &()).await.unwrap();
+    assert_eq!(
+        (done.first.as_slice(), done.refused),
+        (&[ada.uuid()][..], 0)
+    );
+
+    let told = |text: &str| {
+        let personal = ["Ada", "Lovelace", "old.example", "new.example", "Countess"];
+        let mut personal = personal.into_iter().chain(["horses", "Enchantress"]);
+        personal.find(|personal| text.contains(personal))
+    };
+    for event in session.audit().trail(ada).await.unwrap() {
+        let text = event.changes.to_json().to_string();
+        assert_eq!(told(&text), None, "{text}");
+    }
+    for version in session.audit().versions(ada, 20, None).await.unwrap() {
+        let text = serde_json::to_string(&version).unwrap();
+        assert_eq!(told(&text), None, "{text}");
+    }
+    let first = session.audit().version(ada, 1).await.unwrap().unwrap();
+    assert_eq!(first.record.tags, ["key"], "tags are not personal");
+    assert_eq!(session.audit().trail(young).await.unwrap(), kept);
+    let report = session.audit().verify(Verification::new()).await.unwrap();
+    assert!(report.is_intact(), "{report:?}");
+
+    let events = rows_of(&session, "audit_event").await.len();
+    let again = session.retention().run(id, &()).await.unwrap();
+    assert_eq!((again.done, again.refused), (0, 0));
+    assert_eq!(rows_of(&session, "audit_event").await.len(), events);
+}
+
+/// Sets a hold while the first commit of a run is under way.
+#[derive(Clone, Debug, Default)]
+struct HoldsMeanwhile {
+    held: Arc<std::sync::Mutex<Option<LegalHold>>>,
+}
+
+#[async_trait::async_trait]
+impl CommitHook for HoldsMeanwhile {
+    async fn before_commit(&self, work: &mut UnitOfWork) -> Result<()> {
+        let goes = |change: &crm_engine::engine::StagedChange| {
+            change.object().name() == "contact"
+                && change.after().is_none_or(|after| after.is_deleted())
+        };
+        if !work.staged().iter().any(goes) {
+            return Ok(());
+        }
+        let hold = self.held.lock().unwrap().take();
+        if let Some(hold) = hold {
+            work.session().legal_holds().create(hold).await?;
+        }
+        Ok(())
+    }
+}
+
+/// a hold that is set while a run is deciding keeps what it holds.
+#[tokio::test]
+async fn a_hold_set_meanwhile_is_kept() {
+    let later = HoldsMeanwhile::default();
+    let clock = Arc::new(ManualClock::new(moment("2020-01-01T00:00:00Z")));
+    let crm = Crm::builder(backend::storage(&[]))
+        .clock(clock.clone())
+        .hook(later.clone())
+        .build();
+    let (_, session) = tenant(&crm, "acme").await;
+    let mut ids = Vec::new();
+    for name in ["Ada", "Bob", "Cleo", "Dora"] {
+        let contact = Contact {
+            job_title: Some(name.into()),
+            ..Contact::named(name, "Example")
+        };
+        ids.push(session.contacts().create(contact).await.unwrap().id);
+    }
+    clock.set(moment("2022-01-01T00:00:00Z"));
+    let of_one = LegalHold {
+        record_id: Some(ids[1].uuid()),
+        ..LegalHold::new("lawsuit", "contact")
+    };
+    let of_some = LegalHold {
+        criteria: Some(Criteria::from(Contact::JOB_TITLE.eq("Cleo"))),
+        ..LegalHold::new("audit", "contact")
+    };
+    let first = policy(
+        &session,
+        RetentionPolicy::new("contacts", "contact", DeletionMethod::SoftDelete, 1),
+    )
+    .await;
+    *later.held.lock().unwrap() = Some(of_one);
+    let done = session.retention().run(first, &()).await.unwrap();
+    let went = [ids[0].uuid(), ids[2].uuid(), ids[3].uuid()];
+    assert_eq!(done.first, went);
+    assert_eq!(done.refusals[0].id, ids[1].uuid());
+    let held = session.contacts().get(ids[1]).await.unwrap();
+    assert!(held.deleted_at.is_none());
+    // The same where records go for good, and the hold names none.
+    let second = policy(
+        &session,
+        RetentionPolicy::new("gone", "contact", DeletionMethod::HardDelete, 1),
+    )
+    .await;
+    *later.held.lock().unwrap() = Some(of_some);
+    let done = session.retention().run(second, &()).await.unwrap();
+    assert_eq!(done.first, [ids[0].uuid(), ids[3].uuid()]);
+    let refused: Vec<Uuid> = done.refusals.iter().map(|one| one.id).collect();
+    assert_eq!(refused, [ids[1].uuid(), ids[2].uuid()]);
 }
