@@ -229,7 +229,13 @@ impl Storage for JsonLines {
     async fn select(&self, scope: &Scope, query: &Query) -> Answer<Vec<Row>> {
         let state = self.state();
         let related = state.related(scope);
-        Ok(scan(query, state.visible(scope, &query.object), &related))
+        let mut rows = state.visible(scope, &query.object);
+        if let Some(snapshot) = query.snapshot()? {
+            let end = snapshot.end()?.commit();
+            let line = |row: &Row| state.made.get(&key(scope, &query.object, row.id()));
+            rows.retain(|row| line(row).is_some_and(|line| *line < end));
+        }
+        Ok(scan(query, rows, &related))
     }
 
     async fn aggregate(&self, scope: &Scope, query: &AggregateQuery) -> Answer<Vec<Group>> {

@@ -4,11 +4,12 @@
 use std::sync::{Arc, LazyLock};
 
 use crm_core::error::Result;
-use crm_core::query::{Find, Page};
+use crm_core::query::{Cursor, Find, Page};
 use crm_core::schema::{Entity as _, Meta, ObjectRef, Row};
 use crm_core::{Record, Session};
 
 use crate::event::AuditEvent;
+use crate::pages;
 
 /// Events that were archived (C-070): the object `archived_audit_event`, which has the fields of
 /// [`AuditEvent`]. Whole months get there, by the backend: see `archive_partitions` of the PostgreSQL
@@ -66,17 +67,32 @@ pub(crate) async fn find(
     session: &Session,
     find: Find<AuditEvent>,
 ) -> Result<Page<Arc<Record<AuditEvent>>>> {
-    let page = session.find_across(&places(), &find.untyped()).await?;
+    let page = session
+        .find_across(&places(), &find.untyped(), None)
+        .await?;
+    Ok(events(page))
+}
+
+/// One page of events that stays as it is, of both tables in one order.
+pub(crate) async fn page(
+    session: &Session,
+    find: Find<AuditEvent>,
+    after: Option<Cursor>,
+) -> Result<Page<Arc<Record<AuditEvent>>>> {
+    Ok(events(pages::page(session, &places(), find, after).await?))
+}
+
+fn events(page: Page<Row>) -> Page<Arc<Record<AuditEvent>>> {
     let Page {
         items,
         next,
         previous,
     } = page;
-    Ok(Page {
+    Page {
         items: items.into_iter().filter_map(event_of).collect(),
         next,
         previous,
-    })
+    }
 }
 
 #[cfg(test)]

@@ -121,8 +121,8 @@ pub enum AuditKind {
     Restore,
     /// A deleted record was removed for good: every filled field has its old value.
     Purge,
-    /// A record was emptied, as the person that it tells of was erased: every emptied field has its
-    /// new value, and a mask for the old one.
+    /// A record was emptied, as the person that it tells of was erased or the time to keep it was over:
+    /// every emptied field has its new value, and a mask for the old one.
     Erase,
     /// A record was read where that is told, as by a person's access to what is held: no field
     /// changed, and the version is the one that was read.

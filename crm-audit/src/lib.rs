@@ -31,6 +31,7 @@ mod event;
 pub mod feed;
 mod history;
 mod mask;
+mod pages;
 mod privacy;
 mod reads;
 mod recorder;

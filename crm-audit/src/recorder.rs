@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::event::{AuditCategory, AuditEvent, AuditKind, Changes, FieldChange};
 use crate::mask::{MASK, is_sensitive_name, masked};
+use crate::privacy::forget_anonymized;
 
 /// Turns each change of a commit into one [`AuditEvent`]. Add it to the engine as
 /// the last hook.
@@ -24,6 +25,7 @@ pub struct Recorder;
 #[async_trait]
 impl CommitHook for Recorder {
     async fn before_commit(&self, work: &mut UnitOfWork) -> Result<()> {
+        forget_anonymized(work).await?;
         let mut events = Vec::with_capacity(work.staged().len());
         for change in work.staged() {
             if change.object().lifecycle() == Lifecycle::Full {
@@ -53,7 +55,7 @@ fn event_of(work: &UnitOfWork, change: &StagedChange) -> Option<AuditEvent> {
                 changes_between(before, after),
                 after.version(),
             ),
-            _ if work.is_erased(change.id()) => (
+            _ if work.is_erased(change.id()) || work.is_anonymization(change.id()) => (
                 AuditKind::Erase,
                 without_old(&changes_between(before, after)),
                 after.version(),

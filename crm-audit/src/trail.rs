@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::archive;
 use crate::event::AuditEvent;
 use crate::feed::Feed;
+use crate::pages;
 use crate::seal::{self, SealHead, SealReport, Sealing, Verification};
 use crate::versions::by;
 
@@ -48,8 +49,9 @@ impl<'a> AuditTrail<'a> {
 
     /// One page of the events of a record, the newest first (C-103).
     ///
-    /// A page that was read stays as it is: new events have higher versions, so they come in front of
-    /// the first page, whoever writes meanwhile.
+    /// The first page fixes which events are there, and the pages behind it tell of these alone: a page
+    /// that was read stays as it is, whoever writes meanwhile. See [`front`](Self::front) for the first
+    /// page itself.
     ///
     /// # Errors
     /// Those of the storage; a cursor of another query.
@@ -68,8 +70,9 @@ impl<'a> AuditTrail<'a> {
         .await
     }
 
-    /// One page of the events of an actor, the newest first. An event has the time at which its unit
-    /// of work began, so one that took long may come to stand behind events that are there already.
+    /// One page of the events of an actor, the newest first by the time at which its unit of work began.
+    /// One that took long may be written behind later ones; pages that were read stay as they are all
+    /// the same: the first page fixes which events are there.
     ///
     /// # Errors
     /// Those of the storage; a cursor of another query.
@@ -81,6 +84,27 @@ impl<'a> AuditTrail<'a> {
     ) -> Result<Page<Arc<Record<AuditEvent>>>> {
         self.page(by(actor), AuditEvent::CREATED_AT.desc(), limit, after)
             .await
+    }
+
+    /// A cursor in front of all that is there now, for the pages of any view of the trail and of the
+    /// streams: a first page that is asked for with it is the same whenever it is read.
+    ///
+    /// ```
+    /// # use crm_core::{Actor, Session, Result};
+    /// # use crm_audit::AuditExt;
+    /// # async fn example(session: &Session, who: Actor) -> Result<()> {
+    /// let now = session.audit().front().await?;
+    /// let once = session.audit().by_actor(who, 20, Some(now.clone())).await?;
+    /// let again = session.audit().by_actor(who, 20, Some(now)).await?;
+    /// assert_eq!(once.next, again.next);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn front(&self) -> Result<Cursor> {
+        pages::front(self.session).await
     }
 
     /// The events of a commit, in the order of its changes.
@@ -139,11 +163,8 @@ impl<'a> AuditTrail<'a> {
         limit: usize,
         after: Option<Cursor>,
     ) -> Result<Page<Arc<Record<AuditEvent>>>> {
-        let mut find = Find::from(filter).sort(sort).limit(limit);
-        if let Some(after) = after {
-            find = find.after(after);
-        }
-        self.find(find).await
+        let find = Find::from(filter).sort(sort).limit(limit);
+        archive::page(self.session, find, after).await
     }
 
     async fn all(

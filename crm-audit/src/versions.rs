@@ -10,6 +10,7 @@ use crm_core::schema::{Entity, FieldType, FieldValue, ObjectRef, Value, ValueRef
 use crm_core::{Actor, EntityRef, Id};
 use uuid::Uuid;
 
+use crate::archive;
 use crate::event::{AuditEvent, AuditKind, FieldChange};
 use crate::history::{ActivityCount, FieldVersion, ReadableChange, VersionEntry, is_mask, path_of};
 use crate::mask::MASK;
@@ -277,18 +278,15 @@ impl AuditTrail<'_> {
         let record = record.into();
         let object = self.known(&record).await?;
         let path = path_of(object.as_ref(), field);
-        let mut find = Find::from(of_record(&record))
+        let find = Find::from(of_record(&record))
             .filter_by_name(told(&path))
             .sort(AuditEvent::RECORD_VERSION.desc())
             .limit(limit);
-        if let Some(after) = after {
-            find = find.after(after);
-        }
         let Page {
             items,
             next,
             previous,
-        } = self.find(find).await?;
+        } = archive::page(self.session, find, after).await?;
         let items = items.iter();
         let items = items.filter_map(|event| FieldVersion::of(object.as_ref(), event, &path));
         Ok(Page {

@@ -136,7 +136,7 @@ impl Storage for MemoryStorage {
 
     async fn select(&self, scope: &Scope, query: &Query) -> Result<Vec<Row>, StorageError> {
         let shared = reaches_platform(&query.object, &query.condition);
-        Ok(self.spaces.snapshot(scope, shared).view().select(query))
+        self.spaces.snapshot(scope, shared).view().find(query)
     }
 
     async fn aggregate(

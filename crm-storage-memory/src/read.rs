@@ -44,9 +44,31 @@ impl View<'_> {
     }
 
     /// The rows that answer a query.
+    ///
+    /// # Errors
+    /// A snapshot that is none, or of an object without a feed.
+    pub(crate) fn find(&self, query: &Query) -> Result<Vec<Row>, StorageError> {
+        let end = match query.snapshot()? {
+            Some(snapshot) => Some(snapshot.end()?),
+            None => None,
+        };
+        Ok(self.select_until(query, end))
+    }
+
+    /// The rows that answer a query without a snapshot.
     pub(crate) fn select(&self, query: &Query) -> Vec<Row> {
+        self.select_until(query, None)
+    }
+
+    fn select_until(&self, query: &Query, end: Option<FeedPosition>) -> Vec<Row> {
         let Some(table) = self.table(&query.object) else {
             return Vec::new();
+        };
+        let was_there = |row: &Row| {
+            end.is_none_or(|end| {
+                let commit = table.feed().and_then(|feed| feed.commit_of(row.id()));
+                commit.is_some_and(|commit| commit < end.commit())
+            })
         };
         if query.limit == 0 {
             return Vec::new();
@@ -69,7 +91,9 @@ impl View<'_> {
         let plan = self.plan(table, &query.object, &wanted);
         let test = Test::of(*self, &wanted, &plan);
         let is_found = |row: &Row, state: State| {
-            (plan.is_behind() || query.is_after(&**row)) && test.passes(row, state)
+            (plan.is_behind() || query.is_after(&**row))
+                && test.passes(row, state)
+                && was_there(row)
         };
         if plan.is_ordered() {
             let mut found: Vec<Row> = Vec::with_capacity(query.limit.min(64));

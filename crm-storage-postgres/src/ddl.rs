@@ -525,6 +525,8 @@ impl<'a> Ddl<'a> {
             // But for what it tells of persons, which an erasure takes out.
             let redactable = quoted_list(table.redactable());
             format!("SELECT, INSERT{columns}, UPDATE ({redactable})")
+        } else if table.is_proof() {
+            format!("SELECT, INSERT{columns}")
         } else {
             format!("SELECT, INSERT{columns}, UPDATE{columns}, DELETE")
         };

@@ -407,6 +407,7 @@ impl Storage for PostgresStorage {
     }
 
     async fn select(&self, scope: &Scope, query: &Query) -> Result<Vec<Row>, StorageError> {
+        feed::check_snapshot(query)?;
         let table = self.tables.of(&query.object);
         let rows = self
             .read(query.stale, || {

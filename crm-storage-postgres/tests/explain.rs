@@ -17,8 +17,10 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use chrono::NaiveDate;
 use crm_audit::AuditEvent;
-use crm_core::query::{Aggregate, AggregateQuery, Find, Group, Query};
-use crm_core::schema::{Entity as _, ObjectRef, Row};
+use crm_core::query::{
+    Aggregate, AggregateQuery, Comparison, Condition, FieldAt, Find, Group, Query,
+};
+use crm_core::schema::{Entity as _, ObjectRef, Row, Value};
 use crm_core::storage::{
     ChangeSet, Claim, Committed, FeedPage, FeedPosition, FeedQuery, Scope, Storage, StorageError,
 };
@@ -1260,4 +1262,36 @@ async fn a_page_of_the_feed_is_read_by_its_index() {
         // Of each month the first one at most, besides those of the page.
         assert!((50..200).contains(&plan.rows), "{plan:?}");
     }
+}
+
+/// C-105: how many persons had access in a period is counted over the few events that tell of reads.
+#[tokio::test]
+async fn reads_of_a_period_are_counted_by_their_index() {
+    let asker = Asker::new().await;
+    let log = AuditEvent::schema();
+    let at = |name: &str| FieldAt::new(log.field_index(name).unwrap());
+    let compare = |op, moment: &str| Condition::Compare {
+        field: at("created_at"),
+        op,
+        value: Value::Timestamp(moment.parse().unwrap()),
+    };
+    let reads = Condition::And(vec![
+        Condition::not_deleted(),
+        Condition::In {
+            field: at("event"),
+            values: vec![Value::from("read")],
+        },
+        compare(Comparison::Ge, "2025-03-01T00:00:00Z"),
+        compare(Comparison::Lt, "2025-04-01T00:00:00Z"),
+    ]);
+    let query = AggregateQuery::count(log, reads);
+    let scope = Scope::Tenant(Id::new(LARGE));
+    let explained = asker.explained.storage.explain_aggregate(&scope, &query);
+    let plan = Plan::of(&explained.await.unwrap());
+    assert!(plan.is_without_scan(), "{plan:?}");
+    let is_of_reads = |index: &String| !index.contains("pkey") && !index.contains("created_by_id");
+    assert!(
+        !plan.indexes.is_empty() && plan.indexes.iter().all(is_of_reads),
+        "{plan:?}"
+    );
 }

@@ -6,6 +6,7 @@ mod encryption;
 mod events;
 mod feed;
 mod keys;
+mod pages;
 mod privacy;
 mod retention;
 mod seals;

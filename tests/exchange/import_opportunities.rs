@@ -125,10 +125,6 @@ impl Watch for Stopping {
             false => Ok(()),
         }
     }
-
-    async fn reseal(&self, scope: &Scope, rows: &[Row]) -> Result<usize, StorageError> {
-        self.storage.reseal(scope, rows).await
-    }
 }
 
 /// The reasons in a report, by the row's key or, where that could not be read, its line.

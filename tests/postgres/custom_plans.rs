@@ -108,10 +108,6 @@ impl Watch for Explained {
         self.seen.lock().unwrap().push(Plan::of(object, plan));
         Ok(())
     }
-
-    async fn reseal(&self, scope: &Scope, rows: &[Row]) -> Result<usize, StorageError> {
-        self.storage.reseal(scope, rows).await
-    }
 }
 
 fn name(text: &str) -> ApiName {

@@ -388,7 +388,7 @@ async fn read(work: &UnitOfWork, held: &HeldAbout, batch: &[Held]) -> Result<Vec
 }
 
 /// Whether the deletion log tells that the subject was erased. That it was anonymised because its time
-/// was over is something else: the trail knows it still.
+/// was over is something else: what other records tell of it is there still.
 async fn is_logged(work: &UnitOfWork, subject: &EntityRef) -> Result<bool> {
     let log = DeletionLog::schema();
     let index = log.field_index("record_id").unwrap_or(usize::MAX);
@@ -404,7 +404,7 @@ async fn is_logged(work: &UnitOfWork, subject: &EntityRef) -> Result<bool> {
 }
 
 /// Whether there is anything to erase at the fields that `fields` says yes to.
-fn tells(event: &AuditEvent, fields: &dyn Fn(&FieldChange) -> bool) -> bool {
+pub(super) fn tells(event: &AuditEvent, fields: &dyn Fn(&FieldChange) -> bool) -> bool {
     let says = |value: Option<&Value>| {
         value.is_some_and(|value| {
             !value.is_null() && *value != Value::Text(MASK.to_owned()) && !is_erased(value)

@@ -6,6 +6,7 @@
 
 mod erase;
 mod export;
+mod forget;
 mod html;
 mod report;
 mod trail;
@@ -19,6 +20,7 @@ pub use erase::{Erasure, ErasureReport};
 pub use export::{
     AccessExport, HeldField, HeldGroup, HeldRecord, HistoryChange, HistoryEntry, Why,
 };
+pub(crate) use forget::forget_anonymized;
 pub use report::{ConsentCount, GdprReport, GoneCount, HeldCount, PersonCount};
 
 /// Gives sessions what persons have a right to.

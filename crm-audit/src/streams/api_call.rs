@@ -21,6 +21,7 @@ use super::histogram::bucket_of;
     object = "api_call",
     table = "api_calls",
     log,
+    fed,
     index(endpoint, occurred_at),
     index(user_id, occurred_at),
     index(client, occurred_at),

@@ -16,6 +16,7 @@ use uuid::Uuid;
     object = "auth_event",
     table = "auth_events",
     log,
+    fed,
     index(user_id, occurred_at),
     index(ip, occurred_at),
     index(login, occurred_at),

@@ -10,6 +10,8 @@ use crm_core::schema::ValueRef;
 use crm_core::{Id, Record, Session};
 use serde::Serialize;
 
+use crate::pages;
+
 use super::histogram::percentile;
 use super::{ApiCall, CallOutcome, Window, record_all, shortened};
 
@@ -175,7 +177,9 @@ impl ApiCalls<'_> {
             .collect())
     }
 
-    /// One page of the calls of an endpoint within a window, the newest first.
+    /// One page of the calls of an endpoint within a window, the newest first. The first page fixes which
+    /// calls are there, as with all pages here, so a page that was read stays as it is; see
+    /// [`AuditTrail::front`](crate::AuditTrail::front).
     ///
     /// # Errors
     /// Those of the storage; a cursor of another query.
@@ -227,12 +231,9 @@ impl ApiCalls<'_> {
         limit: usize,
         after: Option<Cursor>,
     ) -> Result<Page<Arc<Record<ApiCall>>>> {
-        let mut find = Find::from(filter.and(window.filter(ApiCall::OCCURRED_AT)))
+        let find = Find::from(filter.and(window.filter(ApiCall::OCCURRED_AT)))
             .sort(ApiCall::OCCURRED_AT.desc())
             .limit(limit);
-        if let Some(after) = after {
-            find = find.after(after);
-        }
-        self.session.records::<ApiCall>().find(find).await
+        pages::entries(self.session, find, after).await
     }
 }

@@ -13,6 +13,8 @@ use crm_core::{Id, Record, Session};
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::pages;
+
 use super::lockout::{Attempt, Lockout, LockoutPolicy, lockout};
 use super::{AuthEvent, AuthKind, AuthOutcome, Window, record_all, shortened};
 
@@ -213,7 +215,9 @@ impl Security<'_> {
             .await
     }
 
-    /// One page of the events of one user, name or address, or of all, the newest first.
+    /// One page of the events of one user, name or address, or of all, the newest first. The first page
+    /// fixes which events are there, so a page that was read stays as it is, also where events of the
+    /// past are recorded meanwhile; see [`AuditTrail::front`](crate::AuditTrail::front).
     ///
     /// # Errors
     /// Those of the storage; a cursor of another query.
@@ -229,13 +233,10 @@ impl Security<'_> {
             Some(key) => key.filter().and(within),
             None => within,
         };
-        let mut find = Find::from(filter)
+        let find = Find::from(filter)
             .sort(AuthEvent::OCCURRED_AT.desc())
             .limit(limit);
-        if let Some(after) = after {
-            find = find.after(after);
-        }
-        self.session.records::<AuthEvent>().find(find).await
+        pages::entries(self.session, find, after).await
     }
 
     /// Whether a user, name or address is locked out now; see [`lockout`]. The last 1,000 events

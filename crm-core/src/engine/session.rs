@@ -25,11 +25,11 @@ use crate::merging::Merge;
 use crate::pipelines::Pipeline;
 use crate::privacy::{Consent, LegalHold, ProcessingActivity, Retention, RetentionPolicy};
 use crate::products::Product;
-use crate::query::{Find, Page, page_of};
+use crate::query::{Condition, Find, Page, page_of};
 use crate::record::Actor;
 use crate::schema::{Entity, ObjectRef, Row};
 use crate::scoring::{LeadScoringRule, LeadScoringRuleSet};
-use crate::storage::Scope;
+use crate::storage::{FeedQuery, Scope, Snapshot};
 use crate::tenancy::{Configurations, Tenant};
 use crate::territories::Territory;
 
@@ -121,12 +121,17 @@ impl Session {
     }
 
     /// One page of the rows of several objects with the same fields, such as a log and its archive,
-    /// in one order: cursors count for all of them.
+    /// in one order: cursors count for all of them. With a snapshot, only entries that were there then.
     ///
     /// # Errors
     /// [`Error::Query`].
     #[doc(hidden)]
-    pub async fn find_across(&self, objects: &[&ObjectRef], find: &Find<()>) -> Result<Page<Row>> {
+    pub async fn find_across(
+        &self,
+        objects: &[&ObjectRef],
+        find: &Find<()>,
+        snapshot: Option<&Snapshot>,
+    ) -> Result<Page<Row>> {
         let Some(first) = objects.first() else {
             return Ok(Page {
                 items: Vec::new(),
@@ -139,11 +144,26 @@ impl Session {
         for object in objects {
             let mut query = bound.query.clone();
             query.object = ObjectRef::clone(object);
+            query.snapshot = snapshot.cloned();
             rows.extend(self.select(&query).await?);
         }
         rows.sort_by(|a, b| bound.query.order(&**a, &**b));
+        // What was moved from one to another in between is in both answers.
+        rows.dedup_by_key(|row| row.id());
         rows.truncate(bound.query.limit);
         Ok(page_of(&bound, rows))
+    }
+
+    /// What of the tenant's logs is there now, told by the one that is given.
+    ///
+    /// # Errors
+    /// [`Error::Query`] for an object that has no feed.
+    #[doc(hidden)]
+    pub async fn snapshot(&self, log: &ObjectRef) -> Result<Snapshot> {
+        // No entry fulfils this.
+        let query = FeedQuery::new(log, None, 1).filter(Condition::Or(Vec::new()));
+        let page = self.engine().storage().feed(self.scope(), &query).await?;
+        Ok(page.snapshot)
     }
 
     /// The description of an object, for hosts that draw forms and lists.

@@ -78,6 +78,8 @@ pub struct UnitOfWork {
     given_back: HashSet<Uuid>,
     /// The records that are emptied, as the person that they tell of is erased.
     erased: HashSet<Uuid>,
+    /// Records whose persons go as their time is over.
+    anonymized: HashSet<Uuid>,
 }
 
 /// The id and time of a commit.
@@ -160,6 +162,7 @@ impl UnitOfWork {
             computed: HashMap::new(),
             given_back: HashSet::new(),
             erased: HashSet::new(),
+            anonymized: HashSet::new(),
         }
     }
 

@@ -88,6 +88,52 @@ pub fn anonymized(object: &ObjectRef, row: &Row) -> Vec<(usize, Value)> {
         .collect()
 }
 
+/// Whether events of a record that was anonymised must not tell of a field either, such as `email` or
+/// `custom_fields.nickname`: what [`anonymized`] takes away, and what the field had before. What a rule
+/// between fields keeps in the record stays in its events too.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use crm_core::{Actor, Record, Stamp, schema::{Entity, Meta, Row}};
+/// use crm_core::contacts::Contact;
+/// use crm_core::privacy::is_anonymized;
+///
+/// # let stamp = Stamp { at: chrono::DateTime::UNIX_EPOCH, by: Actor::System };
+/// # let row = |contact| -> Row { Arc::new(Record::new(Meta::first(uuid::Uuid::nil(), stamp), contact)) };
+/// let before = row(Contact::named("Ada", "Lovelace"));
+/// let after = row(Contact::named("Anonymized", "Anonymized"));
+/// assert!(is_anonymized(&before, &after, "first_name"));
+/// assert!(is_anonymized(&before, &after, "job_title"));
+/// assert!(!is_anonymized(&before, &after, "account_id"));
+/// ```
+#[must_use]
+pub fn is_anonymized(before: &Row, after: &Row, field: &str) -> bool {
+    let object = after.object();
+    let (name, member) = match field.split_once('.') {
+        Some((name, member)) => (name, Some(member)),
+        None => (field, None),
+    };
+    let Some(index) = object.field_index(name) else {
+        // What a field was that is no more, nobody knows any more.
+        return true;
+    };
+    let is_personal = |index: usize| {
+        let field = object.fields().get(index);
+        field.is_some_and(|field| {
+            !field.system && field.privacy != Privacy::Public && !is_link(field)
+        })
+    };
+    let follows = object.is_derived(index) && index.checked_sub(1).is_some_and(is_personal);
+    if !is_personal(index) && !follows {
+        return false;
+    }
+    if object.custom_document() == Some(index) {
+        return member.is_none_or(|member| !stays(object, member));
+    }
+    let left = after.value(index);
+    left.is_null() || left != before.value(index)
+}
+
 /// Puts values back that the rules between the record's fields do not let go.
 fn put_back(object: &ObjectRef, row: &Row, was: &[Value], values: &mut [Value]) {
     for _ in 0..ATTEMPTS {
@@ -137,14 +183,16 @@ fn without_custom(object: &ObjectRef, was: &Value) -> Value {
     let Value::Json(Json::Object(members)) = was else {
         return was.clone();
     };
-    let stays = |key: &str| {
-        let mut fields = object.custom_fields().iter();
-        let own = fields.find(|custom| *custom.key == *key);
-        own.is_some_and(|custom| is_link(&custom.field) || custom.field.read_only)
-    };
-    let kept = members.iter().filter(|(key, _)| stays(key));
+    let kept = members.iter().filter(|(key, _)| stays(object, key));
     let kept = kept.map(|(key, value)| (key.clone(), value.clone()));
     Value::Json(Json::Object(kept.collect()))
+}
+
+/// Whether a custom value is a link, or follows from other values.
+fn stays(object: &ObjectRef, key: &str) -> bool {
+    let mut fields = object.custom_fields().iter();
+    let own = fields.find(|custom| *custom.key == *key);
+    own.is_some_and(|custom| is_link(&custom.field) || custom.field.read_only)
 }
 
 fn stand_in(object: &ObjectRef, index: usize, field: &FieldSchema, id: Uuid, was: &Value) -> Value {

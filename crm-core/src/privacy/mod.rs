@@ -19,7 +19,7 @@ mod read_access;
 mod register;
 pub mod retention;
 
-pub use anonymized::anonymized;
+pub use anonymized::{anonymized, is_anonymized};
 pub use consent::{
     Consent, ConsentEvidence, ConsentStatus, ConsentSubject, Grant, LawfulBasis, Withdrawal,
 };

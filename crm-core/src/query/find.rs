@@ -10,6 +10,7 @@ use serde::ser::{Serialize, Serializer};
 use super::condition::locate;
 use super::{Condition, Cursor, Filter, QueryError, Where};
 use crate::schema::{AnyRecord, ObjectRef, Registry, Row, Value, ValueRef, system};
+use crate::storage::Snapshot;
 
 /// The most records on one page.
 pub const MAX_LIMIT: usize = 1_000;
@@ -282,6 +283,7 @@ impl<E> Find<E> {
                 after,
                 limit: limit + 1,
                 stale: self.stale,
+                snapshot: None,
             },
             backwards,
         })
@@ -347,6 +349,9 @@ pub struct Query {
     pub limit: usize,
     /// Whether the answer may come from a copy that lags a little behind.
     pub stale: bool,
+    /// Of a log with a feed, only entries that were there at a moment: pages of one snapshot are
+    /// the same whenever they are read.
+    pub snapshot: Option<Snapshot>,
 }
 
 impl Query {
@@ -363,6 +368,28 @@ impl Query {
             after: None,
             limit: usize::MAX,
             stale: false,
+            snapshot: None,
+        }
+    }
+
+    /// Only entries that were there at a moment.
+    #[must_use]
+    pub fn at(mut self, snapshot: Snapshot) -> Self {
+        self.snapshot = Some(snapshot);
+        self
+    }
+
+    /// The snapshot, if there is one and the object has a feed.
+    ///
+    /// # Errors
+    /// [`QueryError::Unsupported`] for a snapshot of what is no log with a feed.
+    pub fn snapshot(&self) -> Result<Option<&Snapshot>, QueryError> {
+        match &self.snapshot {
+            Some(_) if !self.object.is_fed() => Err(QueryError::Unsupported {
+                field: self.object.name().to_owned(),
+                operation: Cow::Borrowed("snapshot"),
+            }),
+            snapshot => Ok(snapshot.as_ref()),
         }
     }
 

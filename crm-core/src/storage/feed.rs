@@ -105,6 +105,44 @@ impl<'de> Deserialize<'de> for FeedPosition {
     }
 }
 
+/// Which entries of the logs of a tenant were there at a moment, as the backend tells it: what is
+/// asked for with one is the same whenever it is asked for, whoever writes meanwhile.
+///
+/// It comes with every [page of a feed](FeedPage::snapshot) and counts for all logs of the tenant that
+/// have one. Opaque to hosts, which keep it as text.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Snapshot(String);
+
+impl Snapshot {
+    /// A snapshot by the text that a backend made of it, or that a host kept.
+    #[must_use]
+    pub fn of_text(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The entries in front of a position: for backends in which no commit ends in front of one that
+    /// has ended.
+    #[must_use]
+    pub fn until(end: FeedPosition) -> Self {
+        Self(end.to_string())
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The position of a snapshot that was made [until](Self::until) it: what of a log comes in front
+    /// of it answers a query with the snapshot.
+    ///
+    /// # Errors
+    /// [`QueryError::Cursor`] for a text that no such snapshot has.
+    pub fn end(&self) -> Result<FeedPosition, QueryError> {
+        self.0.parse().map_err(|_| QueryError::Cursor)
+    }
+}
+
 /// A question to the feed of a log.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -169,7 +207,7 @@ impl FeedQuery {
 }
 
 /// A part of a feed.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct FeedPage {
     /// The entries with their positions, in order.
@@ -177,6 +215,9 @@ pub struct FeedPage {
     /// From where to go on: behind the last entry or, where the page has fewer than asked for,
     /// behind all that is settled, entries that do not fulfil the condition included.
     pub until: FeedPosition,
+    /// All entries that were there when the page was read, settled or not, those of other logs of the
+    /// tenant included.
+    pub snapshot: Snapshot,
 }
 
 impl FeedPage {
@@ -189,15 +230,28 @@ impl FeedPage {
         } else {
             last.or(query.after).unwrap_or_default()
         };
-        Self { entries, until }
+        Self {
+            entries,
+            until,
+            snapshot: Snapshot::until(end),
+        }
+    }
+
+    /// The page with another snapshot, for backends that see entries before they are settled.
+    #[must_use]
+    pub fn with_snapshot(mut self, snapshot: Snapshot) -> Self {
+        self.snapshot = snapshot;
+        self
     }
 
     /// The page of a scope that sees nothing.
     #[must_use]
     pub fn nothing(query: &FeedQuery) -> Self {
+        let until = query.after.unwrap_or_default();
         Self {
             entries: Vec::new(),
-            until: query.after.unwrap_or_default(),
+            until,
+            snapshot: Snapshot::until(until),
         }
     }
 }

@@ -78,7 +78,7 @@ use uuid::Uuid;
 
 pub use change::{Change, ChangeSet, Claim, Committed, Expectation, Unreferenced};
 pub use error::StorageError;
-pub use feed::{FeedPage, FeedPosition, FeedQuery, InvalidPosition, scan_feed};
+pub use feed::{FeedPage, FeedPosition, FeedQuery, InvalidPosition, Snapshot, scan_feed};
 pub use guard::{GUARD_PAGE, Guard, Judge};
 pub use reseal::resealed;
 pub use scan::{Violations, check_references, scan, scan_aggregate, unique_value};
@@ -133,7 +133,8 @@ pub trait Storage: Debug + Send + Sync + 'static {
         ids: &[Uuid],
     ) -> Result<Vec<Row>, StorageError>;
 
-    /// The rows that answer the query, in its order.
+    /// The rows that answer the query, in its order; of a log with a feed, those that were there at
+    /// the query's [snapshot](Query::snapshot) if it has one.
     async fn select(&self, scope: &Scope, query: &Query) -> Result<Vec<Row>, StorageError>;
 
     /// The groups that answer the query, in the order of their keys.

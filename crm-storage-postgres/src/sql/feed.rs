@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! WITH scope AS MATERIALIZED (..)
-//! SELECT pg_snapshot_xmin(pg_current_snapshot())::text, r.* FROM scope LEFT JOIN LATERAL (
+//! SELECT pg_current_snapshot()::text, r.* FROM scope LEFT JOIN LATERAL (
 //!   SELECT c."transaction_id"::text, c."id", .. FROM "crm"."audit_events" AS c
 //!   WHERE scope.is_set AND c."tenant_id" = $1 AND ..
 //!     AND (c."transaction_id", c."id") > ($2::text::xid8, $3)
@@ -12,11 +12,13 @@
 //! ```
 //!
 //! A transaction below `pg_snapshot_xmin` has ended, and none that begins later gets an id below it.
-//! So what is below is settled. The first column tells how far that is, also where no entry came.
+//! So what is below is settled. The first column tells how far that is, also where no entry came: the
+//! snapshot begins with that transaction.
 
 use std::fmt::Write as _;
 
-use crm_core::storage::{FeedPage, FeedPosition, FeedQuery, Scope, StorageError};
+use crm_core::query::{Query, QueryError};
+use crm_core::storage::{FeedPage, FeedPosition, FeedQuery, Scope, Snapshot, StorageError};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
@@ -52,7 +54,7 @@ pub(crate) fn feed(
     let limit = statement.argument(i64::try_from(query.limit).unwrap_or(i64::MAX));
     let own = statement.own(table, "c");
     let mut sql = format!(
-        " SELECT {SETTLED}::text, r.* FROM scope LEFT JOIN LATERAL \
+        " SELECT pg_current_snapshot()::text, r.* FROM scope LEFT JOIN LATERAL \
          (SELECT c.{transaction}::text AS {transaction}, {}",
         table.read_columns("c")
     );
@@ -77,18 +79,21 @@ pub(crate) fn decode(
     query: &FeedQuery,
     rows: &[PgRow],
 ) -> Result<FeedPage, StorageError> {
+    let corrupt = || StorageError::Corrupt {
+        object: table.object.name().to_owned(),
+        fields: vec![TRANSACTION.to_owned()],
+    };
     let number = |row: &PgRow, column: usize| -> Result<Option<u64>, StorageError> {
         let text: Option<&str> = row.try_get(column).map_err(|error| read_error(&error))?;
         let number = text.map(str::parse::<u64>).transpose();
-        number.map_err(|_| StorageError::Corrupt {
-            object: table.object.name().to_owned(),
-            fields: vec![TRANSACTION.to_owned()],
-        })
+        number.map_err(|_| corrupt())
     };
     let Some(first) = rows.first() else {
         return Ok(FeedPage::nothing(query));
     };
-    let end = FeedPosition::before(number(first, 0)?.unwrap_or_default());
+    let seen: &str = first.try_get(0).map_err(|error| read_error(&error))?;
+    let settled = settled(seen).ok_or_else(corrupt)?;
+    let end = FeedPosition::before(settled);
     query.check_position(end)?;
     let mut entries = Vec::with_capacity(rows.len());
     for row in rows {
@@ -98,5 +103,56 @@ pub(crate) fn decode(
             entries.push((FeedPosition::new(commit, entry.id()), entry));
         }
     }
-    Ok(FeedPage::new(query, entries, end))
+    Ok(FeedPage::new(query, entries, end).with_snapshot(Snapshot::of_text(seen)))
+}
+
+/// The transaction in front of which everything is settled, where the text is a snapshot as the
+/// server writes it: `xmin:xmax:` and the transactions in between that were running.
+fn settled(text: &str) -> Option<u64> {
+    let number = |text: &str| {
+        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse::<u64>().ok().filter(|_| is_number)
+    };
+    let mut parts = text.split(':');
+    let (first, end, running) = (parts.next()?, parts.next()?, parts.next()?);
+    let (first, end) = (number(first)?, number(end)?);
+    if parts.next().is_some() || first == 0 || end < first {
+        return None;
+    }
+    let mut least = first;
+    if !running.is_empty() {
+        for one in running.split(',') {
+            least = number(one).filter(|one| (least..end).contains(one))?;
+        }
+    }
+    Some(first)
+}
+
+/// Checks that the query's snapshot, if it has one, is one of this server's form.
+///
+/// # Errors
+/// [`QueryError::Cursor`] where it is none; an object that has no feed.
+pub(crate) fn check_snapshot(query: &Query) -> Result<(), StorageError> {
+    match query.snapshot()? {
+        Some(snapshot) if settled(snapshot.as_str()).is_none() => Err(QueryError::Cursor.into()),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::settled;
+
+    #[test]
+    fn a_snapshot_has_one_form() {
+        for (text, first) in [("7:7:", 7), ("7:9:", 7), ("7:12:8,8,11", 7), ("7:9:7", 7)] {
+            assert_eq!(settled(text), Some(first), "{text}");
+        }
+        for wrong in [
+            "", "7", "7:9", "9:7:", "0:7:", "7:9:9", "7:9:6", "7:12:9,8", "7:9:8,", "+7:9:",
+            "7:9::", "7:9: 8", "7:9:x",
+        ] {
+            assert_eq!(settled(wrong), None, "{wrong}");
+        }
+    }
 }

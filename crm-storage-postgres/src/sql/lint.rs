@@ -11,7 +11,7 @@ use crm_core::schema::{
     Dynamic, Entity as _, FieldSchema, FieldType, Meta, ObjectRef, Registry, Row, StorageKind,
     Value,
 };
-use crm_core::storage::{Change, ChangeSet, Claim, Expectation, FeedQuery, Scope};
+use crm_core::storage::{Change, ChangeSet, Claim, Expectation, FeedQuery, Scope, Snapshot};
 use crm_core::{Actor, Id, Stamp};
 use rust_decimal::Decimal;
 use uuid::Uuid;
@@ -330,6 +330,8 @@ fn statements(object: &ObjectRef, registry: &Registry, tables: &Tables) -> Vec<S
         if object.is_fed() {
             let feed = FeedQuery::new(object, None, 10).filter(condition.clone());
             statements.extend(feed::feed(tables, &table, &scope, &feed));
+            query.snapshot = Some(Snapshot::of_text("3:5:4"));
+            statements.extend(select::select(tables, &table, &scope, &query));
         }
     }
     let ids = [Uuid::from_u128(1), Uuid::from_u128(2)];

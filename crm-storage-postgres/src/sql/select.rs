@@ -32,7 +32,7 @@ use super::condition::{self, excludes_null};
 use super::custom::Source;
 use super::place::Place;
 use super::value::rounded;
-use crate::layout::{Table, Tables, quoted};
+use crate::layout::{TRANSACTION, Table, Tables, quoted};
 
 /// Whether the scope can see any row of the table.
 pub(super) fn is_visible(table: &Table, scope: &Scope) -> bool {
@@ -79,7 +79,15 @@ pub(crate) fn select(
         return None;
     }
     let mut statement = Statement::scoped(scope);
-    let condition = condition::write(&mut statement, tables, table, "c", &query.condition);
+    let mut condition = condition::write(&mut statement, tables, table, "c", &query.condition);
+    if let Some(snapshot) = query.snapshot.as_ref().filter(|_| table.is_fed()) {
+        let snapshot = statement.argument(snapshot.as_str());
+        let transaction = quoted(TRANSACTION);
+        let _ = write!(
+            condition,
+            " AND pg_visible_in_snapshot(c.{transaction}, {snapshot}::text::pg_snapshot)"
+        );
+    }
     let keys = keys(&mut statement, table, query);
     let behind = match &query.after {
         None => Behind::everything(),

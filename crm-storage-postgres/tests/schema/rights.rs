@@ -141,6 +141,10 @@ async fn rows_are_seen_and_written_by_their_tenant_only() {
     )
     .await;
     for refused in [
+        "UPDATE crm.audit_seals SET hash = ''",
+        "UPDATE crm.audit_seals SET version = 2",
+        "DELETE FROM crm.audit_seals",
+        "TRUNCATE crm.audit_seals",
         "UPDATE crm.audit_events SET record_version = 2",
         "DELETE FROM crm.audit_events",
         "TRUNCATE crm.audit_events",

@@ -10,6 +10,8 @@
     reason = "a test says what went wrong by stopping"
 )]
 
+mod anonymized;
+mod holds;
 mod policies;
 mod properties;
 mod report;

@@ -156,6 +156,18 @@ impl UnitOfWork {
         );
     }
 
+    /// Says that what is staged of a record takes away whom it tells of, as its time was over: its
+    /// event tells which fields went and not what they were, and earlier events are to forget it too.
+    pub(crate) fn anonymize(&mut self, id: Uuid) {
+        self.anonymized.insert(id);
+    }
+
+    /// Whether what is staged of a record takes away whom it tells of.
+    #[must_use]
+    pub fn is_anonymization(&self, id: Uuid) -> bool {
+        self.anonymized.contains(&id)
+    }
+
     /// Whether a record is emptied here.
     #[must_use]
     pub fn is_erased(&self, id: Uuid) -> bool {

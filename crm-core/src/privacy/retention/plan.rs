@@ -1,17 +1,21 @@
 //! A policy bound to the schema: which records are due, and which are held.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use uuid::Uuid;
 
 use super::{AUDIT_OBJECT, LegalHold, RetentionPolicy, Upkeep};
 use crate::engine::UnitOfWork;
 use crate::error::{FieldError, Result, codes};
 use crate::privacy::DeletionMethod;
-use crate::query::{Comparison, Condition, Criteria, FieldAt, NoRelated};
+use crate::query::{Comparison, Condition, Criteria, FieldAt, NoRelated, Query};
 use crate::schema::{
-    Lifecycle, ObjectRef, ObjectScope, Privacy, Registry, Row, StorageKind, Value, system,
+    Entity as _, Lifecycle, ObjectRef, ObjectScope, Privacy, Registry, Row, StorageKind, Value,
+    system,
 };
+use crate::storage::{Guard, Judge};
 
 /// Whatever has to do with the audit trail is kept whole, by this beginning of its objects' names.
 const AUDIT_PREFIX: &str = "audit_";
@@ -219,6 +223,35 @@ fn asks_others(condition: &Condition) -> bool {
 #[derive(Debug, Default)]
 pub(super) struct Holds {
     by_object: HashMap<String, Vec<Condition>>,
+    /// At which versions they were read.
+    read: Arc<HashMap<Uuid, i64>>,
+}
+
+/// No hold is set, or holds something else, since the holds were read.
+#[derive(Debug)]
+struct NoOtherHolds {
+    read: Arc<HashMap<Uuid, i64>>,
+}
+
+impl Guard for NoOtherHolds {
+    fn query(&self) -> Query {
+        let active = FieldAt::new(
+            LegalHold::schema()
+                .field_index(&LegalHold::IS_ACTIVE.name())
+                .unwrap_or(usize::MAX),
+        );
+        let is_active = Condition::In {
+            field: active,
+            values: vec![Value::Boolean(true)],
+        };
+        let live = Condition::not_deleted().and(Condition::not_archived());
+        Query::new(LegalHold::schema(), live.and(is_active))
+    }
+
+    fn judge(&self) -> Judge {
+        let read = self.read.clone();
+        Box::new(move |row| read.get(&row.id()) != Some(&row.version()))
+    }
 }
 
 impl Holds {
@@ -226,13 +259,26 @@ impl Holds {
     pub(super) async fn load(work: &UnitOfWork) -> Result<Self> {
         let registry = &*work.registry().await?;
         let mut by_object: HashMap<String, Vec<Condition>> = HashMap::new();
+        let mut read = HashMap::new();
         let active = LegalHold::IS_ACTIVE.eq(true);
         for hold in work.find_all(active, Vec::new()).await? {
+            read.insert(hold.id.uuid(), hold.version);
             // One whose criteria no longer fit the schema holds all records of the object.
             let held = bind_hold(&hold, registry).unwrap_or_else(|_| Condition::all());
             by_object.entry(hold.object.clone()).or_default().push(held);
         }
-        Ok(Self { by_object })
+        Ok(Self {
+            by_object,
+            read: Arc::new(read),
+        })
+    }
+
+    /// Lets the commit be a conflict where another hold is set until then, so that what is decided by
+    /// these is decided again.
+    pub(super) fn rely_on(&self, work: &mut UnitOfWork) {
+        work.guard(NoOtherHolds {
+            read: self.read.clone(),
+        });
     }
 
     /// Whether a record is held.
@@ -247,7 +293,6 @@ mod tests {
     use super::*;
     use crate::accounts::Account;
     use crate::leads::Lead;
-    use crate::schema::Entity as _;
 
     fn registry() -> Registry {
         let registry = Registry::default();

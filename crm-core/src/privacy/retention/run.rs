@@ -237,8 +237,9 @@ impl<'a> Retention<'a> {
     /// others go. Of entries of a log, the deletion log tells how many went in each commit, under the
     /// id of the policy.
     ///
-    /// Values that an archived or emptied record had are still in the audit trail, for as long as
-    /// that is kept: to forget a person altogether, erase the person.
+    /// What [`DeletionMethod::Anonymize`] takes away is gone from the versions of the record as well,
+    /// where a recorder keeps them: its events say that it was erased, and seals over them still hold.
+    /// Other records may tell of the person still: to forget a person altogether, erase the person.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Validation`] for a policy that no longer fits the schema.
@@ -423,6 +424,7 @@ impl<'a> Retention<'a> {
         let mut workspace = Workspace::Session(self.session);
         in_work!(workspace, |work| {
             let holds = Holds::load(work).await?;
+            holds.rely_on(work);
             let wanted = Condition::In {
                 field: FieldAt::new(system::ID),
                 values: ids.iter().map(|id| Value::Uuid(*id)).collect(),
@@ -578,6 +580,7 @@ async fn stage(
             }
             let count = changed.len() as u64;
             work.keep_values(&row, changed).await?;
+            work.anonymize(id);
             count
         }
     };

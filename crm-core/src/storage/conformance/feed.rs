@@ -11,9 +11,9 @@ use super::harness::{Bench, moment, new_id, place, purge, row, row_with};
 use super::objects::{Chore, Laboratory, Reading};
 use super::runtime::yield_now;
 use super::{BoxFuture, Failure, Harness, Outcome, ensure, ensure_eq};
-use crate::query::{Comparison, Condition, FieldAt};
+use crate::query::{Comparison, Condition, FieldAt, Query, SortKey};
 use crate::schema::{Entity, Row, Value};
-use crate::storage::{FeedPage, FeedPosition, FeedQuery, Scope, StorageError};
+use crate::storage::{FeedPage, FeedPosition, FeedQuery, Scope, Snapshot, StorageError};
 
 /// How long a case lets others run before it asks again.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -333,6 +333,139 @@ pub(super) async fn feed_beside_many_writers(h: &Harness) -> Outcome {
     for made in came {
         let own: Vec<Uuid> = all.iter().filter(|id| made.contains(id)).copied().collect();
         ensure_eq!(own, made, "the entries of one writer");
+    }
+    Ok(())
+}
+
+/// What a query over the readings finds, the greatest first, page by page.
+async fn pages(bench: &Bench, snapshot: &Snapshot, limit: usize) -> Outcome<Vec<Vec<Uuid>>> {
+    let celsius = place(Reading::schema(), "celsius")?;
+    let sort = vec![SortKey {
+        index: celsius,
+        descending: true,
+    }];
+    let mut query = Query::new(Reading::schema(), Condition::all())
+        .sort(sort)
+        .limit(limit)
+        .at(snapshot.clone());
+    let mut pages = Vec::new();
+    loop {
+        let rows = bench.storage().select(&bench.scope, &query).await?;
+        let is_full = rows.len() == limit;
+        query.after = rows.last().map(|row| {
+            let keys = query.sort.iter();
+            keys.map(|key| row.value(key.index).into_owned()).collect()
+        });
+        pages.push(rows.iter().map(|row| row.id()).collect());
+        if !is_full {
+            return Ok(pages);
+        }
+    }
+}
+
+/// What of the log is there now.
+async fn snapshot(bench: &Bench) -> Outcome<Snapshot> {
+    let nothing = query(None, 1).filter(Condition::Or(Vec::new()));
+    Ok(page(bench, &nothing).await?.snapshot)
+}
+
+pub(super) async fn snapshots_stay(h: &Harness) -> Outcome {
+    let bench = h.bench();
+    let none = snapshot(&bench).await?;
+    let first = [reading(10), reading(30), reading(50)];
+    bench.insert(first.clone()).await?;
+    let some = snapshot(&bench).await?;
+    let second = [reading(20), reading(40), reading(60)];
+    bench.insert(second.clone()).await?;
+    let all = snapshot(&bench).await?;
+    let id = |row: &Row| row.id();
+    let mut every: Vec<Uuid> = first.iter().chain(&second).map(id).collect();
+    let [a, b, c] = first.map(|row| row.id());
+    let [d, e, f] = second.map(|row| row.id());
+    for (snapshot, expected) in [
+        (&none, Vec::new()),
+        (&some, vec![c, b, a]),
+        (&all, vec![f, c, e, b, d, a]),
+    ] {
+        for limit in [1, 2, 10] {
+            let found = pages(&bench, snapshot, limit).await?.concat();
+            ensure_eq!(found, expected, "a snapshot in pages of {limit}");
+        }
+        let kept = Snapshot::of_text(snapshot.as_str());
+        let found = pages(&bench, &kept, 10).await?.concat();
+        ensure_eq!(found, expected, "a snapshot that was kept as text");
+    }
+    every.sort_unstable();
+    let mut now: Vec<Uuid> = pages(&bench, &snapshot(&bench).await?, 10).await?.concat();
+    now.sort_unstable();
+    ensure_eq!(now, every, "what is there now");
+    Ok(())
+}
+
+pub(super) async fn snapshots_beside_many_writers(h: &Harness) -> Outcome {
+    const WRITERS: i64 = 6;
+    const COMMITS: i64 = 15;
+    let bench = h.bench();
+    let mut tasks: Vec<BoxFuture<'static, Outcome<()>>> = Vec::new();
+    for writer in 0..WRITERS {
+        let bench = bench.clone();
+        tasks.push(Box::pin(async move {
+            for number in 0..COMMITS {
+                // All over the order, not at its end.
+                let row = reading((number * 37 + writer * 11) % 100);
+                bench.insert([row.clone()]).await?;
+                let now = snapshot(&bench).await?;
+                let own = pages(&bench, &now, 1_000).await?.concat();
+                ensure!(
+                    own.contains(&row.id()),
+                    "expected a snapshot to have what its reader wrote before"
+                );
+                yield_now().await;
+            }
+            Ok(())
+        }));
+    }
+    for limit in [3, 20] {
+        let bench = bench.clone();
+        tasks.push(Box::pin(async move {
+            for _ in 0..10 {
+                let then = snapshot(&bench).await?;
+                let once = pages(&bench, &then, limit).await?;
+                yield_now().await;
+                let again = pages(&bench, &then, limit).await?;
+                ensure_eq!(once, again, "the pages of a snapshot, read twice");
+            }
+            Ok(())
+        }));
+    }
+    bench.workers(tasks).await?;
+    let total = usize::try_from(WRITERS * COMMITS).unwrap_or_default();
+    let all = pages(&bench, &snapshot(&bench).await?, 7).await?.concat();
+    ensure_eq!(all.len(), total, "how many entries there are");
+    Ok(())
+}
+
+pub(super) async fn snapshot_refusals(h: &Harness) -> Outcome {
+    let bench = h.bench();
+    bench.insert([reading(1)]).await?;
+    let now = snapshot(&bench).await?;
+    let of_chores = Query::new(Chore::schema(), Condition::all()).at(now);
+    ensure!(
+        matches!(
+            bench.storage().select(&bench.scope, &of_chores).await,
+            Err(StorageError::Query(_))
+        ),
+        "expected no snapshot of what has no feed"
+    );
+    for wrong in ["", "now", "1:2", "9:1:", "-1:2:3", "1:5:7", "1:2:3;"] {
+        let query = Query::new(Reading::schema(), Condition::all()).at(Snapshot::of_text(wrong));
+        ensure!(
+            matches!(
+                bench.storage().select(&bench.scope, &query).await,
+                Err(StorageError::Query(_))
+            ),
+            "expected {wrong:?} to be no snapshot"
+        );
     }
     Ok(())
 }

@@ -278,6 +278,9 @@ macro_rules! __conformance_list {
                 feed_refusals
                 feed_after_removals
                 feed_beside_many_writers
+                snapshots_stay
+                snapshots_beside_many_writers
+                snapshot_refusals
             }
             sealed in sealed {
                 sealed_rows_come_back

@@ -57,11 +57,16 @@ impl Storage for NaiveStorage {
 
     async fn select(&self, scope: &Scope, query: &Query) -> Result<Vec<Row>, StorageError> {
         let state = self.state();
-        Ok(scan(
-            query,
-            state.visible(scope, &query.object),
-            &state.related(scope),
-        ))
+        let mut rows = state.visible(scope, &query.object);
+        if let Some(snapshot) = query.snapshot()? {
+            let end = snapshot.end()?;
+            let entries = state.entries(scope, &query.object).into_iter();
+            rows = entries
+                .filter(|(position, _)| *position < end)
+                .map(|(_, row)| row)
+                .collect();
+        }
+        Ok(scan(query, rows, &state.related(scope)))
     }
 
     async fn aggregate(

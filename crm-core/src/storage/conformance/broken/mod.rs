@@ -425,6 +425,10 @@ defects! {
         FeedsFromAnywhere,
         /// Counts anew which entry comes at which place.
         FeedsByCounting,
+        /// Gives what was written since a snapshot.
+        SelectsSinceSnapshots,
+        /// Takes snapshots of what has no feed, and those that are none.
+        SelectsAnySnapshot,
     }
     "sealed" {
         /// Gives rows back without what is sealed of them.

@@ -1,6 +1,6 @@
 //! [`BrokenStorage`]: the reference store with one defect.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -168,6 +168,15 @@ impl BrokenStorage {
                 .iter()
                 .any(|one| matches!(one, Condition::Or(_)));
         let mut found = self.visible(state, scope, &query.object, leaks.tenants || or_leaks);
+        if let Ok(Some(snapshot)) = query.snapshot()
+            && let Ok(end) = snapshot.end()
+            && !self.has(Defect::SelectsSinceSnapshots)
+        {
+            let entries = state.entries(scope, &query.object).into_iter();
+            let later = entries.filter(|(position, _)| *position >= end);
+            let later: HashSet<Uuid> = later.map(|(_, row)| row.id()).collect();
+            found.retain(|row| !later.contains(&row.id()));
+        }
         if leaks.instances {
             found.extend(siblings(state, scope, &query.object));
         }
@@ -256,6 +265,11 @@ impl Storage for BrokenStorage {
     async fn select(&self, scope: &Scope, query: &Query) -> Result<Vec<Row>, StorageError> {
         let (state, inserted) = self.read();
         let leaks = self.leaks(Defect::SelectsForeign, Defect::SelectsSiblings);
+        if !self.has(Defect::SelectsAnySnapshot)
+            && let Some(snapshot) = query.snapshot()?
+        {
+            snapshot.end()?;
+        }
         Ok(self.given(self.find_all(&state, &inserted, scope, query, leaks)))
     }
 
