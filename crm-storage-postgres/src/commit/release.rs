@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crm_core::schema::{ObjectRef, Row, Value, system};
+use crm_core::schema::{FieldType, ObjectRef, Row, Value, system};
 use crm_core::storage::unique_value;
 use uuid::Uuid;
 
@@ -83,7 +83,21 @@ pub(super) fn set_aside(table: &Table, key: usize) -> Option<String> {
     let optional = key
         .fields
         .iter()
-        .find(|field| table.column(**field).is_some_and(|column| column.nullable))?;
+        .find(|field| table.column(**field).is_some_and(|column| column.nullable));
+    let Some(optional) = optional else {
+        // An id that nobody has, where nothing says what it leads to.
+        let is_free = |field: &&usize| {
+            let schema = table.object.fields().get(**field);
+            schema.is_some_and(|field| field.field_type == FieldType::Uuid)
+        };
+        let mut free = key.fields.iter().filter(is_free);
+        let column = free.find_map(|field| {
+            table
+                .column(*field)
+                .filter(|c| table.lead() != Some(&*c.name))
+        })?;
+        return Some(format!("{} = gen_random_uuid()", column.sql));
+    };
     let columns: Vec<String> = table
         .columns
         .iter()

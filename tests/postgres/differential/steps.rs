@@ -492,12 +492,12 @@ impl World {
 
     pub(crate) async fn step(&mut self, seed: u64) -> Result<(), Difference> {
         self.random = Random(seed);
-        match self.random.below(20) {
+        match self.random.below(21) {
             0..=8 => self.commit().await,
             9 => self.get().await,
             10..=14 => self.walk().await,
-            15..=17 => self.aggregate().await,
-            18 => self.reseal().await,
+            15..=18 => self.aggregate().await,
+            19 => self.reseal().await,
             _ => self.claim().await,
         }
     }
