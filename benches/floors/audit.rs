@@ -316,9 +316,9 @@ mod on_postgres {
                 benches.timed(async {
                     for id in records {
                         let contact = Id::<Contact>::new(id);
-                        let audit = office.session.audit();
-                        let page = audit.trail_page(contact, PAGE, None).await.unwrap();
-                        assert_eq!(black_box(page).items.len(), PAGE);
+                        let trail = office.session.audit();
+                        let page = trail.trail_page(contact, PAGE, None).await;
+                        assert_eq!(black_box(page.unwrap()).items.len(), PAGE);
                     }
                 })
             },
