@@ -73,7 +73,7 @@ impl Dice {
             }
             FieldType::Uuid | FieldType::Reference { .. } => Value::Uuid(self.id()),
             FieldType::Email | FieldType::Domain if few => {
-                text(*self.of(&["Ada@Example.com", "ada@example.com", "bob@example.com"]))
+                text(self.of::<&str>(&["Ada@Example.com", "ada@example.com", "bob@example.com"]))
             }
             FieldType::Email => {
                 let (name, host) = (self.roll(1 << 40), self.roll(1 << 40));
@@ -91,7 +91,7 @@ impl Dice {
             FieldType::ApiName => text("some_name"),
             FieldType::Subdomain => text("acme"),
             FieldType::Domain => text("acme.example"),
-            FieldType::Picklist { options } => text(*self.of(&**options)),
+            FieldType::Picklist { options } => text(self.of::<&str>(options)),
             FieldType::List => Value::List((0..self.roll(3)).map(|_| self.word(few)).collect()),
             _ => Value::Json(self.document(few)),
         }
