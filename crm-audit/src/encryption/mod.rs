@@ -28,7 +28,7 @@
 //! use crm_core::schema::Entity as _;
 //! use crm_core::storage::Storage as _;
 //! use crm_core::tenancy::Onboarding;
-//! use crm_core::value::EmailAddress;
+//! use crm_core::value::{EmailAddress, TextValue as _};
 //! use crm_core::{Actor, Engine};
 //! use crm_storage_memory::MemoryStorage;
 //!
