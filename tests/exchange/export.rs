@@ -20,7 +20,6 @@ use crm_engine::exchange::spreadsheet::undefuse;
 use crm_engine::exports::ExportStatus;
 use crm_engine::prelude::*;
 use crm_engine::query::Sort;
-use crm_engine::storage::Storage;
 use serde_json::{Value as Json, json};
 
 /// Reads a CSV file: the header, then the rows.

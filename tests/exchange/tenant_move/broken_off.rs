@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use crm_engine::exchange::tenant::{TenantImport, TransferError, moved_id};
 use crm_engine::prelude::*;
 use crm_engine::schema::{Entity, Row};
-use crm_engine::storage::{Scope, Storage, StorageError};
+use crm_engine::storage::{Scope, StorageError};
 
 use super::{assert_derived_is_right, derived_scene, export, in_memory, moved, scene, sorted};
 use crate::common;

@@ -17,7 +17,6 @@ use crm_engine::MemoryStorage;
 use crm_engine::duplicates::{DuplicateMode, DuplicateRule};
 use crm_engine::exchange::tenant::{Manifest, TenantExport, moved_id};
 use crm_engine::prelude::*;
-use crm_engine::schema::Entity;
 use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
 

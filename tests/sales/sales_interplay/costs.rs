@@ -9,7 +9,6 @@ use crm_engine::deals::DealCompetitor;
 use crm_engine::engine::ManualClock;
 use crm_engine::exchange::import::{Import, ImportExt, Mapping, Source};
 use crm_engine::prelude::*;
-use crm_engine::storage::Storage;
 
 use super::world::{World, entering};
 use crate::common::storage::{Calls, Watched};
