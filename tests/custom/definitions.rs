@@ -11,11 +11,12 @@
 
 use crate::common::{crm, rows_of, tenant};
 use crm_engine::custom_objects::{
-    Cardinality, CustomField, CustomFieldOption, CustomFieldRule, CustomFieldType, CustomObject,
-    CustomRelationship, CustomSchema, IntegerLimits, RelationshipKind, TextLimits,
+    Cardinality, CustomField, CustomFieldOption, CustomFieldRule, CustomFieldType, CustomFieldsExt,
+    CustomObject, CustomRelationship, CustomSchema, IntegerLimits, RelationshipKind, TextLimits,
 };
 use crm_engine::prelude::*;
 use crm_engine::value::ApiName;
+use serde_json::json;
 
 fn name(text: &str) -> ApiName {
     ApiName::parse(text).unwrap()
@@ -332,4 +333,46 @@ async fn parts_have_a_whole() {
     let rule = CustomFieldRule::new(name("nothing"), "Rule", "true", "never");
     let rule = session.records().create(rule).await;
     assert_eq!(faults(rule), one("object", "not_found"));
+}
+
+/// How a field is shown is the host's: it is kept as it was given, described to sessions and told by
+/// the JSON Schema, and the order is that of forms.
+#[tokio::test]
+async fn what_fields_show_is_described() {
+    let (_, session) = tenant(&crm(), "acme").await;
+    let shown = CustomField {
+        label: "Renewal".into(),
+        help_text: Some("when the contract ends".into()),
+        display_options: json!({"widget": "calendar", "columns": 2}),
+        display_order: 2,
+        default_value: Some(json!("open")),
+        ..field("contact", "renewal", text())
+    };
+    let id = create(&session, shown).await.unwrap();
+    let first = CustomField {
+        display_order: 1,
+        ..field("contact", "region", text())
+    };
+    create(&session, first).await.unwrap();
+    let kept = session.records::<CustomField>().get(id).await.unwrap();
+    assert_eq!(
+        kept.display_options,
+        json!({"widget": "calendar", "columns": 2})
+    );
+    let contact = session.describe("contact").await.unwrap();
+    let fields = contact.custom_fields().iter();
+    let fields: Vec<_> = fields.map(|one| &one.field).collect();
+    assert_eq!(
+        fields.iter().map(|one| &*one.name).collect::<Vec<_>>(),
+        ["region", "renewal"]
+    );
+    assert_eq!(fields[1].title.as_deref(), Some("Renewal"));
+    assert_eq!(fields[1].help, "when the contract ends");
+    let schema = session.custom_fields().json_schema("contact").await;
+    let schema = schema.unwrap().to_string();
+    assert!(schema.contains("https://json-schema.org/draft/2020-12/schema"));
+    assert!(schema.contains("when the contract ends"), "{schema}");
+    let ada = Contact::named("Ada", "Lovelace");
+    let ada = session.contacts().create(ada).await.unwrap();
+    assert_eq!(ada.custom_fields, json!({"renewal": "open"}));
 }

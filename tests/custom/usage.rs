@@ -23,7 +23,7 @@ use crm_engine::custom_objects::{
 use crm_engine::engine::ManualClock;
 use crm_engine::prelude::*;
 use crm_engine::schema::Row;
-use crm_engine::storage::{Scope, Storage, StorageError};
+use crm_engine::storage::{Scope, StorageError};
 use crm_engine::value::ApiName;
 use serde_json::{Value as Json, json};
 use tokio::sync::Notify;

@@ -22,7 +22,7 @@ use crm_engine::custom_objects::{
 };
 use crm_engine::prelude::*;
 use crm_engine::schema::{ObjectRef, Row};
-use crm_engine::storage::{Scope, Storage, StorageError};
+use crm_engine::storage::{Scope, StorageError};
 use crm_engine::value::ApiName;
 use crm_test_postgres::Database;
 use serde_json::{Value as Json, json};

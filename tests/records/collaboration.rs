@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::common::{Populated, Property, crm, populate};
+use crate::common::{Populated, Property, backend, crm, populate, tenant};
 use crm_engine::collaboration::TagCount;
 use crm_engine::prelude::*;
 use proptest::prelude::*;
@@ -352,6 +352,42 @@ async fn tags_are_counted_over_all_objects() {
     ]
     .into();
     assert_eq!(counted(&counts), expected);
+}
+
+/// An object of a host.
+#[derive(Clone, PartialEq, Entity)]
+#[entity(object = "ship", table = "ships")]
+struct Ship {
+    /// What it is called.
+    #[field(required, max_len = 50)]
+    name: String,
+    /// Its tags.
+    tags: Vec<String>,
+}
+
+/// C-032: a list `tags` is all that an object of a host needs to have its tags counted and renamed
+/// like those of others.
+#[tokio::test]
+async fn records_of_a_hosts_objects_have_tags() {
+    let crm = Crm::builder(backend::storage(&[Ship::schema()]))
+        .object::<Ship>()
+        .build();
+    let (_, session) = tenant(&crm, "acme").await;
+    let mut ids = Vec::new();
+    for (name, tags) in [("Argo", &["fast", "old"][..]), ("Beagle", &["fast"])] {
+        let tags = tags.iter().map(ToString::to_string).collect();
+        let name = name.to_owned();
+        let ship = session.records().create(Ship { name, tags }).await;
+        ids.push(ship.unwrap().id);
+    }
+    let counts = session.tags().counts().await.unwrap();
+    let counts = counts.iter().map(|one| (one.tag.as_str(), one.of("ship")));
+    let counts: Vec<_> = counts.collect();
+    assert_eq!(counts, [("fast", 2), ("old", 1)]);
+    let renamed = session.tags().rename("fast", "quick", &()).await;
+    assert_eq!(renamed.unwrap(), 2);
+    let argo = session.records::<Ship>().get(ids[0]).await.unwrap();
+    assert_eq!(argo.tags, ["quick", "old"]);
 }
 
 #[tokio::test]

@@ -20,7 +20,6 @@ use crm_engine::engine::ManualClock;
 use crm_engine::hierarchy::{Hierarchical, RollUp, Subtree};
 use crm_engine::prelude::*;
 use crm_engine::schema::FieldOf;
-use crm_engine::storage::Storage;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use rust_decimal::Decimal;

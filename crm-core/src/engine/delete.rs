@@ -1,11 +1,14 @@
 //! Deleting, restoring and purging, and what they do to records that refer to the one concerned.
 
+use std::cmp::Reverse;
+use std::collections::HashSet;
+
 use uuid::Uuid;
 
 use super::UnitOfWork;
 use super::work::{forbidden, not_found};
 use crate::error::{Error, Faults, FieldError, Result, RuleViolation};
-use crate::merging::ensure_not_merged;
+use crate::merging::{ensure_not_merged, keys_of};
 use crate::query::{Condition, Query};
 use crate::schema::{
     Lifecycle, Link, Meta, ObjectRef, ObjectScope, OnDelete, Row, Value, ValueRef,
@@ -100,10 +103,22 @@ impl UnitOfWork {
             if link.on_delete == OnDelete::Restrict || link.object.lifecycle() != Lifecycle::Full {
                 continue;
             }
-            for other in self.linked(&link, restored.id(), true).await? {
-                if other.meta().deleted_at == deleted_at {
-                    Box::pin(self.restore_row(other)).await?;
+            let others = self.linked(&link, restored.id(), true).await?;
+            let others = others.into_iter();
+            let others = others.filter(|other| other.meta().deleted_at == deleted_at);
+            let mut others: Vec<_> = others
+                .map(|row| (live_keys(&row, link.field), row))
+                .collect();
+            // Two that lead on to records that became one meanwhile say the same: one comes back, and
+            // that is the one that counts where only one does.
+            others.sort_by_key(|(keys, _)| Reverse(keys.len()));
+            let mut said = HashSet::new();
+            for (keys, other) in others {
+                if keys.iter().any(|key| said.contains(key)) {
+                    continue;
                 }
+                said.extend(keys);
+                Box::pin(self.restore_row(other)).await?;
             }
         }
         Ok(restored)
@@ -210,6 +225,15 @@ impl UnitOfWork {
         let condition = link.to(&[id]).and(state);
         self.select(&Query::new(&link.object, condition)).await
     }
+}
+
+/// What a row says in the unique keys over one of its fields, once it is live.
+fn live_keys(row: &Row, field: usize) -> Vec<(String, usize, String)> {
+    let live = row.with_meta(Meta {
+        deleted_at: None,
+        ..row.meta()
+    });
+    keys_of(&*live, Some(&[field])).collect()
 }
 
 /// The references to deleted records that the change set itself leaves behind, such as one that was

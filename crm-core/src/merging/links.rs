@@ -207,7 +207,7 @@ fn flag_of(object: &ObjectRef, key: &UniqueKey) -> Option<usize> {
 }
 
 /// The values of a row in the unique keys that have one of the fields, or in all of them.
-pub(super) fn keys_of<'a>(
+pub(crate) fn keys_of<'a>(
     row: &'a dyn AnyRecord,
     fields: Option<&'a [usize]>,
 ) -> impl Iterator<Item = (String, usize, String)> + 'a {

@@ -49,6 +49,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
+pub(crate) use links::keys_of;
 #[doc(hidden)]
 pub use plan::units;
 pub use plan::{Above, Choices, MergePlan, Winner};

@@ -3,7 +3,6 @@
 use crm_engine::audit::seal::{Ed25519Signer, Ed25519Verifier, SealProblem};
 use crm_engine::audit::{AuditSeal, Sealing, Verification};
 use crm_engine::prelude::*;
-use sqlx::Row as _;
 use uuid::Uuid;
 
 use super::{World, problems};

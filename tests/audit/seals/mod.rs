@@ -26,7 +26,7 @@ use crm_engine::storage::{Change, ChangeSet, FeedQuery, Storage};
 use crm_engine::{MemoryStorage, PostgresStorage};
 use crm_test_postgres::Database;
 use serde_json::json;
-use sqlx::{PgConnection, Row as _};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 enum Place {

@@ -7,7 +7,7 @@ use crm_engine::audit::Verification;
 use crm_engine::audit::seal::SealProblem;
 use crm_engine::prelude::*;
 use crm_engine::schema::{Row, SYSTEM_FIELDS, Value};
-use crm_engine::storage::{Change, Storage};
+use crm_engine::storage::Change;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use uuid::Uuid;
 

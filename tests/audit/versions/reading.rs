@@ -11,7 +11,7 @@ use crm_engine::prelude::*;
 use crm_engine::query::Cursor;
 use crm_engine::schema::ValueRef;
 use crm_engine::schema::{Row, Value};
-use crm_engine::storage::{Scope, Storage, StorageError};
+use crm_engine::storage::{Scope, StorageError};
 use serde_json::json;
 use uuid::Uuid;
 

@@ -62,6 +62,30 @@ async fn lookups_and_links_follow_a_merge() {
     assert_eq!(links.to(double, &Find::new()).await.unwrap().items.len(), 2);
 }
 
+/// links that were deleted with their record, and lead to the same since, come back as one.
+#[tokio::test]
+async fn links_to_what_became_one_come_back_once() {
+    let crm = crm();
+    let session = tenant(&crm, "acme").await.1;
+    projects(&session).await;
+    let globex = account(&session, "Globex").await;
+    let double = account(&session, "Globex Inc").await;
+    let project = create(&session, "project", json!({})).await;
+    let links = session.links("involved");
+    links.link(project, globex).await.unwrap();
+    links.link(project, double).await.unwrap();
+    delete(&session, "project", project).await.unwrap();
+    session
+        .accounts()
+        .merge_into(Id::new(globex), &[Id::new(double)], &Choices::new(), None)
+        .await
+        .unwrap();
+    restore(&session, "project", project).await.unwrap();
+    let from = links.from(project, &Find::new()).await.unwrap().items;
+    assert_eq!(from.len(), 1);
+    assert_eq!(links.to(globex, &Find::new()).await.unwrap().items.len(), 1);
+}
+
 /// A lead that is converted stays what it was: lookups and links that lead to it are valid, are
 /// followed both ways, and their records can be written.
 #[tokio::test]

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use crm_engine::prelude::*;
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
 

@@ -1,6 +1,5 @@
 //! What the model makes of each operation.
 
-use crm_engine::prelude::*;
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
 

@@ -1,9 +1,7 @@
 //! Objects and conditions that tenants define.
 
 use crm_engine::automation::AutomationRule;
-use crm_engine::custom_objects::{
-    CustomField, CustomFieldType, CustomFieldsExt, CustomObject, TextLimits,
-};
+use crm_engine::custom_objects::{CustomField, CustomFieldType, CustomObject, TextLimits};
 use crm_engine::merging::Choices;
 use crm_engine::prelude::*;
 use crm_engine::query::{Criteria, Filter};

@@ -1,5 +1,6 @@
 //! Merges that are undone.
 
+use crm_engine::deals::DealContact;
 use crm_engine::merging::{Choices, KeptReason, LinkFate, MergeLink};
 use crm_engine::prelude::*;
 
@@ -142,4 +143,42 @@ async fn ten_thousand_children_move_and_come_back() {
     let undone = session.merges().undo(merged.merges[0]).await.unwrap();
     assert_eq!((undone.given_back, undone.kept.len()), (2 * CHILDREN, 0));
     assert_eq!(session.contacts().count(of(b)).await.unwrap(), children);
+}
+
+/// the people of a deal that were deleted with it, and became one since, come back as one: the
+/// one whom the deal names.
+#[tokio::test]
+async fn links_to_what_became_one_come_back_once() {
+    let (onboarded, session) = acme().await;
+    let mut people = Vec::new();
+    for last_name in ["Scorpio", "Skorpio"] {
+        let person = Contact::named("Hank", last_name);
+        people.push(session.contacts().create(person).await.unwrap().id);
+    }
+    let deal = Deal {
+        contact_id: Some(people[1]),
+        ..Deal::new("Rollout", onboarded.pipeline)
+    };
+    let deal = session.deals().create(deal).await.unwrap().id;
+    let other = DealContact::new(deal, people[0]);
+    session.records().create(other).await.unwrap();
+    let people_of = async || {
+        let of_deal = Find::from(DealContact::DEAL_ID.eq(deal));
+        let links = session.records::<DealContact>().find(of_deal).await;
+        let links = links.unwrap().items.into_iter();
+        let mut links: Vec<_> = links.map(|one| (one.is_primary, one.contact_id)).collect();
+        links.sort_unstable();
+        links
+    };
+    assert_eq!(people_of().await, [(false, people[0]), (true, people[1])]);
+    session.deals().delete(deal).await.unwrap();
+    session
+        .contacts()
+        .merge_into(people[0], &[people[1]], &Choices::new(), None)
+        .await
+        .unwrap();
+    session.deals().restore(deal).await.unwrap();
+    assert_eq!(people_of().await, [(true, people[0])]);
+    let deal = session.deals().get(deal).await.unwrap();
+    assert_eq!(deal.contact_id, Some(people[0]));
 }
