@@ -16,11 +16,11 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The storage that is encrypted: an ordinary one.
 async fn storage() -> Result<Arc<dyn Storage>, BoxError> {
-    let mut given = std::env::args().skip(1);
-    match (given.next().as_deref(), given.next()) {
-        (None, _) => Ok(Arc::new(MemoryStorage::new())),
-        (Some("--postgres"), Some(url)) => {
-            let pool = sqlx::PgPool::connect(&url).await?;
+    let given: Vec<String> = std::env::args().skip(1).collect();
+    match given.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => Ok(Arc::new(MemoryStorage::new())),
+        ["--postgres", url] => {
+            let pool = sqlx::PgPool::connect(url).await?;
             Migrations::new().run(&pool).await?;
             Ok(Arc::new(crm_engine::PostgresStorage::new(pool)))
         }

@@ -3690,6 +3690,7 @@ CREATE INDEX "audit_events_created_by_id_created_at_id_idx" ON "crm"."audit_even
 CREATE INDEX "audit_events_commit_id_idx" ON "crm"."audit_events" ("tenant_id", "commit_id");
 CREATE INDEX "audit_events_id_idx" ON "crm"."audit_events" ("tenant_id", "id");
 CREATE INDEX "audit_events_transaction_id_id_idx" ON "crm"."audit_events" ("tenant_id", "transaction_id", "id");
+CREATE INDEX "audit_events_created_at_id_if_read_idx" ON "crm"."audit_events" ("tenant_id", "created_at", "id") WHERE "event" = 'read';
 ALTER TABLE "crm"."audit_events" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY "tenant_isolation" ON "crm"."audit_events"
     USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
@@ -3781,7 +3782,7 @@ ALTER TABLE "crm"."audit_seals" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECUR
 CREATE POLICY "tenant_isolation" ON "crm"."audit_seals"
     USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
-GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."audit_seals" TO "crm_app";
+GRANT SELECT, INSERT ON "crm"."audit_seals" TO "crm_app";
 
 CREATE TABLE "crm"."auth_events" (
     "tenant_id" uuid NOT NULL,
@@ -3806,6 +3807,7 @@ CREATE TABLE "crm"."auth_events" (
     "method" varchar(50) COLLATE "C",
     "reason" varchar(100) COLLATE "C",
     "sealed" bytea,
+    "transaction_id" xid8 NOT NULL DEFAULT pg_current_xact_id(),
     CONSTRAINT "auth_events_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "auth_events_version_check" CHECK ("version" >= 1),
     CONSTRAINT "auth_events_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
@@ -3819,11 +3821,12 @@ CREATE INDEX "auth_events_login_occurred_at_id_idx" ON "crm"."auth_events" ("ten
 CREATE INDEX "auth_events_outcome_occurred_at_id_idx" ON "crm"."auth_events" ("tenant_id", "outcome", "occurred_at", "id");
 CREATE INDEX "auth_events_occurred_at_id_idx" ON "crm"."auth_events" ("tenant_id", "occurred_at", "id");
 CREATE INDEX "auth_events_created_at_id_idx" ON "crm"."auth_events" ("tenant_id", "created_at", "id");
+CREATE INDEX "auth_events_transaction_id_id_idx" ON "crm"."auth_events" ("tenant_id", "transaction_id", "id");
 ALTER TABLE "crm"."auth_events" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY "tenant_isolation" ON "crm"."auth_events"
     USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
-GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."auth_events" TO "crm_app";
+GRANT SELECT, INSERT ("tenant_id", "id", "version", "created_at", "created_by", "created_by_id", "updated_at", "updated_by", "updated_by_id", "archived_at", "deleted_at", "kind", "outcome", "occurred_at", "user_id", "login", "ip", "user_agent", "session_id", "method", "reason", "sealed"), UPDATE ("tenant_id", "id", "version", "created_at", "created_by", "created_by_id", "updated_at", "updated_by", "updated_by_id", "archived_at", "deleted_at", "kind", "outcome", "occurred_at", "user_id", "login", "ip", "user_agent", "session_id", "method", "reason", "sealed"), DELETE ON "crm"."auth_events" TO "crm_app";
 
 CREATE TABLE "crm"."api_calls" (
     "tenant_id" uuid NOT NULL,
@@ -3848,6 +3851,7 @@ CREATE TABLE "crm"."api_calls" (
     "request_id" uuid,
     "ip" varchar(45) COLLATE "C",
     "sealed" bytea,
+    "transaction_id" xid8 NOT NULL DEFAULT pg_current_xact_id(),
     CONSTRAINT "api_calls_pkey" PRIMARY KEY ("tenant_id", "id"),
     CONSTRAINT "api_calls_version_check" CHECK ("version" >= 1),
     CONSTRAINT "api_calls_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
@@ -3861,11 +3865,12 @@ CREATE INDEX "api_calls_user_id_occurred_at_id_idx" ON "crm"."api_calls" ("tenan
 CREATE INDEX "api_calls_client_occurred_at_id_idx" ON "crm"."api_calls" ("tenant_id", "client", "occurred_at", "id");
 CREATE INDEX "api_calls_occurred_at_id_idx" ON "crm"."api_calls" ("tenant_id", "occurred_at", "id");
 CREATE INDEX "api_calls_created_at_id_idx" ON "crm"."api_calls" ("tenant_id", "created_at", "id");
+CREATE INDEX "api_calls_transaction_id_id_idx" ON "crm"."api_calls" ("tenant_id", "transaction_id", "id");
 ALTER TABLE "crm"."api_calls" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY "tenant_isolation" ON "crm"."api_calls"
     USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
-GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."api_calls" TO "crm_app";
+GRANT SELECT, INSERT ("tenant_id", "id", "version", "created_at", "created_by", "created_by_id", "updated_at", "updated_by", "updated_by_id", "archived_at", "deleted_at", "method", "endpoint", "status", "duration", "duration_class", "occurred_at", "user_id", "client", "request_id", "ip", "sealed"), UPDATE ("tenant_id", "id", "version", "created_at", "created_by", "created_by_id", "updated_at", "updated_by", "updated_by_id", "archived_at", "deleted_at", "method", "endpoint", "status", "duration", "duration_class", "occurred_at", "user_id", "client", "request_id", "ip", "sealed"), DELETE ON "crm"."api_calls" TO "crm_app";
 
 CREATE TABLE "crm"."feed_consumers" (
     "tenant_id" uuid NOT NULL,

@@ -362,10 +362,6 @@ impl Watch for Tried {
         }
         Ok(())
     }
-
-    async fn reseal(&self, scope: &Scope, rows: &[Row]) -> Result<usize, StorageError> {
-        self.0.inner.reseal(scope, rows).await
-    }
 }
 
 /// Uses whose recording fails, or is given up, are counted with what follows, and nothing is counted

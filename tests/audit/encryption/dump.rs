@@ -182,11 +182,14 @@ async fn no_personal_value_is_in_the_database() {
     for object in registry.objects().values() {
         let is_text = |field: &crm_engine::schema::FieldSchema| {
             field.privacy != Privacy::Public
-                && match field.field_type {
-                    FieldType::Text { .. } | FieldType::Email | FieldType::Url { .. } => true,
-                    FieldType::List | FieldType::Json => true,
-                    _ => false,
-                }
+                && matches!(
+                    field.field_type,
+                    FieldType::Text { .. }
+                        | FieldType::Email
+                        | FieldType::Url { .. }
+                        | FieldType::List
+                        | FieldType::Json
+                )
         };
         let fields = object.own_fields().iter().filter(|field| is_text(field));
         if object.lifecycle() == Lifecycle::Full && !object.is_template() {

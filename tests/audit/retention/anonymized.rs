@@ -20,7 +20,7 @@ async fn what_is_anonymized_is_in_no_version() {
         email: email("ada@old.example"),
         job_title: Some("Countess".into()),
         description: Some("likes horses".into()),
-        custom_fields: json!({"nickname": "Enchantress"}).into(),
+        custom_fields: json!({"nickname": "Enchantress"}),
         tags: vec!["key".into()],
         ..Contact::named("Ada", "Lovelace")
     };

@@ -416,10 +416,6 @@ impl Watch for Events {
         }
         Ok(())
     }
-
-    async fn reseal(&self, scope: &Scope, rows: &[Row]) -> Result<usize, StorageError> {
-        self.inner.reseal(scope, rows).await
-    }
 }
 
 /// A long trail is read in pages, and only as far as is needed.

@@ -2,6 +2,7 @@
 //! C-080, C-110, C-149). On both backends.
 
 #![allow(
+    clippy::disallowed_types,
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
