@@ -4007,7 +4007,7 @@ CREATE TABLE "crm"."data_keys" (
     CONSTRAINT "data_keys_purpose_check" CHECK ("purpose" IN ('data', 'tokens')),
     CONSTRAINT "data_keys_number_check" CHECK ("number" >= 1)
 );
-CREATE UNIQUE INDEX "data_keys_purpose_number_key" ON "crm"."data_keys" ("tenant_id", "purpose", "number");
+CREATE UNIQUE INDEX "data_keys_purpose_number_key" ON "crm"."data_keys" ("tenant_id", "purpose", "number") WHERE "deleted_at" IS NULL;
 ALTER TABLE "crm"."data_keys" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY "tenant_isolation" ON "crm"."data_keys"
     USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)

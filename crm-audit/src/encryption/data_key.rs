@@ -20,7 +20,7 @@ use super::WrappedKey;
     object = "data_key",
     table = "data_keys",
     derived,
-    unique(purpose, number)
+    unique(purpose, number; live)
 )]
 pub struct DataKey {
     /// What it is for.

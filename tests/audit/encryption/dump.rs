@@ -91,7 +91,7 @@ async fn tables_in(database: &Database) -> Vec<String> {
 
 /// The markers that stand in a text.
 fn markers(text: &str) -> impl Iterator<Item = &str> {
-    let length = MARKER.len() + 5;
+    let length = MARKER.len() + 3;
     text.match_indices(MARKER)
         .filter_map(move |(at, _)| text.get(at..at + length))
 }

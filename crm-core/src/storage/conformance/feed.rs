@@ -369,7 +369,7 @@ async fn snapshot(bench: &Bench) -> Outcome<Snapshot> {
     Ok(page(bench, &nothing).await?.snapshot)
 }
 
-pub(super) async fn snapshots_stay(h: &Harness) -> Outcome {
+pub(super) async fn feed_snapshots_stay(h: &Harness) -> Outcome {
     let bench = h.bench();
     let none = snapshot(&bench).await?;
     let first = [reading(10), reading(30), reading(50)];
@@ -402,7 +402,7 @@ pub(super) async fn snapshots_stay(h: &Harness) -> Outcome {
     Ok(())
 }
 
-pub(super) async fn snapshots_beside_many_writers(h: &Harness) -> Outcome {
+pub(super) async fn feed_snapshots_beside_many_writers(h: &Harness) -> Outcome {
     const WRITERS: i64 = 6;
     const COMMITS: i64 = 15;
     let bench = h.bench();
@@ -445,7 +445,7 @@ pub(super) async fn snapshots_beside_many_writers(h: &Harness) -> Outcome {
     Ok(())
 }
 
-pub(super) async fn snapshot_refusals(h: &Harness) -> Outcome {
+pub(super) async fn feed_snapshot_refusals(h: &Harness) -> Outcome {
     let bench = h.bench();
     bench.insert([reading(1)]).await?;
     let now = snapshot(&bench).await?;

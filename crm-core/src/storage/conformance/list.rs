@@ -278,9 +278,9 @@ macro_rules! __conformance_list {
                 feed_refusals
                 feed_after_removals
                 feed_beside_many_writers
-                snapshots_stay
-                snapshots_beside_many_writers
-                snapshot_refusals
+                feed_snapshots_stay
+                feed_snapshots_beside_many_writers
+                feed_snapshot_refusals
             }
             sealed in sealed {
                 sealed_rows_come_back

@@ -1,7 +1,7 @@
 //! Sealed rows: bytes that stay with a row, values that stand in for others, and sealing anew.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -594,10 +594,20 @@ pub(super) async fn sealed_anew_beside_updates(h: &Harness) -> Outcome {
     let begun = quantity(&specimen("row")?, 0)?;
     bench.insert([begun.clone()]).await?;
     let done = Arc::new(AtomicBool::new(false));
+    let begins = Arc::new(AtomicUsize::new(0));
+    let seals = begins.clone();
     let (writer, ended, mut before) = (bench.clone(), Ended(done.clone()), begun.clone());
     let mut workers: Vec<BoxFuture<'static, Outcome>> = vec![Box::pin(async move {
         let _ended = ended;
         for count in 1..=ROUNDS {
+            // Each change meets a row that is being sealed, if the others still do so.
+            let so_far = seals.load(Ordering::SeqCst);
+            for _ in 0..10_000 {
+                if seals.load(Ordering::SeqCst) != so_far {
+                    break;
+                }
+                yield_now().await;
+            }
             let after = quantity(&next(&before), count)?;
             writer
                 .apply(vec![replacement(&before, after.clone())])
@@ -609,11 +619,13 @@ pub(super) async fn sealed_anew_beside_updates(h: &Harness) -> Outcome {
     })];
     for _ in 0..2 {
         let (sealer, done, begun) = (bench.clone(), done.clone(), begun.clone());
+        let begins = begins.clone();
         workers.push(Box::pin(async move {
             while !done.load(Ordering::SeqCst) {
                 let stored = sealer.again(&begun).await?;
                 let count = stored.get("quantity").to_json();
                 let anew = sealed(&stored, &[("email", OTHER.into())], format!("{count} anew"))?;
+                begins.fetch_add(1, Ordering::SeqCst);
                 reseal(&sealer, &[anew]).await?;
                 yield_now().await;
             }
