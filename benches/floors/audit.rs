@@ -253,14 +253,14 @@ mod on_postgres {
         INSERT INTO crm.audit_events (tenant_id, id, version, created_at, created_by, updated_at, updated_by, \
             commit_id, event, category, object, record_id, record_version, changes) \
         SELECT $1, made.id, 1, made.at, 'system', made.at, 'system', \
-            gen_random_uuid(), 'update', 'data_change', 'contact', r.id, v.version, \
+            gen_random_uuid(), 'update', 'data_change', 'contact', made.record_id, v.version, \
             '{\"job_title\": {\"old\": \"Buyer\", \"new\": \"Head of Procurement\"}, \
               \"department\": {\"old\": null, \"new\": \"Operations\"}, \
               \"do_not_call\": {\"old\": false, \"new\": true}}' \
         FROM generate_series(1, $3) AS v (version) \
         CROSS JOIN unnest($2::uuid[]) AS r (id) \
-        CROSS JOIN LATERAL (SELECT gen_random_uuid() AS id, now() - ($3 - v.version) * interval '1 second' AS at \
-            OFFSET 0) AS made";
+        CROSS JOIN LATERAL (SELECT gen_random_uuid() AS id, r.id AS record_id, \
+            now() - ($3 - v.version) * interval '1 second' AS at OFFSET 0) AS made";
 
     /// The page by hand, under the tenant's row-level security.
     const READ: &str = "\
