@@ -14,8 +14,11 @@ const WATCHED: [&str; 5] = ["account", "contact", "lead", "deal", "activity"];
 /// The functions of the triggers.
 const FUNCTIONS: &str = include_str!("raw_sql.sql");
 
-/// The names of the functions.
-const NAMES: [&str; 2] = ["version_raw_change", "record_raw_change"];
+/// The functions that are triggers.
+const TRIGGERS: [&str; 2] = ["version_raw_change", "record_raw_change"];
+
+/// The functions that they call, with what they take.
+const HELPERS: [&str; 2] = ["mask_members(jsonb)", "is_sensitive_name(text)"];
 
 /// The DDL of triggers that leave an audit event where SQL changes accounts, contacts, leads, deals or
 /// activities past the library (C-101, C-107 to C-115): for databases that other programs or people
@@ -31,7 +34,8 @@ const NAMES: [&str; 2] = ["version_raw_change", "record_raw_change"];
 /// What they are not: a guard against those who own the tables, who can disable triggers, nor a check
 /// of rules. Nothing that follows from a change, such as a deal's amount from its lines, follows from
 /// such a one (C-107 to C-109): the next write of the library, or the engine's own repair runs, put it
-/// in order. `TRUNCATE` and `COPY` with triggers off are not seen. Who may write to the tables must be
+/// in order. What the engine keeps about a record is not theirs to change either: version and stamps of
+/// the last change follow, and an update of `id`, `tenant_id` or of who made it when is refused. `TRUNCATE` and `COPY` with triggers off are not seen. Who may write to the tables must be
 /// allowed to insert audit events, and the tenant's setting applies, else the change is refused.
 ///
 /// # Errors
@@ -46,7 +50,7 @@ pub fn raw_sql_triggers(schema: &str) -> Result<String, SchemaError> {
     let names = Names::new(schema, "crm_app")?;
     let schema = quoted(&names.schema);
     let mut text = FUNCTIONS.replace("{schema}", &schema);
-    for name in NAMES {
+    for name in TRIGGERS {
         let _ = writeln!(text, "REVOKE ALL ON FUNCTION {schema}.{name} FROM PUBLIC;");
     }
     for table in watched(&names.schema) {
@@ -59,7 +63,7 @@ pub fn raw_sql_triggers(schema: &str) -> Result<String, SchemaError> {
         let _ = write!(
             text,
             "CREATE OR REPLACE TRIGGER version_raw_change BEFORE UPDATE ON {table}\n    \
-             FOR EACH ROW EXECUTE FUNCTION {schema}.version_raw_change();\n\
+             FOR EACH ROW EXECUTE FUNCTION {schema}.version_raw_change({told});\n\
              CREATE OR REPLACE TRIGGER record_raw_change AFTER INSERT OR UPDATE OR DELETE ON {table}\n    \
              FOR EACH ROW EXECUTE FUNCTION {schema}.record_raw_change({object}, {told}, {secret});\n",
             table = table.sql,
@@ -77,11 +81,11 @@ pub fn drop_raw_sql_triggers(schema: &str) -> Result<String, SchemaError> {
     let names = Names::new(schema, "crm_app")?;
     let mut text = String::new();
     for table in watched(&names.schema) {
-        for name in NAMES {
+        for name in TRIGGERS {
             let _ = writeln!(text, "DROP TRIGGER IF EXISTS {name} ON {};", table.sql);
         }
     }
-    for name in NAMES {
+    for name in TRIGGERS.into_iter().chain(HELPERS) {
         let schema = quoted(&names.schema);
         let _ = writeln!(text, "DROP FUNCTION IF EXISTS {schema}.{name};");
     }

@@ -64,14 +64,15 @@ impl Destination {
         }
         let port = parsed.port_or_known_default().ok_or(Refused::NoHost)?;
         let (host, address) = match parsed.host().ok_or(Refused::NoHost)? {
-            Host::Domain(name) => (name.trim_end_matches('.').to_ascii_lowercase(), None),
+            // As the address spells it, or a transport that is told what it resolved to would not know it again.
+            Host::Domain(name) => (name.to_ascii_lowercase(), None),
             Host::Ipv4(address) => (address.to_string(), Some(IpAddr::V4(address))),
             Host::Ipv6(address) => (address.to_string(), Some(IpAddr::V6(address))),
         };
         if address.is_some_and(|address| !is_public(address)) || is_local_name(&host) {
             return Err(Refused::NotPublic);
         }
-        if host.is_empty() || port == 0 {
+        if host.trim_end_matches('.').is_empty() || port == 0 {
             return Err(Refused::NoHost);
         }
         Ok(Self { host, port })
@@ -101,6 +102,7 @@ fn is_local_name(host: &str) -> bool {
         "localdomain",
         "alt",
     ];
+    let host = host.trim_end_matches('.');
     LOCAL.into_iter().any(|name| {
         let rest = host.strip_suffix(name);
         rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
@@ -291,7 +293,11 @@ mod tests {
         }
         assert_eq!(to("http://8.8.8.8/"), Err(Refused::NotHttps));
         let fine = to("https://Hooks.Example.COM.:8443/a?b=c").unwrap();
-        assert_eq!((fine.host.as_str(), fine.port), ("hooks.example.com", 8443));
+        // The name is the one of the address, dot and all: transports look it up by that.
+        assert_eq!(
+            (fine.host.as_str(), fine.port),
+            ("hooks.example.com.", 8443)
+        );
         assert_eq!(to("https://notlocal.example/").map(|to| to.port), Ok(443));
     }
 

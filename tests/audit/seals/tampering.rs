@@ -372,7 +372,39 @@ async fn raw_sql_leaves_events_and_writes_of_the_library_are_not_told_twice() {
         .collect();
     assert_eq!(told, ["sql", "POST /contacts", "sql"]);
 
-    // Made, deleted, removed.
+    // What the library keeps stays as it is: each version has its event.
+    let before = world.session.contacts().get(id).await.unwrap();
+    for kept in [
+        "updated_at = now() + interval '1 day', updated_by = 'api_client'",
+        "version = 99",
+    ] {
+        run(
+            &mut owner,
+            &format!("UPDATE crm.contacts SET {kept} WHERE id = '{id}'"),
+        )
+        .await;
+        assert_eq!(world.session.contacts().get(id).await.unwrap(), before);
+    }
+    for never in [
+        "created_at = now()",
+        "created_by = 'migration'",
+        "id = gen_random_uuid()",
+    ] {
+        let sql = format!("UPDATE crm.contacts SET {never} WHERE id = '{id}'");
+        let refused = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut owner).await;
+        let error = refused.unwrap_err().to_string();
+        assert!(error.contains("never change"), "{never}: {error}");
+    }
+    let trail = audit.trail(id).await.unwrap();
+    assert_eq!(trail.len(), 7);
+
+    // Made, deleted, removed; a secret is told nowhere, however deep it stands.
+    let secrets = r#"{"smtp": {"password": "hush"}, "keys": [{"api_key": "hush"}], "ssn": "hush"}"#;
+    run(
+        &mut owner,
+        &format!("UPDATE crm.contacts SET custom_fields = '{secrets}' WHERE id = '{id}'"),
+    )
+    .await;
     run(
         &mut owner,
         &format!("UPDATE crm.contacts SET deleted_at = now() WHERE id = '{id}'"),
@@ -389,7 +421,14 @@ async fn raw_sql_leaves_events_and_writes_of_the_library_are_not_told_twice() {
     )
     .await;
     let trail = audit.trail(id).await.unwrap();
-    let kinds: Vec<_> = trail.iter().skip(7).map(|event| event.event).collect();
+    let kinds: Vec<_> = trail.iter().skip(8).map(|event| event.event).collect();
+    assert!(trail[7].changes.field("custom_fields.smtp").is_some());
+    let told: Vec<String> = sqlx::query_scalar("SELECT changes::text FROM crm.audit_events")
+        .fetch_all(&mut owner)
+        .await
+        .unwrap();
+    assert!(told.iter().any(|changes| changes.contains("smtp")));
+    assert!(told.iter().all(|changes| !changes.contains("hush")));
     assert_eq!(
         kinds,
         [AuditKind::Delete, AuditKind::Restore, AuditKind::Purge]
