@@ -10,7 +10,7 @@ use super::rules::{Moment, entered};
 use super::{ApprovalStatus, Deal, Obstacle, StageApproval, history_of};
 use crate::Id;
 use crate::engine::{
-    Answer, Around, CommitHook, Records, Requirement, UnitOfWork, Workspace, Write, WriteRule,
+    Answer, Around, CommitHook, Records, Requirement, UnitOfWork, Write, WriteRule,
 };
 use crate::error::{Faults, Result};
 use crate::pipelines::{PipelineStage, Step, Way, Ways};
@@ -268,14 +268,8 @@ impl Records<'_, Deal> {
         deal: Id<Deal>,
         stage: Id<PipelineStage>,
     ) -> Result<Vec<Obstacle>> {
-        let begun;
-        let work = match &self.workspace {
-            Workspace::Unit(work) => &**work,
-            Workspace::Session(session) => {
-                begun = session.begin();
-                &begun
-            }
-        };
+        let mut begun = None;
+        let work = self.workspace.reading(&mut begun);
         let deal = work.get(deal).await?;
         let ways = Ways::with(work, deal.pipeline_id, Some(stage)).await?;
         let Some(to) = ways.step(stage) else {
@@ -291,14 +285,8 @@ impl Records<'_, Deal> {
     /// # Errors
     /// [`Error::NotFound`](crate::Error::NotFound).
     pub async fn allowed_stages(&self, deal: Id<Deal>) -> Result<Vec<StageOption>> {
-        let begun;
-        let work = match &self.workspace {
-            Workspace::Unit(work) => &**work,
-            Workspace::Session(session) => {
-                begun = session.begin();
-                &begun
-            }
-        };
+        let mut begun = None;
+        let work = self.workspace.reading(&mut begun);
         let deal = work.get(deal).await?;
         let ways = Ways::with(work, deal.pipeline_id, deal.stage_id).await?;
         let Some(way) = ways.way(deal.pipeline_id) else {

@@ -64,7 +64,7 @@ pub struct UnitOfWork {
     journal: Vec<Undo>,
     /// How many operations are going on, one inside the other.
     depth: usize,
-    contended: Vec<(&'static str, &'static [&'static str])>,
+    contended: Vec<(&'static str, Option<&'static [&'static str]>)>,
     guards: Vec<Arc<dyn Guard>>,
     /// Settings that are changed here.
     pub(super) own: Box<Own>,
@@ -312,7 +312,12 @@ impl UnitOfWork {
     /// such as "at most one default": a duplicate then means that somebody else was faster, and the
     /// call runs again.
     pub fn contend(&mut self, object: &'static str, fields: &'static [&'static str]) {
-        self.contended.push((object, fields));
+        self.contended.push((object, Some(fields)));
+    }
+
+    /// Like [`contend`](Self::contend), for every unique key of the object.
+    pub fn contend_any(&mut self, object: &'static str) {
+        self.contended.push((object, None));
     }
 
     /// Lets the commit be a conflict where rows are not as they have to be when it is written, whoever

@@ -439,39 +439,7 @@ impl<'a> Forecasts<'a> {
     ) -> Result<Arc<Record<ForecastAdjustment>>> {
         in_work!(self.workspace, |work| {
             // Two who adjust for the first time: the slower one changes the other's.
-            work.contend(
-                "forecast_adjustment",
-                &[
-                    "user_id",
-                    "period",
-                    "period_start",
-                    "category",
-                    "currency",
-                    "kind",
-                ],
-            );
-            work.contend(
-                "forecast_adjustment",
-                &[
-                    "team_id",
-                    "period",
-                    "period_start",
-                    "category",
-                    "currency",
-                    "kind",
-                ],
-            );
-            work.contend(
-                "forecast_adjustment",
-                &[
-                    "territory_id",
-                    "period",
-                    "period_start",
-                    "category",
-                    "currency",
-                    "kind",
-                ],
-            );
+            work.contend_any(ForecastAdjustment::schema().name());
             let same = adjustment
                 .subject
                 .of(ForecastAdjustment::SUBJECT)

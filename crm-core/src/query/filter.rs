@@ -224,6 +224,14 @@ impl Filter {
         matches!(self, Self::And(all) if all.is_empty())
     }
 
+    /// Takes the records that `filter` takes too.
+    pub(crate) fn narrowed(self, filter: Self) -> Self {
+        if self.is_all() {
+            return filter;
+        }
+        Self::And(vec![self, filter])
+    }
+
     /// Takes the records in which `field` is `value`.
     pub fn eq(field: impl Into<Cow<'static, str>>, value: impl Into<Value>) -> Self {
         Self::Compare {

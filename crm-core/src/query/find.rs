@@ -148,10 +148,7 @@ impl<E> Find<E> {
     /// Like [`filter`](Self::filter), with names that are checked when the query runs.
     #[must_use]
     pub fn filter_by_name(mut self, filter: Filter) -> Self {
-        self.filter = match std::mem::take(&mut self.filter) {
-            Filter::And(all) if all.is_empty() => filter,
-            before => Filter::And(vec![before, filter]),
-        };
+        self.filter = std::mem::take(&mut self.filter).narrowed(filter);
         self
     }
 

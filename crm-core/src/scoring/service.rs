@@ -11,7 +11,7 @@ use super::explanation::ScoreExplanation;
 use super::hook::{is_scored, score_all, sum, write_score};
 use super::rules::{Published, not_a_draft, rules_of};
 use crate::Id;
-use crate::engine::{Records, UnitOfWork, Workspace, in_work};
+use crate::engine::{Records, UnitOfWork, in_work};
 #[cfg(doc)]
 use crate::error::Error;
 use crate::error::{FieldError, Result, RuleViolation, codes};
@@ -144,14 +144,8 @@ impl Records<'_, Lead> {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn explain(&self, lead: Id<Lead>) -> Result<ScoreExplanation> {
-        let begun;
-        let work = match &self.workspace {
-            Workspace::Unit(work) => &**work,
-            Workspace::Session(session) => {
-                begun = session.begin();
-                &begun
-            }
-        };
+        let mut begun = None;
+        let work = self.workspace.reading(&mut begun);
         let record = work.get(lead).await?;
         let published = work.remembered::<Published>().await?;
         let Published(Some(rules)) = &*published else {

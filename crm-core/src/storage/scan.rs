@@ -235,16 +235,7 @@ impl<'a> Violations<'a> {
             let Some(value) = unique_value(key, &**after) else {
                 continue;
             };
-            let unchanged = stored
-                .iter()
-                .filter(|row| !self.by_row.contains_key(&(object.name(), row.id())));
-            let changed = self
-                .changes
-                .changes
-                .iter()
-                .filter(|change| change.object() == object)
-                .filter_map(Change::after);
-            let same = unchanged.chain(changed).any(|row| {
+            let same = self.rows_after(object, &stored).any(|row| {
                 row.id() != after.id() && unique_value(key, &**row).as_ref() == Some(&value)
             });
             if same {
@@ -255,6 +246,24 @@ impl<'a> Violations<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The rows of an object as they are after the change set.
+    fn rows_after<'s>(
+        &'s self,
+        object: &'s ObjectRef,
+        stored: &'s [Row],
+    ) -> impl Iterator<Item = &'s Row> {
+        let unchanged = stored
+            .iter()
+            .filter(|row| !self.by_row.contains_key(&(object.name(), row.id())));
+        let changed = self
+            .changes
+            .changes
+            .iter()
+            .filter(move |change| change.object() == object)
+            .filter_map(Change::after);
+        unchanged.chain(changed)
     }
 
     fn check_removed(
@@ -284,16 +293,7 @@ impl<'a> Violations<'a> {
                     continue;
                 }
                 let stored = all(object.name());
-                let unchanged = stored
-                    .iter()
-                    .filter(|row| !self.by_row.contains_key(&(object.name(), row.id())));
-                let changed = self
-                    .changes
-                    .changes
-                    .iter()
-                    .filter(|change| change.object() == object)
-                    .filter_map(Change::after);
-                for row in unchanged.chain(changed) {
+                for row in self.rows_after(object, &stored) {
                     for index in &fields {
                         if row.value(*index) == ValueRef::Uuid(before.id()) {
                             return Err(StorageError::Referenced {

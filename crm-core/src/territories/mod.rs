@@ -39,7 +39,7 @@ use std::sync::Arc;
 
 use crate::Id;
 use crate::accounts::Account;
-use crate::engine::{Records, UnitOfWork, Workspace, in_work};
+use crate::engine::{Records, UnitOfWork, in_work};
 use crate::error::{Faults, Result};
 use crate::hierarchy::Hierarchical;
 use crate::identity::User;
@@ -176,14 +176,8 @@ impl Records<'_, Territory> {
     /// # Errors
     /// [`Error::NotFound`](crate::Error::NotFound).
     pub async fn matching(&self, account: Id<Account>) -> Result<Option<Arc<Record<Territory>>>> {
-        let begun;
-        let work = match &self.workspace {
-            Workspace::Unit(work) => &**work,
-            Workspace::Session(session) => {
-                begun = session.begin();
-                &begun
-            }
-        };
+        let mut begun = None;
+        let work = self.workspace.reading(&mut begun);
         let record = work.get(account).await?;
         let matcher = work.remembered::<Matcher>().await?;
         Ok(matcher.best(&record).cloned())

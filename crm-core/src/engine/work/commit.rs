@@ -164,7 +164,7 @@ impl UnitOfWork {
                 if self
                     .contended
                     .iter()
-                    .any(|key| key.0 == object && fields == key.1) =>
+                    .any(|(name, key)| *name == object && key.is_none_or(|key| fields == key)) =>
             {
                 tracing::debug!(%object, ?fields, "somebody else was faster");
                 Error::Conflict {
