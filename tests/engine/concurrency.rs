@@ -397,16 +397,16 @@ impl IdGenerator for KeptIds {
 /// of tenants with one subdomain one comes in, whole; of the others nothing is left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_tenants_with_one_subdomain_one_comes_in() {
-    for _ in 0..ROUNDS {
-        let ids = Arc::new(KeptIds::default());
-        let crm = Crm::builder(common::backend::storage(&[]))
-            .ids(ids.clone())
-            .build();
+    let ids = Arc::new(KeptIds::default());
+    let crm = Crm::builder(common::backend::storage(&[]))
+        .ids(ids.clone())
+        .build();
+    for round in 0..ROUNDS {
         let calls = ["acme", "ACME", "Acme"]
-            .map(|subdomain| {
-                let crm = crm.clone();
+            .map(|name| {
+                let (crm, subdomain) = (crm.clone(), format!("{name}-{round}"));
                 async move {
-                    crm.onboard(Onboarding::new(subdomain, subdomain, "ada@acme.example"))
+                    crm.onboard(Onboarding::new(name, &subdomain, "ada@acme.example"))
                         .await
                 }
             })
@@ -419,9 +419,10 @@ async fn of_tenants_with_one_subdomain_one_comes_in() {
             }
         }
         let winner = winner.unwrap();
-        let tenant = crm.tenant_by_subdomain("acme").await.unwrap();
+        let subdomain = format!("acme-{round}");
+        let tenant = crm.tenant_by_subdomain(&subdomain).await.unwrap();
         assert_eq!(tenant.id, winner.tenant);
-        let made = ids.made.lock().unwrap().clone();
+        let made = std::mem::take(&mut *ids.made.lock().unwrap());
         for id in made {
             let session = crm.session(Id::new(id), Actor::System);
             let rows: usize = common::picture(&session).await.values().map(Vec::len).sum();
