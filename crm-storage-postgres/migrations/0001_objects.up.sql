@@ -249,7 +249,7 @@ DECLARE
     until timestamptz :=
         (date_trunc('month', month AT TIME ZONE 'UTC') + interval '1 month') AT TIME ZONE 'UTC';
     wanted text := format('%I.%I', 'crm', log);
-    kept text := format('%I.%I', 'crm', archive);
+    kept text := quote_ident('crm') || '.' || quote_ident(archive);
     names text;
     taken uuid[];
     missing uuid;

@@ -211,16 +211,17 @@ async fn events_are_taken_where_a_policy_lets_them_go() {
     for refused in [
         take(ACME, "audit_events", "NULL", 1),
         take(ACME, "audit_events", archive, 1),
-        // Of another tenant, whose policy is not seen.
+        // Of another tenant.
         take(GLOBEX, "audit_events", "NULL", 4),
         take(ACME, "contacts", "NULL", 1),
         take(ACME, "audit_seals", "NULL", 1),
         take(ACME, "audit_events_default", "NULL", 1),
         take(ACME, "api_calls", archive, 1),
+        take(GLOBEX, "api_calls", "NULL", 7),
     ] {
         assert_eq!(refusal(&mut work, &refused).await, denied, "{refused}");
     }
-    let calls = take(GLOBEX, "api_calls", "NULL", 7);
+    let calls = take(ACME, "api_calls", "NULL", 7);
     assert_eq!(refusal(&mut work, &calls).await.as_deref(), Some("CRM03"));
     run(&mut work, &policy(ACME, 13, "audit_event", "archive")).await;
     let deleted = take(ACME, "audit_events", "NULL", 1);
