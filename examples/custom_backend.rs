@@ -19,7 +19,7 @@ use crm_core::schema::{Meta, ObjectRef, ObjectScope, Row, SYSTEM_FIELDS, Storage
 use crm_core::schema::{Value, ValueRef, system};
 use crm_core::storage::conformance::{self, Harness};
 use crm_core::storage::{Change, ChangeSet, Claim, Committed, FeedPage, FeedPosition, FeedQuery};
-use crm_core::storage::{Scope, Storage, StorageError, Violations};
+use crm_core::storage::{Scope, Storage, StorageError, Taking, Violations};
 use crm_core::storage::{resealed, scan, scan_aggregate, scan_feed};
 use crm_core::{Actor, Stamp};
 use serde_json::{Map, Value as Json, json};
@@ -111,11 +111,12 @@ impl JsonLines {
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
             let entries: Vec<Line> = serde_json::from_slice(line)?;
             lines += 1;
+            let keys = entries.iter().map(|(key, json)| (key, json.is_some()));
+            note(&mut made, &keys.collect::<Vec<_>>(), lines);
             for (key, json) in entries {
                 let object = objects.get(&key.1).ok_or("a row of an unknown object")?;
                 let row = json.map(|(json, sealed)| row_of(object, &json, sealed));
                 let row = row.map(|row| row.ok_or("a row that does not fit"));
-                made.entry(key.clone()).or_insert(lines);
                 rows.insert(key, row.transpose()?);
             }
         }
@@ -150,6 +151,19 @@ impl JsonLines {
         let all = |name: &str| all(name).unwrap_or_default();
         Violations::of(changes).check(&find, &all, &known)?;
         let count = written.len();
+        for taking in &changes.taken {
+            for id in &taking.ids {
+                let row = state.find(scope, &taking.from, *id);
+                let row = row.filter(|row| taking.fits(row)).ok_or_else(|| {
+                    let (object, id) = (taking.from.name().to_owned(), *id);
+                    StorageError::Conflict { object, id }
+                })?;
+                written.push((key(scope, &taking.from, *id), None));
+                if let Some(to) = &taking.to {
+                    written.push((key(scope, to, *id), Some(Taking::moved(to, &row)?)));
+                }
+            }
+        }
         state.write(written)?;
         Ok(count)
     }
@@ -168,9 +182,8 @@ impl State {
         self.log.sync_data().map_err(failed)?;
         self.end += line.len() as u64;
         self.lines += 1;
-        for (key, _) in &written {
-            self.made.entry(key.clone()).or_insert(self.lines);
-        }
+        let keys = written.iter().map(|(key, row)| (key, row.is_some()));
+        note(&mut self.made, &keys.collect::<Vec<_>>(), self.lines);
         self.rows.extend(written);
         Ok(())
     }
@@ -200,6 +213,17 @@ impl State {
             |object: &ObjectRef, id| self.find(scope, object, id),
             |object: &ObjectRef| self.visible(scope, object),
         )
+    }
+}
+
+/// Notes the line that first has a row; an entry that is moved to an archive keeps its own.
+fn note(made: &mut BTreeMap<Key, u64>, written: &[(&Key, bool)], line: u64) {
+    let gone = written.iter().filter(|(_, stays)| !stays);
+    let gone: BTreeMap<(Uuid, Uuid), &Key> = gone.map(|(key, _)| ((key.0, key.2), *key)).collect();
+    for (key, stays) in written {
+        let from = gone.get(&(key.0, key.2)).filter(|_| *stays);
+        let before = from.and_then(|from| made.get(*from)).copied();
+        made.entry((*key).clone()).or_insert(before.unwrap_or(line));
     }
 }
 

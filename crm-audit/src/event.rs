@@ -17,6 +17,7 @@ use uuid::Uuid;
     table = "audit_events",
     log,
     fed,
+    monthly,
     index(record_id, record_version),
     index(created_by_id, created_at),
     index(commit_id)

@@ -36,6 +36,7 @@ mod privacy;
 mod reads;
 mod recorder;
 mod redact;
+mod removal;
 mod restore;
 pub mod seal;
 mod streams;
@@ -57,6 +58,7 @@ pub use privacy::{
 };
 pub use recorder::{Recorder, changes_between};
 pub use redact::{is_erased, redact};
+pub use removal::Removal;
 pub use seal::{AuditSeal, SealReport, Sealing, Verification};
 pub use streams::{
     ApiCall, ApiCalls, Attempt, AuthEvent, AuthKind, AuthOutcome, CallOutcome, EndpointFigures,

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::event::{AuditCategory, AuditEvent, AuditKind, Changes, FieldChange};
 use crate::mask::{MASK, is_sensitive_name, masked};
 use crate::privacy::forget_anonymized;
+use crate::removal;
 
 /// Turns each change of a commit into one [`AuditEvent`]. Add it to the engine as
 /// the last hook.
@@ -35,7 +36,7 @@ impl CommitHook for Recorder {
         for event in events {
             work.append(event).await?;
         }
-        Ok(())
+        removal::tell(work).await
     }
 }
 

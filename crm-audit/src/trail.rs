@@ -11,6 +11,7 @@ use crate::archive;
 use crate::event::AuditEvent;
 use crate::feed::Feed;
 use crate::pages;
+use crate::removal::{self, Removal};
 use crate::seal::{self, SealHead, SealReport, Sealing, Verification};
 use crate::versions::by;
 
@@ -124,6 +125,10 @@ impl<'a> AuditTrail<'a> {
 
     /// Events as any filter over them finds them, archived ones included: those have `archived_at`.
     ///
+    /// A page tells of what is there when it is read: an event that is written meanwhile with an earlier
+    /// time comes into the middle of a list by time. Pages that stay as they are come from
+    /// [`find_page`](Self::find_page).
+    ///
     /// # Errors
     /// A filter, sort or cursor that does not fit.
     pub async fn find(
@@ -131,6 +136,33 @@ impl<'a> AuditTrail<'a> {
         find: impl Into<Find<AuditEvent>>,
     ) -> Result<Page<Arc<Record<AuditEvent>>>> {
         archive::find(self.session, find.into()).await
+    }
+
+    /// One page of events as any filter over them finds them, archived ones included. The first page
+    /// fixes which events are there, so a page that was read stays as it is, whoever writes meanwhile;
+    /// see [`front`](Self::front) for the first page itself. A cursor in `find` is replaced by `after`.
+    ///
+    /// ```
+    /// # use crm_core::{Session, Result, query::Find};
+    /// # use crm_audit::{AuditEvent, AuditExt, AuditKind};
+    /// # async fn example(session: &Session) -> Result<()> {
+    /// let deleted = Find::from(AuditEvent::EVENT.eq(AuditKind::Delete)).limit(50);
+    /// let mut page = session.audit().find_page(deleted.clone(), None).await?;
+    /// while let Some(next) = page.next {
+    ///     page = session.audit().find_page(deleted.clone(), Some(next)).await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// A filter or sort that does not fit; a cursor of another query.
+    pub async fn find_page(
+        &self,
+        find: impl Into<Find<AuditEvent>>,
+        after: Option<Cursor>,
+    ) -> Result<Page<Arc<Record<AuditEvent>>>> {
+        archive::page(self.session, find.into(), after).await
     }
 
     /// Seals all events since the last seal that no other can come in front of any more: from then
@@ -146,6 +178,15 @@ impl<'a> AuditTrail<'a> {
     /// at the same time, which may be called again.
     pub async fn seal(&self, sealing: Sealing<'_>) -> Result<Option<SealHead>> {
         seal::close(self.session, &sealing).await
+    }
+
+    /// Which events retention removed for good, as their time was over: one entry for each commit, the
+    /// last one first. What was removed so is no fault of a [seal](crate::seal).
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn removals(&self) -> Result<Vec<Removal>> {
+        removal::removals(self.session).await
     }
 
     /// Compares the events with their seals.

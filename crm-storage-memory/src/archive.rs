@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use crm_core::query::{Comparison, Condition, FieldAt, Query};
-use crm_core::schema::{Lifecycle, ObjectRef, Row, Value, system};
-use crm_core::storage::StorageError;
+use crm_core::schema::{Lifecycle, ObjectRef, Value, month_of, system};
+use crm_core::storage::{StorageError, Taking};
 
 use crate::MemoryStorage;
 use crate::table::{Feed, Table};
@@ -15,7 +15,8 @@ impl MemoryStorage {
     /// Moves the entries of a log that were made before a moment, of all tenants, to another log with
     /// the same fields, as they are: audit events to their archive (C-070, C-106). Gives their number.
     ///
-    /// Give the beginning of a month, so that the same is moved as in a database, where whole months
+    /// Of a log by months ([`ObjectSchema::is_monthly`](crm_core::schema::ObjectSchema::is_monthly)) those of
+    /// the months in front of that of the moment are moved, as in a database, where whole months
     /// are. Every entry is in one of the two at each moment, and keeps its place in the feed.
     /// Calling it again moves nothing more.
     ///
@@ -48,7 +49,7 @@ impl MemoryStorage {
     }
 
     /// Removes the entries of a log, such as the archive, that were made before a moment, of all
-    /// tenants, for good. Gives their number.
+    /// tenants, for good: of a log by months, those of whole months. Gives their number.
     ///
     /// # Errors
     /// [`StorageError::Corrupt`] for an object that is no log.
@@ -67,6 +68,10 @@ impl MemoryStorage {
         to: Option<&ObjectRef>,
         before: DateTime<Utc>,
     ) -> Result<u64, StorageError> {
+        let before = match from.is_monthly() {
+            true => month_of(before),
+            false => before,
+        };
         let old = Condition::Compare {
             field: FieldAt::new(system::CREATED_AT),
             op: Comparison::Lt,
@@ -87,7 +92,7 @@ impl MemoryStorage {
                         let commit = feed.and_then(|feed: &Feed| feed.commit_of(id));
                         edits.push((here, id, None, commit));
                         if let Some((to, place)) = there {
-                            edits.push((place, id, Some(moved(row, to)?), commit));
+                            edits.push((place, id, Some(Taking::moved(to, row)?), commit));
                         }
                     }
                     let count = rows.len();
@@ -102,12 +107,6 @@ impl MemoryStorage {
         }
         Ok(taken)
     }
-}
-
-fn moved(row: &Row, to: &ObjectRef) -> Result<Row, StorageError> {
-    let sealed = row.sealed().map(<[u8]>::to_vec);
-    let built = to.build_sealed(row.meta(), row.values(), sealed);
-    built.map_err(|_| corrupt(to))
 }
 
 fn check(object: &ObjectRef) -> Result<(), StorageError> {

@@ -14,7 +14,8 @@ use chrono::DateTime;
 use crm_core::query::{NoRelated, Query};
 use crm_core::schema::{ObjectRef, ObjectScope, Row, UniqueKey, Value, ValueRef};
 use crm_core::storage::{
-    Change, ChangeSet, Claim, Committed, GUARD_PAGE, Scope, StorageError, Unreferenced, resealed,
+    Change, ChangeSet, Claim, Committed, GUARD_PAGE, Scope, StorageError, Taking, Unreferenced,
+    resealed,
 };
 use smallvec::SmallVec;
 use uuid::Uuid;
@@ -22,7 +23,7 @@ use uuid::Uuid;
 use crate::index::{IndexKind, target_of, unique_prefix};
 use crate::key::Key;
 use crate::space::{Place, Spaces, View};
-use crate::table::KeyRange;
+use crate::table::{KeyRange, Table};
 
 /// Applies all changes or none.
 ///
@@ -44,11 +45,49 @@ pub(crate) fn commit(
             .iter()
             .map(|change| writer.ensure(change.object()))
             .collect();
+        let mut moves: Vec<(Place, Option<Place>)> = Vec::with_capacity(changes.taken.len());
+        for taking in &changes.taken {
+            let there = taking.to.as_ref().map(|to| writer.ensure(to));
+            moves.push((writer.ensure(&taking.from), there));
+        }
         Checks::new(writer.view(), changes, &places).run()?;
+        let taken = taken(writer.view(), &changes.taken, &moves)?;
         let rows = changes.changes.iter().zip(&places);
-        writer.publish(rows.map(|(change, place)| (*place, change.id(), change.after().cloned())));
+        let rows = rows.map(|(change, place)| (*place, change.id(), change.after().cloned()));
+        if taken.is_empty() {
+            writer.publish(rows);
+        } else {
+            let rows = rows.map(|(place, id, row)| (place, id, row, None));
+            let all: Vec<Edited> = rows.chain(taken).collect();
+            writer.publish_at(all.into_iter());
+        }
         Ok(Committed::new(changes.changes.len()))
     })
+}
+
+/// A row as it shall be, or that it goes, with the number of the commit that an entry came with.
+type Edited = (Place, Uuid, Option<Row>, Option<u64>);
+
+/// What is left of the entries that are taken out of logs, and what is in their archives then.
+fn taken(
+    view: View<'_>,
+    takings: &[Taking],
+    moves: &[(Place, Option<Place>)],
+) -> Result<Vec<Edited>, StorageError> {
+    let mut edits = Vec::new();
+    for (taking, (here, there)) in takings.iter().zip(moves) {
+        let feed = view.at(*here).and_then(Table::feed);
+        for id in &taking.ids {
+            let row = view.row(&taking.from, *id).filter(|row| taking.fits(row));
+            let row = row.ok_or_else(|| conflict(&taking.from, *id))?;
+            let commit = feed.and_then(|feed| feed.commit_of(*id));
+            edits.push((*here, *id, None, commit));
+            if let (Some(to), Some(there)) = (&taking.to, there) {
+                edits.push((*there, *id, Some(Taking::moved(to, row)?), commit));
+            }
+        }
+    }
+    Ok(edits)
 }
 
 /// Nothing is written for the platform as a whole: no row is at any version there.

@@ -84,6 +84,7 @@ DROP TABLE
     "crm"."tenant_configurations",
     "crm"."tenants";
 
+DROP FUNCTION "crm".take_entries;
 DROP FUNCTION "crm".referred;
 DROP FUNCTION "crm".refuse;
 DROP FUNCTION "crm".tagged;

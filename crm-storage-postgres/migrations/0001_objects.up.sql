@@ -234,6 +234,68 @@ BEGIN
 END
 $function$;
 
+-- Takes entries of a tenant and month out of a log by months: into its archive, or for good where none is
+-- given; gives their number. It runs with the rights of a role that nobody can log in as, so that the
+-- application itself can neither remove an event nor put one into the archive: events go only where
+-- a retention policy of the tenant says so. Row-level security holds for that role as for others.
+CREATE FUNCTION "crm".take_entries(
+    tenant uuid, object text, log text, archive text, month timestamptz, ids uuid[]
+) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    first timestamptz := date_trunc('month', month AT TIME ZONE 'UTC') AT TIME ZONE 'UTC';
+    until timestamptz :=
+        (date_trunc('month', month AT TIME ZONE 'UTC') + interval '1 month') AT TIME ZONE 'UTC';
+    wanted text := format('%I.%I', 'crm', log);
+    kept text := quote_ident('crm') || '.' || quote_ident(archive);
+    names text;
+    taken uuid[];
+    missing uuid;
+BEGIN
+    IF NOT EXISTS (
+        SELECT FROM pg_partitioned_table AS p WHERE p.partrelid = to_regclass(wanted)
+    ) OR archive IS NOT NULL AND NOT EXISTS (
+        SELECT FROM pg_partitioned_table AS p
+        WHERE p.partrelid = to_regclass(kept)
+            AND obj_description(p.partrelid, 'pg_class') = 'archive of ' || log
+    ) THEN
+        RAISE EXCEPTION 'entries are taken out of logs by months' USING ERRCODE = '42501';
+    END IF;
+    IF log IN ('audit_events', 'audit_events_archive') AND NOT EXISTS (
+        SELECT FROM "crm".retention_policies AS p
+        WHERE p.tenant_id = tenant AND p.object = 'audit_event' AND p.deleted_at IS NULL
+            AND p.method = CASE WHEN archive IS NULL THEN 'hard_delete' ELSE 'archive' END
+    ) THEN
+        RAISE EXCEPTION 'no retention policy lets events go' USING ERRCODE = '42501';
+    END IF;
+    IF archive IS NULL THEN
+        EXECUTE format(
+            'WITH gone AS (DELETE FROM %s AS t WHERE t.tenant_id = $1 AND t.id = ANY($2)'
+            ' AND t.created_at >= $3 AND t.created_at < $4 RETURNING t.id)'
+            ' SELECT array_agg(g.id) FROM gone AS g', wanted)
+            INTO taken USING tenant, ids, first, until;
+    ELSE
+        SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) INTO names
+        FROM pg_attribute AS a
+        WHERE a.attrelid = to_regclass(wanted) AND a.attnum > 0 AND NOT a.attisdropped
+            AND a.attgenerated = '';
+        EXECUTE format(
+            'WITH gone AS (DELETE FROM %s AS t WHERE t.tenant_id = $1 AND t.id = ANY($2)'
+            ' AND t.created_at >= $3 AND t.created_at < $4 RETURNING t.*),'
+            ' moved AS (INSERT INTO %s (%s) SELECT %s FROM gone RETURNING id)'
+            ' SELECT array_agg(m.id) FROM moved AS m', wanted, kept, names, names)
+            INTO taken USING tenant, ids, first, until;
+    END IF;
+    SELECT i INTO missing FROM unnest(ids) AS i WHERE i <> ALL (coalesce(taken, '{}')) LIMIT 1;
+    IF missing IS NOT NULL THEN
+        PERFORM "crm".refuse('CRM03', object || ' ' || missing);
+    END IF;
+    RETURN cardinality(taken);
+END
+$function$;
+
 CREATE TABLE "crm"."tenants" (
     "id" uuid NOT NULL,
     "version" bigint NOT NULL,
@@ -2326,6 +2388,7 @@ CREATE POLICY "tenant_isolation" ON "crm"."retention_policies"
     USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
 GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."retention_policies" TO "crm_app";
+GRANT SELECT (tenant_id, object, method, deleted_at) ON "crm"."retention_policies" TO "crm_search";
 CREATE POLICY "search" ON "crm"."retention_policies" FOR SELECT TO "crm_search" USING (true);
 GRANT SELECT ("tenant_id", "id", "deleted_at", "search_vector") ON "crm"."retention_policies" TO "crm_search";
 
@@ -3696,6 +3759,7 @@ CREATE POLICY "tenant_isolation" ON "crm"."audit_events"
     USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
 GRANT SELECT, INSERT ("tenant_id", "id", "version", "created_at", "created_by", "created_by_id", "updated_at", "updated_by", "updated_by_id", "archived_at", "deleted_at", "commit_id", "event", "category", "object", "record_id", "record_version", "changes", "session_id", "ip", "user_agent", "endpoint", "request_id", "salt", "redaction", "sealed"), UPDATE ("version", "updated_at", "updated_by", "updated_by_id", "changes", "session_id", "ip", "user_agent", "salt", "redaction", "sealed") ON "crm"."audit_events" TO "crm_app";
+GRANT SELECT, DELETE ON "crm"."audit_events" TO "crm_search";
 CREATE TABLE "crm"."audit_events_default" PARTITION OF "crm"."audit_events" DEFAULT;
 ALTER TABLE "crm"."audit_events_default" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 
@@ -3735,6 +3799,7 @@ CREATE TABLE "crm"."audit_events_archive" (
     CONSTRAINT "audit_events_category_check" CHECK ("category" IN ('data_change', 'configuration', 'authorization', 'data_access')),
     CONSTRAINT "audit_events_record_version_check" CHECK ("record_version" >= 1)
 ) PARTITION BY RANGE ("created_at");
+COMMENT ON TABLE "crm"."audit_events_archive" IS 'archive of audit_events';
 CREATE INDEX "audit_events_archive_record_id_record_version_id_idx" ON "crm"."audit_events_archive" ("tenant_id", "record_id", "record_version", "id");
 CREATE INDEX "audit_events_archive_created_by_id_created_at_id_idx" ON "crm"."audit_events_archive" ("tenant_id", "created_by_id", "created_at", "id");
 CREATE INDEX "audit_events_archive_commit_id_idx" ON "crm"."audit_events_archive" ("tenant_id", "commit_id");
@@ -3745,6 +3810,7 @@ CREATE POLICY "tenant_isolation" ON "crm"."audit_events_archive"
     USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
 GRANT SELECT, INSERT ("tenant_id", "id", "version", "created_at", "created_by", "created_by_id", "updated_at", "updated_by", "updated_by_id", "archived_at", "deleted_at", "commit_id", "event", "category", "object", "record_id", "record_version", "changes", "session_id", "ip", "user_agent", "endpoint", "request_id", "salt", "redaction", "sealed"), UPDATE ("version", "updated_at", "updated_by", "updated_by_id", "changes", "session_id", "ip", "user_agent", "salt", "redaction", "sealed") ON "crm"."audit_events_archive" TO "crm_app";
+GRANT SELECT, INSERT, DELETE ON "crm"."audit_events_archive" TO "crm_search";
 CREATE TABLE "crm"."audit_events_archive_default" PARTITION OF "crm"."audit_events_archive" DEFAULT;
 ALTER TABLE "crm"."audit_events_archive_default" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 
@@ -3764,7 +3830,7 @@ CREATE TABLE "crm"."audit_seals" (
     "after_position" varchar(48) COLLATE "C" NOT NULL,
     "until_position" varchar(48) COLLATE "C" NOT NULL,
     "events" bigint NOT NULL,
-    "hashes" varchar(64000) COLLATE "C" NOT NULL,
+    "hashes" varchar(75000) COLLATE "C" NOT NULL,
     "previous" varchar(64) COLLATE "C" NOT NULL,
     "hash" varchar(64) COLLATE "C" NOT NULL,
     "key_id" varchar(100) COLLATE "C",
@@ -3808,25 +3874,28 @@ CREATE TABLE "crm"."auth_events" (
     "reason" varchar(100) COLLATE "C",
     "sealed" bytea,
     "transaction_id" xid8 NOT NULL DEFAULT pg_current_xact_id(),
-    CONSTRAINT "auth_events_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "auth_events_pkey" PRIMARY KEY ("tenant_id", "created_at", "id"),
     CONSTRAINT "auth_events_version_check" CHECK ("version" >= 1),
     CONSTRAINT "auth_events_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
     CONSTRAINT "auth_events_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
     CONSTRAINT "auth_events_kind_check" CHECK ("kind" IN ('login', 'logout', 'second_factor', 'second_factor_change', 'password_change', 'password_reset', 'session_end', 'token_issue', 'token_revoke', 'lock', 'unlock')),
     CONSTRAINT "auth_events_outcome_check" CHECK ("outcome" IN ('success', 'failure', 'blocked'))
-);
+) PARTITION BY RANGE ("created_at");
 CREATE INDEX "auth_events_user_id_occurred_at_id_idx" ON "crm"."auth_events" ("tenant_id", "user_id", "occurred_at", "id");
 CREATE INDEX "auth_events_ip_occurred_at_id_idx" ON "crm"."auth_events" ("tenant_id", "ip", "occurred_at", "id");
 CREATE INDEX "auth_events_login_occurred_at_id_idx" ON "crm"."auth_events" ("tenant_id", "login", "occurred_at", "id");
 CREATE INDEX "auth_events_outcome_occurred_at_id_idx" ON "crm"."auth_events" ("tenant_id", "outcome", "occurred_at", "id");
 CREATE INDEX "auth_events_occurred_at_id_idx" ON "crm"."auth_events" ("tenant_id", "occurred_at", "id");
-CREATE INDEX "auth_events_created_at_id_idx" ON "crm"."auth_events" ("tenant_id", "created_at", "id");
+CREATE INDEX "auth_events_id_idx" ON "crm"."auth_events" ("tenant_id", "id");
 CREATE INDEX "auth_events_transaction_id_id_idx" ON "crm"."auth_events" ("tenant_id", "transaction_id", "id");
 ALTER TABLE "crm"."auth_events" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY "tenant_isolation" ON "crm"."auth_events"
     USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
 GRANT SELECT, INSERT ("tenant_id", "id", "version", "created_at", "created_by", "created_by_id", "updated_at", "updated_by", "updated_by_id", "archived_at", "deleted_at", "kind", "outcome", "occurred_at", "user_id", "login", "ip", "user_agent", "session_id", "method", "reason", "sealed"), UPDATE ("tenant_id", "id", "version", "created_at", "created_by", "created_by_id", "updated_at", "updated_by", "updated_by_id", "archived_at", "deleted_at", "kind", "outcome", "occurred_at", "user_id", "login", "ip", "user_agent", "session_id", "method", "reason", "sealed"), DELETE ON "crm"."auth_events" TO "crm_app";
+GRANT SELECT, DELETE ON "crm"."auth_events" TO "crm_search";
+CREATE TABLE "crm"."auth_events_default" PARTITION OF "crm"."auth_events" DEFAULT;
+ALTER TABLE "crm"."auth_events_default" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 
 CREATE TABLE "crm"."api_calls" (
     "tenant_id" uuid NOT NULL,
@@ -3852,25 +3921,28 @@ CREATE TABLE "crm"."api_calls" (
     "ip" varchar(45) COLLATE "C",
     "sealed" bytea,
     "transaction_id" xid8 NOT NULL DEFAULT pg_current_xact_id(),
-    CONSTRAINT "api_calls_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "api_calls_pkey" PRIMARY KEY ("tenant_id", "created_at", "id"),
     CONSTRAINT "api_calls_version_check" CHECK ("version" >= 1),
     CONSTRAINT "api_calls_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
     CONSTRAINT "api_calls_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
     CONSTRAINT "api_calls_status_check" CHECK ("status" BETWEEN 100 AND 599),
     CONSTRAINT "api_calls_duration_check" CHECK ("duration" >= 0),
     CONSTRAINT "api_calls_duration_class_check" CHECK ("duration_class" >= 0)
-);
+) PARTITION BY RANGE ("created_at");
 CREATE INDEX "api_calls_endpoint_occurred_at_id_idx" ON "crm"."api_calls" ("tenant_id", "endpoint", "occurred_at", "id");
 CREATE INDEX "api_calls_user_id_occurred_at_id_idx" ON "crm"."api_calls" ("tenant_id", "user_id", "occurred_at", "id");
 CREATE INDEX "api_calls_client_occurred_at_id_idx" ON "crm"."api_calls" ("tenant_id", "client", "occurred_at", "id");
 CREATE INDEX "api_calls_occurred_at_id_idx" ON "crm"."api_calls" ("tenant_id", "occurred_at", "id");
-CREATE INDEX "api_calls_created_at_id_idx" ON "crm"."api_calls" ("tenant_id", "created_at", "id");
+CREATE INDEX "api_calls_id_idx" ON "crm"."api_calls" ("tenant_id", "id");
 CREATE INDEX "api_calls_transaction_id_id_idx" ON "crm"."api_calls" ("tenant_id", "transaction_id", "id");
 ALTER TABLE "crm"."api_calls" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY "tenant_isolation" ON "crm"."api_calls"
     USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
 GRANT SELECT, INSERT ("tenant_id", "id", "version", "created_at", "created_by", "created_by_id", "updated_at", "updated_by", "updated_by_id", "archived_at", "deleted_at", "method", "endpoint", "status", "duration", "duration_class", "occurred_at", "user_id", "client", "request_id", "ip", "sealed"), UPDATE ("tenant_id", "id", "version", "created_at", "created_by", "created_by_id", "updated_at", "updated_by", "updated_by_id", "archived_at", "deleted_at", "method", "endpoint", "status", "duration", "duration_class", "occurred_at", "user_id", "client", "request_id", "ip", "sealed"), DELETE ON "crm"."api_calls" TO "crm_app";
+GRANT SELECT, DELETE ON "crm"."api_calls" TO "crm_search";
+CREATE TABLE "crm"."api_calls_default" PARTITION OF "crm"."api_calls" DEFAULT;
+ALTER TABLE "crm"."api_calls_default" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 
 CREATE TABLE "crm"."feed_consumers" (
     "tenant_id" uuid NOT NULL,
@@ -4245,7 +4317,9 @@ REVOKE ALL ON FUNCTION "crm".refuse FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION "crm".refuse TO "crm_app";
 REVOKE ALL ON FUNCTION "crm".referred FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION "crm".referred TO "crm_app";
-GRANT EXECUTE ON FUNCTION "crm".search_text TO "crm_search";
+REVOKE ALL ON FUNCTION "crm".take_entries FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION "crm".take_entries TO "crm_app";
+GRANT EXECUTE ON FUNCTION "crm".search_text, "crm".refuse TO "crm_search";
 
 -- To give a function away one must belong to the role that gets it, and that role must be
 -- allowed to make functions: both for as long as this takes.
@@ -4259,7 +4333,8 @@ BEGIN
     GRANT CREATE ON SCHEMA "crm" TO "crm_search";
     ALTER FUNCTION "crm".search OWNER TO "crm_search";
     ALTER FUNCTION "crm".tagged OWNER TO "crm_search";
-    GRANT EXECUTE ON FUNCTION "crm".search, "crm".tagged TO CURRENT_USER;
+    ALTER FUNCTION "crm".take_entries OWNER TO "crm_search";
+    GRANT EXECUTE ON FUNCTION "crm".search, "crm".tagged, "crm".take_entries TO CURRENT_USER;
     REVOKE CREATE ON SCHEMA "crm" FROM "crm_search";
     IF NOT is_member THEN
         REVOKE "crm_search" FROM CURRENT_USER;

@@ -43,7 +43,11 @@ pub(crate) async fn run(
         };
     }
     let changes = plan.changes;
-    if changes.changes.is_empty() && changes.expects.is_empty() && changes.unreferenced.is_empty() {
+    let is_empty = changes.changes.is_empty()
+        && changes.expects.is_empty()
+        && changes.unreferenced.is_empty()
+        && changes.taken.is_empty();
+    if is_empty {
         return Ok(Committed::default());
     }
     let statements = plan.statements(tables, scope).map_err(Failure::Refused)?;

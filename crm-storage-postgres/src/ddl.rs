@@ -3,12 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Write as _};
 
-use crm_core::schema::{FieldSchema, ObjectRef, StorageKind, search_texts};
+use crm_core::privacy::RetentionPolicy;
+use crm_core::schema::{Entity as _, FieldSchema, ObjectRef, StorageKind, search_texts};
 use sqlx::SqlSafeStr as _;
 
 use crate::layout::{
-    Method, NAME_BYTES, SEALED, SEARCH, TENANT, TRANSACTION, Table, constraint_name, is_searched,
-    literal, quoted,
+    ARCHIVE_OF, MONTH_BYTES, Method, NAME_BYTES, SEALED, SEARCH, TENANT, TRANSACTION, Table,
+    constraint_name, default_partition, is_searched, literal, month_of, quoted,
 };
 use crate::migrate::objects;
 
@@ -329,7 +330,7 @@ impl<'a> Ddl<'a> {
         }
         let _ = write!(
             text,
-            "GRANT EXECUTE ON FUNCTION {schema}.search_text TO {search};\n\n\
+            "GRANT EXECUTE ON FUNCTION {schema}.search_text, {schema}.refuse TO {search};\n\n\
              -- To give a function away one must belong to the role that gets it, and that role must be\n\
              -- allowed to make functions: both for as long as this takes.\n\
              DO $do$\n\
@@ -340,7 +341,8 @@ impl<'a> Ddl<'a> {
                  GRANT CREATE ON SCHEMA {schema} TO {search};\n    \
                  ALTER FUNCTION {schema}.search OWNER TO {search};\n    \
                  ALTER FUNCTION {schema}.tagged OWNER TO {search};\n    \
-                 GRANT EXECUTE ON FUNCTION {schema}.search, {schema}.tagged TO CURRENT_USER;\n    \
+                 ALTER FUNCTION {schema}.take_entries OWNER TO {search};\n    \
+                 GRANT EXECUTE ON FUNCTION {schema}.search, {schema}.tagged, {schema}.take_entries TO CURRENT_USER;\n    \
                  REVOKE CREATE ON SCHEMA {schema} FROM {search};\n    \
                  IF NOT is_member THEN\n        REVOKE {search} FROM CURRENT_USER;\n    END IF;\n\
              END\n$do$;\n",
@@ -410,6 +412,15 @@ impl<'a> Ddl<'a> {
             table.sql,
             lines.join(",\n    ")
         );
+        if let Some(log) = table.archive_of() {
+            // The maintenance of the months reads it.
+            let _ = writeln!(
+                text,
+                "COMMENT ON TABLE {} IS {};",
+                table.sql,
+                literal(&format!("{ARCHIVE_OF}{log}"))
+            );
+        }
         self.write_indexes(&mut text, table);
         self.write_security(&mut text, table);
         if table.is_partitioned() {
@@ -521,7 +532,7 @@ impl<'a> Ddl<'a> {
             format!(" ({})", quoted_list(all))
         });
         let columns = columns.unwrap_or_default();
-        let rights = if table.is_partitioned() {
+        let rights = if table.is_trail() {
             // But for what it tells of persons, which an erasure takes out.
             let redactable = quoted_list(table.redactable());
             format!("SELECT, INSERT{columns}, UPDATE ({redactable})")
@@ -536,6 +547,7 @@ impl<'a> Ddl<'a> {
             table.sql,
             quoted(&self.names.application_role)
         );
+        self.write_upkeep_rights(text, table);
         let searched = searched_columns(table);
         if !searched.is_empty() {
             let search = quoted(&self.search_role);
@@ -548,6 +560,21 @@ impl<'a> Ddl<'a> {
                 table = table.sql,
             );
         }
+    }
+
+    /// What the function needs that takes entries out of logs by months.
+    fn write_upkeep_rights(&self, text: &mut String, table: &Table) {
+        let rights = if table.archive_of().is_some() {
+            "SELECT, INSERT, DELETE"
+        } else if table.is_partitioned() {
+            "SELECT, DELETE"
+        } else if table.object == *RetentionPolicy::schema() {
+            "SELECT (tenant_id, object, method, deleted_at)"
+        } else {
+            return;
+        };
+        let role = quoted(&self.search_role);
+        let _ = writeln!(text, "GRANT {rights} ON {} TO {role};", table.sql);
     }
 
     fn write_foreign_keys(&self, text: &mut String, table: &Table) {
@@ -609,7 +636,17 @@ impl<'a> Ddl<'a> {
             take(object, &table.name)?;
             if table.is_partitioned() {
                 take(object, &default_partition(&table.name))?;
-            } else if table.name.starts_with("audit_events_") {
+                if !table.uniques.is_empty() {
+                    let reason = "a log by months can have no unique key";
+                    return Err(SchemaError::Partition { reason });
+                }
+                if table.name.len() + MONTH_BYTES > NAME_BYTES {
+                    let reason = "it is longer than 55 bytes, and names its months";
+                    return Err(reserved(&table.name, reason));
+                }
+            }
+            let mut logs = self.targets.values().filter(|other| other.is_partitioned());
+            if logs.any(|log| month_of(&log.name, &table.name).is_some()) {
                 return Err(reserved(&table.name, "it would look like a partition"));
             }
             take(object, &constraint_name(&table.name, &[], "pkey"))?;
@@ -655,7 +692,9 @@ impl<'a> Ddl<'a> {
             for key in &table.foreign_keys {
                 let reason = match self.targets.get(&key.target) {
                     None => "there is no such object",
-                    Some(target) if target.is_partitioned() => "nothing can refer to an event",
+                    Some(target) if target.is_partitioned() => {
+                        "nothing can refer to an entry of a log by months"
+                    }
                     Some(target) if target.has_tenant() && !table.has_tenant() => {
                         "it belongs to a tenant, and this object does not"
                     }
@@ -705,11 +744,6 @@ fn searched_columns(table: &Table) -> Vec<&str> {
     columns.splice(0..0, [TENANT, "id", "deleted_at"]);
     columns.extend(table.lead());
     columns
-}
-
-/// The partition that takes the rows of months that have none.
-pub(crate) fn default_partition(table: &str) -> String {
-    constraint_name(table, &[], "default")
 }
 
 /// Row-level security on, also for the owner.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crm_core::schema::{ObjectRef, Privacy, StorageKind, search_texts, typed_values};
 
 use crate::ddl::{Names, SchemaError};
-use crate::layout::{Column, Holds, PARTITIONED, SEALED, TENANT, Table, literal, quoted};
+use crate::layout::{Column, Holds, SEALED, TENANT, TRAIL, Table, literal, quoted};
 use crate::migrate::objects;
 use crate::sql::write::UNENCRYPTED;
 
@@ -131,7 +131,7 @@ fn values_in_the_clear(table: &Table, plain: &[(&str, &str)]) -> Vec<String> {
 /// Which of the table's rows need no sealed values, whatever they hold.
 fn beside(table: &Table) -> String {
     let object = table.object.name();
-    if table.name == PARTITIONED {
+    if table.name == TRAIL {
         // What triggers tell of a change was in the tables before.
         return " AND pg_trigger_depth() = 0".to_owned();
     }

@@ -5,6 +5,7 @@
 mod columns;
 mod constraints;
 mod indexes;
+mod months;
 mod names;
 mod tables;
 
@@ -18,6 +19,7 @@ use columns::sql_type;
 pub(crate) use columns::{Column, Holds, is_searched};
 pub(crate) use constraints::{Check, ForeignKey};
 pub(crate) use indexes::{Index, Method, Unique};
+pub(crate) use months::{ARCHIVE_OF, MONTH_BYTES, default_partition, month_of, month_partition};
 use names::shortened;
 pub(crate) use names::{NAME_BYTES, constraint_name, literal, quoted};
 pub(crate) use tables::Tables;
@@ -79,11 +81,8 @@ pub(crate) struct Layout {
     derived: Vec<Option<usize>>,
 }
 
-/// The name of the table whose rows are partitioned by month.
-pub(crate) const PARTITIONED: &str = "audit_events";
-
-/// The name of the table to which its months are moved.
-pub(crate) const ARCHIVE: &str = "audit_events_archive";
+/// The name of the table of the audit trail: its entries stay as they are.
+pub(crate) const TRAIL: &str = "audit_events";
 
 /// The name of the table whose entries prove what the events were: nobody changes one.
 pub(crate) const SEALS: &str = "audit_seals";
@@ -184,8 +183,18 @@ impl Layout {
 
     /// Whether the table is partitioned by month.
     pub(crate) fn is_partitioned(&self) -> bool {
-        let is_one = [PARTITIONED, ARCHIVE].contains(&self.name.as_str());
-        is_one && self.object.lifecycle() == Lifecycle::Log
+        self.object.is_monthly() && self.has_tenant()
+    }
+
+    /// The log whose months are moved to this table, if it is such an archive.
+    pub(crate) fn archive_of(&self) -> Option<&str> {
+        let log = self.object.origin_table();
+        (self.is_partitioned() && log != self.object.table()).then_some(log)
+    }
+
+    /// Whether the rows are the audit trail, or its archive: what happened, which nobody changes.
+    pub(crate) fn is_trail(&self) -> bool {
+        self.is_partitioned() && self.object.origin_table() == TRAIL
     }
 
     /// Whether the rows are proof: they are written once, and neither changed nor removed.

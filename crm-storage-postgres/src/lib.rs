@@ -113,11 +113,13 @@
 //!
 //! # Upkeep
 //!
-//! Audit events are partitioned by month. Call [`ensure_partitions`] after the migrations and then
-//! from time to time, once a day say, with some months to spare: events of a month without a
-//! partition lie in a default partition until it has one, and moving them holds up readers and
-//! writers of events. [`archive_partitions`] moves months that are old to the archive, which is read
-//! like the log, and [`drop_archived_partitions`] removes them from there.
+//! Audit events, auth events and API calls are partitioned by month, and so is every log of a host
+//! that says `#[entity(monthly)]`. Call [`ensure_partitions`] after the migrations and then from time to
+//! time, once a day say, with some months to spare: entries of a month without a partition lie in a
+//! default partition until it has one, and moving them holds up readers and writers of the log.
+//! [`archive_partitions`] moves months of audit events that are old to the archive, which is read
+//! like the log, and [`drop_archived_partitions`] removes them from there; [`drop_partitions`] drops
+//! months of logs without an archive.
 //!
 //! Where other programs write to the tables too, [`raw_sql_triggers`] has their changes recorded, and
 //! [`encryption_triggers`] refuses what would be personal and not encrypted.
@@ -160,7 +162,7 @@ pub use encryption::{drop_encryption_triggers, encryption_triggers};
 pub use error::{Fault, PostgresFault};
 pub use migrate::{Migrations, objects};
 pub use partitions::{
-    MonthOfEvents, archive_partitions, drop_archived_partitions, ensure_partitions,
+    MonthOfEvents, archive_partitions, drop_archived_partitions, drop_partitions, ensure_partitions,
 };
 pub use raw_sql::{drop_raw_sql_triggers, raw_sql_triggers};
 pub use storage::{PostgresStorage, PostgresStorageBuilder};

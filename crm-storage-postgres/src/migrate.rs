@@ -49,7 +49,8 @@ pub fn objects() -> Vec<ObjectRef> {
 ///
 /// They make the schema, the tables, the functions, and two roles if they are missing: that of the
 /// application, which may read and write rows under row-level security and nothing else, and one
-/// that the search functions belong to. Neither can log in. Give the first to the user that the
+/// that the functions belong to which search, and which take entries out of logs for retention. Neither
+/// can log in. Give the first to the user that the
 /// application connects as, and do not let it own the tables:
 ///
 /// ```sql

@@ -1,21 +1,23 @@
-//! The monthly partitions of the event log.
+//! The monthly partitions of logs.
 
 use chrono::{Datelike as _, Months, NaiveDate};
 use sqlx::{Acquire as _, PgConnection};
 
-use crate::ddl::{SchemaError, default_partition, trusted, write_row_level_security};
-use crate::layout::{ARCHIVE, PARTITIONED, literal, quoted};
+use crate::ddl::{SchemaError, trusted, write_row_level_security};
+use crate::layout::{ARCHIVE_OF, default_partition, literal, month_of, month_partition, quoted};
 
-/// Makes the partitions of the event log for `months` months, that of `from` the first, and returns
-/// the names of those that were not there before.
+/// Makes the partitions of every log by months ([`ObjectSchema::is_monthly`
+/// ](crm_core::schema::ObjectSchema::is_monthly)) for `months` months, that of `from` the first, and
+/// returns the names of those that were not there before: the audit events, the auth events, the API
+/// calls, and a host's own logs in the same schema.
 ///
 /// Call it as the owner of the tables, from time to time and with some months to spare: the library
-/// starts no clock of its own. Four months are a good number to begin with. An event of a month
-/// without a partition goes into the default one; when the month gets its own, its events move
+/// starts no clock of its own. Four months are a good number to begin with. An entry of a month
+/// without a partition goes into the default one; when the month gets its own, its entries move
 /// there, in the transaction that makes it.
 ///
 /// Months in UTC. Calling it again, or from several places at once, does nothing more. While it
-/// makes a partition, events that would go to the default one wait; one of that very month is then
+/// makes a partition, entries that would go to the default one wait; one of that very month is then
 /// refused by the server and sent again by the storage.
 ///
 /// # Errors
@@ -35,49 +37,45 @@ pub async fn ensure_partitions(
     from: NaiveDate,
     months: u32,
 ) -> Result<Vec<String>, SchemaError> {
-    let first = from.with_day(1).unwrap_or(from);
+    let first = first_of_month(from);
     let mut made = Vec::new();
-    for month in 0..months {
-        let end = |month: u32| {
-            first
-                .checked_add_months(Months::new(month))
-                // PostgreSQL writes later years like this, but not earlier ones.
-                .filter(|day| (1..=9999).contains(&day.year()))
-                .ok_or(SchemaError::Partition {
-                    reason: "the month is past the end of the calendar",
-                })
-        };
-        let partition = Partition {
-            schema,
-            first: end(month)?,
-            end: end(month + 1)?,
-        };
-        if partition.ensure(connection).await? {
-            made.push(partition.name());
+    for log in logs(connection, schema).await? {
+        for month in 0..months {
+            let month = later(first, month)?;
+            if log.ensure(connection, month).await? {
+                made.push(month_partition(&log.name, month));
+            }
         }
     }
     Ok(made)
 }
 
-/// A month of events that was moved or dropped.
+/// A month of a log that was moved or dropped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MonthOfEvents {
+    /// The table of the log.
+    pub log: String,
     /// The first day of the month.
     pub month: NaiveDate,
     /// The name of its partition.
     pub partition: String,
-    /// How many events it has, of all tenants.
+    /// How many entries it has, of all tenants.
     pub events: u64,
 }
 
-/// Moves the months of the event log in front of that of `before` to the archive (C-070, C-106), and
-/// tells which: the partition as a whole, so no event is copied, and each is in one of the two at
-/// every moment. [`AuditTrail`](crm_audit::AuditTrail) reads both.
+/// Moves the months of logs in front of that of `before` to their archives (C-070, C-106), and tells
+/// which: the partition as a whole, so no entry is copied, and each is in one of the two at every
+/// moment. The audit events have an archive, which [`AuditTrail`](crm_audit::AuditTrail) reads with
+/// them; so have logs of a host of which it made a copy ([`ObjectRef::copied_as`
+/// ](crm_core::schema::ObjectRef::copied_as)). The others are [dropped](drop_partitions).
+///
+/// It is for the database as a whole: whatever the policies of tenants say, all of them read and
+/// restore archived events as before.
 ///
 /// Call it as the owner of the tables. Each month is a transaction of its own, in which writers of
-/// events wait for as long as it takes to look through the month; calling it again, or from several
-/// places, does nothing more. Events in the default partition get partitions of their own months
+/// the log wait for as long as it takes to look through the month; calling it again, or from several
+/// places, does nothing more. Entries in the default partition get partitions of their own months
 /// first; those of a month that is in the archive already stay where they are.
 ///
 /// # Errors
@@ -88,7 +86,7 @@ pub struct MonthOfEvents {
 /// # let a_year_ago = chrono::NaiveDate::default();
 /// let mut connection = pool.acquire().await?;
 /// for month in crm_storage_postgres::archive_partitions(&mut connection, "crm", a_year_ago).await? {
-///     println!("{}: {} events", month.month, month.events);
+///     println!("{} of {}: {} entries", month.month, month.log, month.events);
 /// }
 /// # Ok(())
 /// # }
@@ -98,37 +96,46 @@ pub async fn archive_partitions(
     schema: &str,
     before: NaiveDate,
 ) -> Result<Vec<MonthOfEvents>, SchemaError> {
-    for month in strays(connection, schema, before).await? {
-        ensure_partitions(connection, schema, month, 1).await?;
-    }
     let mut moved = Vec::new();
-    for (name, month) in months(connection, schema, PARTITIONED, before).await? {
-        let table = |name: &str| format!("{}.{}", quoted(schema), quoted(name));
-        let (live, archive, partition) = (table(PARTITIONED), table(ARCHIVE), table(&name));
-        let mut transaction = connection.begin().await?;
-        lock(&mut transaction, schema).await?;
-        let known = months(&mut transaction, schema, PARTITIONED, before).await?;
-        if !known.iter().any(|(other, _)| *other == name) {
+    for log in logs(connection, schema).await? {
+        let Some(archive) = &log.archive else {
             continue;
+        };
+        log.settle_strays(connection, before).await?;
+        for month in log.months(connection, &log.name, before).await? {
+            let name = month_partition(&log.name, month);
+            let mut transaction = connection.begin().await?;
+            log.lock(&mut transaction).await?;
+            if !log.has(&mut transaction, &log.name, month).await? {
+                continue;
+            }
+            let (live, kept, partition) = (log.sql(&log.name), log.sql(archive), log.sql(&name));
+            let detach = format!("ALTER TABLE {live} DETACH PARTITION {partition}");
+            run(&mut transaction, detach).await?;
+            // What tenants archived of the month before.
+            let default = log.sql(&default_partition(archive));
+            log.move_rows(&mut transaction, &default, &partition, month)
+                .await?;
+            let events = count(&mut transaction, &partition).await?;
+            let attach = format!(
+                "ALTER TABLE {kept} ATTACH PARTITION {partition} {}",
+                bounds(month)?
+            );
+            run(&mut transaction, attach).await?;
+            transaction.commit().await?;
+            moved.push(log.told(month, events));
         }
-        let bounds = bounds(month)?;
-        let detach = format!("ALTER TABLE {live} DETACH PARTITION {partition}");
-        run(&mut transaction, detach).await?;
-        let events = count(&mut transaction, &partition).await?;
-        let attach = format!("ALTER TABLE {archive} ATTACH PARTITION {partition} {bounds}");
-        run(&mut transaction, attach).await?;
-        transaction.commit().await?;
-        moved.push(MonthOfEvents {
-            month,
-            partition: name,
-            events,
-        });
     }
     Ok(moved)
 }
 
-/// Drops the months of the archive in front of that of `before`, with all their events, for good, and
-/// tells which. Events that are still in the log are not touched: archive them first.
+/// Drops the months of archives in front of that of `before`, with all their entries, for good, and
+/// tells which. Entries that are still in the log are not touched: archive them first.
+///
+/// It is for the database as a whole, whatever the policies and legal holds of tenants say: give it the
+/// longest time for which any tenant keeps its events, and let
+/// [`Retention::run`](crm_core::privacy::Retention::run) remove those of the tenants that keep them for
+/// less.
 ///
 /// Seals over dropped events then tell that they are missing; verify from the first seal that is
 /// wanted on.
@@ -141,33 +148,157 @@ pub async fn drop_archived_partitions(
     before: NaiveDate,
 ) -> Result<Vec<MonthOfEvents>, SchemaError> {
     let mut dropped = Vec::new();
-    for (name, month) in months(connection, schema, ARCHIVE, before).await? {
-        let partition = format!("{}.{}", quoted(schema), quoted(&name));
-        let mut transaction = connection.begin().await?;
-        lock(&mut transaction, schema).await?;
-        let known = months(&mut transaction, schema, ARCHIVE, before).await?;
-        if !known.iter().any(|(other, _)| *other == name) {
+    for log in logs(connection, schema).await? {
+        let Some(archive) = &log.archive else {
             continue;
+        };
+        for month in log.months(connection, archive, before).await? {
+            dropped.extend(log.drop_month(connection, archive, month).await?);
         }
-        let events = count(&mut transaction, &partition).await?;
-        run(&mut transaction, format!("DROP TABLE {partition}")).await?;
-        transaction.commit().await?;
-        dropped.push(MonthOfEvents {
-            month,
-            partition: name,
-            events,
-        });
+        // What tenants archived of months that are no partitions there.
+        let default = log.sql(&default_partition(archive));
+        for month in log.stray_months(connection, &default, before).await? {
+            let mut transaction = connection.begin().await?;
+            log.lock(&mut transaction).await?;
+            run(&mut transaction, forced(&default, false)).await?;
+            let [first, end] = ends(month)?;
+            let deleted = sqlx::raw_sql(trusted(format!(
+                "DELETE FROM {default} WHERE \"created_at\" >= {first} AND \"created_at\" < {end}"
+            )))
+            .execute(&mut *transaction)
+            .await?;
+            run(&mut transaction, forced(&default, true)).await?;
+            transaction.commit().await?;
+            if deleted.rows_affected() > 0 {
+                dropped.push(log.told(month, deleted.rows_affected()));
+            }
+        }
     }
     Ok(dropped)
 }
 
-/// Waits until nobody else changes partitions of the log.
-async fn lock(connection: &mut PgConnection, schema: &str) -> Result<(), sqlx::Error> {
-    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
-        .bind(format!("{schema}.{PARTITIONED} partitions"))
-        .execute(connection)
-        .await?;
-    Ok(())
+/// Drops the months in front of that of `before` of a log that has no archive, such as `auth_events`,
+/// `api_calls` or a host's own, with all their entries, for good, and tells which. `log` is the name of
+/// its table.
+///
+/// It is for the database as a whole, like [`drop_archived_partitions`]: give it the longest time for
+/// which any tenant keeps the entries. Call it as the owner of the tables. Entries in the default
+/// partition get partitions of their own months first, and go with these.
+///
+/// # Errors
+/// The database's; [`SchemaError::Partition`] for a table that is no log by months, and for a log that
+/// has an archive: its months are archived, and dropped there.
+///
+/// ```no_run
+/// # async fn example(pool: sqlx::PgPool) -> Result<(), Box<dyn std::error::Error>> {
+/// # let two_years_ago = chrono::NaiveDate::default();
+/// let mut connection = pool.acquire().await?;
+/// crm_storage_postgres::drop_partitions(&mut connection, "crm", "api_calls", two_years_ago).await?;
+/// # Ok(())
+/// # }
+/// ```
+pub async fn drop_partitions(
+    connection: &mut PgConnection,
+    schema: &str,
+    log: &str,
+    before: NaiveDate,
+) -> Result<Vec<MonthOfEvents>, SchemaError> {
+    let mut all = logs(connection, schema).await?.into_iter();
+    let Some(log) = all.find(|one| one.name == log) else {
+        let reason = "the table is no log by months";
+        return Err(SchemaError::Partition { reason });
+    };
+    if log.archive.is_some() {
+        let reason = "the log has an archive: its months are dropped there";
+        return Err(SchemaError::Partition { reason });
+    }
+    log.settle_strays(connection, before).await?;
+    let mut dropped = Vec::new();
+    for month in log.months(connection, &log.name, before).await? {
+        dropped.extend(log.drop_month(connection, &log.name, month).await?);
+    }
+    Ok(dropped)
+}
+
+/// The logs by months of a schema, archives apart.
+async fn logs(connection: &mut PgConnection, schema: &str) -> Result<Vec<Log>, SchemaError> {
+    let tables: Vec<(String, String, Option<String>)> = sqlx::query_as(
+        "SELECT c.relname::text, d.relname::text, pg_catalog.obj_description(c.oid, 'pg_class') \
+         FROM pg_catalog.pg_partitioned_table AS p \
+         JOIN pg_catalog.pg_class AS c ON c.oid = p.partrelid \
+         JOIN pg_catalog.pg_class AS d ON d.oid = p.partdefid \
+         JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
+         WHERE n.nspname = $1 AND pg_catalog.pg_get_partkeydef(c.oid) = 'RANGE (created_at)' \
+         ORDER BY c.relname COLLATE \"C\"",
+    )
+    .bind(schema)
+    .fetch_all(&mut *connection)
+    .await?;
+    let own = |(name, default, _): &(String, String, _)| *default == default_partition(name);
+    let archived_log = |comment: &Option<String>| {
+        let comment = comment.as_deref()?;
+        comment.strip_prefix(ARCHIVE_OF).map(ToOwned::to_owned)
+    };
+    let mut logs: Vec<Log> = Vec::new();
+    let mut archives = Vec::new();
+    for (name, _, comment) in tables.into_iter().filter(own) {
+        match archived_log(&comment) {
+            Some(log) => archives.push((log, name)),
+            None => logs.push(Log {
+                schema: schema.to_owned(),
+                name,
+                archive: None,
+            }),
+        }
+    }
+    for (log, archive) in archives {
+        if let Some(log) = logs.iter_mut().find(|other| other.name == log) {
+            log.archive = Some(archive);
+        }
+    }
+    if logs.is_empty() {
+        return Err(SchemaError::Partition {
+            reason: "the tables of the logs are missing: run the migrations",
+        });
+    }
+    Ok(logs)
+}
+
+fn first_of_month(day: NaiveDate) -> NaiveDate {
+    day.with_day(1).unwrap_or(day)
+}
+
+/// So many months later.
+fn later(month: NaiveDate, months: u32) -> Result<NaiveDate, SchemaError> {
+    month
+        .checked_add_months(Months::new(months))
+        // PostgreSQL writes later years like this, but not earlier ones.
+        .filter(|day| (1..=9999).contains(&day.year()))
+        .ok_or(SchemaError::Partition {
+            reason: "the month is past the end of the calendar",
+        })
+}
+
+/// The first moment of a month, and of the next, as they stand in SQL.
+fn ends(month: NaiveDate) -> Result<[String; 2], SchemaError> {
+    Ok([month, later(month, 1)?].map(midnight))
+}
+
+/// From which moment to which the partition of a month has rows.
+fn bounds(month: NaiveDate) -> Result<String, SchemaError> {
+    let [first, end] = ends(month)?;
+    Ok(format!("FOR VALUES FROM ({first}) TO ({end})"))
+}
+
+/// The beginning of a day.
+fn midnight(day: NaiveDate) -> String {
+    literal(&day.format("%Y-%m-%d 00:00:00+00").to_string())
+}
+
+/// Row-level security for the owner too, or not: without a tenant not even the owner would see rows.
+fn forced(table: &str, is_forced: bool) -> String {
+    let no = if is_forced { "" } else { "NO " };
+    format!("ALTER TABLE {table} {no}FORCE ROW LEVEL SECURITY")
 }
 
 async fn run(connection: &mut PgConnection, text: String) -> Result<(), sqlx::Error> {
@@ -175,146 +306,223 @@ async fn run(connection: &mut PgConnection, text: String) -> Result<(), sqlx::Er
     Ok(())
 }
 
-/// The monthly partitions of a table in front of the month of a day, the oldest first.
-async fn months(
-    connection: &mut PgConnection,
-    schema: &str,
-    table: &str,
-    before: NaiveDate,
-) -> Result<Vec<(String, NaiveDate)>, sqlx::Error> {
-    let names: Vec<String> = sqlx::query_scalar(
-        "SELECT c.relname::text FROM pg_catalog.pg_inherits AS i \
-         JOIN pg_catalog.pg_class AS c ON c.oid = i.inhrelid \
-         JOIN pg_catalog.pg_class AS p ON p.oid = i.inhparent \
-         JOIN pg_catalog.pg_namespace AS n ON n.oid = p.relnamespace \
-         WHERE n.nspname = $1 AND p.relname = $2 AND c.relnamespace = n.oid ORDER BY 1",
-    )
-    .bind(schema)
-    .bind(table)
-    .fetch_all(connection)
-    .await?;
-    let end = before.with_day(1).unwrap_or(before);
-    let month = |name: String| {
-        let digits = name.strip_prefix(PARTITIONED)?.strip_prefix('_')?;
-        let day = NaiveDate::parse_from_str(&format!("{digits}_01"), "%Y_%m_%d").ok()?;
-        (day < end).then_some((name, day))
-    };
-    Ok(names.into_iter().filter_map(month).collect())
-}
-
-/// The months in front of that of a day of which events are in the default partition.
-async fn strays(
-    connection: &mut PgConnection,
-    schema: &str,
-    before: NaiveDate,
-) -> Result<Vec<NaiveDate>, SchemaError> {
-    let default = format!(
-        "{}.{}",
-        quoted(schema),
-        quoted(&default_partition(PARTITIONED))
-    );
-    let end = before.with_day(1).unwrap_or(before);
-    let mut transaction = connection.begin().await?;
-    lock(&mut transaction, schema).await?;
-    // Without a tenant not even the owner would see the rows.
-    let open = format!("ALTER TABLE {default} NO FORCE ROW LEVEL SECURITY");
-    run(&mut transaction, open).await?;
-    let found: Vec<NaiveDate> = sqlx::query_scalar(trusted(format!(
-        "SELECT DISTINCT date_trunc('month', \"created_at\" AT TIME ZONE 'UTC')::date \
-         FROM {default} WHERE \"created_at\" < {} ORDER BY 1",
-        literal(&midnight(end))
-    )))
-    .fetch_all(&mut *transaction)
-    .await?;
-    // Nothing was changed but that.
-    transaction.rollback().await?;
-    Ok(found)
-}
-
 /// How many rows a partition has, in the transaction that has it to itself.
 async fn count(connection: &mut PgConnection, partition: &str) -> Result<u64, sqlx::Error> {
-    let open = format!("ALTER TABLE {partition} NO FORCE ROW LEVEL SECURITY");
-    run(connection, open).await?;
+    run(connection, forced(partition, false)).await?;
     let rows: i64 = sqlx::query_scalar(trusted(format!("SELECT count(*) FROM {partition}")))
         .fetch_one(&mut *connection)
         .await?;
-    let close = format!("ALTER TABLE {partition} FORCE ROW LEVEL SECURITY");
-    run(connection, close).await?;
+    run(connection, forced(partition, true)).await?;
     Ok(u64::try_from(rows).unwrap_or_default())
 }
 
-/// From which moment to which the partition of a month has rows.
-fn bounds(month: NaiveDate) -> Result<String, SchemaError> {
-    let end = month
-        .checked_add_months(Months::new(1))
-        .ok_or(SchemaError::Partition {
-            reason: "the month is past the end of the calendar",
-        })?;
-    let [first, end] = [month, end].map(|day| literal(&midnight(day)));
-    Ok(format!("FOR VALUES FROM ({first}) TO ({end})"))
-}
-
-/// The beginning of a day.
-fn midnight(day: NaiveDate) -> String {
-    day.format("%Y-%m-%d 00:00:00+00").to_string()
-}
-
-/// The partition of one month.
+/// A log by months.
 #[derive(Debug)]
-struct Partition<'a> {
-    schema: &'a str,
-    first: NaiveDate,
-    end: NaiveDate,
+struct Log {
+    schema: String,
+    name: String,
+    archive: Option<String>,
 }
 
-impl Partition<'_> {
-    fn name(&self) -> String {
-        format!("{PARTITIONED}_{}", self.first.format("%Y_%m"))
+impl Log {
+    /// A table of the schema as it stands in SQL.
+    fn sql(&self, table: &str) -> String {
+        format!("{}.{}", quoted(&self.schema), quoted(table))
     }
 
-    /// Makes the partition if it is not there. Each month is a transaction of its own, so that the
-    /// locks are held for a short time.
-    async fn ensure(&self, connection: &mut PgConnection) -> Result<bool, SchemaError> {
-        if self.is_there(connection).await? {
+    fn told(&self, month: NaiveDate, events: u64) -> MonthOfEvents {
+        MonthOfEvents {
+            log: self.name.clone(),
+            month,
+            partition: month_partition(&self.name, month),
+            events,
+        }
+    }
+
+    /// Waits until nobody else changes partitions of the log.
+    async fn lock(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
+            .bind(format!("{}.{} partitions", self.schema, self.name))
+            .execute(connection)
+            .await?;
+        Ok(())
+    }
+
+    /// The months in front of that of a day that are partitions of a table, the log's own or its
+    /// archive; the oldest first.
+    async fn months(
+        &self,
+        connection: &mut PgConnection,
+        table: &str,
+        before: NaiveDate,
+    ) -> Result<Vec<NaiveDate>, sqlx::Error> {
+        let names: Vec<String> = sqlx::query_scalar(
+            "SELECT c.relname::text FROM pg_catalog.pg_inherits AS i \
+             JOIN pg_catalog.pg_class AS c ON c.oid = i.inhrelid \
+             JOIN pg_catalog.pg_class AS p ON p.oid = i.inhparent \
+             JOIN pg_catalog.pg_namespace AS n ON n.oid = p.relnamespace \
+             WHERE n.nspname = $1 AND p.relname = $2 AND c.relnamespace = n.oid",
+        )
+        .bind(&self.schema)
+        .bind(table)
+        .fetch_all(connection)
+        .await?;
+        let months = names.iter().filter_map(|name| month_of(&self.name, name));
+        let mut months: Vec<NaiveDate> = months
+            .filter(|month| *month < first_of_month(before))
+            .collect();
+        months.sort_unstable();
+        Ok(months)
+    }
+
+    /// Whether a month is a partition of a table.
+    async fn has(
+        &self,
+        connection: &mut PgConnection,
+        table: &str,
+        month: NaiveDate,
+    ) -> Result<bool, SchemaError> {
+        let until = later(month, 1)?;
+        let months = self.months(connection, table, until).await?;
+        Ok(months.contains(&month))
+    }
+
+    /// The months in front of that of a day of which rows are in a default partition.
+    async fn stray_months(
+        &self,
+        connection: &mut PgConnection,
+        default: &str,
+        before: NaiveDate,
+    ) -> Result<Vec<NaiveDate>, SchemaError> {
+        let mut transaction = connection.begin().await?;
+        self.lock(&mut transaction).await?;
+        run(&mut transaction, forced(default, false)).await?;
+        let found: Vec<NaiveDate> = sqlx::query_scalar(trusted(format!(
+            "SELECT DISTINCT date_trunc('month', \"created_at\" AT TIME ZONE 'UTC')::date \
+             FROM {default} WHERE \"created_at\" < {} ORDER BY 1",
+            midnight(first_of_month(before))
+        )))
+        .fetch_all(&mut *transaction)
+        .await?;
+        // Nothing was changed but that.
+        transaction.rollback().await?;
+        Ok(found)
+    }
+
+    /// Gives the months in front of that of a day partitions of their own, whose entries are in the
+    /// default one.
+    async fn settle_strays(
+        &self,
+        connection: &mut PgConnection,
+        before: NaiveDate,
+    ) -> Result<(), SchemaError> {
+        let default = self.sql(&default_partition(&self.name));
+        for month in self.stray_months(connection, &default, before).await? {
+            self.ensure(connection, month).await?;
+        }
+        Ok(())
+    }
+
+    /// Drops a month of a table, if nobody else did.
+    async fn drop_month(
+        &self,
+        connection: &mut PgConnection,
+        table: &str,
+        month: NaiveDate,
+    ) -> Result<Option<MonthOfEvents>, SchemaError> {
+        let partition = self.sql(&month_partition(&self.name, month));
+        let mut transaction = connection.begin().await?;
+        self.lock(&mut transaction).await?;
+        if !self.has(&mut transaction, table, month).await? {
+            return Ok(None);
+        }
+        let events = count(&mut transaction, &partition).await?;
+        run(&mut transaction, format!("DROP TABLE {partition}")).await?;
+        transaction.commit().await?;
+        Ok(Some(self.told(month, events)))
+    }
+
+    /// Makes the partition of a month if it is not there. Each month is a transaction of its own, so
+    /// that the locks are held for a short time.
+    ///
+    /// The table is filled before it becomes a partition: then every entry is in one place only, and
+    /// the log is locked against nothing but other changes of its partitions.
+    async fn ensure(
+        &self,
+        connection: &mut PgConnection,
+        month: NaiveDate,
+    ) -> Result<bool, SchemaError> {
+        let bounds = bounds(month)?;
+        if self.is_there(connection, month).await? {
             return Ok(false);
         }
         let mut transaction = connection.begin().await?;
         // Whoever comes second waits here, and then finds it made.
-        lock(&mut transaction, self.schema).await?;
-        if self.is_there(&mut transaction).await? {
+        self.lock(&mut transaction).await?;
+        if self.is_there(&mut transaction, month).await? {
             return Ok(false);
         }
-        let columns = self.columns(&mut transaction).await?;
-        if columns.is_empty() {
-            return Err(SchemaError::Partition {
-                reason: "the table of events is missing: run the migrations",
-            });
-        }
-        sqlx::raw_sql(trusted(self.ddl(&columns)))
-            .execute(&mut *transaction)
+        let log = self.sql(&self.name);
+        let default = self.sql(&default_partition(&self.name));
+        let partition = self.sql(&month_partition(&self.name, month));
+        let mut text = format!(
+            "CREATE TABLE {partition} (LIKE {log} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED);\n"
+        );
+        write_row_level_security(&mut text, &partition);
+        text.push_str(&format!("LOCK TABLE {default} IN ACCESS EXCLUSIVE MODE;\n"));
+        run(&mut transaction, text).await?;
+        self.move_rows(&mut transaction, &default, &partition, month)
             .await?;
+        let attach = format!("ALTER TABLE {log} ATTACH PARTITION {partition} {bounds}");
+        run(&mut transaction, attach).await?;
         transaction.commit().await?;
         Ok(true)
     }
 
-    async fn is_there(&self, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-        sqlx::query_scalar(
-            "SELECT EXISTS (SELECT FROM pg_catalog.pg_inherits AS i \
-             JOIN pg_catalog.pg_class AS c ON c.oid = i.inhrelid \
-             JOIN pg_catalog.pg_class AS p ON p.oid = i.inhparent \
-             JOIN pg_catalog.pg_namespace AS n ON n.oid = p.relnamespace \
-             WHERE n.nspname = $1 AND p.relname = ANY($2) AND c.relname = $3 \
-             AND c.relnamespace = n.oid)",
-        )
-        .bind(self.schema)
-        // Of a month that is archived, late events stay in the default partition.
-        .bind([PARTITIONED, ARCHIVE].as_slice())
-        .bind(self.name())
-        .fetch_one(connection)
-        .await
+    /// Whether a month has its partition. Of one that is archived, late entries stay in the default
+    /// partition of the log.
+    async fn is_there(
+        &self,
+        connection: &mut PgConnection,
+        month: NaiveDate,
+    ) -> Result<bool, SchemaError> {
+        for table in [Some(&self.name), self.archive.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            if self.has(connection, table, month).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
-    /// The columns of the table, as they stand in SQL.
+    /// Moves the rows of a month from one table into another, as they are.
+    async fn move_rows(
+        &self,
+        connection: &mut PgConnection,
+        from: &str,
+        to: &str,
+        month: NaiveDate,
+    ) -> Result<(), SchemaError> {
+        let columns = self.columns(connection).await?.join(", ");
+        let [first, end] = ends(month)?;
+        let text = format!(
+            "{};\n{};\n\
+             WITH moved AS (\n    \
+                 DELETE FROM {from} WHERE \"created_at\" >= {first} AND \"created_at\" < {end}\n    \
+                 RETURNING {columns}\n)\n\
+             INSERT INTO {to} ({columns}) SELECT {columns} FROM moved;\n{};\n{};\n",
+            forced(from, false),
+            forced(to, false),
+            forced(from, true),
+            forced(to, true),
+        );
+        run(connection, text).await?;
+        Ok(())
+    }
+
+    /// The columns of the log, as they stand in SQL.
     async fn columns(&self, connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
         let names: Vec<String> = sqlx::query_scalar(
             "SELECT a.attname::text FROM pg_catalog.pg_attribute AS a \
@@ -323,37 +531,10 @@ impl Partition<'_> {
              WHERE n.nspname = $1 AND c.relname = $2 AND a.attnum > 0 AND NOT a.attisdropped \
              AND a.attgenerated = '' ORDER BY a.attnum",
         )
-        .bind(self.schema)
-        .bind(PARTITIONED)
+        .bind(&self.schema)
+        .bind(&self.name)
         .fetch_all(connection)
         .await?;
         Ok(names.iter().map(|name| quoted(name)).collect())
-    }
-
-    /// The table is filled before it becomes a partition: then every event is in one place only,
-    /// and the table of events is locked against nothing but other changes of its partitions.
-    fn ddl(&self, columns: &[String]) -> String {
-        let table = |name: &str| format!("{}.{}", quoted(self.schema), quoted(name));
-        let parent = table(PARTITIONED);
-        let default = table(&default_partition(PARTITIONED));
-        let partition = table(&self.name());
-        let columns = columns.join(", ");
-        let [first, end] = [self.first, self.end].map(|day| literal(&midnight(day)));
-        let mut text = format!(
-            "CREATE TABLE {partition} (LIKE {parent} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED);\n\
-             LOCK TABLE {default} IN ACCESS EXCLUSIVE MODE;\n\
-             -- Without a tenant not even the owner would see the rows.\n\
-             ALTER TABLE {default} NO FORCE ROW LEVEL SECURITY;\n\
-             WITH moved AS (\n    \
-                 DELETE FROM {default} WHERE \"created_at\" >= {first} AND \"created_at\" < {end}\n    \
-                 RETURNING {columns}\n)\n\
-             INSERT INTO {partition} ({columns}) SELECT {columns} FROM moved;\n\
-             ALTER TABLE {default} FORCE ROW LEVEL SECURITY;\n"
-        );
-        write_row_level_security(&mut text, &partition);
-        text.push_str(&format!(
-            "ALTER TABLE {parent} ATTACH PARTITION {partition} FOR VALUES FROM ({first}) TO ({end});\n"
-        ));
-        text
     }
 }

@@ -13,7 +13,7 @@ use crm_core::{Record, Session};
 
 use super::canonical::{hash_of, message, seal_hash};
 use super::entries::entries;
-use super::{AuditSeal, NO_HASH, SEAL_EVENTS, SealHead, SealSigner};
+use super::{AuditSeal, ENTRY, NO_HASH, SEAL_EVENTS, SealHead, SealSigner};
 
 /// How events are sealed.
 #[derive(Clone, Copy)]
@@ -89,11 +89,12 @@ pub(crate) async fn close(session: &Session, sealing: &Sealing<'_>) -> Result<Op
         let Some((until, _)) = events.last() else {
             break;
         };
-        let mut hashes = Vec::with_capacity(48 * events.len());
+        let mut hashes = Vec::with_capacity(ENTRY * events.len());
         for (position, event) in events {
             hashes.extend(event.id.uuid().as_bytes());
             // An event that is broken already never agrees with its seal.
             hashes.extend(hash_of(tenant.uuid(), *position, event).unwrap_or_default());
+            hashes.extend(event.created.at.timestamp_micros().to_be_bytes());
         }
         let mut seal = AuditSeal::new(
             last.as_ref().map_or(1, |seal| seal.number + 1),

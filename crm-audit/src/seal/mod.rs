@@ -24,6 +24,13 @@
 //!   [`erased`](SealReport::erased), not as intact: whether each of them was erased for a reason is
 //!   told by the log of deletions. When and by whom an event was redacted last is not sealed.
 //!
+//! - Events that [retention](crm_core::privacy::Retention) removed as their time was over are counted as
+//!   [`removed`](SealReport::removed): those that were made before the moment of which an event of the
+//!   trail says that the months before it went ([`removals`](crate::AuditTrail::removals)). A seal tells
+//!   when each of its events was made, so none that is younger is missing unseen. That event is sealed
+//!   with the others; the log of deletions tells how many went, and by which policy. Months that the
+//!   owner of the database drops for all tenants at once are told by nobody, and are missing.
+//!
 //! ```
 //! # use crm_core::{Session, Result};
 //! use crm_audit::{AuditExt, Sealing, Verification};
@@ -64,6 +71,9 @@ pub use verify::{SealFinding, SealProblem, SealReport, Verification};
 /// The most events under one seal.
 pub const SEAL_EVENTS: usize = 1_000;
 
+/// How many bytes a seal has for each event: its id, its hash, and when it was made.
+const ENTRY: usize = 16 + 32 + 8;
+
 /// What stands in the first seal for the hash of the one before it.
 pub(crate) const NO_HASH: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
@@ -83,8 +93,9 @@ pub struct AuditSeal {
     /// How many events it has, from 1 to 1,000.
     #[field(required, min = 1, max = 1_000)]
     pub events: i64,
-    /// For each event its id and its hash, 48 bytes, in Base64.
-    #[field(required, max_len = 64_000)]
+    /// For each event its id, its hash and when it was made, in microseconds since 1970: 56 bytes, in
+    /// Base64.
+    #[field(required, max_len = 75_000)]
     pub hashes: String,
     /// The hash of the seal before it, in hexadecimal digits; zeros in the first one.
     #[field(required, max_len = 64)]

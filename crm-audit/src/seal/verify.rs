@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use chrono::{DateTime, Utc};
 use crm_core::engine::Progress;
 use crm_core::error::{Error, Result};
 use crm_core::query::{Find, WhereExt};
@@ -16,7 +17,8 @@ use uuid::Uuid;
 
 use super::canonical::{Hash, hash_of, message, seal_hash};
 use super::entries::entries;
-use super::{AuditSeal, NO_HASH, SEAL_EVENTS, SealHead, SealVerifier};
+use super::{AuditSeal, ENTRY, NO_HASH, SEAL_EVENTS, SealHead, SealVerifier};
+use crate::AuditExt as _;
 
 /// How many seals are read at once.
 const SEALS: usize = 20;
@@ -137,6 +139,8 @@ pub struct SealReport {
     pub intact: u64,
     /// How many events are as they were sealed, but for values that were erased.
     pub erased: u64,
+    /// How many events retention removed, as their time was over.
+    pub removed: u64,
     /// How much does not agree.
     pub found: u64,
     /// What does not agree, up to 1,000 findings in the order of the seals.
@@ -146,7 +150,8 @@ pub struct SealReport {
 }
 
 impl SealReport {
-    /// Whether everything that was looked at agrees, erased values apart.
+    /// Whether everything that was looked at agrees, erased values and events that retention removed
+    /// apart.
     #[must_use]
     pub const fn is_intact(&self) -> bool {
         self.found == 0
@@ -183,6 +188,7 @@ pub(crate) async fn verify(
     };
     let tenant = tenant.uuid();
     let mut report = SealReport::default();
+    let let_go = let_go_before(session).await?;
     let mut before = link_before(session, verification.from, &mut report).await?;
     let mut next = verification.from;
     let mut head = verification.head.as_ref();
@@ -210,6 +216,7 @@ pub(crate) async fn verify(
                 verification,
                 &seal,
                 before.as_ref(),
+                let_go,
                 &mut report,
             )
             .await?;
@@ -218,7 +225,7 @@ pub(crate) async fn verify(
                 hash: seal.hash.clone(),
                 until: seal.until_position.clone(),
             });
-            let compared = report.intact + report.erased;
+            let compared = report.intact + report.erased + report.removed;
             if verification.progress.report(compared, None).is_break() {
                 report.stopped = true;
                 break 'all;
@@ -234,6 +241,13 @@ pub(crate) async fn verify(
         report.add(head.number, None, SealProblem::SealMissing);
     }
     Ok(report)
+}
+
+/// Before when retention let events go.
+async fn let_go_before(session: &Session) -> Result<DateTime<Utc>> {
+    let removals = session.audit().removals().await?;
+    let last = removals.iter().map(|removal| removal.before).max();
+    Ok(last.unwrap_or(DateTime::<Utc>::MIN_UTC))
 }
 
 /// The seal in front of the first one that is verified.
@@ -278,6 +292,7 @@ async fn look(
     verification: &Verification<'_>,
     seal: &Record<AuditSeal>,
     before: Option<&Link>,
+    let_go: DateTime<Utc>,
     report: &mut SealReport,
 ) -> Result<()> {
     let number = seal.number;
@@ -328,7 +343,7 @@ async fn look(
             let id = event.id.uuid();
             match hashes.remove(&id) {
                 None => report.add(number, Some(id), SealProblem::Inserted),
-                Some((_, hash)) if hash_of(tenant, *position, event) != Some(hash) => {
+                Some(sealed) if hash_of(tenant, *position, event) != Some(sealed.hash) => {
                     report.add(number, Some(id), SealProblem::Changed);
                 }
                 Some(_) if event.redaction.is_some() => report.erased += 1,
@@ -340,26 +355,43 @@ async fn look(
         }
         place = found.until;
     }
-    let mut removed: Vec<(usize, Uuid)> = hashes
-        .into_iter()
-        .map(|(id, (place, _))| (place, id))
-        .collect();
-    removed.sort_unstable();
-    for (_, id) in removed {
+    let mut missing: Vec<(usize, Uuid)> = Vec::new();
+    for (id, sealed) in hashes {
+        if sealed.made < let_go.timestamp_micros() {
+            report.removed += 1;
+        } else {
+            missing.push((sealed.place, id));
+        }
+    }
+    missing.sort_unstable();
+    for (_, id) in missing {
         report.add(number, Some(id), SealProblem::Removed);
     }
     Ok(())
 }
 
-/// The hashes of a seal's events with their places; `None` where they cannot be read.
-fn hashes_of(seal: &AuditSeal) -> Option<HashMap<Uuid, (usize, Hash)>> {
+/// What a seal says of one of its events.
+struct Sealed {
+    place: usize,
+    hash: Hash,
+    /// In microseconds since 1970.
+    made: i64,
+}
+
+/// What a seal says of its events; `None` where it cannot be read.
+fn hashes_of(seal: &AuditSeal) -> Option<HashMap<Uuid, Sealed>> {
     let bytes = STANDARD.decode(&seal.hashes).ok()?;
     let mut all = HashMap::with_capacity(SEAL_EVENTS);
-    let mut entries = bytes.chunks_exact(48);
+    let mut entries = bytes.chunks_exact(ENTRY);
     for (place, entry) in entries.by_ref().enumerate() {
-        let (id, hash) = entry.split_at_checked(16)?;
-        let id = Uuid::from_slice(id).ok()?;
-        all.insert(id, (place, Hash::try_from(hash).ok()?));
+        let (id, rest) = entry.split_at_checked(16)?;
+        let (hash, made) = rest.split_at_checked(32)?;
+        let sealed = Sealed {
+            place,
+            hash: Hash::try_from(hash).ok()?,
+            made: i64::from_be_bytes(made.try_into().ok()?),
+        };
+        all.insert(Uuid::from_slice(id).ok()?, sealed);
     }
     entries.remainder().is_empty().then_some(all)
 }

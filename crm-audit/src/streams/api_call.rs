@@ -22,6 +22,7 @@ use super::histogram::bucket_of;
     table = "api_calls",
     log,
     fed,
+    monthly,
     index(endpoint, occurred_at),
     index(user_id, occurred_at),
     index(client, occurred_at),

@@ -17,6 +17,7 @@ use uuid::Uuid;
     table = "auth_events",
     log,
     fed,
+    monthly,
     index(user_id, occurred_at),
     index(ip, occurred_at),
     index(login, occurred_at),

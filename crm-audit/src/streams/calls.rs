@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::pages;
 
 use super::histogram::percentile;
-use super::{ApiCall, CallOutcome, Window, record_all, shortened};
+use super::{ApiCall, CallOutcome, Window, check_moments, record_all, shortened};
 
 /// The calls of the host's API in a tenant.
 ///
@@ -112,7 +112,8 @@ impl ApiCalls<'_> {
     /// Records a call.
     ///
     /// # Errors
-    /// [`Error::Validation`](crm_core::Error::Validation) for a status that is none.
+    /// [`Error::Validation`](crm_core::Error::Validation) for a status that is none, and for a call that is
+    /// to come more than a day later.
     pub async fn record(&self, call: ApiCall) -> Result<()> {
         self.record_all(vec![call]).await
     }
@@ -121,8 +122,10 @@ impl ApiCalls<'_> {
     /// time to time. Those before an error stay.
     ///
     /// # Errors
-    /// [`Error::Validation`](crm_core::Error::Validation) for a status that is none.
+    /// [`Error::Validation`](crm_core::Error::Validation) for a status that is none, and for a call that is
+    /// to come more than a day later.
     pub async fn record_all(&self, calls: Vec<ApiCall>) -> Result<()> {
+        check_moments(self.session, calls.iter().map(|call| call.occurred_at))?;
         let prepared = calls.into_iter().map(|call| {
             let mut call = call.prepared();
             call.client = shortened(call.client, 150);
@@ -143,7 +146,7 @@ impl ApiCalls<'_> {
     /// Those of the storage.
     pub async fn by_endpoint(&self, window: Window) -> Result<Vec<EndpointFigures>> {
         let wanted = Aggregate::<ApiCall>::new()
-            .filter(window.filter(ApiCall::OCCURRED_AT))
+            .filter(window.filter(ApiCall::OCCURRED_AT, ApiCall::CREATED_AT))
             .group_by(ApiCall::ENDPOINT)
             .group_by(ApiCall::METHOD)
             .group_by(ApiCall::STATUS)
@@ -231,7 +234,7 @@ impl ApiCalls<'_> {
         limit: usize,
         after: Option<Cursor>,
     ) -> Result<Page<Arc<Record<ApiCall>>>> {
-        let find = Find::from(filter.and(window.filter(ApiCall::OCCURRED_AT)))
+        let find = Find::from(filter.and(window.filter(ApiCall::OCCURRED_AT, ApiCall::CREATED_AT)))
             .sort(ApiCall::OCCURRED_AT.desc())
             .limit(limit);
         pages::entries(self.session, find, after).await

@@ -8,9 +8,9 @@ mod histogram;
 mod lockout;
 mod security;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use crm_core::Session;
-use crm_core::error::Result;
+use crm_core::error::{Faults, Result, codes};
 use crm_core::query::{Where, WhereExt as _};
 use crm_core::schema::{Entity, FieldOf};
 
@@ -60,9 +60,42 @@ impl Window {
     }
 
     /// The entries whose moment is in the window.
-    fn filter<E: Entity>(self, at: FieldOf<E, DateTime<Utc>>) -> Where<E> {
-        at.ge(self.from).and(at.lt(self.until))
+    fn filter<E: Entity>(
+        self,
+        at: FieldOf<E, DateTime<Utc>>,
+        recorded: FieldOf<E, DateTime<Utc>>,
+    ) -> Where<E> {
+        let within = at.ge(self.from).and(at.lt(self.until));
+        within.and(recorded_since(self.from, recorded))
     }
+}
+
+/// How far ahead of the engine's clock what happened may be: hosts have clocks of their own.
+const AHEAD: TimeDelta = TimeDelta::days(1);
+
+/// What holds of every entry that happened at a moment or later: nothing is recorded more than a day
+/// before it happens. It spares a look into the months before.
+fn recorded_since<E: Entity>(
+    moment: DateTime<Utc>,
+    recorded: FieldOf<E, DateTime<Utc>>,
+) -> Where<E> {
+    recorded.ge(moment.checked_sub_signed(AHEAD).unwrap_or(moment))
+}
+
+/// Refuses entries of what has yet to happen.
+fn check_moments(
+    session: &Session,
+    moments: impl IntoIterator<Item = DateTime<Utc>>,
+) -> Result<()> {
+    let now = session.engine().clock().now();
+    let latest = now.checked_add_signed(AHEAD).unwrap_or(now);
+    if moments.into_iter().all(|at| at <= latest) {
+        return Ok(());
+    }
+    let mut faults = Faults::default();
+    let message = "must not be more than a day ahead of the clock";
+    faults.add("occurred_at", codes::OUT_OF_RANGE, message);
+    Ok(faults.into_result()?)
 }
 
 /// Writes entries of a log, some hundred in one commit.

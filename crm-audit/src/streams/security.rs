@@ -16,7 +16,9 @@ use uuid::Uuid;
 use crate::pages;
 
 use super::lockout::{Attempt, Lockout, LockoutPolicy, lockout};
-use super::{AuthEvent, AuthKind, AuthOutcome, Window, record_all, shortened};
+use super::{
+    AuthEvent, AuthKind, AuthOutcome, Window, check_moments, record_all, recorded_since, shortened,
+};
 
 /// How many attempts decide whether somebody is locked out.
 const ATTEMPTS: usize = MAX_LIMIT;
@@ -145,7 +147,8 @@ impl Security<'_> {
     /// session's [context](Session::with_context); an address that is none is left out.
     ///
     /// # Errors
-    /// Those of the storage.
+    /// Those of the storage; [`Error::Validation`](crm_core::Error::Validation) for an event that is to
+    /// happen more than a day later.
     pub async fn record(&self, event: AuthEvent) -> Result<()> {
         self.record_all(vec![event]).await
     }
@@ -153,8 +156,10 @@ impl Security<'_> {
     /// Records many events, some hundred in one commit. Those before an error stay.
     ///
     /// # Errors
-    /// Those of the storage.
+    /// Those of the storage; [`Error::Validation`](crm_core::Error::Validation) for an event that is to
+    /// happen more than a day later.
     pub async fn record_all(&self, events: Vec<AuthEvent>) -> Result<()> {
+        check_moments(self.session, events.iter().map(|event| event.occurred_at))?;
         let context = self.session.context();
         let prepared = events.into_iter().map(|event| prepared(event, context));
         record_all(self.session, prepared.collect()).await
@@ -174,7 +179,7 @@ impl Security<'_> {
         window: Window,
         most: usize,
     ) -> Result<Vec<FailedLogins>> {
-        let failures = failures().and(window.filter(AuthEvent::OCCURRED_AT));
+        let failures = failures().and(window.filter(AuthEvent::OCCURRED_AT, AuthEvent::CREATED_AT));
         let counted = Aggregate::<AuthEvent>::new();
         let counted = match by {
             LoginSource::User => counted
@@ -208,7 +213,7 @@ impl Security<'_> {
     /// # Errors
     /// Those of the storage.
     pub async fn count_failed(&self, key: &LoginKey, window: Window) -> Result<u64> {
-        let failures = failures().and(window.filter(AuthEvent::OCCURRED_AT));
+        let failures = failures().and(window.filter(AuthEvent::OCCURRED_AT, AuthEvent::CREATED_AT));
         self.session
             .records::<AuthEvent>()
             .count(key.filter().and(failures))
@@ -228,7 +233,7 @@ impl Security<'_> {
         limit: usize,
         after: Option<Cursor>,
     ) -> Result<Page<Arc<Record<AuthEvent>>>> {
-        let within = window.filter(AuthEvent::OCCURRED_AT);
+        let within = window.filter(AuthEvent::OCCURRED_AT, AuthEvent::CREATED_AT);
         let filter = match key {
             Some(key) => key.filter().and(within),
             None => within,
@@ -248,7 +253,9 @@ impl Security<'_> {
         let now = self.session.engine().clock().now();
         let reach = policy.within.checked_add(&policy.lasting);
         let from = reach.and_then(|reach| now.checked_sub_signed(reach));
-        let since = AuthEvent::OCCURRED_AT.ge(from.unwrap_or(DateTime::UNIX_EPOCH));
+        let from = from.unwrap_or(DateTime::UNIX_EPOCH);
+        let since = AuthEvent::OCCURRED_AT.ge(from);
+        let since = since.and(recorded_since(from, AuthEvent::CREATED_AT));
         let find = Find::from(key.filter().and(since))
             .sort(AuthEvent::OCCURRED_AT.desc())
             .limit(ATTEMPTS);

@@ -36,6 +36,7 @@ pub(crate) struct EntityAttributes {
     pub(crate) check: Option<Path>,
     pub(crate) log: bool,
     pub(crate) fed: bool,
+    pub(crate) monthly: bool,
     pub(crate) derived: bool,
     pub(crate) platform: bool,
     pub(crate) template: Option<Ident>,
@@ -99,6 +100,7 @@ impl EntityAttributes {
             "check" => self.check = Some(meta.value()?.parse()?),
             "log" => self.log = true,
             "fed" => self.fed = true,
+            "monthly" => self.monthly = true,
             "derived" => self.derived = true,
             "platform" => self.platform = true,
             "template" => {
@@ -118,7 +120,7 @@ impl EntityAttributes {
             _ => {
                 return Err(meta.error(
                     "unknown attribute: expected `object`, `table`, `unique`, `index`, `check`, \
-                     `log`, `fed`, `derived`, `platform` or `template`",
+                     `log`, `fed`, `monthly`, `derived`, `platform` or `template`",
                 ));
             }
         }

@@ -142,6 +142,7 @@ pub(crate) fn entity(input: &DeriveInput, root: &Tokens) -> Result<Tokens> {
     let platform = attributes.platform.then(|| quote!(.platform()));
     let log = attributes.log.then(|| quote!(.log()));
     let fed = attributes.fed.then(|| quote!(.fed()));
+    let monthly = attributes.monthly.then(|| quote!(.monthly()));
     let derived = attributes.derived.then(|| quote!(.derived()));
     let template = attributes.template.as_ref().map(|field| {
         let field = field.to_string();
@@ -180,7 +181,7 @@ pub(crate) fn entity(input: &DeriveInput, root: &Tokens) -> Result<Tokens> {
                 SCHEMA.get_or_init(|| {
                     #root::schema::ObjectRef::of::<Self>(
                         #root::schema::ObjectSchema::builder(#object, #table)
-                            .help(#text) #platform #log #fed #derived #template #(#unique)* #(#indexes)*
+                            .help(#text) #platform #log #fed #monthly #derived #template #(#unique)* #(#indexes)*
                     )
                 })
             }

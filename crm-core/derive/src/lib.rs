@@ -31,6 +31,7 @@ use syn::{DeriveInput, Ident, parse_macro_input};
 /// | `check = path` | `fn(&Self, &mut Faults)`: rules between the fields of one record |
 /// | `log` | records are written once by the engine and never changed |
 /// | `fed` | a `log` whose entries can be followed in the order of their commits |
+/// | `monthly` | a `log` whose entries lie by months, which are moved or dropped as a whole |
 /// | `derived` | records are kept by the engine in step with others, without events |
 /// | `platform` | records belong to the platform, not to one tenant |
 /// | `template(object_id)` | its table holds the records of objects that tenants define, told apart by this field; see `ObjectRef::instance` |

@@ -21,7 +21,7 @@ use super::{Purpose, Records, Session, Workspace, Write};
 use crate::error::{Error, Faults, Result};
 use crate::record::{Record, Stamp};
 use crate::schema::{Access, AnyRecord, Entity, Meta, ObjectRef, Row};
-use crate::storage::{Change, Expectation, Guard};
+use crate::storage::{Change, Expectation, Guard, Taking};
 
 /// Up to how many staged changes are searched one by one.
 const SEARCHED: usize = 8;
@@ -80,6 +80,8 @@ pub struct UnitOfWork {
     erased: HashSet<Uuid>,
     /// Records whose persons go as their time is over.
     anonymized: HashSet<Uuid>,
+    /// Entries that go out of logs by months.
+    taken: Vec<Taking>,
 }
 
 /// The id and time of a commit.
@@ -163,6 +165,7 @@ impl UnitOfWork {
             given_back: HashSet::new(),
             erased: HashSet::new(),
             anonymized: HashSet::new(),
+            taken: Vec::new(),
         }
     }
 

@@ -28,8 +28,8 @@ pub use permission::{Channel, ContactingPolicy, OptIn, Permission, Purpose, Reas
 
 pub use register::ProcessingActivity;
 pub use retention::{
-    AUDIT_OBJECT, LegalHold, Period, PeriodUnit, PolicyRun, Refused, Retention, RetentionPolicy,
-    Upkeep, default_policies,
+    AUDIT_OBJECT, LegalHold, Period, PeriodUnit, PolicyMonth, PolicyRun, Refused, Retention,
+    RetentionPolicy, Upkeep, default_policies,
 };
 
 pub(crate) use consent::ConsentRules;

@@ -41,6 +41,7 @@ mod entity;
 mod field;
 mod foreign;
 mod in_use;
+mod month;
 mod object;
 mod registry;
 mod row;
@@ -61,6 +62,7 @@ pub use field::{
     MergeRule, OnDelete, Privacy, StorageKind,
 };
 pub use in_use::{DefinitionInUse, FailedCheck, FieldUse};
+pub use month::month_of;
 pub use object::{
     IndexSchema, Lifecycle, ObjectRef, ObjectSchema, ObjectScope, RecordLink, SYSTEM_FIELDS,
     UniqueKey, system,

@@ -148,6 +148,13 @@ pub struct RecordLink {
     pub object: usize,
 }
 
+/// The object that another is a copy of.
+#[derive(Clone, Debug)]
+struct Origin {
+    name: Cow<'static, str>,
+    table: Cow<'static, str>,
+}
+
 /// Builds a typed row from values.
 type Build = fn(&ObjectRef, Meta, Vec<Value>) -> Result<Row, Faults>;
 
@@ -165,7 +172,7 @@ type Build = fn(&ObjectRef, Meta, Vec<Value>) -> Result<Row, Faults>;
 pub struct ObjectSchema {
     name: Cow<'static, str>,
     #[serde(skip)]
-    copy_of: Option<Cow<'static, str>>,
+    copy_of: Option<Origin>,
     table: Cow<'static, str>,
     #[serde(skip_serializing_if = "str::is_empty")]
     help: Cow<'static, str>,
@@ -173,6 +180,8 @@ pub struct ObjectSchema {
     lifecycle: Lifecycle,
     #[serde(skip)]
     is_fed: bool,
+    #[serde(skip)]
+    is_monthly: bool,
     fields: Vec<FieldSchema>,
     unique: Vec<UniqueKey>,
     indexes: Vec<IndexSchema>,
@@ -217,6 +226,7 @@ impl ObjectSchema {
                 scope: ObjectScope::default(),
                 lifecycle: Lifecycle::default(),
                 is_fed: false,
+                is_monthly: false,
                 fields: system_fields(),
                 unique: Vec::new(),
                 indexes: Vec::new(),
@@ -246,7 +256,17 @@ impl ObjectSchema {
     /// which rows are moved as they are, the one that they come from.
     #[must_use]
     pub fn origin(&self) -> &str {
-        self.copy_of.as_deref().unwrap_or(&self.name)
+        self.copy_of
+            .as_ref()
+            .map_or(&*self.name, |origin| &*origin.name)
+    }
+
+    /// The table of the [origin](Self::origin).
+    #[must_use]
+    pub fn origin_table(&self) -> &str {
+        self.copy_of
+            .as_ref()
+            .map_or(&*self.table, |origin| &*origin.table)
     }
 
     /// The name of the table: `contacts`.
@@ -284,6 +304,14 @@ impl ObjectSchema {
     #[must_use]
     pub const fn is_fed(&self) -> bool {
         self.is_fed
+    }
+
+    /// Whether the object is a log whose entries lie together by the month, in UTC, in which they were
+    /// made: backends find those of some time without a look at the other months, and move or drop a
+    /// month as a whole. Nothing can refer to an entry, and it has no unique key but its id.
+    #[must_use]
+    pub const fn is_monthly(&self) -> bool {
+        self.is_monthly
     }
 
     /// The fields, the system's first.
@@ -694,7 +722,10 @@ impl ObjectRef {
         help: impl Into<Cow<'static, str>>,
     ) -> Self {
         let mut schema = ObjectSchema::clone(self);
-        schema.copy_of = Some(self.origin().to_owned().into());
+        schema.copy_of = Some(Origin {
+            name: self.origin().to_owned().into(),
+            table: self.origin_table().to_owned().into(),
+        });
         schema.name = name.into();
         schema.table = table.into();
         schema.help = help.into();

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Months, Utc};
 use uuid::Uuid;
 
 use super::Guard;
 use crate::query::{Condition, SortKey};
 use crate::record::Stamp;
-use crate::schema::{FieldType, ObjectRef, Row, Value};
+use crate::schema::{FieldType, ObjectRef, Row, Value, month_of};
 
 /// One commit: everything that is written together, and what it relied on.
 ///
@@ -16,6 +16,7 @@ use crate::schema::{FieldType, ObjectRef, Row, Value};
 ///
 /// 1. every [`Expectation`], every `before` of an update or delete: the stored row has that
 ///    version, else [`Conflict`](super::StorageError::Conflict);
+///    every entry that is [taken](Taking) is there and of the month named, else `Conflict`;
 /// 2. no inserted id is there already, else [`Duplicate`](super::StorageError::Duplicate) of `id`;
 /// 3. with all changes applied, no two rows have the same values in a unique key, else `Duplicate`
 ///    of its fields;
@@ -51,6 +52,8 @@ pub struct ChangeSet {
     pub objects: Vec<ObjectRef>,
     /// What rows have to be like.
     pub guards: Vec<Arc<dyn Guard>>,
+    /// Which entries of logs by months are taken out of them.
+    pub taken: Vec<Taking>,
 }
 
 impl ChangeSet {
@@ -70,7 +73,15 @@ impl ChangeSet {
             unreferenced: Vec::new(),
             objects: Vec::new(),
             guards: Vec::new(),
+            taken: Vec::new(),
         }
+    }
+
+    /// The same commit, which takes these entries out of logs by months.
+    #[must_use]
+    pub fn with_taken(mut self, taken: Vec<Taking>) -> Self {
+        self.taken = taken;
+        self
     }
 
     /// The same commit with what rows have to be like.
@@ -231,6 +242,85 @@ pub struct Unreferenced {
     pub field: usize,
     /// The row that must not be referred to: one that the commit deletes.
     pub id: Uuid,
+}
+
+/// Entries of one month of a log by months ([`ObjectSchema::is_monthly`
+/// ](crate::schema::ObjectSchema::is_monthly)) that a commit takes out of it: into the archive of the log,
+/// or for good. It is how a tenant's retention moves and removes what nobody may change.
+///
+/// What is moved stays as it is: its values, stamps and version, what is sealed of it, and its place in
+/// the [feed](super::Storage::feed) of the log, which is that in the feed of the archive.
+///
+/// ```
+/// use crm_core::schema::{FieldSchema, FieldType, ObjectSchema};
+/// use crm_core::storage::{ChangeSet, Taking};
+/// use uuid::Uuid;
+///
+/// let log = ObjectSchema::builder("call", "calls")
+///     .monthly()
+///     .field(FieldSchema::new("number", FieldType::text(20)))
+///     .build();
+/// let archive = log.copied_as("archived_call", "calls_archive", "A call of long ago.");
+/// let month = "2026-01-01T00:00:00Z".parse().unwrap();
+/// let taking = Taking::new(log, Some(archive), month, vec![Uuid::from_u128(1)]);
+/// let changes = ChangeSet::new(Uuid::from_u128(2), month, Vec::new(), Vec::new());
+/// assert_eq!(changes.with_taken(vec![taking]).taken.len(), 1);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Taking {
+    /// The log, or its archive.
+    pub from: ObjectRef,
+    /// The archive that they are moved to, with the same fields; `None` where they go for good.
+    pub to: Option<ObjectRef>,
+    /// The first moment of the month in which they were made; see [`month_of`](crate::schema::month_of).
+    pub month: DateTime<Utc>,
+    /// The entries, each once.
+    pub ids: Vec<Uuid>,
+}
+
+impl Taking {
+    /// Takes entries of a month out of a log.
+    #[must_use]
+    pub const fn new(
+        from: ObjectRef,
+        to: Option<ObjectRef>,
+        month: DateTime<Utc>,
+        ids: Vec<Uuid>,
+    ) -> Self {
+        Self {
+            from,
+            to,
+            month,
+            ids,
+        }
+    }
+
+    /// The end of the month: the first moment of the next one.
+    #[must_use]
+    pub fn end(&self) -> DateTime<Utc> {
+        let first = month_of(self.month);
+        first.checked_add_months(Months::new(1)).unwrap_or(first)
+    }
+
+    /// Whether an entry of the log is one that can be taken.
+    #[must_use]
+    pub fn fits(&self, row: &Row) -> bool {
+        month_of(row.meta().created.at) == month_of(self.month)
+    }
+
+    /// An entry as it is in the archive.
+    ///
+    /// # Errors
+    /// [`Corrupt`](super::StorageError::Corrupt) where the archive has other fields.
+    pub fn moved(to: &ObjectRef, row: &Row) -> Result<Row, super::StorageError> {
+        let sealed = row.sealed().map(<[u8]>::to_vec);
+        let built = to.build_sealed(row.meta(), row.values(), sealed);
+        built.map_err(|_| super::StorageError::Corrupt {
+            object: to.name().to_owned(),
+            fields: Vec::new(),
+        })
+    }
 }
 
 /// A request of one worker for rows that no other worker gets.

@@ -40,6 +40,13 @@
 //! row that it leaves. An engine without the storage that opens such rows does not read them
 //! ([`StorageError::Sealed`]).
 //!
+//! # Logs by months
+//!
+//! A log that says so ([`ObjectSchema::is_monthly`](crate::schema::ObjectSchema::is_monthly)) lies by the
+//! months in which its entries were made, where a backend can make use of that. A commit may take entries
+//! of a month out of it ([`ChangeSet::taken`]), into an archive or for good. [`Taking::moved`] is the row
+//! that the archive gets; its place in the feed is the one that it had.
+//!
 //! # Objects that tenants define
 //!
 //! An object over a template ([`ObjectSchema::template`](crate::schema::ObjectSchema::template)) is an
@@ -76,7 +83,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-pub use change::{Change, ChangeSet, Claim, Committed, Expectation, Unreferenced};
+pub use change::{Change, ChangeSet, Claim, Committed, Expectation, Taking, Unreferenced};
 pub use error::StorageError;
 pub use feed::{FeedPage, FeedPosition, FeedQuery, InvalidPosition, Snapshot, scan_feed};
 pub use guard::{GUARD_PAGE, Guard, Judge};

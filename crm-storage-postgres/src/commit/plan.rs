@@ -267,7 +267,14 @@ impl<'a> Plan<'a> {
                 wanted.target,
             );
         }
-        statements.push(commit.finish());
+        if !commit.is_empty() || self.changes.taken.is_empty() {
+            statements.push(commit.finish());
+        }
+        for taking in &self.changes.taken {
+            let from = tables.of(&taking.from);
+            let to = taking.to.as_ref().map(|to| tables.of(to));
+            statements.push(write::take(tables, scope, &from, to.as_deref(), taking));
+        }
         Ok(statements)
     }
 

@@ -2,7 +2,7 @@
 
 use crm_core::schema::{FieldSchema, FieldType, Privacy, system};
 
-use super::{ARCHIVE, Layout, PARTITIONED, SEALED, constraint_name, literal, quoted};
+use super::{Layout, SEALED, constraint_name, literal, quoted};
 
 /// A reference: a composite foreign key that cannot leave the tenant.
 #[derive(Clone, Debug)]
@@ -53,10 +53,7 @@ impl Layout {
                     expression = format!("{} IS NOT NULL OR {expression}", quoted(SEALED));
                 }
                 // A month that is moved to the archive brings its own with it.
-                let table = match self.name.as_str() {
-                    ARCHIVE => PARTITIONED,
-                    own => own,
-                };
+                let table = self.archive_of().unwrap_or(&self.name);
                 self.checks.push(Check {
                     name: constraint_name(table, &[&column.name], "check"),
                     expression,

@@ -18,7 +18,7 @@ use std::fmt::Write as _;
 
 use crm_core::query::{Condition, Query, SortKey, fold_case};
 use crm_core::schema::{FieldSet, Lifecycle, Row, StorageKind, ValueRef, system};
-use crm_core::storage::{Claim, Expectation, Scope};
+use crm_core::storage::{Claim, Expectation, Scope, Taking};
 use uuid::Uuid;
 
 use super::Statement;
@@ -442,6 +442,32 @@ pub(crate) fn release(scope: &Scope, table: &Table, ids: &[Uuid], assignments: &
          SELECT r.count FROM scope CROSS JOIN LATERAL \
          (SELECT (SELECT count(*) FROM c0) AS count WHERE scope.is_set OFFSET 0) AS r",
         table.sql
+    );
+    statement
+}
+
+/// Takes entries of a month out of a log, into its archive or for good, inside the transaction of a
+/// commit.
+pub(crate) fn take(
+    tables: &Tables,
+    scope: &Scope,
+    from: &Table,
+    to: Option<&Table>,
+    taking: &Taking,
+) -> Statement {
+    let mut statement = Statement::writing(scope);
+    let tenant = statement.tenant().to_owned();
+    let object = statement.argument(taking.from.name().to_owned());
+    let log = statement.argument(from.name.clone());
+    let archive = statement.argument(to.map(|table| table.name.clone()));
+    let month = statement.argument(taking.month);
+    let ids = statement.argument(taking.ids.clone());
+    let _ = write!(
+        statement.text,
+        " SELECT r.taken FROM scope CROSS JOIN LATERAL \
+         (SELECT {}.take_entries({tenant}, {object}, {log}, {archive}, {month}, {ids}) AS taken \
+         WHERE scope.is_set OFFSET 0) AS r",
+        quoted(tables.schema())
     );
     statement
 }

@@ -166,3 +166,94 @@ async fn rows_are_seen_and_written_by_their_tenant_only() {
     drop(connection);
     database.drop().await;
 }
+
+/// Events leave the log where a policy of their tenant says so, in no other way, and none of another
+/// tenant's.
+#[tokio::test]
+async fn events_are_taken_where_a_policy_lets_them_go() {
+    let database = Database::migrated("taken").await;
+    let mut connection = database.connection().await;
+    let mut work = connection.begin().await.unwrap();
+    for (tenant, id) in [(ACME, 1), (ACME, 2), (ACME, 3), (GLOBEX, 4)] {
+        run(&mut work, &event(tenant, id, "2026-01-10")).await;
+    }
+    run(&mut work, &event(ACME, 5, "2026-02-10")).await;
+    run(
+        &mut work,
+        &insert(&object("api_call"), GLOBEX, &[("status", "200")]),
+    )
+    .await;
+    let policy = |tenant, id: u128, object: &str, method: &str| {
+        let id = format!("'{}'", Uuid::from_u128(id));
+        let (object, method) = (format!("'{object}'"), format!("'{method}'"));
+        let with = [
+            ("id", id.as_str()),
+            ("name", id.as_str()),
+            ("name_folded", id.as_str()),
+            ("object", object.as_str()),
+            ("method", method.as_str()),
+            ("period", "1"),
+        ];
+        insert(&crate::common::object("retention_policy"), tenant, &with)
+    };
+    run(&mut work, &policy(GLOBEX, 11, "audit_event", "hard_delete")).await;
+    run(&mut work, &policy(ACME, 12, "account", "hard_delete")).await;
+    let take = |tenant: Uuid, log: &str, archive: &str, id: u128| {
+        let id = Uuid::from_u128(id);
+        format!(
+            "SELECT crm.take_entries('{tenant}', 'audit_event', '{log}', {archive}, '2026-01-31', \
+             ARRAY['{id}']::uuid[])"
+        )
+    };
+    let archive = "'audit_events_archive'";
+    become_application(&mut work, Some(ACME)).await;
+    let denied = Some("42501".to_owned());
+    for refused in [
+        take(ACME, "audit_events", "NULL", 1),
+        take(ACME, "audit_events", archive, 1),
+        // Of another tenant.
+        take(GLOBEX, "audit_events", "NULL", 4),
+        take(ACME, "contacts", "NULL", 1),
+        take(ACME, "audit_seals", "NULL", 1),
+        take(ACME, "audit_events_default", "NULL", 1),
+        take(ACME, "api_calls", archive, 1),
+        take(GLOBEX, "api_calls", "NULL", 7),
+    ] {
+        assert_eq!(refusal(&mut work, &refused).await, denied, "{refused}");
+    }
+    let calls = take(ACME, "api_calls", "NULL", 7);
+    assert_eq!(refusal(&mut work, &calls).await.as_deref(), Some("CRM03"));
+    run(&mut work, &policy(ACME, 13, "audit_event", "archive")).await;
+    let deleted = take(ACME, "audit_events", "NULL", 1);
+    assert_eq!(refusal(&mut work, &deleted).await, denied);
+    let before =
+        "SELECT id || ' ' || transaction_id FROM crm.audit_events WHERE id::text LIKE '%1'";
+    let before = strings(&mut work, before).await;
+    assert_eq!(
+        count(&mut work, &take(ACME, "audit_events", archive, 1)).await,
+        1
+    );
+    let after = "SELECT id || ' ' || transaction_id FROM crm.audit_events_archive";
+    assert_eq!(strings(&mut work, after).await, before);
+    // Another month, and one that is gone.
+    for id in [5, 1, 4] {
+        let refused = take(ACME, "audit_events", archive, id);
+        assert_eq!(refusal(&mut work, &refused).await.as_deref(), Some("CRM03"));
+    }
+    run(&mut work, &policy(ACME, 14, "audit_event", "hard_delete")).await;
+    assert_eq!(
+        count(&mut work, &take(ACME, "audit_events", "NULL", 2)).await,
+        1
+    );
+    assert_eq!(
+        count(&mut work, &take(ACME, "audit_events_archive", "NULL", 1)).await,
+        1
+    );
+    assert_eq!(
+        count(&mut work, "SELECT count(*) FROM crm.audit_events").await,
+        2
+    );
+    work.rollback().await.unwrap();
+    drop(connection);
+    database.drop().await;
+}

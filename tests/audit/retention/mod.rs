@@ -12,6 +12,7 @@
 
 mod anonymized;
 mod holds;
+mod months;
 mod policies;
 mod properties;
 mod report;

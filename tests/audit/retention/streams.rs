@@ -27,6 +27,7 @@ async fn old_api_calls_go() {
         .map(|_| call(moment("2026-01-01T00:00:00Z")))
         .collect();
     session.api_calls().record_all(calls).await.unwrap();
+    clock.set(moment("2026-03-30T00:00:00Z"));
     session
         .api_calls()
         .record(call(moment("2026-03-30T00:00:00Z")))

@@ -75,6 +75,7 @@ impl UnitOfWork {
         Ok(changes
             .with_unreferenced(unreferenced)
             .with_guards(std::mem::take(&mut self.guards))
+            .with_taken(std::mem::take(&mut self.taken))
             .with_objects(objects))
     }
 

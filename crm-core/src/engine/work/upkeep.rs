@@ -12,6 +12,7 @@ use crate::record::Record;
 use crate::schema::{
     Entity, Lifecycle, Meta, ObjectRef, Privacy, Row, SYSTEM_FIELDS, StorageKind, Value,
 };
+use crate::storage::Taking;
 
 impl UnitOfWork {
     /// Changes fields of a record for the engine, by their places in the schema: read-only ones too,
@@ -191,6 +192,17 @@ impl UnitOfWork {
     /// Stages the removal of a record for good.
     pub(crate) fn remove(&mut self, row: &Row) {
         self.put(row.object(), row.id(), Some(row.clone()), None);
+    }
+
+    /// Takes entries out of a log by months; the same commit adds an entry that tells of it.
+    pub(crate) fn take_entries(&mut self, taking: Taking) {
+        self.taken.push(taking);
+    }
+
+    /// The entries that this unit of work takes out of logs by months.
+    #[must_use]
+    pub fn taken(&self) -> &[Taking] {
+        &self.taken
     }
 
     /// Adds an entry to a log, such as the audit trail. Only commit hooks and rules may: entries

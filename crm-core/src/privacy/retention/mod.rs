@@ -4,16 +4,20 @@
 //! do, [`Retention::run`] does it, some hundred records in a commit; each record that went has a
 //! [`DeletionLog`](super::DeletionLog). A [`LegalHold`] keeps records from every policy.
 //!
-//! The event log is not run over row by row: its policies say for how long months of it are kept,
-//! and the maintenance of the storage moves or drops whole months.
+//! Logs that lie by months, the event log among them, are not run over record by record: a run moves
+//! or removes the tenant's entries of whole months. Tenants keep their entries for as long as each of them
+//! wants, so a month of the database is emptied tenant by tenant; what is left of it is dropped at once,
+//! for all tenants, by the maintenance of the storage.
 
 mod defaults;
+mod months;
 mod period;
 mod plan;
 mod rules;
 mod run;
 
 pub use defaults::{AUDIT_OBJECT, default_policies};
+pub use months::PolicyMonth;
 pub use period::{Period, PeriodUnit};
 pub use run::{PolicyRun, Refused, Retention, Upkeep};
 

@@ -12,8 +12,8 @@ use crate::error::{FieldError, Result, codes};
 use crate::privacy::DeletionMethod;
 use crate::query::{Comparison, Condition, Criteria, FieldAt, NoRelated, Query};
 use crate::schema::{
-    Entity as _, Lifecycle, ObjectRef, ObjectScope, Privacy, Registry, Row, StorageKind, Value,
-    system,
+    Entity as _, FieldSchema, Lifecycle, ObjectRef, ObjectScope, Privacy, Registry, Row,
+    SYSTEM_FIELDS, StorageKind, Value, month_of, system,
 };
 use crate::storage::{Guard, Judge};
 
@@ -25,6 +25,8 @@ const AUDIT_PREFIX: &str = "audit_";
 pub(super) struct Plan {
     pub(super) object: ObjectRef,
     pub(super) upkeep: Upkeep,
+    /// The archive that months of the log are moved to and removed from, if it has one.
+    pub(super) archive: Option<ObjectRef>,
     /// Which records are due, those that are held included.
     pub(super) due: Condition,
 }
@@ -43,14 +45,19 @@ pub(super) fn bind(
         return Err(vec![fault(&field, codes::NOT_FOUND, message)]);
     };
     let mut faults = Vec::new();
-    let upkeep = match upkeep(policy, &object) {
+    let upkeep = match upkeep(policy, &object, registry) {
         Ok(upkeep) => upkeep,
         Err((field, message)) => {
             faults.push(fault(&field, "unsupported", message.to_owned()));
             Upkeep::Records
         }
     };
-    let cutoff = policy.cutoff(now);
+    let cutoff = match upkeep {
+        // A month is over as a whole, or not yet.
+        Upkeep::Months => month_of(policy.cutoff(now)),
+        _ => policy.cutoff(now),
+    };
+    let archive = archive_of(&object, registry).filter(|_| upkeep == Upkeep::Months);
     let basis = RetentionPolicy::BASIS_FIELD.name();
     let mut before = |name: &str, told: &str| match moment(&object, name, cutoff) {
         Ok(found) => Some(found),
@@ -86,6 +93,7 @@ pub(super) fn bind(
         None => first.is_before(),
     };
     let visible = match policy.method {
+        _ if upkeep == Upkeep::Months => Condition::all(),
         DeletionMethod::Archive => Condition::not_deleted().and(Condition::not_archived()),
         DeletionMethod::SoftDelete | DeletionMethod::Anonymize => Condition::not_deleted(),
         DeletionMethod::HardDelete => Condition::all(),
@@ -93,14 +101,25 @@ pub(super) fn bind(
     Ok(Plan {
         object,
         upkeep,
+        archive,
         due: visible.and(is_over).and(criteria),
     })
+}
+
+/// The archive of a log: the object that is a copy of it.
+fn archive_of(log: &ObjectRef, registry: &Registry) -> Option<ObjectRef> {
+    let objects = registry.objects();
+    let mut copies = objects.values().filter(|other| {
+        other.origin() == log.name() && other.name() != log.name() && other.is_monthly()
+    });
+    copies.next().cloned()
 }
 
 /// How the policy is carried out, if it can be.
 fn upkeep(
     policy: &RetentionPolicy,
     object: &ObjectRef,
+    registry: &Registry,
 ) -> Result<Upkeep, (std::borrow::Cow<'static, str>, &'static str)> {
     let of_object = |message| Err((RetentionPolicy::OBJECT.name(), message));
     if object.scope() == ObjectScope::Platform || object.is_template() {
@@ -123,10 +142,32 @@ fn upkeep(
                 let message = "months of the event log go as a whole";
                 return Err((RetentionPolicy::CRITERIA.name(), message));
             }
+            if archive_of(object, registry).is_none() {
+                return of_object("its archive is not known to the engine");
+            }
             Ok(Upkeep::Months)
         }
         Lifecycle::Log if object.name().starts_with(AUDIT_PREFIX) => {
             of_object("what proves the event log is kept with it")
+        }
+        Lifecycle::Log if object.origin() != object.name() => {
+            of_object("what is archived of a log goes with the log: name that")
+        }
+        Lifecycle::Log if object.is_monthly() && method == DeletionMethod::Archive => {
+            if archive_of(object, registry).is_none() {
+                let message = "the log has no archive: its entries can only be deleted for good";
+                return Err((RetentionPolicy::METHOD.name(), message));
+            }
+            match is_by_months(policy, object) {
+                true => Ok(Upkeep::Months),
+                false => Err((
+                    RetentionPolicy::CRITERIA.name(),
+                    "months of a log are archived as a whole, counted from `created_at`",
+                )),
+            }
+        }
+        Lifecycle::Log if method == DeletionMethod::HardDelete && is_by_months(policy, object) => {
+            Ok(Upkeep::Months)
         }
         Lifecycle::Log if method == DeletionMethod::HardDelete => Ok(Upkeep::Log),
         Lifecycle::Log => Err((
@@ -143,6 +184,14 @@ fn upkeep(
             Ok(Upkeep::Records)
         }
     }
+}
+
+/// Whether a policy lets whole months of a log by months go; else it picks entries.
+fn is_by_months(policy: &RetentionPolicy, object: &ObjectRef) -> bool {
+    object.is_monthly()
+        && policy.criteria.is_none()
+        && policy.basis_if_empty.is_none()
+        && policy.basis_field == object.field_name(system::CREATED_AT)
 }
 
 /// A date or moment of a record, with what it is compared to.
@@ -223,6 +272,8 @@ fn asks_others(condition: &Condition) -> bool {
 #[derive(Debug, Default)]
 pub(super) struct Holds {
     by_object: HashMap<String, Vec<Condition>>,
+    /// The object of each hold, and the one record that it holds, if it is one.
+    held: Vec<(String, Option<Uuid>)>,
     /// At which versions they were read.
     read: Arc<HashMap<Uuid, i64>>,
 }
@@ -260,15 +311,18 @@ impl Holds {
         let registry = &*work.registry().await?;
         let mut by_object: HashMap<String, Vec<Condition>> = HashMap::new();
         let mut read = HashMap::new();
+        let mut records = Vec::new();
         let active = LegalHold::IS_ACTIVE.eq(true);
         for hold in work.find_all(active, Vec::new()).await? {
             read.insert(hold.id.uuid(), hold.version);
+            records.push((hold.object.clone(), hold.record_id));
             // One whose criteria no longer fit the schema holds all records of the object.
             let held = bind_hold(&hold, registry).unwrap_or_else(|_| Condition::all());
             by_object.entry(hold.object.clone()).or_default().push(held);
         }
         Ok(Self {
             by_object,
+            held: records,
             read: Arc::new(read),
         })
     }
@@ -281,10 +335,57 @@ impl Holds {
         });
     }
 
+    /// Whether these are the same holds.
+    pub(super) fn are(&self, others: &Self) -> bool {
+        self.read == others.read
+    }
+
+    /// Which entries of a log are about a record that is held, or may be: such a month is not deleted.
+    /// `None` where none is.
+    pub(super) fn entries(&self, log: &ObjectRef) -> Option<Condition> {
+        let all: Vec<Condition> = self
+            .held
+            .iter()
+            .flat_map(|(object, record)| held_entries(log, object, *record))
+            .collect();
+        (!all.is_empty()).then_some(Condition::Or(all))
+    }
+
     /// Whether a record is held.
     pub(super) fn hold(&self, row: &Row) -> bool {
         let held = self.by_object.get(row.object().name());
         held.is_some_and(|held| held.iter().any(|one| one.matches(&**row, &NoRelated)))
+    }
+}
+
+/// Which entries of a log are about records of an object, or about one of them.
+fn held_entries(log: &ObjectRef, object: &str, record: Option<Uuid>) -> Vec<Condition> {
+    let fields = log.fields().iter().enumerate().skip(SYSTEM_FIELDS);
+    let by_id = fields
+        .clone()
+        .filter(|(_, field)| field.storage_kind() == StorageKind::Uuid);
+    match record {
+        // No two records have one id, so any field that holds it tells of the record.
+        Some(id) => by_id
+            .map(|(place, _)| Condition::equals(place, Value::Uuid(id)))
+            .collect(),
+        // Which records the hold means is not looked up: every entry about the object counts.
+        None => {
+            let key = format!("{object}_id");
+            let leads = |field: &FieldSchema| {
+                field.name == key || field.reference().is_some_and(|(to, _)| to == object)
+            };
+            let named = fields.filter(|(_, field)| field.name == "object");
+            let named = named
+                .filter(|(_, field)| field.storage_kind() == StorageKind::Text)
+                .map(|(place, _)| Condition::equals(place, Value::Text(object.to_owned())));
+            let led = by_id.filter(|(_, field)| leads(field));
+            let led = led.map(|(place, _)| Condition::Null {
+                field: FieldAt::new(place),
+                is_null: false,
+            });
+            named.chain(led).collect()
+        }
     }
 }
 

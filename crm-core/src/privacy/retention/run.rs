@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::months::PolicyMonth;
 use super::plan::{Holds, Plan, bind};
 use super::{RetentionPolicy, default_policies};
 use crate::Id;
@@ -39,10 +40,9 @@ pub enum Upkeep {
     Records,
     /// [`Retention::run`] removes entries of a log, some hundred at once.
     Log,
-    /// The storage's maintenance of the event log archives or drops the months that end before
-    /// [`PolicyRun::cutoff`] (`archive_partitions` and `drop_archived_partitions` of the PostgreSQL
-    /// backend, `move_entries` and `drop_entries` of the one in memory); [`Retention::run`] leaves them
-    /// alone.
+    /// [`Retention::run`] moves the tenant's entries of whole months of a log to its archive, or removes
+    /// them, some hundred at once: those of the months that ended before [`PolicyRun::cutoff`]. The month
+    /// of the cutoff stays.
     Months,
 }
 
@@ -62,7 +62,7 @@ pub struct PolicyRun {
     pub upkeep: Upkeep,
     /// Before when the basis of a record is whose time is over.
     pub cutoff: DateTime<Utc>,
-    /// How many records it concerned, or for [`Upkeep::Months`] how many entries are due.
+    /// How many records, or entries of a log, it concerned.
     pub done: u64,
     /// How many records went, those that go with others included.
     pub records: u64,
@@ -74,6 +74,8 @@ pub struct PolicyRun {
     pub first: Vec<Uuid>,
     /// The first records that stay.
     pub refusals: Vec<Refused>,
+    /// The months of a log that were due, the oldest first, for [`Upkeep::Months`].
+    pub months: Vec<PolicyMonth>,
     /// Whether the run was stopped before its end.
     pub is_stopped: bool,
 }
@@ -103,8 +105,16 @@ impl PolicyRun {
             refused: 0,
             first: Vec::new(),
             refusals: Vec::new(),
+            months: Vec::new(),
             is_stopped: false,
         }
+    }
+
+    /// Adds up what became of months.
+    pub(super) fn add_months(&mut self) {
+        self.done = self.months.iter().map(|month| month.entries).sum();
+        self.records = self.done;
+        self.refused = self.months.iter().map(|month| month.held).sum();
     }
 
     fn add(&mut self, batch: Batch) {
@@ -167,7 +177,7 @@ impl Settle for Batch {}
 #[derive(Clone, Copy, Debug)]
 #[must_use]
 pub struct Retention<'a> {
-    session: &'a Session,
+    pub(super) session: &'a Session,
 }
 
 impl<'a> Retention<'a> {
@@ -237,6 +247,13 @@ impl<'a> Retention<'a> {
     /// others go. Of entries of a log, the deletion log tells how many went in each commit, under the
     /// id of the policy.
     ///
+    /// Months of a log ([`Upkeep::Months`]) are those of the session's tenant: entries of others stay
+    /// where they are, though the database keeps them together. A month that tells of a record under
+    /// legal hold is archived, and not deleted. Events that seals prove go with the others; the trail
+    /// then tells that they went, and seals over them still hold. Deliver what consumers of the feed are
+    /// to see before it is that old: what is removed is not delivered. The empty months, and those that no
+    /// tenant wants to keep, are dropped by the maintenance of the storage.
+    ///
     /// What [`DeletionMethod::Anonymize`] takes away is gone from the versions of the record as well,
     /// where a recorder keeps them: its events say that it was erased, and seals over them still hold.
     /// Other records may tell of the person still: to forget a person altogether, erase the person.
@@ -303,13 +320,14 @@ impl<'a> Retention<'a> {
     async fn simulate(&self, policy: &Record<RetentionPolicy>) -> Result<PolicyRun> {
         let (plan, mut run) = self.plan(policy).await?;
         if plan.upkeep != Upkeep::Records {
+            if plan.upkeep == Upkeep::Months {
+                return self.simulate_months(policy, &plan, run).await;
+            }
             run.done = self.count(&plan).await?;
             run.records = run.done;
-            if plan.upkeep == Upkeep::Log {
-                let query = Query::new(&plan.object, plan.due.clone()).limit(NAMED);
-                let rows = self.session.begin().select(&query).await?;
-                run.first = rows.iter().map(|row| row.id()).collect();
-            }
+            let query = Query::new(&plan.object, plan.due.clone()).limit(NAMED);
+            let rows = self.session.begin().select(&query).await?;
+            run.first = rows.iter().map(|row| row.id()).collect();
             return Ok(run);
         }
         let mut work = self.session.begin();
@@ -352,19 +370,17 @@ impl<'a> Retention<'a> {
         progress: &dyn Progress,
     ) -> Result<PolicyRun> {
         let (plan, mut run) = self.plan(policy).await?;
+        if plan.upkeep == Upkeep::Months {
+            return self.take_months(policy, &plan, run, progress).await;
+        }
         let total = self.count(&plan).await?;
         match plan.upkeep {
-            Upkeep::Months => {
-                run.done = total;
-                run.records = total;
-                return Ok(run);
-            }
             Upkeep::Log => {
                 return self
                     .remove_entries(policy, &plan, run, total, progress)
                     .await;
             }
-            Upkeep::Records => {}
+            Upkeep::Records | Upkeep::Months => {}
         }
         let mut seen = 0;
         let mut after = None;
@@ -597,7 +613,7 @@ fn takes_away(change: &StagedChange) -> bool {
 }
 
 /// How many fields of a record have a value.
-fn filled(row: &Row) -> u64 {
+pub(super) fn filled(row: &Row) -> u64 {
     let fields = row.object().fields().iter().enumerate();
     let is_filled = |index: usize| match row.value(index) {
         ValueRef::Null => false,
@@ -610,7 +626,12 @@ fn filled(row: &Row) -> u64 {
         .count() as u64
 }
 
-fn entry(policy: &Record<RetentionPolicy>, id: Uuid, records: u64, values: u64) -> DeletionLog {
+pub(super) fn entry(
+    policy: &Record<RetentionPolicy>,
+    id: Uuid,
+    records: u64,
+    values: u64,
+) -> DeletionLog {
     let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let mut entry = DeletionLog::new(
         policy.object.clone(),

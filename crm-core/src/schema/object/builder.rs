@@ -54,6 +54,14 @@ impl ObjectBuilder {
         self
     }
 
+    /// The records are a log that lies by months; see [`ObjectSchema::is_monthly`].
+    #[must_use]
+    pub const fn monthly(mut self) -> Self {
+        self.schema.lifecycle = Lifecycle::Log;
+        self.schema.is_monthly = true;
+        self
+    }
+
     /// The records are kept by the engine in step with others.
     #[must_use]
     pub const fn derived(mut self) -> Self {

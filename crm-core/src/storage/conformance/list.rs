@@ -299,6 +299,12 @@ macro_rules! __conformance_list {
                 sealed_anew_beside_readers
                 sealed_anew_beside_updates
             }
+            months in months {
+                months_are_moved
+                months_are_removed
+                months_are_taken_whole_or_not
+                months_of_one_tenant
+            }
             instances in instances {
                 instances_rows
                 instances_same_ids

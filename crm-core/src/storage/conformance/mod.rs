@@ -55,6 +55,7 @@
 //! | `claims` | rows that workers take |
 //! | `feed` | logs in the order of their commits, without gaps and doubles beside writers |
 //! | `sealed` | rows whose personal values are sealed: what is kept of them, and sealing them anew |
+//! | `months` | entries that are taken out of logs by months |
 //! | `instances` | objects that tenants define, which share the table of a template |
 //! | `model` | random work beside a naive model |
 //!
@@ -89,6 +90,7 @@ mod list;
 mod logic;
 mod mirror;
 mod model;
+mod months;
 mod naive;
 mod objects;
 mod oracle;
@@ -108,7 +110,8 @@ pub use harness::Harness;
 pub use list::{Case, case, cases};
 pub use naive::NaiveStorage;
 pub use objects::{
-    Chore, CollectionRecord, Extent, Laboratory, Part, Reading, Specimen, State, instances, objects,
+    Alarm, Chore, CollectionRecord, Extent, Laboratory, Part, Reading, Specimen, State,
+    archived_alarms, instances, objects,
 };
 pub use runtime::{BoxFuture, block_on};
 

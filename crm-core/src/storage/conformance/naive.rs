@@ -11,7 +11,7 @@ use crate::query::{AggregateQuery, Group, Query, Related, RelatedBy};
 use crate::schema::{ObjectRef, ObjectScope, Row};
 use crate::storage::{
     Change, ChangeSet, Claim, Committed, FeedPage, FeedPosition, FeedQuery, Scope, Storage,
-    StorageError, Violations, resealed, scan, scan_aggregate, scan_feed,
+    StorageError, Taking, Violations, resealed, scan, scan_aggregate, scan_feed,
 };
 
 /// The smallest backend that is right: all rows in one map behind one lock, every answer by looking
@@ -85,8 +85,10 @@ impl Storage for NaiveStorage {
     async fn commit(&self, scope: &Scope, changes: &ChangeSet) -> Result<Committed, StorageError> {
         let mut state = self.state();
         state.check(scope, changes)?;
+        let taken = state.taken(scope, changes)?;
         state.commits += 1;
         state.write(scope, &changes.changes);
+        taken.iter().for_each(|one| state.take(scope, one));
         Ok(Committed::new(changes.changes.len()))
     }
 
@@ -247,6 +249,45 @@ impl State {
         ))
     }
 
+    /// The entries that a commit takes out of logs, as they are there and as an archive gets them.
+    fn taken(
+        &self,
+        scope: &Scope,
+        changes: &ChangeSet,
+    ) -> Result<Vec<(Row, Option<Row>)>, StorageError> {
+        let mut taken = Vec::new();
+        for taking in &changes.taken {
+            for id in &taking.ids {
+                let row = self.find(scope, taking.from.name(), *id);
+                let Some(row) = row.filter(|row| taking.fits(row)) else {
+                    return Err(gone(taking, *id));
+                };
+                let to = taking.to.as_ref();
+                let moved = to.map(|to| Taking::moved(to, &row)).transpose()?;
+                taken.push((row, moved));
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Takes an entry out of a log, and puts it into the archive at its place in the feed.
+    pub(super) fn take(&mut self, scope: &Scope, (row, moved): &(Row, Option<Row>)) {
+        let (owner, object) = key(scope, row.object());
+        let place = (owner, object, row.id());
+        let made = self.made.get(&place).copied().unwrap_or_default();
+        self.write(
+            scope,
+            &[Change::Delete {
+                before: row.clone(),
+            }],
+        );
+        if let Some(moved) = moved {
+            let (owner, archive) = key(scope, moved.object());
+            self.made.insert((owner, archive, moved.id()), made);
+            self.put(scope, moved.clone());
+        }
+    }
+
     pub(super) fn write(&mut self, scope: &Scope, changes: &[Change]) {
         for change in changes {
             match change.after() {
@@ -311,6 +352,14 @@ impl State {
     }
 }
 
+/// What is told of an entry that cannot be taken.
+pub(super) fn gone(taking: &Taking, id: Uuid) -> StorageError {
+    StorageError::Conflict {
+        object: taking.from.name().to_owned(),
+        id,
+    }
+}
+
 fn key(scope: &Scope, object: &ObjectRef) -> (Uuid, String) {
     let tenant = match object.scope() {
         ObjectScope::Tenant => scope.tenant().map_or(Uuid::nil(), |tenant| tenant.uuid()),
@@ -323,7 +372,7 @@ fn key(scope: &Scope, object: &ObjectRef) -> (Uuid, String) {
 /// its own.
 pub(super) fn may_write(scope: &Scope, changes: &ChangeSet) -> Result<(), StorageError> {
     let Some(tenant) = scope.tenant() else {
-        if changes.changes.is_empty() {
+        if changes.changes.is_empty() && changes.taken.is_empty() {
             return Ok(());
         }
         return Err(StorageError::Failed(

@@ -3,7 +3,7 @@
 //! A backend that makes its tables from the schema makes them from [`objects`]; between them they
 //! have a field of every kind, a unique key of every sort and a reference of every sort.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use chrono::{DateTime, NaiveDate, Utc};
 use rust_decimal::Decimal;
@@ -237,6 +237,27 @@ pub struct Reading {
     pub observer: Option<String>,
 }
 
+/// A log by months.
+#[derive(Clone, PartialEq, Entity)]
+#[entity(object = "alarm", table = "alarms", log, fed, monthly, index(code))]
+pub struct Alarm {
+    /// Which alarm.
+    #[field(required, max_len = 20)]
+    pub code: String,
+    /// Who heard it.
+    #[field(max_len = 100, personal)]
+    pub heard_by: Option<String>,
+}
+
+/// The archive of the log by months.
+#[must_use]
+pub fn archived_alarms() -> &'static ObjectRef {
+    static ARCHIVE: LazyLock<ObjectRef> = LazyLock::new(|| {
+        Alarm::schema().copied_as("archived_alarm", "alarms_archive", "An alarm of long ago.")
+    });
+    &ARCHIVE
+}
+
 /// An object of the platform: each row is one tenant's and has the tenant's id.
 #[derive(Clone, PartialEq, Entity)]
 #[entity(
@@ -341,7 +362,8 @@ pub fn instances() -> Vec<ObjectRef> {
 ///     .map(|object| object.table().to_owned())
 ///     .collect();
 /// assert_eq!(tables, [
-///     "specimens", "parts", "chores", "readings", "laboratories", "collection_records",
+///     "specimens", "parts", "chores", "readings", "laboratories", "collection_records", "alarms",
+///     "alarms_archive",
 /// ]);
 /// ```
 #[must_use]
@@ -353,6 +375,8 @@ pub fn objects() -> Vec<ObjectRef> {
         Reading::schema(),
         Laboratory::schema(),
         CollectionRecord::schema(),
+        Alarm::schema(),
+        archived_alarms(),
     ]
     .into_iter()
     .cloned()

@@ -430,6 +430,22 @@ defects! {
         /// Takes snapshots of what has no feed, and those that are none.
         SelectsAnySnapshot,
     }
+    "months" {
+        /// Leaves entries where they are that are taken.
+        KeepsTaken,
+        /// Puts what is moved to an archive behind everything that was written.
+        MovesToTheEnd,
+        /// Loses what is moved to an archive.
+        LosesMoved,
+        /// Moves entries without what is sealed of them.
+        MovesUnsealed,
+        /// Takes what it finds of the entries that it is to take.
+        TakesWhatIsThere,
+        /// Takes entries of whatever month.
+        TakesAnyMonth,
+        /// Takes entries of other tenants.
+        TakesForeign,
+    }
     "sealed" {
         /// Gives rows back without what is sealed of them.
         LosesSealed,

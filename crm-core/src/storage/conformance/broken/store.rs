@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::super::naive::{State, claim_query, may_write};
+use super::super::naive::{State, claim_query, gone, may_write};
 use super::Defect;
 use super::check::{Checker, Checks};
 use super::matching::not_deleted;
@@ -20,7 +20,7 @@ use crate::query::{
 use crate::schema::{AnyRecord, Dynamic, ObjectRef, ObjectScope, Row};
 use crate::storage::{
     Change, ChangeSet, Claim, Committed, FeedPage, FeedPosition, FeedQuery, Scope, Storage,
-    StorageError,
+    StorageError, Taking,
 };
 
 /// A storage that is right but for one [`Defect`].
@@ -481,6 +481,7 @@ impl BrokenStorage {
             return Ok(Committed::new(changes.changes.len()));
         }
         self.checker(&state.now, scope, changes).run(then)?;
+        let taken = self.taken(&state.now, scope, changes)?;
         let before = state.now.clone();
         let last = state.now.commits;
         state.now.commits = early.unwrap_or(last + 1);
@@ -504,9 +505,51 @@ impl BrokenStorage {
             }
         }
         state.now.commits = state.now.commits.max(last);
+        for (owner, one) in &taken {
+            state.now.take(owner, one);
+            if let (Defect::MovesToTheEnd, Some(moved)) = (self.defect, &one.1) {
+                state.now.move_to_end(owner, moved);
+            }
+        }
         state.before = before;
         state.commits += 1;
         Ok(Committed::new(changes.changes.len()))
+    }
+
+    /// The entries that a commit takes out of logs, whose they are, and what archives get.
+    fn taken(
+        &self,
+        state: &State,
+        scope: &Scope,
+        changes: &ChangeSet,
+    ) -> Result<Vec<(Scope, (Row, Option<Row>))>, StorageError> {
+        let mut taken = Vec::new();
+        if self.has(Defect::KeepsTaken) {
+            return Ok(taken);
+        }
+        for taking in &changes.taken {
+            for id in &taking.ids {
+                let from = match self.defect {
+                    Defect::TakesForeign => owner(state, scope, &taking.from, *id),
+                    _ => *scope,
+                };
+                let fits = |row: &Row| taking.fits(row) || self.has(Defect::TakesAnyMonth);
+                let row = state.find(&from, taking.from.name(), *id).filter(fits);
+                let Some(row) = row else {
+                    if self.has(Defect::TakesWhatIsThere) {
+                        continue;
+                    }
+                    return Err(gone(taking, *id));
+                };
+                let to = taking.to.as_ref().filter(|_| !self.has(Defect::LosesMoved));
+                let mut moved = to.map(|to| Taking::moved(to, &row)).transpose()?;
+                if self.has(Defect::MovesUnsealed) {
+                    moved = moved.as_ref().map(without_sealed);
+                }
+                taken.push((from, (row, moved)));
+            }
+        }
+        Ok(taken)
     }
 
     /// The changes of a commit that are written.
