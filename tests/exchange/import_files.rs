@@ -14,7 +14,9 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::common::{crm, rows_of, tenant};
-use crm_engine::exchange::import::{Import, ImportError, ImportExt, ReadOptions, Source};
+use crm_engine::exchange::import::{
+    Cell, HeaderRow, Import, ImportError, ImportExt, ReadError, ReadOptions, Source, Table,
+};
 use crm_engine::imports::{ImportCounts, ImportJob, ImportMode, ImportStatus};
 use crm_engine::prelude::*;
 use proptest::prelude::*;
@@ -349,6 +351,154 @@ fn a_tree_in_any_order_lands_whole_and_goes_whole() {
         })
     });
     outcome.unwrap();
+}
+
+/// A mark at the beginning promises UTF-8: what is none behind it is told, not stored as U+FFFD.
+#[tokio::test]
+async fn what_a_mark_promises_is_not_believed() {
+    let crm = crm();
+    let (_, session) = tenant(&crm, "acme").await;
+    let bytes = b"\xEF\xBB\xBFFirst name,Last name\nAda,Lovelace\nJ\xF6rg,M\xFCller\n";
+    let source = Source::bytes("people.csv", bytes.to_vec());
+    let (job, counts) = land(&session, "contact", &source, |_| {}).await;
+    assert_eq!(figures(&counts), [1, 0, 1]);
+    let mut errors = Vec::new();
+    let importer = session.import();
+    let written = importer.write_errors(job, &source, &mut errors).await;
+    assert_eq!(written.unwrap(), 1);
+    let errors = String::from_utf8(errors).unwrap();
+    assert!(errors.contains("state the encoding"), "{errors}");
+}
+
+/// Cells that are only formatted hold nothing, however far to the right they stand.
+#[tokio::test]
+async fn formatted_cells_make_no_columns() {
+    let mut book = rust_xlsxwriter::Workbook::new();
+    let red = rust_xlsxwriter::Format::new().set_font_color("#FF0000");
+    let sheet = book.add_worksheet();
+    for (row, (first, last)) in [
+        ("First name", "Last name"),
+        ("Ada", "Lovelace"),
+        ("Joan", ""),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        sheet.write(row as u32, 0, first).unwrap();
+        sheet.write(row as u32, 1, last).unwrap();
+        sheet.write_blank(row as u32, 16_383, &red).unwrap();
+    }
+    let source = Source::bytes("people.xlsx", book.save_to_buffer().unwrap());
+    let mut table = Table::open(&source, &ReadOptions::default()).unwrap();
+    assert_eq!(table.headers(), ["First name", "Last name"]);
+    let mut rows = Vec::new();
+    while let Some(row) = table.next_row().unwrap() {
+        rows.push(row.cells.iter().map(Cell::text).collect::<Vec<_>>());
+    }
+    assert_eq!(rows, [["Ada", "Lovelace"], ["Joan", ""]]);
+}
+
+/// A workbook whose first sheet has these cells: a ZIP archive without compression.
+fn workbook(cells: &str) -> Vec<u8> {
+    let main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main";
+    let links = "http://schemas.openxmlformats.org/officeDocument/2006/relationships";
+    let package = "http://schemas.openxmlformats.org/package/2006/relationships";
+    let files = [
+        (
+            "_rels/.rels",
+            format!(
+                "<Relationships xmlns=\"{package}\"><Relationship Id=\"r0\" \
+                 Type=\"{links}/officeDocument\" Target=\"xl/workbook.xml\"/></Relationships>"
+            ),
+        ),
+        (
+            "xl/_rels/workbook.xml.rels",
+            format!(
+                "<Relationships xmlns=\"{package}\"><Relationship Id=\"r1\" Type=\"{links}/worksheet\" \
+                 Target=\"worksheets/sheet1.xml\"/></Relationships>"
+            ),
+        ),
+        (
+            "xl/workbook.xml",
+            format!(
+                "<workbook xmlns=\"{main}\" xmlns:r=\"{links}\"><sheets><sheet name=\"S\" \
+                 sheetId=\"1\" r:id=\"r1\"/></sheets></workbook>"
+            ),
+        ),
+        (
+            "xl/worksheets/sheet1.xml",
+            format!("<worksheet xmlns=\"{main}\"><sheetData>{cells}</sheetData></worksheet>"),
+        ),
+    ];
+    let checksum = |bytes: &[u8]| {
+        let step = |crc: u32, _| (crc >> 1) ^ if crc & 1 == 1 { 0xEDB8_8320 } else { 0 };
+        let sum = |crc: u32, byte: &u8| (0..8).fold(crc ^ u32::from(*byte), step);
+        !bytes.iter().fold(u32::MAX, sum)
+    };
+    let (mut archive, mut index) = (Vec::new(), Vec::new());
+    for (name, text) in &files {
+        let (place, size) = (archive.len() as u32, text.len() as u32);
+        let mut about = vec![20, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        about.extend(checksum(text.as_bytes()).to_le_bytes());
+        about.extend([size.to_le_bytes(), size.to_le_bytes()].concat());
+        about.extend((name.len() as u32).to_le_bytes());
+        archive.extend(
+            [
+                b"PK\x03\x04",
+                about.as_slice(),
+                name.as_bytes(),
+                text.as_bytes(),
+            ]
+            .concat(),
+        );
+        index.extend([b"PK\x01\x02\x14\x00", about.as_slice(), &[0; 10]].concat());
+        index.extend(place.to_le_bytes());
+        index.extend(name.as_bytes());
+    }
+    let (place, count) = (archive.len() as u32, files.len() as u8);
+    archive.extend(&index);
+    archive.extend(b"PK\x05\x06\0\0\0\0");
+    archive.extend([count, 0, count, 0]);
+    archive.extend([(index.len() as u32).to_le_bytes(), place.to_le_bytes()].concat());
+    archive.extend([0, 0]);
+    archive
+}
+
+/// A sheet says itself where its cells are. One that puts them nowhere is refused: it fills no memory,
+/// and is never taken for one that ended there.
+#[test]
+fn sheets_that_make_no_sense_are_refused() {
+    let text = |place: &str| format!("<c r=\"{place}\" t=\"inlineStr\"><is><t>x</t></is></c>");
+    let row = |number: u32, cells: &str| format!("<row r=\"{number}\">{cells}</row>");
+    let begin = row(1, &text("A1"));
+    let read = |cells: &str| -> Result<usize, ReadError> {
+        let source = Source::bytes("sheet.xlsx", workbook(cells));
+        let read = ReadOptions {
+            header: HeaderRow::Row(1),
+            ..ReadOptions::default()
+        };
+        let mut table = Table::open(&source, &read)?;
+        let mut rows = 0;
+        while table.next_row()?.is_some() {
+            rows += 1;
+        }
+        Ok(rows)
+    };
+    let good = format!("{begin}{}{}", row(2, &text("A2")), row(7, &text("A7")));
+    assert_eq!(read(&good).unwrap(), 2);
+    for place in ["XFE2", "ZZZZZZ2", "AAAAAAAAAAAA2", "A99999999999"] {
+        let error = read(&format!("{begin}{}", row(2, &text(place)))).unwrap_err();
+        assert!(
+            matches!(error, ReadError::Spreadsheet(_)),
+            "{place}: {error}"
+        );
+    }
+    // A broken archive is told to be one.
+    let broken = Source::bytes("broken.xlsx", b"PK\x03\x04 no archive".to_vec());
+    let error = Table::open(&broken, &ReadOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("Zip"), "{error}");
+    let backwards = format!("{begin}{}{}", row(7, &text("A7")), row(2, &text("A2")));
+    assert!(matches!(read(&backwards), Err(ReadError::Spreadsheet(_))));
 }
 
 /// A header alone, a row of another length, a quote that is never closed: an answer each, and

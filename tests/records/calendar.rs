@@ -7,6 +7,8 @@
     reason = "a test fails by panicking"
 )]
 
+mod revisions;
+
 use crate::common::backend;
 use chrono::{DateTime, TimeDelta, Utc};
 use crm_engine::activities::{ActivitySeries, ActivityStatus, LocalDateTime, Moments, Recurrence};

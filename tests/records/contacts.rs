@@ -32,6 +32,21 @@ async fn account(session: &Session, name: &str) -> Id<Account> {
         .id
 }
 
+/// Two of them.
+async fn accounts(session: &Session) -> [Id<Account>; 2] {
+    let first = account(session, "Globex").await;
+    [first, account(session, "Initech").await]
+}
+
+/// Somebody who works for an account.
+async fn contact_at(session: &Session, account: Id<Account>) -> Id<Contact> {
+    let contact = Contact {
+        account_id: Some(account),
+        ..Contact::named("Ada", "Lovelace")
+    };
+    session.contacts().create(contact).await.unwrap().id
+}
+
 fn today(session: &Session) -> NaiveDate {
     session.engine().clock().now().date_naive()
 }
@@ -265,15 +280,8 @@ async fn assert_account(session: &Session, contact: Id<Contact>, account: Option
 #[tokio::test]
 async fn account_and_primary_affiliation_are_in_step() {
     let session = session().await;
-    let (globex, initech) = (
-        account(&session, "Globex").await,
-        account(&session, "Initech").await,
-    );
-    let ada = Contact {
-        account_id: Some(globex),
-        ..Contact::named("Ada", "Lovelace")
-    };
-    let ada = session.contacts().create(ada).await.unwrap().id;
+    let [globex, initech] = accounts(&session).await;
+    let ada = contact_at(&session, globex).await;
     assert_account(&session, ada, Some(globex)).await;
 
     session
@@ -332,11 +340,7 @@ async fn account_and_primary_affiliation_are_in_step() {
 async fn affiliations_follow_contacts_and_accounts() {
     let session = session().await;
     let globex = account(&session, "Globex").await;
-    let ada = Contact {
-        account_id: Some(globex),
-        ..Contact::named("Ada", "Lovelace")
-    };
-    let ada = session.contacts().create(ada).await.unwrap().id;
+    let ada = contact_at(&session, globex).await;
     session.contacts().delete(ada).await.unwrap();
     session.contacts().restore(ada).await.unwrap();
     assert_account(&session, ada, Some(globex)).await;
@@ -350,15 +354,8 @@ async fn affiliations_follow_contacts_and_accounts() {
 #[tokio::test]
 async fn a_contact_moves_from_account_to_account() {
     let session = session().await;
-    let (globex, initech) = (
-        account(&session, "Globex").await,
-        account(&session, "Initech").await,
-    );
-    let ada = Contact {
-        account_id: Some(globex),
-        ..Contact::named("Ada", "Lovelace")
-    };
-    let ada = session.contacts().create(ada).await.unwrap().id;
+    let [globex, initech] = accounts(&session).await;
+    let ada = contact_at(&session, globex).await;
     let day = today(&session) - TimeDelta::days(30);
     session
         .contacts()

@@ -9,7 +9,7 @@
     reason = "a test fails by panicking"
 )]
 
-use crate::common::backend;
+use crate::activities::{World, at, faults, world};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -19,37 +19,9 @@ use crm_engine::error::codes;
 use crm_engine::prelude::*;
 use serde_json::json;
 
-struct World {
-    session: Session,
-    clock: Arc<ManualClock>,
-    owner: Id<User>,
-    account: Id<Account>,
-}
-
-fn at(text: &str) -> DateTime<Utc> {
-    text.parse().unwrap()
-}
-
 /// How long workers have.
 fn lease() -> TimeDelta {
     TimeDelta::minutes(2)
-}
-
-async fn world() -> World {
-    let clock = Arc::new(ManualClock::new(at("2026-03-02T09:00:00Z")));
-    let crm = Crm::builder(backend::storage(&[]))
-        .clock(clock.clone())
-        .build();
-    let onboarding = Onboarding::new("Acme", "acme", "ada@acme.example");
-    let acme = crm.onboard(onboarding).await.unwrap();
-    let session = crm.session(acme.tenant, Actor::User(acme.admin));
-    let account = session.accounts().create(Account::new("Globex")).await;
-    World {
-        session,
-        clock,
-        owner: acme.admin,
-        account: account.unwrap().id,
-    }
 }
 
 impl World {
@@ -84,13 +56,6 @@ impl World {
             .await
             .unwrap()
     }
-}
-
-fn faults(error: &Error) -> Vec<(&str, &str)> {
-    let faults = error.field_errors().iter();
-    faults
-        .map(|fault| (fault.path.as_str(), fault.code))
-        .collect()
 }
 
 /// , R-149 to.
@@ -287,6 +252,15 @@ async fn an_activity_keeps_its_own_reminder() {
         own().await.unwrap().reminder_time,
         Some(at("2026-03-04T05:00:00Z"))
     );
+    // And goes along when they move, but not when somebody else does.
+    let zone = |user: &mut User| user.timezone = TimeZone::parse("Asia/Tokyo").unwrap();
+    let before = own().await.unwrap();
+    w.session.users().update(w.owner, zone).await.unwrap();
+    assert_eq!(own().await.unwrap().version, before.version);
+    w.session.users().update(eve, zone).await.unwrap();
+    let moved = own().await.unwrap();
+    assert_eq!(moved.reminder_time, Some(at("2026-03-03T15:00:00Z")));
+    assert_eq!(moved.recipient_id, Some(eve));
 }
 
 /// C-018: a reminder that is created while its activity moves has the time that the activity gets.

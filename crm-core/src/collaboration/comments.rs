@@ -11,7 +11,7 @@ use super::mentioned_usernames;
 use crate::engine::{Records, UnitOfWork, Write, WriteRule, in_work};
 use crate::error::{Error, Result, codes};
 use crate::identity::User;
-use crate::query::{Find, Page, WhereExt};
+use crate::query::{Filter, Find, Page, WhereExt};
 use crate::record::{Actor, Record};
 use crate::schema::{Entity, Picklist};
 use crate::{EntityRef, Id};
@@ -293,9 +293,11 @@ async fn mention(
         return Ok(());
     }
     let names: Vec<String> = added.iter().chain(&gone).cloned().collect();
-    let users = work
-        .find_all(User::USERNAME.one_of(names), Vec::new())
-        .await?;
+    let mut users = Vec::new();
+    for some in names.chunks(Filter::MAX_VALUES) {
+        let named = User::USERNAME.one_of(some.to_vec());
+        users.extend(work.find_all(named, Vec::new()).await?);
+    }
     if users.is_empty() {
         return Ok(());
     }

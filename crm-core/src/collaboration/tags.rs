@@ -125,9 +125,12 @@ impl Tags<'_> {
             None => None,
         };
         let mut changed = 0;
-        if to.as_deref() == Some(from) {
-            return Ok(changed);
-        }
+        // As it is stored; what cannot be stored no record has.
+        let from = match checked(from) {
+            Ok(from) if to.as_ref() != Some(&from) => from,
+            _ => return Ok(changed),
+        };
+        let from = from.as_str();
         for object in self.objects().await? {
             let mut conflicts = 0;
             loop {

@@ -65,12 +65,16 @@ pub struct Contents {
 /// One event or task.
 #[derive(Clone, Debug)]
 pub struct CalendarEntry {
+    /// Its place among the events and tasks of the text, from 0.
+    pub place: usize,
     /// The identifier, the same for a series and its changed occurrences.
     pub uid: String,
     /// The revision.
     pub sequence: u32,
     /// Which occurrence of a series it is, if it is one.
     pub recurrence_id: Option<DateTime<Utc>>,
+    /// Whether only the day of the occurrence is said; `recurrence_id` then is midnight UTC of it.
+    pub recurrence_is_day: bool,
     /// Whether it is cancelled, by its status or by the method of the calendar.
     pub is_cancelled: bool,
     /// Whether it only says what attendees answered, by the method of the calendar.
@@ -105,7 +109,7 @@ pub struct NotTaken {
 pub enum Reason {
     /// What stands there is no iCalendar.
     Malformed,
-    /// It has no `UID`, or one of more than 255 characters.
+    /// It has no `UID`, or one of more than 255 characters, or that of a series beside it.
     Uid,
     /// It has neither a start nor a date at which it is due, or one that is no time.
     Time,
@@ -204,6 +208,7 @@ fn read_calendar(
             zones: &zones,
             options,
             is_task,
+            place: *place,
         };
         match reader.entry(is_method("CANCEL"), is_method("REPLY")) {
             Ok(entry) => contents.entries.push(entry),
@@ -248,6 +253,7 @@ struct Reader<'a> {
     zones: &'a Zones,
     options: &'a ReadOptions,
     is_task: bool,
+    place: usize,
 }
 
 impl Reader<'_> {
@@ -260,9 +266,9 @@ impl Reader<'_> {
         let start = self.time(&ICalendarProperty::Dtstart)?;
         let due = self.time(&ICalendarProperty::Due)?;
         let recurrence_id = self.recurrence_id()?;
-        let begin = start.or(due).or(recurrence_id).ok_or(Reason::Time)?;
+        let begin = start.or(due).or(recurrence_id);
         let mut activity = self.activity();
-        activity.is_all_day = begin.is_day;
+        activity.is_all_day = begin.is_some_and(|begin| begin.is_day);
         activity.scheduled_at = match start.or(recurrence_id.filter(|_| due.is_none())) {
             Some(start) => Some(start.moment().ok_or(Reason::Time)?),
             None => None,
@@ -271,11 +277,16 @@ impl Reader<'_> {
             Some(due) => Some(due.moment().ok_or(Reason::Time)?),
             None => None,
         };
-        activity.duration_minutes = self.minutes(activity.scheduled_at, begin.is_day)?;
+        activity.duration_minutes = self.minutes(activity.scheduled_at, activity.is_all_day)?;
         self.finish(&mut activity)?;
-        let status = activity.status;
-        let content = match self.component.property(&ICalendarProperty::Rrule) {
-            Some(rule) if recurrence_id.is_none() => {
+        let is_cancelled = cancels || activity.status == ActivityStatus::Cancelled;
+        // RFC 5546: who cancels or answers need not say the time again.
+        if begin.is_none() && !is_cancelled && !is_reply {
+            return Err(Reason::Time);
+        }
+        let rule = self.component.property(&ICalendarProperty::Rrule);
+        let content = match (rule, begin) {
+            (Some(rule), Some(begin)) if recurrence_id.is_none() => {
                 let series = self.series(&activity, rule, begin)?;
                 EntryContent::Series(Box::new(series))
             }
@@ -284,6 +295,7 @@ impl Reader<'_> {
         let sequence = self.component.property(&ICalendarProperty::Sequence);
         let sequence = sequence.and_then(|entry| entry.values.first()?.as_integer());
         Ok(CalendarEntry {
+            place: self.place,
             uid,
             sequence: sequence
                 .and_then(|n| u32::try_from(n).ok())
@@ -293,7 +305,8 @@ impl Reader<'_> {
                 Some(time) => Some(time.moment().ok_or(Reason::Time)?),
                 None => None,
             },
-            is_cancelled: cancels || status == ActivityStatus::Cancelled,
+            recurrence_is_day: recurrence_id.is_some_and(|time| time.is_day),
+            is_cancelled,
             is_reply,
             participants: Participants::read(self.component),
             content,

@@ -7,7 +7,7 @@ use calcard::common::timezone::Tz;
 use calcard::icalendar::{
     ICalendar, ICalendarComponent, ICalendarComponentType, ICalendarProperty, ICalendarValue,
 };
-use chrono::{NaiveDate, NaiveDateTime, Offset as _, TimeZone as _};
+use chrono::{NaiveDate, NaiveDateTime, Offset as _, TimeDelta, TimeZone as _};
 use crm_core::value::TimeZone;
 
 /// Zones that are tried before all others where only offsets are known.
@@ -85,16 +85,21 @@ fn iana(zone: Tz) -> Option<TimeZone> {
 }
 
 fn by_offsets(calendar: &ICalendar, zone: &ICalendarComponent) -> Option<TimeZone> {
-    let mut offsets: Vec<i32> = zone
-        .component_ids
-        .iter()
-        .filter_map(|id| calendar.components.get(usize::try_from(*id).ok()?))
-        .filter(|part| {
-            matches!(
-                part.component_type,
-                ICalendarComponentType::Standard | ICalendarComponentType::Daylight
-            )
-        })
+    let parts = || {
+        let ids = zone.component_ids.iter();
+        ids.filter_map(|id| calendar.components.get(usize::try_from(*id).ok()?))
+    };
+    // Of a zone that tells its history, what holds last: each kind of time by its latest rule.
+    let latest = |kind: ICalendarComponentType| {
+        let of_kind = parts().filter(|part| part.component_type == kind);
+        of_kind.max_by_key(|part| begin(part))
+    };
+    let standard = latest(ICalendarComponentType::Standard);
+    let daylight = latest(ICalendarComponentType::Daylight);
+    let daylight = daylight.filter(|daylight| !is_over(daylight, standard));
+    let mut offsets: Vec<i32> = [standard, daylight]
+        .into_iter()
+        .flatten()
         .filter_map(|part| offset(part, &ICalendarProperty::Tzoffsetto))
         .collect();
     offsets.sort_unstable();
@@ -114,6 +119,29 @@ fn by_offsets(calendar: &ICalendar, zone: &ICalendarComponent) -> Option<TimeZon
     };
     let all = USUAL.iter().chain(&chrono_tz::TZ_VARIANTS);
     all.copied().find(fits).map(TimeZone::from)
+}
+
+/// Since when a part of a zone holds, by the clock.
+fn begin(part: &ICalendarComponent) -> Option<NaiveDateTime> {
+    let value = part
+        .property(&ICalendarProperty::Dtstart)?
+        .values
+        .first()?
+        .as_partial_date_time()?;
+    Some(value.to_date_time()?.date_time)
+}
+
+/// Whether daylight saving time was given up for standard time.
+fn is_over(daylight: &ICalendarComponent, standard: Option<&ICalendarComponent>) -> bool {
+    let (Some(from), Some(to)) = (begin(daylight), standard.and_then(begin)) else {
+        return false;
+    };
+    let rule = daylight.property(&ICalendarProperty::Rrule);
+    match rule.and_then(|rule| rule.values.first()) {
+        Some(ICalendarValue::RecurrenceRule(rule)) => rule.until.is_some() && from < to,
+        // Some programs list every change on its own.
+        _ => to - from > TimeDelta::days(366),
+    }
 }
 
 fn offset(part: &ICalendarComponent, name: &ICalendarProperty) -> Option<i32> {

@@ -16,19 +16,15 @@ use super::lookup::Named;
 use super::plan::ParsedRow;
 use super::seen::{Before, Seen, fingerprint, unique_values};
 
-/// Values, each once, in the order in which they came.
-#[derive(Default)]
-struct Distinct {
-    values: Vec<Value>,
-    known: HashSet<String>,
-}
+/// Into how many parts a question is divided whose answer is too long.
+pub(super) const PARTS: usize = 4;
 
-impl Distinct {
-    fn add(&mut self, value: Value) {
-        if self.known.insert(value.to_json().to_string()) {
-            self.values.push(value);
-        }
-    }
+/// The values that some keys have in one field, each once.
+fn distinct(keys: &[Vec<Value>], place: usize) -> Vec<Value> {
+    let mut known = HashSet::new();
+    let values = keys.iter().filter_map(|values| values.get(place));
+    let new = values.filter(|value| known.insert(value.to_json().to_string()));
+    new.cloned().collect()
 }
 
 impl Run<'_> {
@@ -115,7 +111,8 @@ impl Run<'_> {
         }
     }
 
-    /// Finds the records that the keys of the rows name, in one query.
+    /// Finds the records that the keys of the rows name, in one query unless many others have parts of
+    /// them.
     pub(super) async fn find_matches(&self, candidates: &mut [Candidate<'_>]) -> Result<()> {
         if self.plan.mode == ImportMode::Create {
             return Ok(());
@@ -127,29 +124,19 @@ impl Run<'_> {
         if wanted.is_empty() {
             return Ok(());
         }
-        let filters = self.plan.keys.iter().enumerate().map(|(place, key)| {
-            let values = wanted.iter().filter_map(|values| values.get(place));
-            let mut column = Distinct::default();
-            values.for_each(|value| column.add(value.clone()));
-            Filter::In {
-                field: key.path.clone().into(),
-                values: column.values,
+        let mut by_key: HashMap<String, Vec<Row>> =
+            wanted.iter().map(|key| (joined(key), Vec::new())).collect();
+        let keys = &self.plan.keys;
+        let names: Vec<String> = keys.iter().map(|key| key.path.clone()).collect();
+        self.find_keys(&Find::new(), &names, wanted, |row| {
+            let values: Option<Vec<Value>> = keys.iter().map(|key| key.value_of(&row)).collect();
+            let known = values.and_then(|values| by_key.get_mut(&joined(&values)));
+            // That there are several is all that is asked.
+            if let Some(rows) = known.filter(|rows| rows.len() < 2) {
+                rows.push(row);
             }
-        });
-        let filter = Filter::And(filters.collect());
-        let found = self.find_all(Find::new().filter_by_name(filter)).await?;
-        let mut by_key: HashMap<String, Vec<Row>> = HashMap::new();
-        for row in found {
-            let values: Option<Vec<Value>> = self
-                .plan
-                .keys
-                .iter()
-                .map(|key| key.value_of(&row))
-                .collect();
-            if let Some(values) = values {
-                by_key.entry(joined(&values)).or_default().push(row);
-            }
-        }
+        })
+        .await?;
         for candidate in candidates.iter_mut() {
             let Some(values) = key_values(&self.plan.keys, &candidate.values) else {
                 continue;
@@ -164,6 +151,47 @@ impl Run<'_> {
                     "ambiguous",
                     "several records have the keys of the row; use a key that only one has",
                 )),
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands over every record that has one of some keys in these fields, and others that have parts of
+    /// several: archived ones too, a page at a time.
+    ///
+    /// A storage is asked for the values of each field, not for pairs of them. Of first and last names,
+    /// say, that finds many that nobody asked for; where they are more than a page, the keys are divided
+    /// until they are not, since a quarter of them finds a sixteenth.
+    async fn find_keys(
+        &self,
+        find: &Find<()>,
+        names: &[String],
+        mut keys: Vec<Vec<Value>>,
+        mut take: impl FnMut(Row) + Send,
+    ) -> Result<()> {
+        // Neighbours have first values in common.
+        keys.sort_by_cached_key(|key| joined(key));
+        keys.dedup();
+        let records = self.session.object(self.plan.object.name()).await?;
+        let mut open = vec![keys];
+        while let Some(keys) = open.pop() {
+            let filters = names.iter().enumerate().map(|(place, name)| Filter::In {
+                field: name.clone().into(),
+                values: distinct(&keys, place),
+            });
+            let filter = Filter::And(filters.collect());
+            let find = find.clone().filter_by_name(filter).with_archived();
+            let find = find.limit(MAX_LIMIT);
+            let mut page = records.find(&find).await?;
+            if page.next.is_some() && names.len() > 1 && keys.len() > 1 {
+                let part = keys.len().div_ceil(PARTS);
+                open.extend(keys.chunks(part).map(<[_]>::to_vec));
+                continue;
+            }
+            loop {
+                page.items.drain(..).for_each(&mut take);
+                let Some(next) = page.next else { break };
+                page = records.find(&find.clone().after(next)).await?;
             }
         }
         Ok(())
@@ -199,8 +227,7 @@ impl Run<'_> {
                 // A row without a match found nobody with its key.
                 continue;
             }
-            let mut columns: Vec<Distinct> = Vec::new();
-            columns.resize_with(key.fields.len(), Distinct::default);
+            let mut wanted = Vec::new();
             for candidate in candidates {
                 let before = candidate.before.as_ref();
                 let given = candidate.given(before.is_none());
@@ -210,27 +237,22 @@ impl Run<'_> {
                 if before.and_then(|row| unique_value(key, &**row)).as_ref() == Some(&values) {
                     continue;
                 }
-                for (column, value) in columns.iter_mut().zip(values) {
-                    column.add(value);
-                }
+                wanted.push(values);
             }
-            if columns.iter().any(|column| column.values.is_empty()) {
+            if wanted.is_empty() {
                 continue;
             }
-            let filters = names.iter().zip(columns).map(|(name, column)| Filter::In {
-                field: name.clone().into(),
-                values: column.values,
-            });
-            let mut find = Find::new().filter_by_name(Filter::And(filters.collect()));
+            let mut find = Find::new();
             if !key.live {
                 find = find.with_deleted();
             }
             let label = names.join(",");
-            for row in self.find_all(find).await? {
+            self.find_keys(&find, &names, wanted, |row| {
                 if let Some(values) = unique_value(key, &*row) {
                     stored.insert(fingerprint(&label, &values), row.id());
                 }
-            }
+            })
+            .await?;
         }
         Ok(stored)
     }

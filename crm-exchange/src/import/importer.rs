@@ -202,7 +202,8 @@ impl Importer<'_> {
             .find_one(Find::from(filter).sort(ImportMapping::UPDATED_AT.desc()))
             .await?;
         let known = saved.as_ref().and_then(|saved| {
-            let mapping: Mapping = serde_json::from_value(saved.mapping.clone()).ok()?;
+            let mut mapping: Mapping = serde_json::from_value(saved.mapping.clone()).ok()?;
+            mapping.adopt(&headers);
             Some((mapping, saved.name.clone()))
         });
         let (mapping, saved_as) = match known {

@@ -8,6 +8,7 @@ use crm_core::query::{FieldAt, Filter, Find, MAX_LIMIT, fold_case};
 use crm_core::schema::{ObjectRef, Row, Value, ValueRef};
 use uuid::Uuid;
 
+use super::find::PARTS;
 use super::mapping::FULL_NAME;
 use super::parse::split_name;
 use super::plan::{Plan, Reference};
@@ -52,7 +53,8 @@ impl Lookups {
                 wanted.push((folded, text));
             }
         }
-        for part in wanted.chunks(ASKED) {
+        let mut open: Vec<&[(String, &str)]> = wanted.chunks(ASKED).collect();
+        while let Some(part) = open.pop() {
             let Some(filter) = reference.filter(part) else {
                 continue;
             };
@@ -62,6 +64,12 @@ impl Lookups {
             }
             let records = session.object(reference.object.name()).await?;
             let mut page = records.find(&find).await?;
+            // Given and family names are asked for alone, which finds many that have parts of several.
+            let is_divided = reference.lookup.by == FULL_NAME && part.len() > 1;
+            if page.next.is_some() && is_divided {
+                open.extend(part.chunks(part.len().div_ceil(PARTS)));
+                continue;
+            }
             loop {
                 for row in page.items.drain(..) {
                     if let Some(rows) = known.get_mut(&reference.text_of(&row)) {

@@ -107,6 +107,18 @@ impl Mapping {
     }
 }
 
+impl Mapping {
+    /// Calls its columns as these headers call them.
+    pub(crate) fn adopt(&mut self, headers: &[String]) {
+        for column in &mut self.columns {
+            let place = column_at(headers, &column.column);
+            if let Some(header) = place.and_then(|place| headers.get(place)) {
+                column.column.clone_from(header);
+            }
+        }
+    }
+}
+
 impl ColumnMapping {
     /// A column whose format is found in the file.
     #[must_use]
@@ -119,6 +131,20 @@ impl ColumnMapping {
             empty: EmptyCell::Leave,
         }
     }
+}
+
+/// The place of the column that a mapping names: by its header as it stands there or, where none stands
+/// there so, by the only one that differs in case and signs alone.
+fn column_at(headers: &[String], name: &str) -> Option<usize> {
+    let exact = headers.iter().position(|header| header == name);
+    exact.or_else(|| {
+        let name = plain(name);
+        let mut alike = (0..).zip(headers).filter(|(_, own)| plain(own) == name);
+        match (alike.next(), alike.next()) {
+            (Some((place, _)), None) if !name.is_empty() => Some(place),
+            _ => None,
+        }
+    })
 }
 
 /// The fingerprint of a file's form: files with the same headers, in whatever order and case, have

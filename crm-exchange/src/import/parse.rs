@@ -10,6 +10,7 @@ use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, TimeZone as _, Utc};
 use chrono_tz::Tz;
 use crm_core::error::{FieldError, codes};
 use crm_core::schema::{FieldSchema, FieldType, StorageKind, Value};
+use crm_core::value::{Currency, TextValue as _};
 use isocountry::CountryCode;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
@@ -366,9 +367,7 @@ pub(crate) fn digits(text: &str) -> Option<(bool, String)> {
         Some(inner) => (true, inner),
         None => (false, text),
     };
-    let text = text
-        .trim_start_matches(is_decoration)
-        .trim_end_matches(is_decoration);
+    let text = without_dash(bare(text));
     let (negative, text) = match text.strip_prefix(['-', '\u{2212}']) {
         Some(rest) => (true, rest),
         None => match text.strip_suffix(['-', '\u{2212}']) {
@@ -376,7 +375,7 @@ pub(crate) fn digits(text: &str) -> Option<(bool, String)> {
             None => (negative, text.strip_prefix('+').unwrap_or(text)),
         },
     };
-    let text = text.trim_start_matches(is_decoration);
+    let text = bare(text);
     let mut digits = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {
@@ -391,9 +390,57 @@ pub(crate) fn digits(text: &str) -> Option<(bool, String)> {
         .then_some((negative, digits))
 }
 
-/// What may stand around a number: a currency sign or code, a percent sign, blanks.
-fn is_decoration(letter: char) -> bool {
-    letter.is_whitespace() || letter.is_ascii_uppercase() || "$€£¥₹%".contains(letter)
+/// A text without what may stand around a number: a currency's sign or code, a percent sign, blanks.
+/// Other letters stay, and then it is no number: `A1` is none.
+fn bare(text: &str) -> &str {
+    let is_sign = |letter: char| letter.is_whitespace() || "$€£¥₹%".contains(letter);
+    let mut text = text;
+    loop {
+        let less = behind_currency(text.trim_start_matches(is_sign));
+        let less = before_currency(less.trim_end_matches(is_sign));
+        if less.len() == text.len() {
+            return text;
+        }
+        text = less;
+    }
+}
+
+/// What stands behind the code of a currency, or letters that belong to a dollar sign: `EUR 5`,
+/// `US$5`.
+fn behind_currency(text: &str) -> &str {
+    let letters = text.bytes().take_while(u8::is_ascii_uppercase).count();
+    let (code, rest) = text.split_at_checked(letters).unwrap_or(("", text));
+    let is_dollar = (1..=3).contains(&letters) && rest.starts_with('$');
+    if is_dollar || Currency::parse(code).is_ok() {
+        rest
+    } else {
+        text
+    }
+}
+
+/// What stands before the code of a currency: `5 EUR`.
+fn before_currency(text: &str) -> &str {
+    let letters = text
+        .bytes()
+        .rev()
+        .take_while(u8::is_ascii_uppercase)
+        .count();
+    let place = text.len().saturating_sub(letters);
+    match text.split_at_checked(place) {
+        Some((rest, code)) if Currency::parse(code).is_ok() => rest,
+        _ => text,
+    }
+}
+
+/// A whole amount of which a dash stands for the decimals: `12,-` is 12, while `12-` is less than
+/// nothing.
+fn without_dash(text: &str) -> &str {
+    let whole = text.trim_end_matches(['-', '\u{2212}', '\u{2013}', '\u{2014}']);
+    let has_dash = whole.len() < text.len();
+    match whole.strip_suffix([',', '.']) {
+        Some(whole) if has_dash => whole,
+        _ => text,
+    }
 }
 
 /// The number that a cell says.
@@ -561,6 +608,18 @@ mod tests {
             ("(12.5)", Point, Some("-12.5")),
             ("12-", Point, Some("-12")),
             ("12,34,567", Point, Some("1234567")),
+            ("US$ 12", Point, Some("12")),
+            ("-12EUR", Point, Some("-12")),
+            // A dash for the decimals makes nothing negative.
+            ("1.200,- EUR", Comma, Some("1200")),
+            ("CHF 1'200.\u{2013}", Point, Some("1200")),
+            ("-5,--", Comma, Some("-5")),
+            // Letters that belong to no currency.
+            ("A1", Point, None),
+            ("Q3", Point, None),
+            ("12 PM", Point, None),
+            ("XYZ 12", Point, None),
+            ("EUR", Point, None),
             ("1.2E+05", Point, Some("120000")),
             (".5", Point, Some("0.5")),
             // Written in the other way: refused, not misread.

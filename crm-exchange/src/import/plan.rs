@@ -144,6 +144,7 @@ impl Plan {
             ));
         }
         let mut columns = Vec::new();
+        import.mapping.adopt(headers);
         for column in &mut import.mapping.columns {
             let Some(at) = headers.iter().position(|header| *header == column.column) else {
                 problems.push(problem(

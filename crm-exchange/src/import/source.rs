@@ -54,6 +54,8 @@ pub struct Inspection {
     pub format: ImportFormat,
     /// The encoding of its text, where it is text.
     pub(crate) encoding: TextEncoding,
+    /// Whether all of it is UTF-8: a mark at the beginning promises that, and may be wrong.
+    pub(crate) is_utf8: bool,
 }
 
 impl Source {
@@ -119,6 +121,7 @@ impl Source {
             size,
             fingerprint: fingerprint.collect(),
             format: format_of(&start),
+            is_utf8: scan.is_utf8(),
             encoding: scan.finish(),
         })
     }

@@ -10,6 +10,7 @@
 )]
 
 mod jobs;
+mod keys;
 mod likeness;
 mod properties;
 
@@ -414,13 +415,24 @@ async fn a_kept_mapping_is_found_again_by_the_form_of_the_file() {
         .save_mapping("Fair", &mapping, &first.headers)
         .await
         .unwrap();
-    let other = csv("Mail,NACHNAME,Vorname\n");
+    let other = csv("Mail,NACHNAME,Vorname\ngrace@x.example,Hopper,Grace\n");
     let again = importer
         .preview("contact", &other, &ReadOptions::default())
         .await
         .unwrap();
     assert_eq!(again.saved_as.as_deref(), Some("Fair"));
-    assert_eq!(again.mapping, mapping);
+    let called: Vec<&str> = again
+        .mapping
+        .columns
+        .iter()
+        .map(|column| column.column.as_str())
+        .collect();
+    assert_eq!(called, ["Vorname", "NACHNAME", "Mail"], "as this file says");
+    // It fits this file as well, as it comes back and as it was made.
+    for (mapping, expected) in [(again.mapping, [1, 0, 0, 0, 0]), (mapping, [0, 0, 0, 1, 0])] {
+        let (_, done) = run(&session, &other, &Import::new(mapping)).await;
+        assert_eq!(figures(&done.counts), expected);
+    }
 }
 
 #[tokio::test]

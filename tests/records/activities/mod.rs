@@ -23,20 +23,20 @@ use crm_engine::prelude::*;
 
 use crate::common::backend;
 
-struct World {
-    crm: Crm,
-    session: Session,
-    clock: Arc<ManualClock>,
-    owner: Id<User>,
-    pipeline: Id<Pipeline>,
-    account: Id<Account>,
+pub(crate) struct World {
+    pub(crate) crm: Crm,
+    pub(crate) session: Session,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) owner: Id<User>,
+    pub(crate) pipeline: Id<Pipeline>,
+    pub(crate) account: Id<Account>,
 }
 
-fn at(text: &str) -> DateTime<Utc> {
+pub(crate) fn at(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
 }
 
-async fn world() -> World {
+pub(crate) async fn world() -> World {
     let clock = Arc::new(ManualClock::new(at("2026-03-02T09:00:00Z")));
     let crm = Crm::builder(backend::storage(&[]))
         .clock(clock.clone())
@@ -56,20 +56,20 @@ async fn world() -> World {
 }
 
 impl World {
-    fn activity(&self, kind: ActivityType, subject: &str) -> Activity {
+    pub(crate) fn activity(&self, kind: ActivityType, subject: &str) -> Activity {
         Activity::new(kind, subject, self.account, self.owner)
     }
 
-    async fn create(&self, activity: Activity) -> Arc<Record<Activity>> {
+    pub(crate) async fn create(&self, activity: Activity) -> Arc<Record<Activity>> {
         self.session.activities().create(activity).await.unwrap()
     }
 
-    async fn contact(&self, first: &str) -> Id<Contact> {
+    pub(crate) async fn contact(&self, first: &str) -> Id<Contact> {
         let contact = Contact::named(first, "Scorpio");
         self.session.contacts().create(contact).await.unwrap().id
     }
 
-    async fn user(&self, email: &str, zone: &str) -> Id<User> {
+    pub(crate) async fn user(&self, email: &str, zone: &str) -> Id<User> {
         let user = User {
             timezone: TimeZone::parse(zone).unwrap(),
             ..User::new(email.parse::<EmailAddress>().unwrap())
@@ -78,7 +78,7 @@ impl World {
     }
 }
 
-fn faults(error: &Error) -> Vec<(&str, &str)> {
+pub(crate) fn faults(error: &Error) -> Vec<(&str, &str)> {
     let faults = error.field_errors().iter();
     faults
         .map(|fault| (fault.path.as_str(), fault.code))

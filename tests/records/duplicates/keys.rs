@@ -6,30 +6,18 @@ use crm_engine::duplicates::{CheckGap, CompiledRule, KeyState, MatchRule};
 use crm_engine::prelude::*;
 use uuid::Uuid;
 
-use super::{by_phone, contact, ids, like_names, rule, session};
+use super::{by_phone, contact, create, ids, like_names, rule, session};
 
 /// Records written before a rule get their keys when they are built; until then checks say so.
 #[tokio::test]
 async fn keys_of_older_records_are_built() {
     let session = session().await;
     let number = Some("+49 30 901820");
-    let ada = session
-        .contacts()
-        .create(contact("Ada", "Lovelace", number))
-        .await
-        .unwrap();
+    let ada = create(&session, "Ada", "Lovelace", number).await;
     // Two that are duplicates already stay as they are.
-    let twin = session
-        .contacts()
-        .create(contact("Ada", "Lovelace", number))
-        .await
-        .unwrap();
-    let gone = session
-        .contacts()
-        .create(contact("Gone", "G.", number))
-        .await
-        .unwrap();
-    session.contacts().delete(gone.id).await.unwrap();
+    let twin = create(&session, "Ada", "Lovelace", number).await;
+    let gone = create(&session, "Gone", "G.", number).await;
+    session.contacts().delete(gone).await.unwrap();
     let strict = DuplicateRule {
         mode: DuplicateMode::Strict,
         ..DuplicateRule::new(
@@ -40,29 +28,25 @@ async fn keys_of_older_records_are_built() {
     };
     let rule = session.duplicate_rules().create(strict).await.unwrap();
     assert_eq!(rule.state, KeyState::Building);
+    let build = async || {
+        let built = session.duplicates().rebuild_keys(rule.id, None, &()).await;
+        built.unwrap()
+    };
     let new = contact("New", "N.", number);
     let check = session.duplicates().check(&new).await.unwrap();
     assert_eq!(check.gaps, [CheckGap::Building { rule: rule.id }]);
     assert!(check.matches.is_empty());
 
-    let rebuilt = session
-        .duplicates()
-        .rebuild_keys(rule.id, None, &())
-        .await
-        .unwrap();
+    let rebuilt = build().await;
     assert_eq!((rebuilt.records, rebuilt.keys, rebuilt.next), (3, 2, None));
     let state = async || session.duplicate_rules().get(rule.id).await.unwrap().state;
     assert_eq!(state().await, KeyState::Ready);
-    let again = session
-        .duplicates()
-        .rebuild_keys(rule.id, None, &())
-        .await
-        .unwrap();
+    let again = build().await;
     assert_eq!(again.keys, 0, "what is right stays as it is");
     let check = session.duplicates().check(&new).await.unwrap();
     assert!(check.is_complete());
     let found: BTreeSet<Uuid> = ids(&check.matches).into_iter().collect();
-    assert_eq!(found, BTreeSet::from([ada.id.uuid(), twin.id.uuid()]));
+    assert_eq!(found, BTreeSet::from([ada.uuid(), twin.uuid()]));
     assert_eq!(
         session.contacts().create(new).await.unwrap_err().code(),
         "duplicate_found"
@@ -77,11 +61,7 @@ async fn keys_of_older_records_are_built() {
         .await
         .unwrap();
     assert_eq!(state().await, KeyState::Building);
-    let rebuilt = session
-        .duplicates()
-        .rebuild_keys(rule.id, None, &())
-        .await
-        .unwrap();
+    let rebuilt = build().await;
     assert_eq!(rebuilt.keys, 2 + 4);
     let check = session
         .duplicates()
@@ -96,11 +76,7 @@ async fn keys_of_older_records_are_built() {
         .await
         .unwrap();
     assert_eq!(state().await, KeyState::Inactive);
-    let dropped = session
-        .duplicates()
-        .rebuild_keys(rule.id, None, &())
-        .await
-        .unwrap();
+    let dropped = build().await;
     assert_eq!(dropped.keys, 4);
     assert_eq!(keys(&session).await.len(), 0);
 }

@@ -67,6 +67,23 @@ pub(crate) fn contact(first: &str, last: &str, phone: Option<&str>) -> Contact {
     }
 }
 
+/// Creates a contact that no strict rule refuses.
+pub(crate) async fn create(
+    session: &Session,
+    first: &str,
+    last: &str,
+    phone: Option<&str>,
+) -> Id<Contact> {
+    let created = session.contacts().create(contact(first, last, phone)).await;
+    created.unwrap().id
+}
+
+/// Whom a new contact with this number would be like.
+pub(crate) async fn like(session: &Session, phone: Option<&str>) -> Vec<Uuid> {
+    let check = session.duplicates().check(&contact("X", "Y", phone)).await;
+    ids(&check.unwrap().matches)
+}
+
 pub(crate) fn by_phone() -> Json {
     json!({"when": {"any": [{"field": "phone", "also": ["mobile"], "method": "phone"}]}})
 }

@@ -19,13 +19,14 @@ use uuid::Uuid;
 
 use super::Activity;
 use super::days::start_of_day;
+use super::lists::is_open;
 use crate::Id;
 use crate::engine::{UnitOfWork, Write, WriteRule};
 use crate::error::{Faults, FieldError, Result, codes};
 use crate::identity::User;
-use crate::query::{Condition, Query};
+use crate::query::{Condition, Query, WhereExt as _};
 use crate::record::Record;
-use crate::schema::{Entity, Picklist, Value};
+use crate::schema::{Entity, Picklist, Row, Value};
 use crate::value::{EmailAddress, TimeZone};
 
 /// How often a reminder is tried before it has failed.
@@ -36,7 +37,8 @@ const ATTEMPTS: u32 = 5;
 /// remind of, and comes back when the activity is reopened or put off until its time lies ahead
 /// again. One that was sent is sent again when the activity moves to a later time.
 ///
-/// Of an activity of a whole day, the time is where that day begins for whoever does it.
+/// Of an activity of a whole day, the time is where that day begins for whoever does it, also after they
+/// moved to another time zone.
 ///
 /// ```
 /// # use crm_core::{Id, Session, error::Result, activities::*, identity::User};
@@ -368,6 +370,12 @@ pub(super) async fn follow_activities(work: &mut UnitOfWork) -> Result<()> {
             None => activities.push(after),
         }
     }
+    for activity in days_of_moved_users(work).await? {
+        if activities.iter().all(|known| known.id != activity.id) {
+            stored.push(Value::Uuid(activity.id.uuid()));
+            activities.push(activity);
+        }
+    }
     if activities.is_empty() {
         return Ok(());
     }
@@ -379,6 +387,37 @@ pub(super) async fn follow_activities(work: &mut UnitOfWork) -> Result<()> {
         follow_activity(work, &activity, own, zone).await?;
     }
     Ok(())
+}
+
+/// The whole days to come of the users who live in another time zone from this commit on: their days
+/// begin at other times.
+async fn days_of_moved_users(work: &UnitOfWork) -> Result<Vec<Arc<Record<Activity>>>> {
+    let zone_of = |row: Option<&Row>| Record::<User>::from_row(row?.clone()).map(|it| it.timezone);
+    let users = work.staged().iter();
+    let users = users.filter(|change| change.object() == User::schema());
+    let moved = users.filter(|change| {
+        let (before, after) = (zone_of(change.before()), zone_of(change.after()));
+        before.is_some() && after.is_some() && before != after
+    });
+    let moved: Vec<Id<User>> = moved.map(|change| Id::new(change.id())).collect();
+    if moved.is_empty() {
+        return Ok(Vec::new());
+    }
+    // Where it is earliest, the day of today began up to so long ago.
+    let from = work.now() - TimeDelta::days(2);
+    let owned = Activity::ASSIGNED_TO
+        .is_null()
+        .and(Activity::OWNER_ID.one_of(moved.iter().copied()));
+    let ahead = Activity::SCHEDULED_AT
+        .ge(from)
+        .or(Activity::DUE_DATE.ge(from));
+    let days = Activity::ASSIGNED_TO
+        .one_of(moved)
+        .or(owned)
+        .and(is_open())
+        .and(Activity::IS_ALL_DAY.eq(true))
+        .and(ahead);
+    work.find_all(days, Vec::new()).await
 }
 
 type Reminders = BTreeMap<Id<Activity>, Vec<Arc<Record<ActivityReminder>>>>;

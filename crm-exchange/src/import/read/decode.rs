@@ -76,6 +76,11 @@ impl EncodingScan {
         }
     }
 
+    /// Whether all that went by is UTF-8, a byte order mark or not.
+    pub(crate) fn is_utf8(&self) -> bool {
+        self.is_utf8 && self.rest.is_empty()
+    }
+
     pub(crate) fn finish(mut self) -> TextEncoding {
         if let Some((encoding, _)) = Encoding::for_bom(&self.start) {
             return encoding;
@@ -88,7 +93,7 @@ impl EncodingScan {
         if even > many && odd < even / 4 {
             return UTF_16BE;
         }
-        if self.is_utf8 && self.rest.is_empty() {
+        if self.is_utf8() {
             return UTF_8;
         }
         self.detector.feed(b"", true);

@@ -142,6 +142,14 @@ pub struct TableRow {
 }
 
 impl TableRow {
+    /// The row with at least so many cells, the further ones empty.
+    fn filled_up(mut self, width: usize) -> Self {
+        if self.cells.len() < width {
+            self.cells.resize(width, Cell::Empty);
+        }
+        self
+    }
+
     fn is_blank(&self) -> bool {
         self.cells.iter().all(Cell::is_empty)
     }
@@ -210,9 +218,7 @@ impl Table {
     pub fn open(source: &Source, options: &ReadOptions) -> Result<Self, ReadError> {
         let inspection = source.inspect()?;
         let mut rows: Box<dyn Rows> = match inspection.format {
-            ImportFormat::Csv => {
-                Box::new(text::TextRows::open(source, options, inspection.encoding)?)
-            }
+            ImportFormat::Csv => Box::new(text::TextRows::open(source, options, &inspection)?),
             ImportFormat::Spreadsheet => Box::new(sheet::SheetRows::open(source, options)?),
         };
         let mut ahead = VecDeque::new();
@@ -271,15 +277,19 @@ impl Table {
     /// # Errors
     /// [`ReadError`].
     pub fn next_row(&mut self) -> Result<Option<TableRow>, ReadError> {
-        if let Some(row) = self.ahead.pop_front() {
-            return Ok(Some(row));
-        }
-        while let Some(row) = self.rows.next_row()? {
-            if !row.is_blank() {
-                return Ok(Some(row));
+        let mut next = self.ahead.pop_front();
+        while next.is_none() {
+            match self.rows.next_row()? {
+                Some(row) => next = Some(row).filter(|row| !row.is_blank()),
+                None => return Ok(None),
             }
         }
-        Ok(None)
+        // A sheet leaves out empty cells at the end of a row, which is not ragged for that.
+        let width = match self.inspection.format {
+            ImportFormat::Spreadsheet => self.headers.len(),
+            ImportFormat::Csv => 0,
+        };
+        Ok(next.map(|row| row.filled_up(width)))
     }
 }
 

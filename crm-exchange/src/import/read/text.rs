@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use csv::{Reader, ReaderBuilder, StringRecord};
 use encoding_rs::{Encoding, UTF_8};
 
-use super::decode::{Decoded, TextEncoding};
+use super::decode::Decoded;
 use super::{Cell, ReadError, ReadOptions, Rows, TableRow, sniff};
-use crate::import::source::{Input, Source};
+use crate::import::source::{Input, Inspection, Source};
 use crate::spreadsheet::undefuse;
 
 /// How much of a text is looked at to find its delimiter.
@@ -28,11 +28,11 @@ impl TextRows {
     pub(super) fn open(
         source: &Source,
         options: &ReadOptions,
-        detected: TextEncoding,
+        inspection: &Inspection,
     ) -> Result<Self, ReadError> {
         let encoding = match &options.encoding {
             Some(name) => Encoding::for_label(name.as_bytes()).ok_or(ReadError::UnknownEncoding)?,
-            None => detected,
+            None => inspection.encoding,
         };
         let mut sample = Vec::new();
         Decoded::new(source.open()?, encoding)
@@ -63,7 +63,7 @@ impl TextRows {
             given,
             record: StringRecord::new(),
             number: 0,
-            is_sound: encoding == UTF_8 && detected == UTF_8,
+            is_sound: encoding == UTF_8 && inspection.is_utf8,
         };
         if is_said {
             rows.next_row()?;
