@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use crm_engine::deals::Obstacle;
-use crm_engine::engine::ManualClock;
+use crm_engine::engine::{Clock, ManualClock};
 use crm_engine::error::codes;
 use crm_engine::exchange::import::{Import, ImportExt, Mapping, Source};
 use crm_engine::pipelines::{ApprovalPolicy, ProbabilityCalculation, StageIds};

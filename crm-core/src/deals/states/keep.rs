@@ -74,7 +74,8 @@ impl CommitHook for DealStateHook {
     }
 }
 
-/// Tells where the stages stand between which a deal moves; while it stays, what was told stays too.
+/// Tells where the stages stand between which a deal moves; while it stays, its stage stands where it
+/// stood when the deal came.
 async fn tell_places(
     work: &UnitOfWork,
     known: Option<&DealState>,
@@ -83,8 +84,8 @@ async fn tell_places(
 ) -> Result<()> {
     match known.filter(|known| known.stage_id == next.stage_id) {
         Some(known) => {
-            next.stage_order = known.stage_order;
-            next.previous_stage_order = known.previous_stage_order;
+            let told = known.stage_order;
+            next.tell_places(Some(known), at, |_| told);
         }
         None => {
             let ways = work.remembered::<Ways>().await?;

@@ -79,7 +79,7 @@ pub struct DealState {
     pub stage_entered_at: Option<DateTime<Utc>>,
     /// The place that the stage had in its pipeline when the deal came there.
     pub stage_order: Option<u32>,
-    /// The place that the stage had then that it came from.
+    /// The place that the stage had then in which it was in the period before, if there was one.
     pub previous_stage_order: Option<u32>,
     /// The outcome of the stage.
     pub status: DealStatus,
