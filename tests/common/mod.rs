@@ -14,6 +14,8 @@ pub(crate) mod figures;
 pub(crate) mod storage;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::sync::Arc;
 
 use crm_engine::activities::{ActivitySeries, LocalDateTime, Recurrence};
 use crm_engine::audit::encryption::{Key, KeyStore, MasterKeys};
@@ -48,7 +50,10 @@ use crm_engine::schema::{FieldType, Lifecycle, ObjectRef, Row};
 use crm_engine::scoring::{LeadScoringRule, LeadScoringRuleSet};
 use crm_engine::tenancy::{ConfigValue, Onboarded, TenantConfiguration};
 use crm_engine::value::ApiName;
+use proptest::strategy::Strategy;
+use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Map, Value as Json, json};
+use tokio::sync::Barrier;
 use uuid::Uuid;
 
 /// A flat or house on offer: an object of the host.
@@ -86,6 +91,61 @@ pub(crate) fn crm() -> Crm {
 pub(crate) fn cases(usual: u32) -> u32 {
     let said = std::env::var("PROPTEST_CASES").ok();
     said.map_or(usual, |number| number.parse().unwrap())
+}
+
+/// Tries random values, each with the name of a tenant of its own: usually so many in memory, and so
+/// many where each takes its time.
+pub(crate) fn try_all<S: Strategy>(
+    values: &S,
+    [in_memory, on_postgres]: [u32; 2],
+    run: impl AsyncFn(&Crm, &str, S::Value),
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let usual = if backend::is_postgres() {
+        on_postgres
+    } else {
+        in_memory
+    };
+    let config = Config {
+        cases: cases(usual),
+        ..Config::default()
+    };
+    let crm = runtime.block_on(async { crm() });
+    let number = std::cell::Cell::new(0);
+    TestRunner::new(config)
+        .run(values, |value| {
+            number.set(number.get() + 1);
+            runtime.block_on(run(&crm, &format!("w{}", number.get()), value));
+            Ok(())
+        })
+        .unwrap();
+}
+
+/// Runs futures at the same time, each as a task of its own, all begun at one moment.
+pub(crate) async fn race<T, F>(calls: Vec<F>) -> Vec<T>
+where
+    T: Send + 'static,
+    F: Future<Output = T> + Send + 'static,
+{
+    let barrier = Arc::new(Barrier::new(calls.len()));
+    let tasks: Vec<_> = calls
+        .into_iter()
+        .map(|call| {
+            let barrier = barrier.clone();
+            tokio::spawn(async move {
+                barrier.wait().await;
+                call.await
+            })
+        })
+        .collect();
+    let mut outcomes = Vec::new();
+    for task in tasks {
+        outcomes.push(task.await.unwrap());
+    }
+    outcomes
 }
 
 /// Takes a tenant in and opens a session of its first user.

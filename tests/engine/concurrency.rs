@@ -9,44 +9,18 @@
 
 use crate::common;
 use std::collections::BTreeSet;
-use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::common::{assert_trail_tells_every_record, tenant};
+use crate::common::{assert_trail_tells_every_record, race, tenant};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use crm_engine::engine::{CommitHook, IdGenerator, SequentialIds, StagedChange};
 use crm_engine::prelude::*;
-use tokio::sync::Barrier;
 use uuid::Uuid;
 
 /// How often a race is run.
 const ROUNDS: usize = 50;
-
-/// Runs futures at the same time, each as a task of its own, all begun at one moment.
-async fn race<T, F>(calls: Vec<F>) -> Vec<T>
-where
-    T: Send + 'static,
-    F: Future<Output = T> + Send + 'static,
-{
-    let barrier = Arc::new(Barrier::new(calls.len()));
-    let tasks: Vec<_> = calls
-        .into_iter()
-        .map(|call| {
-            let barrier = barrier.clone();
-            tokio::spawn(async move {
-                barrier.wait().await;
-                call.await
-            })
-        })
-        .collect();
-    let mut outcomes = Vec::new();
-    for task in tasks {
-        outcomes.push(task.await.unwrap());
-    }
-    outcomes
-}
 
 /// an update that lost a race runs again on what the winner wrote.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

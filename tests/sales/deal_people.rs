@@ -18,7 +18,6 @@ use crm_engine::merging::Choices;
 use crm_engine::prelude::*;
 use crm_engine::tenancy::Onboarded;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
 use serde_json::json;
 
 async fn scene() -> (Onboarded, Session) {
@@ -669,22 +668,7 @@ async fn live(crm: &Crm, subdomain: &str, steps: &[Step]) {
 /// that.
 #[test]
 fn people_and_deals_stay_in_step() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let is_memory = std::env::var("CRM_TEST_STORAGE").as_deref() != Ok("postgres");
-    let config = Config {
-        cases: common::cases(if is_memory { 128 } else { 12 }),
-        ..Config::default()
-    };
-    let crm = runtime.block_on(async { crm() });
-    let number = std::cell::Cell::new(0);
-    TestRunner::new(config)
-        .run(&steps(), |steps| {
-            number.set(number.get() + 1);
-            runtime.block_on(live(&crm, &format!("w{}", number.get()), &steps));
-            Ok(())
-        })
-        .unwrap();
+    common::try_all(&steps(), [128, 12], async |crm, name, steps| {
+        live(crm, name, &steps).await;
+    });
 }

@@ -6,6 +6,7 @@ mod automation;
 mod common;
 mod conversion;
 mod currencies;
+mod custom_fields;
 mod deal_lines;
 mod deal_people;
 mod deal_statistics;

@@ -105,8 +105,9 @@ impl AuditTrail<'_> {
     /// what it deleted comes back, what it changed has its old values. An undo can be undone.
     ///
     /// Rules judge it as they judge every write of the engine that puts things in order: gates of
-    /// stages and the like do not stand in the way of a state that was there before. Figures over other
-    /// records, entries of logs and derived rows are not reversed; they follow.
+    /// stages and the like do not stand in the way of a state that was there before. A deal that was
+    /// written since goes back into a stage only if it fulfils what the stage asks of it as it is.
+    /// Figures over other records, entries of logs and derived rows are not reversed; they follow.
     ///
     /// ```
     /// # use crm_core::{Session, Result};

@@ -341,6 +341,7 @@ async fn stage_one(
     };
     let meta = work.next_meta(&row);
     let result = match reversal.reversed(&row, meta, work.stamp()) {
+        Ok(after) if reversal.is_written_since => work.stage_in_part(row, after).await,
         Ok(after) => work.stage_exactly(row, after).await,
         Err(faults) => faults.into_result().map_err(Error::from),
     };

@@ -13,7 +13,7 @@ use crate::engine::{UnitOfWork, Write, WriteRule};
 use crate::error::{Faults, FieldError, Result, codes};
 use crate::identity::User;
 use crate::pipelines::{Pipeline, PipelineStage};
-use crate::schema::Entity;
+use crate::schema::{CUSTOM_FIELDS, CustomFieldSchema, Entity, ObjectRef, Value};
 
 /// what goes together within one rule.
 pub(super) fn check_rule(rule: &AutomationRule, faults: &mut Faults) {
@@ -123,8 +123,14 @@ impl WriteRule for AutomationRules {
             }
         }
         if !(same_actions && same_place) {
+            let deals = registry.described(Deal::schema());
             for (index, action) in rule.actions.0.iter().enumerate() {
                 let path = format!("{}.{index}", AutomationRule::ACTIONS.name());
+                if let Action::SetFields { fields } = action
+                    && !same_actions
+                {
+                    check_custom(&deals, fields, &path, &mut faults);
+                }
                 check_links(work, rule.pipeline_id, action, &path, &mut faults).await?;
             }
         }
@@ -137,6 +143,71 @@ impl WriteRule for AutomationRules {
         }
         Ok(())
     }
+}
+
+/// The values of the tenant's own fields are such as these take. What records make of them besides,
+/// such as rules over several fields, is told when the rule runs.
+fn check_custom(
+    deals: &ObjectRef,
+    fields: &Map<String, Json>,
+    path: &str,
+    faults: &mut Vec<FieldError>,
+) {
+    if deals.custom_fields().is_empty() {
+        // Without fields of the tenant the document takes anything.
+        return;
+    }
+    let patch = patch(fields);
+    let given = patch.get(CUSTOM_FIELDS).and_then(Json::as_object);
+    for (name, value) in given.into_iter().flatten() {
+        let place = format!("{path}.fields.{CUSTOM_FIELDS}.{name}");
+        let refused = |code, message: &'static str| FieldError::new(place.clone(), code, message);
+        let Some(custom) = deals.custom_field(name) else {
+            faults.push(refused(codes::UNKNOWN_FIELD, "a deal has no such field"));
+            continue;
+        };
+        let field = &custom.field;
+        if field.read_only {
+            let message = "only the engine writes this field";
+            faults.push(refused(codes::READ_ONLY, message));
+            continue;
+        }
+        if value.is_null() {
+            if field.required {
+                let message = "a deal always has a value of this field";
+                faults.push(refused(codes::REQUIRED, message));
+            }
+            continue;
+        }
+        let taken = field.field_type.coerce(Value::from_json(value.clone()));
+        let fault = match taken {
+            Err(fault) => Some(fault.at(&place)),
+            Ok(value) => match field.check(&value.as_ref()) {
+                Err(fault) => Some(FieldError {
+                    path: place.clone(),
+                    ..fault
+                }),
+                Ok(()) if !is_option(custom, &value) => {
+                    let message = "must be one of the field's options";
+                    Some(refused(codes::NOT_AN_OPTION, message))
+                }
+                Ok(()) => None,
+            },
+        };
+        faults.extend(fault);
+    }
+}
+
+/// Whether a value is one of the options of a field, or several of them; any value of a field without
+/// options is.
+fn is_option(custom: &CustomFieldSchema, value: &Value) -> bool {
+    let known = |text: &str| custom.options.iter().any(|option| **option == *text);
+    custom.options.is_empty()
+        || match value {
+            Value::Text(text) => known(text),
+            Value::List(entries) => entries.iter().all(|entry| known(entry)),
+            _ => true,
+        }
 }
 
 /// The records that an action names are there.
@@ -210,27 +281,37 @@ async fn check_user(
     Ok(())
 }
 
-/// The references among values by field that lead nowhere; the others are relied on.
+/// The references among values by field that lead nowhere, those of the tenant's own fields included;
+/// the others are relied on.
 pub(super) async fn missing_links(
     work: &mut UnitOfWork,
     fields: &Map<String, Json>,
 ) -> Result<Vec<FieldError>> {
+    let registry = &*work.registry().await?;
+    let deals = registry.described(Deal::schema());
+    let patch = patch(fields);
+    let own = patch.iter().map(|(name, value)| {
+        let target = deals.field(name).and_then(|field| field.reference());
+        (name.clone(), target, value)
+    });
+    let custom = patch.get(CUSTOM_FIELDS).and_then(Json::as_object);
+    let custom = custom.into_iter().flatten().map(|(name, value)| {
+        let custom = deals.custom_field(name);
+        let target = custom.and_then(|custom| custom.field.reference());
+        (format!("{CUSTOM_FIELDS}.{name}"), target, value)
+    });
     let mut missing = Vec::new();
-    for (name, value) in &patch(fields) {
-        let target = Deal::schema()
-            .field(name)
-            .and_then(|field| field.reference());
+    for (name, target, value) in own.chain(custom) {
         let Some((target, _)) = target else {
             continue;
         };
         let id = value.as_str().and_then(|id| id.parse::<uuid::Uuid>().ok());
-        let object = work.registry().await?.object(target);
-        let (Some(id), Some(object)) = (id, object) else {
+        let (Some(id), Some(object)) = (id, registry.object(target)) else {
             continue;
         };
         match work.row(&object, id).await?.filter(|row| !row.is_deleted()) {
             Some(row) => work.rely_on_row(row),
-            None => missing.push(FieldError::missing_record(name.as_str())),
+            None => missing.push(FieldError::missing_record(name)),
         }
     }
     Ok(missing)

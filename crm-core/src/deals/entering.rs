@@ -33,14 +33,16 @@ impl WriteRule for StageGates {
         let Some(after) = write.after::<Deal>() else {
             return Ok(());
         };
-        if write.deletes() || write.is_upkeep() {
+        if write.deletes() || write.passes_gates() {
             return Ok(());
         }
         let before = write.before::<Deal>();
         let enters = before.is_none_or(|before| before.stage_id != after.stage_id);
+        // It was in the stage before, but not as it is now.
+        let returns = enters && write.is_in_part();
         // The engine's own hooks work out what nobody else writes.
         let is_worked_out = || work.is_in_hooks() && !changes_what_users_write(before, after);
-        if !enters && (!entered_here(work, after) || is_worked_out()) {
+        if !enters && (write.is_upkeep() || !entered_here(work, after) || is_worked_out()) {
             return Ok(());
         }
         let (after, before) = (after.clone(), before.cloned());
@@ -68,6 +70,9 @@ impl WriteRule for StageGates {
             .filter(|approval| match approval.status {
                 ApprovalStatus::Approved => true,
                 // This very entry used it up.
+                // It let the deal in before, with the amount that it has again.
+                ApprovalStatus::Used if returns => true,
+                // This very entry used it up.
                 ApprovalStatus::Used => {
                     let schema = StageApproval::schema();
                     !enters && work.place(schema, approval.id.uuid()).is_some()
@@ -91,7 +96,7 @@ impl WriteRule for StageGates {
         });
         let entry = entries.next();
         let mut found = match &entry {
-            Some(entry) if enters => entry.obstacles(),
+            Some(entry) if enters && !returns => entry.obstacles(),
             Some(entry) => entry.state(),
             None => Vec::new(),
         };
@@ -109,9 +114,13 @@ impl WriteRule for StageGates {
         if to.condition.asked().is_some_and(Requirement::looks_around) {
             work.let_in.insert((after.id.uuid(), to.stage.id.uuid()));
         }
+        let mut fitting = approvals.into_iter().filter(|it| it.is_for(&after));
+        let is_used =
+            |approval: &Arc<Record<StageApproval>>| approval.status == ApprovalStatus::Used;
         if enters
             && to.stage.approval.is_some()
-            && let Some(approval) = approvals.into_iter().find(|it| it.is_for(&after))
+            && let Some(approval) = fitting.next()
+            && !(is_used(&approval) || fitting.any(|other| is_used(&other)))
         {
             let now = work.now();
             let used = |approval: &mut StageApproval| {

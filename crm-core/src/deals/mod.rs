@@ -56,8 +56,11 @@
 //!   let it in when the unit of work is committed, and a change of them by others at the same time is
 //!   a conflict. A condition without an answer, as a field is empty, lets nobody in.
 //! - The engine's own upkeep passes no gates, and callers cannot write under its name: deals of a stage
-//!   that is deleted move to the target, as their history tells, and the undoing of a merge gives a deal
-//!   the stage back that it had.
+//!   that is deleted move to the target, as their history tells.
+//! - The undoing of a commit or a merge gives a deal the stage back that it had, gates or not, as long as
+//!   nobody wrote the deal since. One that was written since never was there as it is now: it goes back
+//!   only if its fields, the criteria, the condition and an approval of its amount let it in, and the one
+//!   that let it in before is such an approval.
 //! - A change of gates leaves the deals where they are.
 //!
 //! [`check_move`](crate::engine::Records::check_move) and

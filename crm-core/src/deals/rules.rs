@@ -161,6 +161,13 @@ impl WriteRule for DealRules {
         let known = before.as_ref().map(|before| &before.data);
         if enters {
             enter(&mut after.data, known, stage, moment);
+        } else if before.as_ref().is_some_and(|was| was.deleted_at.is_some())
+            && status_in(stage) != after.status
+        {
+            // the outcome of the stage changed while the deal was deleted.
+            let since = after.stage_entered_at;
+            enter(&mut after.data, known, stage, moment);
+            after.data.stage_entered_at = since;
         }
         after.data.win_probability = win_probability(mode, stage, after.probability);
         let faulty = !write.faults().is_empty();
@@ -231,6 +238,15 @@ impl Moment {
     pub(super) async fn of(work: &UnitOfWork) -> Result<Self> {
         let (now, today) = (work.now(), today(work).await?);
         Ok(Self { now, today })
+    }
+}
+
+/// The status of the deals in a stage.
+const fn status_in(stage: &PipelineStage) -> DealStatus {
+    match stage.stage_type {
+        StageType::Open => DealStatus::Open,
+        StageType::ClosedWon => DealStatus::Won,
+        StageType::ClosedLost => DealStatus::Lost,
     }
 }
 

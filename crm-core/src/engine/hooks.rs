@@ -79,6 +79,12 @@ pub(crate) enum Purpose {
     /// merge. Rules that only guard a way, such as the gates of stages, do not apply. It belongs to
     /// the single write, so nothing that a caller does in the same unit of work comes under it.
     Upkeep,
+    /// Like [`Upkeep`](Self::Upkeep), and the record was written since it had the values that it gets
+    /// back: it is not as it was, so the gates of stages ask it whether it may be where it was.
+    UpkeepInPart,
+    /// Values follow from others, such as those of formulas. Like [`Upkeep`](Self::Upkeep), but a way
+    /// through a gate is none of them: hosts call it too.
+    Follows,
     /// The amount of a deal follows its lines, which are known to come to it.
     Lines,
 }
@@ -124,6 +130,16 @@ impl Write {
 
     /// Whether the engine puts things in order with this write.
     pub(crate) fn is_upkeep(&self) -> bool {
+        !matches!(self.purpose, Purpose::Usual | Purpose::Lines)
+    }
+
+    /// Whether the record gets values back that it had, beside others that it had not then.
+    pub(crate) fn is_in_part(&self) -> bool {
+        self.purpose == Purpose::UpkeepInPart
+    }
+
+    /// Whether the record may go wherever the engine puts it.
+    pub(crate) fn passes_gates(&self) -> bool {
         self.purpose == Purpose::Upkeep
     }
 

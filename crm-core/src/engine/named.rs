@@ -1,5 +1,7 @@
 //! [`NamedRecords`]: the records of an object by its name, with rows and JSON.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value as Json};
 use uuid::Uuid;
 
@@ -8,7 +10,7 @@ use super::work::not_found;
 use super::workspace::{Workspace, in_work};
 use crate::error::{Error, Faults, Result, ValidationError, codes};
 use crate::query::{Aggregate, AggregateQuery, Find, Group, Page, QueryError, page_of};
-use crate::schema::{Meta, ObjectRef, Row, SYSTEM_FIELDS, Value};
+use crate::schema::{CUSTOM_FIELDS, Meta, ObjectRef, Row, SYSTEM_FIELDS, Value};
 use crate::storage::StorageError;
 
 /// The records of an object by its name: for hosts with one web API over all objects.
@@ -261,6 +263,8 @@ impl UnitOfWork {
                 id,
             });
         }
+        let described = self.registry().await?.described(object);
+        let patch = &*by_keys(&described, patch);
         let (values, faults) = object.overlay(row.values(), patch, crate::schema::Access::User);
         let meta = self.next_meta(&row);
         let (after, faults) = self.build(object, Some(&row), meta, values, faults).await?;
@@ -296,6 +300,31 @@ impl UnitOfWork {
             }
         }
     }
+}
+
+/// A patch with the values of custom fields under the keys by which they are stored, whatever the
+/// fields are called by now: so they take the place of what is there, and a null empties it. A value
+/// that is given under two names stays so, and is told.
+fn by_keys<'p>(object: &ObjectRef, patch: &'p Map<String, Json>) -> Cow<'p, Map<String, Json>> {
+    let given = patch.get(CUSTOM_FIELDS).and_then(Json::as_object);
+    let Some((custom, given)) = object.custom().zip(given) else {
+        return Cow::Borrowed(patch);
+    };
+    let key = |name: &str| custom.field(name).map(|field| &*field.key);
+    if given
+        .keys()
+        .all(|name| key(name).is_none_or(|key| key == name.as_str()))
+    {
+        return Cow::Borrowed(patch);
+    }
+    let mut keyed = Map::new();
+    for (name, value) in given {
+        let free = key(name).filter(|key| !given.contains_key(*key) && !keyed.contains_key(*key));
+        keyed.insert(free.unwrap_or(name).to_owned(), value.clone());
+    }
+    let mut patch = patch.clone();
+    patch.insert(CUSTOM_FIELDS.to_owned(), Json::Object(keyed));
+    Cow::Owned(patch)
 }
 
 /// Lays values over those of a record, as a caller may. A null gives a field its default.

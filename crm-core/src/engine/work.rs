@@ -486,18 +486,32 @@ impl UnitOfWork {
     #[doc(hidden)]
     pub async fn stage_exactly(&mut self, before: Row, after: Row) -> Result<()> {
         let mark = self.mark();
-        let staged = self.stage_settled(before, after).await;
+        let staged = self.stage_settled(Purpose::Upkeep, before, after).await;
         self.settle(mark, staged)
     }
 
-    async fn stage_settled(&mut self, before: Row, after: Row) -> Result<()> {
+    /// Like [`stage_exactly`](Self::stage_exactly), where the record was written since it had the
+    /// values: with what else became of it, it never was like that. So a deal goes back into a stage
+    /// only if it fulfils what the stage asks of it.
+    ///
+    /// # Errors
+    /// What the rules of the object refuse.
+    #[doc(hidden)]
+    pub async fn stage_in_part(&mut self, before: Row, after: Row) -> Result<()> {
+        let mark = self.mark();
+        let purpose = Purpose::UpkeepInPart;
+        let staged = self.stage_settled(purpose, before, after).await;
+        self.settle(mark, staged)
+    }
+
+    async fn stage_settled(&mut self, purpose: Purpose, before: Row, after: Row) -> Result<()> {
         let faults = Faults::default();
         let staged = self
-            .stage_for(Purpose::Upkeep, Some(before.clone()), after.clone(), faults)
+            .stage_for(purpose, Some(before.clone()), after.clone(), faults)
             .await?;
         let object = after.object().clone();
         let mut write = Write {
-            purpose: Purpose::Upkeep,
+            purpose,
             before: Some(before),
             after,
             faults: Faults::default(),

@@ -50,6 +50,7 @@ async fn stage(work: &mut UnitOfWork, id: Id<Merge>) -> Result<Unmerged> {
             },
         );
     };
+    let is_written_since = survivor.meta().updated.at > merge.created.at;
     work.rely_on_row(survivor);
     // Whoever undoes a merge says that the two are not the same.
     work.accept_duplicates([merge.survivor_id, merge.loser_id]);
@@ -57,6 +58,7 @@ async fn stage(work: &mut UnitOfWork, id: Id<Merge>) -> Result<Unmerged> {
     let mut undoing = Undoing {
         merge: &merge,
         object,
+        is_written_since,
         unmerged: Unmerged {
             object: merge.object.clone(),
             restored: merge.loser_id,
@@ -118,6 +120,8 @@ async fn ensure_last(work: &UnitOfWork, merge: &Record<Merge>) -> Result<()> {
 struct Undoing<'a> {
     merge: &'a Record<Merge>,
     object: ObjectRef,
+    /// Whether somebody wrote the survivor after the merge.
+    is_written_since: bool,
     unmerged: Unmerged,
 }
 
@@ -430,7 +434,11 @@ impl Undoing<'_> {
             set(&mut values, *index, value.clone());
         }
         let back = build(&survivor, work.next_meta(&survivor), values)?;
-        work.stage_exactly(survivor, back).await?;
+        if self.is_written_since {
+            work.stage_in_part(survivor, back).await?;
+        } else {
+            work.stage_exactly(survivor, back).await?;
+        }
         self.unmerged.given_back += fields.len();
         Ok(())
     }

@@ -364,10 +364,14 @@ pub(super) fn bind_decay(decay: &Decay, registry: &Registry) -> Result<FieldAt, 
     let refused = |code: &'static str, message: String| FieldError::new("decay", code, message);
     let (at, schema) =
         locate(object, &decay.since).map_err(|error| refused(error.code(), error.to_string()))?;
-    if !at.is_untyped() && schema.storage_kind() != StorageKind::Timestamp {
+    let is_time = matches!(
+        schema.storage_kind(),
+        StorageKind::Timestamp | StorageKind::Date
+    );
+    if !at.is_untyped() && !is_time {
         return Err(refused(
             codes::WRONG_TYPE,
-            "`since` must name a field of leads that holds a moment".to_owned(),
+            "`since` must name a field of leads that holds a moment or a day".to_owned(),
         ));
     }
     let looks = Criteria(Filter::Null {

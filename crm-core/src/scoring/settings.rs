@@ -106,8 +106,8 @@ impl GradeBands {
 pub struct Decay {
     /// How fast.
     pub method: DecayMethod,
-    /// The moment of the lead from which on they fade, such as `last_activity_at` or
-    /// `custom_fields.visited_at`. Where it has none, its creation.
+    /// The moment or day of the lead from which on they fade, such as `last_activity_at` or
+    /// `custom_fields.visited_at`; a day begins at its midnight in UTC. Where it has none, its creation.
     #[serde(default = "last_activity")]
     pub since: String,
     /// The rules whose points fade, by their type; all where none is named.

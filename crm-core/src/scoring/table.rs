@@ -28,7 +28,7 @@ use uuid::Uuid;
 use super::cells::{Cell, Line, Mark, Slot, Sums, Weighted};
 use super::condition::has_entries;
 use crate::query::{Comparison, Condition, FieldAt, ListMatch, TextMatch, fold_case};
-use crate::schema::{AnyRecord, Value, ValueRef};
+use crate::schema::{AnyRecord, StorageKind, Value, ValueRef, custom_value};
 
 /// Cells over values that are only equal or not.
 #[derive(Clone, Debug)]
@@ -527,8 +527,32 @@ struct Entries {
 #[derive(Clone, Debug, Default)]
 pub(super) struct FieldTable {
     own: Option<Table>,
-    members: Vec<(Box<str>, Table)>,
+    members: Vec<Member>,
     entries: Option<Entries>,
+}
+
+/// The cells of one member of a document.
+#[derive(Clone, Debug)]
+struct Member {
+    name: Box<str>,
+    /// What it holds, where the tenant defined it: then its values are read as this kind.
+    kind: Option<StorageKind>,
+    table: Table,
+}
+
+impl Member {
+    fn add(&self, document: &ValueRef<'_>, sums: &mut Sums) {
+        let json = match document {
+            ValueRef::Json(json) => json.get(&*self.name),
+            _ => None,
+        };
+        match (json, self.kind) {
+            (Some(json), Some(kind)) => {
+                custom_value(json, kind, |value| self.table.add(&value, sums));
+            }
+            (json, _) => self.table.add_json(json, sums),
+        }
+    }
 }
 
 impl FieldTable {
@@ -552,18 +576,14 @@ impl FieldTable {
                 _ => entries.empty.add_to(sums),
             }
         }
-        for (member, table) in &self.members {
-            let json = match value {
-                ValueRef::Json(json) => json.get(&**member),
-                _ => None,
-            };
-            table.add_json(json, sums);
+        for member in &self.members {
+            member.add(value, sums);
         }
     }
 }
 
-/// A field, and the member of it where it holds JSON.
-type Column = (usize, Option<Box<str>>);
+/// A field, and the member of it where it holds JSON, with what that holds.
+type Column = (usize, Option<(Box<str>, Option<StorageKind>)>);
 
 /// Rules on their way into tables, by what they look at; fields with whether they ignore case.
 #[derive(Debug, Default)]
@@ -588,11 +608,11 @@ impl Layout {
                 .push((entry, slot, points));
             return true;
         }
-        // Custom fields are read as their types, one by one.
-        let Some((at, shape)) = Shape::of(condition).filter(|(at, _)| at.custom.is_none()) else {
+        let Some((at, shape)) = Shape::of(condition) else {
             return false;
         };
-        let key = (at.index, at.member.clone());
+        let kind = at.custom.map(|custom| custom.kind);
+        let key = (at.index, at.member.clone().map(|name| (name, kind)));
         let (ignore_case, rules) = self.fields.entry(key).or_default();
         *ignore_case |= at.ignore_case;
         rules.push((shape, slot, points));
@@ -612,7 +632,7 @@ impl Layout {
             let table = Table::new(ignore_case, &rules);
             let field = tables.entry(index).or_default();
             match member {
-                Some(member) => field.members.push((member, table)),
+                Some((name, kind)) => field.members.push(Member { name, kind, table }),
                 None => field.own = Some(table),
             }
         }

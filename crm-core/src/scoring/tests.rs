@@ -1,5 +1,7 @@
 //! A compiled rule set gives what its rules give one by one, whatever the rules and the leads.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
 use rust_decimal::Decimal;
@@ -10,10 +12,13 @@ use super::condition::{Circumstances, bind};
 use super::*;
 use crate::Id;
 use crate::activities::{ActivityStatus, ActivityType};
-use crate::error::codes;
+use crate::error::{Faults, codes};
 use crate::leads::{Lead, LeadStatus, Rating};
 use crate::record::{Actor, Record, Stamp};
-use crate::schema::{Entity, Meta, Registry};
+use crate::schema::{
+    CheckCustomFields, CustomFieldSchema, CustomFields, CustomWrite, Entity, FieldSchema,
+    FieldType, Meta, Registry, StorageKind,
+};
 use crate::value::{EmailAddress, Score, TextValue};
 
 fn now() -> DateTime<Utc> {
@@ -329,6 +334,11 @@ const FIELDS: [&str; 16] = [
 ];
 
 fn any_rule() -> impl Strategy<Value = LeadScoringRule> {
+    let fits = |rule: &LeadScoringRule| bind(rule, &Registry::default()).is_ok();
+    unbound_rule().prop_filter("the rule does not fit", fits)
+}
+
+fn unbound_rule() -> impl Strategy<Value = LeadScoringRule> {
     let counted = (
         prop::option::of(prop::sample::select(vec![
             ActivityType::Call,
@@ -347,8 +357,7 @@ fn any_rule() -> impl Strategy<Value = LeadScoringRule> {
         prop::option::of(counted),
         -2..3_i32,
     )
-        .prop_filter_map(
-            "the rule does not fit",
+        .prop_map(
             |(field, operator, value, points, group, rule_type, counted, priority)| {
                 let activities = counted.filter(|_| field == ACTIVITY_COUNT).map(
                     |(activity_type, status, within_days)| ActivityCount {
@@ -357,14 +366,13 @@ fn any_rule() -> impl Strategy<Value = LeadScoringRule> {
                         within_days,
                     },
                 );
-                let rule = LeadScoringRule {
+                LeadScoringRule {
                     group_name: group.map(Into::into),
                     rule_type,
                     activities,
                     priority,
                     ..rule(field, operator, value, points)
-                };
-                bind(&rule, &Registry::default()).ok().map(|_| rule)
+                }
             },
         )
 }
@@ -376,6 +384,10 @@ fn any_member() -> impl Strategy<Value = Json> {
         json!("50"),
         json!("2026-05-20"),
         json!("2026-05-20T10:00:00+02:00"),
+        json!("2026-05-01T00:00:00.000000Z"),
+        json!("00000000-0000-0000-0000-000000000007"),
+        json!("50.5"),
+        json!(["key", "spam"]),
         json!("zzz"),
         json!(10),
         json!(50),
@@ -478,8 +490,59 @@ fn any_set() -> impl Strategy<Value = LeadScoringRuleSet> {
     })
 }
 
+#[derive(Debug)]
+struct Anything;
+
+impl CheckCustomFields for Anything {
+    fn check(&self, _: &CustomWrite<'_>, _: &mut Faults) -> Option<Json> {
+        None
+    }
+}
+
+/// What leads are to a tenant that added two fields.
+fn typed(x: FieldType, y: FieldType, ignore_case: bool) -> Registry {
+    let fields = [("x", x), ("y", y)].into_iter().zip(1..);
+    let fields = fields.map(|((name, field_type), number)| {
+        let mut field = FieldSchema::new(name, field_type);
+        field.ignore_case = ignore_case && field.storage_kind() == StorageKind::Text;
+        CustomFieldSchema {
+            id: Uuid::from_u128(number),
+            key: name.into(),
+            former_names: Vec::new(),
+            field,
+            unique: false,
+            options: Vec::new(),
+            currency: None,
+            active: true,
+            search_complete: true,
+        }
+    });
+    let fields = CustomFields::new(fields.collect(), Arc::new(Anything));
+    let base = Registry::default();
+    base.register::<Lead>();
+    let leads = Lead::schema().with_custom_fields(fields);
+    Registry::over(Arc::new(base), [leads])
+}
+
+fn any_type() -> impl Strategy<Value = FieldType> {
+    prop::sample::select(vec![
+        FieldType::multiline(),
+        FieldType::Integer {
+            min: i64::MIN,
+            max: i64::MAX,
+        },
+        FieldType::decimal(),
+        FieldType::Boolean,
+        FieldType::Date,
+        FieldType::Timestamp,
+        FieldType::Uuid,
+        FieldType::List,
+    ])
+}
+
 /// What a set gives, straight from its description.
 fn naive(
+    registry: &Registry,
     set: &LeadScoringRuleSet,
     rules: &[Record<LeadScoringRule>],
     lead: &Record<Lead>,
@@ -500,12 +563,7 @@ fn naive(
                     .is_some_and(|decay| decay.fades(rule.rule_type));
                 fades.is_none_or(|fades| fades == own)
             })
-            .filter(|rule| {
-                bind(rule, &Registry::default())
-                    .unwrap()
-                    .test
-                    .is_met(lead, around)
-            })
+            .filter(|rule| bind(rule, registry).unwrap().test.is_met(lead, around))
             .map(|rule| i64::from(rule.score_change))
             .sum()
     };
@@ -540,7 +598,7 @@ proptest! {
         let counts = &counts[..compiled.counted().len().min(counts.len())];
         for lead in &leads {
             let around = Circumstances { counts, counted: compiled.counted(), now: now() };
-            let expected = naive(&of, &rules, lead, &around);
+            let expected = naive(&Registry::default(), &of, &rules, lead, &around);
             prop_assert_eq!(compiled.points(lead, counts, now()), expected);
             let told = compiled.explain(lead, counts, now());
             prop_assert_eq!(told.points, expected);
@@ -551,6 +609,34 @@ proptest! {
             let given = compiled.given(lead, counts, now());
             let sum: i64 = given.rules.iter().map(|rule| rule.points).sum();
             prop_assert_eq!(sum + given.limits + given.decay, expected);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// The same with fields of the tenant, whatever their types, and whatever stands in the document.
+    #[test]
+    fn fields_of_the_tenant_are_looked_up_as_their_types(
+        of in any_set(),
+        (x, y, ignore_case) in (any_type(), any_type(), any::<bool>()),
+        rules in prop::collection::vec((unbound_rule(), any::<bool>()), 0..60),
+        leads in prop::collection::vec(any_lead(), 1..6),
+    ) {
+        let registry = typed(x, y, ignore_case);
+        let rules = rules.into_iter().map(|(rule, is_x)| LeadScoringRule {
+            condition_field: if is_x { "custom_fields.x" } else { "y" }.into(),
+            activities: None,
+            ..rule
+        });
+        let rules = records(rules.filter(|rule| bind(rule, &registry).is_ok()).collect());
+        let compiled = CompiledRuleSet::new(&set(of.clone()), &rules, &registry).unwrap();
+        for lead in &leads {
+            let around = Circumstances { counts: &[], counted: &[], now: now() };
+            let expected = naive(&registry, &of, &rules, lead, &around);
+            prop_assert_eq!(compiled.points(lead, &[], now()), expected);
+            prop_assert_eq!(compiled.explain(lead, &[], now()).points, expected);
         }
     }
 }

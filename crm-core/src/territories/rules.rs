@@ -10,6 +10,7 @@ use crate::engine::{Remembered, UnitOfWork, Write, WriteRule};
 use crate::error::Result;
 use crate::hierarchy::ensure_no_cycle;
 use crate::query::{Condition, Criteria, Refusal, WhereExt};
+use crate::record::Record;
 use crate::schema::{AnyRecord, Entity, FieldSet, Registry};
 
 /// What is noted about an account whose territory the match itself writes.
@@ -148,9 +149,14 @@ impl WriteRule for AssignmentRule {
                 if matcher.is_empty() || looked_at == Some(false) {
                     return Ok(());
                 }
-                let best = matcher.best(after);
+                let current = after.territory_id;
+                let stored = work.with_stored_values(write).await?;
+                let Some(account) = Record::<Account>::from_row(stored) else {
+                    return Ok(());
+                };
+                let best = matcher.best(&account);
                 let territory = best.map(|territory| territory.id);
-                if territory == after.territory_id {
+                if territory == current {
                     return Ok(());
                 }
                 if let Some(best) = best {

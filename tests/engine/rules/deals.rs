@@ -163,15 +163,9 @@ async fn a_deal_is_what_its_stage_makes_of_it() {
         .await
         .unwrap_err();
     assert_eq!(faults(&error), [("status", codes::READ_ONLY)]);
-    let error = w
-        .session
-        .deals()
-        .update(deal.id, |deal| deal.actual_close_date = None)
-        .await;
-    assert_eq!(
-        faults(&error.unwrap_err()),
-        [("actual_close_date", codes::REQUIRED)]
-    );
+    let undated = |deal: &mut Deal| deal.actual_close_date = None;
+    let error = w.refused(deal.id, undated).await;
+    assert_eq!(faults(&error), [("actual_close_date", codes::REQUIRED)]);
 
     let open = w.session.deals().reopen(deal.id, None).await.unwrap();
     assert_eq!(open.stage_id, Some(stages[2]));
@@ -214,12 +208,7 @@ async fn a_stage_of_another_pipeline_is_refused() {
         .add_stage(PipelineStage::new(other, "Due", 1_u32))
         .await
         .unwrap();
-    let deal = w
-        .session
-        .deals()
-        .create(Deal::new("Rollout", w.onboarded.pipeline))
-        .await
-        .unwrap();
+    let deal = w.deal().await;
     let error = w
         .session
         .deals()

@@ -46,6 +46,19 @@ async fn world() -> World {
     }
 }
 
+impl World {
+    /// A deal in the first stage of the default pipeline.
+    async fn deal(&self) -> Arc<Record<Deal>> {
+        let deal = Deal::new("Rollout", self.onboarded.pipeline);
+        self.session.deals().create(deal).await.unwrap()
+    }
+
+    /// What a change of a deal is refused for.
+    async fn refused(&self, deal: Id<Deal>, change: impl Fn(&mut Deal) + Send + Sync) -> Error {
+        self.session.deals().update(deal, change).await.unwrap_err()
+    }
+}
+
 fn faults(error: &Error) -> Vec<(&str, &str)> {
     error
         .field_errors()

@@ -128,17 +128,8 @@ async fn read_only_fields_are_refused_also_with_types() {
         .await
         .unwrap_err();
     assert_eq!(faults(&error), [("lead_score", codes::READ_ONLY)]);
-    let deal = w
-        .session
-        .deals()
-        .create(Deal::new("Rollout", w.onboarded.pipeline))
-        .await
-        .unwrap();
-    let error = w
-        .session
-        .deals()
-        .update(deal.id, |deal| deal.status = DealStatus::Won)
-        .await
-        .unwrap_err();
+    let deal = w.deal().await;
+    let won = |deal: &mut Deal| deal.status = DealStatus::Won;
+    let error = w.refused(deal.id, won).await;
     assert_eq!(faults(&error)[0], ("status", codes::READ_ONLY));
 }

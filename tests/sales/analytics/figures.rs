@@ -191,6 +191,47 @@ async fn a_month_is_told_as_it_was() {
     );
 }
 
+/// C-023: what was told of a period stays, whatever becomes of its stages: they change places, and one
+/// is deleted.
+#[tokio::test]
+async fn a_new_order_of_stages_does_not_change_the_past() {
+    let (world, _) = january().await;
+    let session = &world.session;
+    let view = PipelineView {
+        as_of: Some(at("2026-02-01T00:00:00Z")),
+        ..PipelineView::of(world.onboarded.pipeline)
+    };
+    let told = async || {
+        let report = session
+            .pipelines()
+            .report(&view, day(1, 1), day(2, 1))
+            .await;
+        let report = report.unwrap();
+        let stages = world.onboarded.stages.iter();
+        let stages: Vec<StageFigures> = stages.map(|stage| figures(&report, *stage)).collect();
+        (stages, report.outcomes)
+    };
+    let before = told().await;
+    assert_eq!(before.0[0].flow.advanced, 2);
+    assert_eq!(before.0[2].flow.back, 1);
+    let mut pipelines = session.pipelines();
+    let gone = (world.stage(1), world.stage(2));
+    pipelines.delete_stage(gone.0, Some(gone.1)).await.unwrap();
+    let order = [3, 2, 0, 4, 5].map(|place| world.stage(place));
+    let pipeline = world.onboarded.pipeline;
+    pipelines.reorder_stages(pipeline, &order).await.unwrap();
+    assert_eq!(told().await, before);
+    // From now on the new order counts.
+    world.set("2026-03-02T00:00:00Z");
+    let deal = world.deal(3, 100).await;
+    world.set("2026-03-03T00:00:00Z");
+    world.move_to(deal, 0).await;
+    world.set("2026-03-05T00:00:00Z");
+    let view = PipelineView::of(pipeline);
+    let march = pipelines.report(&view, day(3, 1), day(4, 1)).await.unwrap();
+    assert_eq!(figures(&march, world.stage(3)).flow.advanced, 1);
+}
+
 /// Filters, the archive, another pipeline, time zones, and what is refused.
 #[tokio::test]
 async fn views_say_what_is_looked_at() {

@@ -7,12 +7,11 @@ use crm_engine::deals::DealContact;
 use crm_engine::leads::{ConversionPlan, ConversionTarget, LeadConversionMapping};
 use crm_engine::prelude::*;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
 use serde_json::json;
 
 use super::{bill, consent, email, lead, state};
 use crate::common;
-use crate::common::{crm, rows_of, tenant};
+use crate::common::{rows_of, tenant};
 
 /// What a random conversion is made of.
 #[derive(Clone, Debug)]
@@ -299,22 +298,7 @@ async fn assert_primary(session: &Session) {
 /// A conversion and its undoing give every record back as it was, but for versions and stamps.
 #[test]
 fn conversion_then_undo_restores_every_field() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let is_memory = std::env::var("CRM_TEST_STORAGE").as_deref() != Ok("postgres");
-    let config = Config {
-        cases: common::cases(if is_memory { 96 } else { 16 }),
-        ..Config::default()
-    };
-    let crm = runtime.block_on(async { crm() });
-    let number = std::cell::Cell::new(0);
-    TestRunner::new(config)
-        .run(&worlds(), |world| {
-            number.set(number.get() + 1);
-            runtime.block_on(world.live(&crm, &format!("w{}", number.get())));
-            Ok(())
-        })
-        .unwrap();
+    common::try_all(&worlds(), [96, 16], async |crm, name, world| {
+        world.live(crm, name).await;
+    });
 }

@@ -1,39 +1,13 @@
 //! Many callers at the same time: turns stay fair, capacity is kept, nobody is a member twice.
 
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::sync::Arc;
 
 use crm_engine::campaigns::{Campaign, CampaignMember};
 use crm_engine::leads::assignment::{AssignmentMethod, AssignmentOutcome, LeadAssignmentRule};
 use crm_engine::prelude::*;
-use tokio::sync::Barrier;
 
 use super::{assignment::turns, company, session, user};
-
-/// Runs futures at the same time, each as a task of its own, all begun at one moment.
-async fn race<T, F>(calls: Vec<F>) -> Vec<T>
-where
-    T: Send + 'static,
-    F: Future<Output = T> + Send + 'static,
-{
-    let barrier = Arc::new(Barrier::new(calls.len()));
-    let tasks: Vec<_> = calls
-        .into_iter()
-        .map(|call| {
-            let barrier = barrier.clone();
-            tokio::spawn(async move {
-                barrier.wait().await;
-                call.await
-            })
-        })
-        .collect();
-    let mut outcomes = Vec::new();
-    for task in tasks {
-        outcomes.push(task.await.unwrap());
-    }
-    outcomes
-}
+use crate::common::race;
 
 async fn owned(session: &Session, users: &[Id<User>]) -> Vec<u64> {
     let mut counts = Vec::new();

@@ -1,6 +1,7 @@
 //! approvals of deals for a stage.
 
 use chrono::TimeDelta;
+use crm_engine::audit::ObstacleReason;
 use crm_engine::deals::ApprovalStatus;
 use crm_engine::error::codes;
 use crm_engine::merging::Choices;
@@ -318,4 +319,78 @@ async fn merges_carry_no_approval_over_and_are_undone() {
     w.session.merges().undo(merged.merges[0]).await.unwrap();
     let back = w.session.deals().get(*deal).await.unwrap();
     assert_eq!(back.stage_id, Some(w.stage(PROPOSAL)));
+}
+
+/// the undoing of a commit gives a deal the stage back that it had, gates or not; but a deal that
+/// became another one meanwhile does not slip back into a stage that would not let it in as it is.
+#[tokio::test]
+async fn undoing_a_commit_is_no_way_around_a_gate() {
+    let office = office().await;
+    let Office { w, lead, deal, .. } = &office;
+    let asked = office.request().await;
+    lead.stage_approvals().approve(asked, None).await.unwrap();
+    assert!(!office.is_refused().await);
+    let fall_back = async || {
+        w.clock.advance(TimeDelta::hours(1));
+        w.move_to(*deal, PROSPECTING).await.unwrap();
+        let trail = w.session.audit().trail(*deal).await.unwrap();
+        trail.last().unwrap().commit_id
+    };
+    let stage = async || w.session.deals().get(*deal).await.unwrap().stage_id;
+    // Right away the deal is again what it was.
+    let commit = fall_back().await;
+    let undone = w.session.audit().undo_commit(commit).await.unwrap();
+    assert!(undone.is_complete(), "{:?}", undone.obstacles);
+    assert_eq!(stage().await, Some(w.stage(PROPOSAL)));
+    // Something else was written, which the gate does not ask for.
+    let commit = fall_back().await;
+    let change = |deal: &mut Deal| deal.next_step = Some("call".into());
+    w.session.deals().update(*deal, change).await.unwrap();
+    let undone = w.session.audit().undo_commit(commit).await.unwrap();
+    assert!(undone.is_complete(), "{:?}", undone.obstacles);
+    assert_eq!(stage().await, Some(w.stage(PROPOSAL)));
+    // Nobody approved of this amount.
+    let commit = fall_back().await;
+    let dearer = |deal: &mut Deal| deal.amount = Some(900_000.into());
+    w.session.deals().update(*deal, dearer).await.unwrap();
+    let refused = w.session.audit().undo_commit(commit).await.unwrap();
+    let told = refused.obstacles.iter();
+    let told: Vec<_> = told
+        .map(|one| (one.field.as_deref(), one.why.clone()))
+        .collect();
+    let code = "validation";
+    assert_eq!(told, [(Some("stage_id"), ObstacleReason::Refused { code })]);
+    let partly = w
+        .session
+        .audit()
+        .undo_what_is_untouched(commit)
+        .await
+        .unwrap();
+    assert!(!partly.is_complete());
+    assert_eq!(stage().await, Some(w.stage(PROSPECTING)));
+}
+
+/// The same holds for the undoing of a merge after which the survivor was written.
+#[tokio::test]
+async fn undoing_a_merge_is_no_way_around_a_gate() {
+    let office = office().await;
+    let Office { w, lead, deal, .. } = &office;
+    let asked = office.request().await;
+    lead.stage_approvals().approve(asked, None).await.unwrap();
+    assert!(!office.is_refused().await);
+    w.clock.advance(TimeDelta::days(1));
+    let twin = w.new_deal().await;
+    let choices = Choices::new().take("stage_id", twin);
+    let mut deals = w.session.deals();
+    let merged = deals.merge_into(*deal, &[twin], &choices, None).await;
+    let merge = merged.unwrap().merges[0];
+    w.clock.advance(TimeDelta::days(1));
+    let dearer = |deal: &mut Deal| deal.amount = Some(900_000.into());
+    w.session.deals().update(*deal, dearer).await.unwrap();
+    let undone = w.session.merges().undo(merge).await.unwrap();
+    let kept: Vec<_> = undone.kept.iter().map(|one| one.field.as_str()).collect();
+    assert_eq!(kept, ["stage_id"]);
+    let stored = w.session.deals().get(*deal).await.unwrap();
+    assert_eq!(stored.stage_id, Some(w.stage(PROSPECTING)));
+    assert!(w.session.deals().get(twin).await.is_ok());
 }

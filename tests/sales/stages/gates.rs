@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use crm_engine::deals::Obstacle;
-use crm_engine::engine::ManualClock;
+use crm_engine::engine::{Clock, ManualClock};
 use crm_engine::error::codes;
 use crm_engine::exchange::import::{Import, ImportExt, Mapping, Source};
 use crm_engine::pipelines::{ApprovalPolicy, ProbabilityCalculation, StageIds};
@@ -609,4 +609,59 @@ async fn deals_that_enter_meanwhile_follow_too() {
         let count = w.session.deals().count(right).await.unwrap();
         assert_eq!(count, 5 * (u64::from(round) + 1));
     }
+}
+
+/// the outcome of a stage without deals in use may change; a deal that was deleted from it is what
+/// the stage makes of it when it comes back.
+#[tokio::test]
+async fn a_deal_that_comes_back_is_what_its_stage_is_by_then() {
+    let w = world().await;
+    let deal = Deal {
+        amount: Some(1_000.into()),
+        currency: w.session.configurations().base_currency().await.unwrap(),
+        probability: Some(Percent::from_whole(30).unwrap()),
+        ..w.deal()
+    };
+    let id = w.session.deals().create(deal).await.unwrap().id;
+    w.move_to(id, QUALIFICATION).await.unwrap();
+    w.session.deals().delete(id).await.unwrap();
+    w.clock.advance(TimeDelta::days(1));
+    w.set(QUALIFICATION, |stage| {
+        stage.stage_type = StageType::ClosedWon;
+    })
+    .await;
+    let back = w.session.deals().restore(id).await.unwrap();
+    let today = w.clock.now().date_naive();
+    assert_eq!(back.status, DealStatus::Won);
+    assert_eq!(back.actual_close_date, Some(today));
+    assert_eq!(back.win_probability, Percent::HUNDRED);
+    assert_eq!(back.locked_amount, Some(1_000.into()));
+    let forecast = w.session.forecasts().forecast(&Default::default()).await;
+    assert_eq!(
+        forecast.unwrap().closed().to_string().split(' ').next(),
+        Some("1000.00")
+    );
+}
+
+/// Not by what hooks of a host keep in step either.
+#[tokio::test]
+async fn values_that_follow_from_others_lead_into_no_stage() {
+    let w = world().await;
+    w.set(PROPOSAL, |stage| {
+        stage.required_fields = vec!["amount".into()];
+    })
+    .await;
+    let id = w.new_deal().await;
+    let stage = Deal::schema().field_index(&Deal::STAGE_ID.name()).unwrap();
+    let amount = Deal::schema().field_index(&Deal::AMOUNT.name()).unwrap();
+    let proposal = (stage, Value::Uuid(w.stage(PROPOSAL).uuid()));
+    let mut work = w.session.begin();
+    let row = work.row(Deal::schema(), id.uuid()).await.unwrap().unwrap();
+    let refused = work.keep_values(&row, vec![proposal.clone()]).await;
+    assert_eq!(faults(&refused.unwrap_err()), [("amount", codes::REQUIRED)]);
+    let filled = vec![proposal, (amount, Value::Decimal(7.into()))];
+    work.keep_values(&row, filled).await.unwrap();
+    work.commit().await.unwrap();
+    let stored = w.session.deals().get(id).await.unwrap();
+    assert_eq!(stored.stage_id, Some(w.stage(PROPOSAL)));
 }

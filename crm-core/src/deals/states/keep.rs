@@ -12,6 +12,7 @@ use super::{DealState, Succession, differ, succeed};
 use crate::deals::Deal;
 use crate::engine::{CommitHook, Progress, Records, UnitOfWork, in_work};
 use crate::error::Result;
+use crate::pipelines::Ways;
 use crate::query::{Condition, Query, SortKey};
 use crate::record::Record;
 use crate::schema::{Entity, Row, Value, system};
@@ -59,7 +60,10 @@ impl CommitHook for DealStateHook {
             };
             let from = deal.deleted_at.map_or(now, |at| now.max(at));
             let next = deal.is.as_ref();
-            let next = next.map(|deal| DealState::of(deal, from)).transpose()?;
+            let mut next = next.map(|deal| DealState::of(deal, from)).transpose()?;
+            if let Some(next) = &mut next {
+                tell_places(work, state.as_ref(), next, now).await?;
+            }
             if row.is_none() && !deal.is_new() {
                 // Whoever is faster begins it; the other call runs again and finds it.
                 work.contend("deal_state", &["id"]);
@@ -68,6 +72,28 @@ impl CommitHook for DealStateHook {
         }
         Ok(())
     }
+}
+
+/// Tells where the stages stand between which a deal moves; while it stays, its stage stands where it
+/// stood when the deal came.
+async fn tell_places(
+    work: &UnitOfWork,
+    known: Option<&DealState>,
+    next: &mut DealState,
+    at: DateTime<Utc>,
+) -> Result<()> {
+    match known.filter(|known| known.stage_id == next.stage_id) {
+        Some(known) => {
+            let told = known.stage_order;
+            next.tell_places(Some(known), at, |_| told);
+        }
+        None => {
+            let ways = work.remembered::<Ways>().await?;
+            let order = |stage| Some(ways.step(stage)?.stage.stage_order);
+            next.tell_places(known, at, order);
+        }
+    }
+    Ok(())
 }
 
 /// The deals of which a commit changes what their states tell.
@@ -198,7 +224,7 @@ async fn begin(work: &mut UnitOfWork, ids: &[Uuid]) -> Result<usize> {
             continue;
         };
         let known = known.remove(&deal.id.uuid());
-        let next = DealState::of(&deal, deal.updated.at)?;
+        let mut next = DealState::of(&deal, deal.updated.at)?;
         if known
             .as_ref()
             .is_some_and(|known| known.valid_until.is_none() && known.says_the_same(&next))
@@ -208,6 +234,7 @@ async fn begin(work: &mut UnitOfWork, ids: &[Uuid]) -> Result<usize> {
         // What it says must still be so when this is written.
         work.rely_on(&*deal);
         let state = known.as_ref().map(|known| known.data.clone());
+        tell_places(work, state.as_ref(), &mut next, deal.updated.at).await?;
         let succession = succeed(state, Some(next), deal.updated.at);
         if known.is_none() {
             work.contend("deal_state", &["id"]);

@@ -77,6 +77,10 @@ pub struct DealState {
     pub stage_id: Id<PipelineStage>,
     /// When it entered the stage.
     pub stage_entered_at: Option<DateTime<Utc>>,
+    /// The place that the stage had in its pipeline when the deal came there.
+    pub stage_order: Option<u32>,
+    /// The place that the stage had then in which it was in the period before, if there was one.
+    pub previous_stage_order: Option<u32>,
     /// The outcome of the stage.
     pub status: DealStatus,
     /// What it was worth.
@@ -201,14 +205,34 @@ impl DealState {
         self.valid_from <= at && self.valid_until.is_none_or(|until| until > at)
     }
 
-    /// Whether it says the same of the deal, whenever.
+    /// Whether it says the same of the deal, whenever and wherever the deal came from.
     fn says_the_same(&self, other: &Self) -> bool {
         let same_time = Self {
             valid_from: other.valid_from,
             valid_until: other.valid_until,
+            stage_order: other.stage_order,
+            previous_stage_order: other.previous_stage_order,
             ..self.clone()
         };
         same_time == *other
+    }
+
+    /// Tells where the stage stands by `order`, and where the one that the deal came from; `known` is
+    /// the last state, of which nothing is left unless it lasted until `at`.
+    fn tell_places(
+        &mut self,
+        known: Option<&Self>,
+        at: DateTime<Utc>,
+        order: impl Fn(Id<PipelineStage>) -> Option<u32>,
+    ) {
+        self.stage_order = order(self.stage_id);
+        self.previous_stage_order = known.and_then(|known| {
+            if known.valid_from < at {
+                order(known.stage_id).or(known.stage_order)
+            } else {
+                known.previous_stage_order
+            }
+        });
     }
 }
 
@@ -398,6 +422,36 @@ mod tests {
         assert_eq!((done.ended, done.last), (None, Some(state(2, at(5)))));
         let done = succeed(Some(first.clone()), None, at(5));
         assert_eq!((done.ended, done.last), (None, None));
+    }
+
+    /// Whatever becomes of the order of stages later.
+    #[test]
+    fn a_state_tells_the_places_of_the_two_stages_at_the_move() {
+        let in_stage = |number, from| DealState {
+            stage_id: id(number),
+            ..state(1, from)
+        };
+        let order = |stage: Id<PipelineStage>| {
+            let place = [4_u128, 9, 7].into_iter().position(|one| id(one) == stage);
+            place.and_then(|place| u32::try_from(place).ok())
+        };
+        let told = |state: &DealState| (state.previous_stage_order, state.stage_order);
+        let mut first = in_stage(9, at(1));
+        first.tell_places(None, at(1), order);
+        assert_eq!(told(&first), (None, Some(1)));
+        let mut second = in_stage(7, at(5));
+        second.tell_places(Some(&first), at(5), order);
+        assert_eq!(told(&second), (Some(1), Some(2)));
+        // On at the same moment: it came from the first one.
+        let mut third = in_stage(4, at(5));
+        third.tell_places(Some(&second), at(5), order);
+        assert_eq!(told(&third), (Some(1), Some(0)));
+        // The stage that it came from is gone by then.
+        let mut gone = in_stage(8, at(5));
+        gone.stage_order = Some(3);
+        let mut last = in_stage(7, at(9));
+        last.tell_places(Some(&gone), at(9), order);
+        assert_eq!(told(&last), (Some(3), Some(2)));
     }
 
     #[test]

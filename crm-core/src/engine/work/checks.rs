@@ -50,8 +50,38 @@ impl UnitOfWork {
                 return Err(QueryError::UnknownObject(object.name().to_owned()).into());
             }
         }
+        let mut faults = std::mem::take(&mut write.faults);
+        let checked = self.with_custom_values(&object, write, &mut faults);
+        write.faults = faults;
+        if let Some(after) = checked? {
+            write.after = after;
+        }
+        Ok(())
+    }
+
+    /// The record of a write with the values of the tenant's own fields as they will be stored: by
+    /// their keys, in their one form, with defaults and what follows from the record alone. For rules
+    /// that look at them before the write is complete; what is wrong with them is told by the write.
+    pub(crate) async fn with_stored_values(&self, write: &Write) -> Result<Row> {
+        let stored = match self.described().await? {
+            Some(described) => {
+                let object = described.registry.described(write.after.object());
+                self.with_custom_values(&object, write, &mut Faults::default())?
+            }
+            None => None,
+        };
+        Ok(stored.unwrap_or_else(|| write.after.clone()))
+    }
+
+    /// Checks the document of a write; the record with another document, where that differs.
+    fn with_custom_values(
+        &self,
+        object: &ObjectRef,
+        write: &Write,
+        faults: &mut Faults,
+    ) -> Result<Option<Row>> {
         let Some((custom, document)) = object.custom().zip(object.custom_document()) else {
-            return Ok(());
+            return Ok(None);
         };
         let checked = custom.check().check(
             &CustomWrite {
@@ -61,21 +91,21 @@ impl UnitOfWork {
                 now: self.now(),
                 by_engine: self.in_hooks || write.is_upkeep(),
             },
-            &mut write.faults,
+            faults,
         );
-        if let Some(json) = checked {
-            let mut values = write.after.values();
-            let place = document.checked_sub(SYSTEM_FIELDS);
-            if let Some(slot) = place.and_then(|place| values.get_mut(place)) {
-                *slot = Value::Json(json);
-            }
-            let after = write.after.with_values(write.after.meta(), values);
-            write.after = after.map_err(|faults| {
-                let faults = faults.into_result().err();
-                faults.map_or_else(|| not_found(&object, write.after.id()), Error::from)
-            })?;
+        let Some(json) = checked else {
+            return Ok(None);
+        };
+        let mut values = write.after.values();
+        let place = document.checked_sub(SYSTEM_FIELDS);
+        if let Some(slot) = place.and_then(|place| values.get_mut(place)) {
+            *slot = Value::Json(json);
         }
-        Ok(())
+        let after = write.after.with_values(write.after.meta(), values);
+        after.map(Some).map_err(|faults| {
+            let faults = faults.into_result().err();
+            faults.map_or_else(|| not_found(object, write.after.id()), Error::from)
+        })
     }
 
     /// The ids of records of any object lead to live ones. No key of the database holds them, so

@@ -27,12 +27,13 @@ impl UnitOfWork {
 
     /// Stages values that follow from others, such as those of formulas: read-only ones too, through
     /// all rules but those that only guard what callers do. For hooks, and for runs that put such
-    /// values in order. The commit finds out whether the row still stands as it was read.
+    /// values in order. No deal enters a stage by it that would not let the deal in. The commit finds
+    /// out whether the row still stands as it was read.
     ///
     /// # Errors
     /// What the rules of the object refuse.
     pub async fn keep_values(&mut self, row: &Row, values: Vec<(usize, Value)>) -> Result<Row> {
-        self.set_row_values_for(Purpose::Upkeep, row, values).await
+        self.set_row_values_for(Purpose::Follows, row, values).await
     }
 
     async fn set_row_values_for(

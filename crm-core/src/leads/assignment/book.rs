@@ -218,7 +218,14 @@ impl WriteRule for LeadAssigner {
             return Ok(());
         }
         let mut chooser = Chooser::load(work).await?;
-        let choice = chooser.choose(work, after).await?;
+        if chooser.is_idle() {
+            return Ok(());
+        }
+        let stored = work.with_stored_values(write).await?;
+        let Some(lead) = Record::<Lead>::from_row(stored) else {
+            return Ok(());
+        };
+        let choice = chooser.choose(work, &lead).await?;
         if let Some(user) = choice.user() {
             chooser.stage(work);
             write.edit::<Lead>(|lead| lead.owner_id = Some(user));

@@ -76,6 +76,11 @@ impl Chooser {
         })
     }
 
+    /// Whether there is no rule to ask.
+    pub(super) fn is_idle(&self) -> bool {
+        self.book.rules.is_empty()
+    }
+
     /// Asks the rules for a lead, in their order.
     pub(super) async fn choose(
         &mut self,

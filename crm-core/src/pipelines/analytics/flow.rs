@@ -303,7 +303,8 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    /// Without deals; `places` says where stages stand in the pipeline.
+    /// Without deals; `places` says where stages stand in the pipeline, for moves of which the states
+    /// do not tell how they stood.
     pub(super) fn new(window: Window, places: HashMap<Id<PipelineStage>, u32>) -> Self {
         Self {
             window,
@@ -469,11 +470,12 @@ impl Flow {
             }
             _ => {
                 let place = |state: &DealState| self.places.get(&state.stage_id);
-                if place(to) > place(from) {
-                    Exit::Advanced
-                } else {
-                    Exit::Back
-                }
+                let is_on = match (to.previous_stage_order, to.stage_order) {
+                    (Some(was), Some(is)) => is > was,
+                    // The deal was written past the engine.
+                    _ => place(to) > place(from),
+                };
+                if is_on { Exit::Advanced } else { Exit::Back }
             }
         }
     }

@@ -12,6 +12,10 @@
 //! | [`stage_summary`](Records::stage_summary) | number, sum and weighted sum by stage, owner, month and currency (C-121) |
 //! | [`record_day`](Records::record_day), [`record_until`](Records::record_until) | the figures of a day, written down for each stage |
 //!
+//! Whether a deal went on or back is told by the order that the stages had when it moved, so that a new
+//! order, or a stage that is taken out, changes nothing that was told before. Names of stages, and the
+//! order in which a report lists them, are those of now.
+//!
 //! Only states that begin or end in the period are read, in batches, and the deals that were there
 //! before it are counted by the storage. Money is told for each currency on its own.
 
