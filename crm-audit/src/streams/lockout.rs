@@ -29,7 +29,8 @@ impl Default for LockoutPolicy {
 pub enum Attempt {
     /// It failed.
     Failed(DateTime<Utc>),
-    /// It went well, or somebody lifted the lock: what was before no longer counts.
+    /// It went well, or somebody lifted the lock: what was before no longer counts. That a password
+    /// was right is none while failures of a second factor count.
     Cleared(DateTime<Utc>),
 }
 

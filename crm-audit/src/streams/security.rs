@@ -20,7 +20,7 @@ use super::{
     AuthEvent, AuthKind, AuthOutcome, Window, check_moments, record_all, recorded_since, shortened,
 };
 
-/// How many attempts decide whether somebody is locked out.
+/// How many failures are read at once to learn whether somebody is locked out.
 const ATTEMPTS: usize = MAX_LIMIT;
 
 /// The auth events of a tenant.
@@ -244,41 +244,106 @@ impl Security<'_> {
         pages::entries(self.session, find, after).await
     }
 
-    /// Whether a user, name or address is locked out now; see [`lockout`]. The last 1,000 events
-    /// count that a lock may still come from.
+    /// Whether a user, name or address is locked out now; see [`lockout`].
+    ///
+    /// Failures of signing in and of its second factor count alike. Signing in clears the failures of
+    /// signing in before it, and none of a second factor: who knows a password may not guess the
+    /// second factor without end. The right second factor, [`AuthKind::Unlock`] and
+    /// [`AuthKind::PasswordReset`] clear both. What clears the failures of one user or name leaves
+    /// those of others as they are, so that a network address cannot try the passwords of many behind
+    /// one that is right; an `Unlock` with a network address that names nobody clears all from there.
     ///
     /// # Errors
     /// Those of the storage.
     pub async fn lockout(&self, key: LoginKey, policy: &LockoutPolicy) -> Result<Lockout> {
         let now = self.session.engine().clock().now();
+        if policy.failures == 0 {
+            return Ok(lockout(&[], policy, now));
+        }
         let reach = policy.within.checked_add(&policy.lasting);
         let from = reach.and_then(|reach| now.checked_sub_signed(reach));
         let from = from.unwrap_or(DateTime::UNIX_EPOCH);
-        let since = AuthEvent::OCCURRED_AT.ge(from);
-        let since = since.and(recorded_since(from, AuthEvent::CREATED_AT));
-        let find = Find::from(key.filter().and(since))
-            .sort(AuthEvent::OCCURRED_AT.desc())
-            .limit(ATTEMPTS);
-        let page = self.session.records::<AuthEvent>().find(find).await?;
-        let attempts: Vec<Attempt> = page
-            .items
-            .iter()
-            .filter_map(|event| attempt(event))
-            .collect();
-        Ok(lockout(&attempts, policy, now))
+        let within = || {
+            let at = AuthEvent::OCCURRED_AT;
+            let within = key.filter().and(at.ge(from)).and(at.le(now));
+            within.and(recorded_since(from, AuthEvent::CREATED_AT))
+        };
+        let clearings = self.clearings(within()).await?;
+        let counts = |event: &AuthEvent| !clearings.iter().any(|one| one.clears(event));
+        let mut attempts = Vec::new();
+        let mut after = None;
+        loop {
+            // The newest first: what is read decides as soon as it locks out.
+            let mut find = Find::from(within().and(failures()))
+                .sort(AuthEvent::OCCURRED_AT.desc())
+                .limit(ATTEMPTS);
+            if let Some(after) = after {
+                find = find.after(after);
+            }
+            let page = self.session.records::<AuthEvent>().find(find).await?;
+            let failed = page.items.iter().filter(|event| counts(event));
+            attempts.extend(failed.map(|event| Attempt::Failed(event.occurred_at)));
+            let answer = lockout(&attempts, policy, now);
+            match page.next {
+                Some(next) if matches!(answer, Lockout::Open { .. }) => after = Some(next),
+                _ => return Ok(answer),
+            }
+        }
+    }
+
+    /// What cleared failures last, for each user and name, among the events of a filter.
+    async fn clearings(&self, filter: Where<AuthEvent>) -> Result<Vec<Clearing>> {
+        let clearing = AuthEvent::KIND.one_of([
+            AuthKind::Login,
+            AuthKind::SecondFactor,
+            AuthKind::Unlock,
+            AuthKind::PasswordReset,
+        ]);
+        let done = AuthEvent::OUTCOME.eq(AuthOutcome::Success).and(clearing);
+        let last = Aggregate::<AuthEvent>::new()
+            .filter(filter.and(done))
+            .group_by(AuthEvent::KIND)
+            .group_by(AuthEvent::USER_ID)
+            .group_by(AuthEvent::LOGIN)
+            .max(AuthEvent::OCCURRED_AT);
+        let groups = self.session.records::<AuthEvent>().aggregate(last).await?;
+        Ok(groups.iter().filter_map(Clearing::of).collect())
     }
 }
 
-/// What counts of an event.
-fn attempt(event: &AuthEvent) -> Option<Attempt> {
-    match (event.kind, event.outcome) {
-        (AuthKind::Login | AuthKind::SecondFactor, AuthOutcome::Failure) => {
-            Some(Attempt::Failed(event.occurred_at))
-        }
-        (AuthKind::Login | AuthKind::Unlock | AuthKind::PasswordReset, AuthOutcome::Success) => {
-            Some(Attempt::Cleared(event.occurred_at))
-        }
-        _ => None,
+/// Somebody signed in, or was let in again: failures before it no longer count.
+struct Clearing {
+    at: DateTime<Utc>,
+    kind: String,
+    user: Option<Uuid>,
+    login: Option<String>,
+}
+
+impl Clearing {
+    fn of(group: &Group) -> Option<Self> {
+        let Some(Value::Timestamp(at)) = group.measures.first() else {
+            return None;
+        };
+        Some(Self {
+            at: *at,
+            kind: group.key(0).as_text()?.to_owned(),
+            user: group.key(1).as_uuid(),
+            login: group.key(2).as_text().map(str::to_owned),
+        })
+    }
+
+    /// Whether it clears a failure: of the same user or name, or where neither says whose it is.
+    fn clears(&self, failure: &AuthEvent) -> bool {
+        let is = |kind: AuthKind| self.kind == kind.to_string();
+        let names_nobody = self.user.is_none() && self.login.is_none();
+        let is_same_user = self.user.is_some() && self.user == failure.user_id;
+        let is_same_login = self.login.is_some() && self.login == failure.login;
+        let is_of_nobody = failure.user_id.is_none() && failure.login.is_none();
+        let is_meant = is_same_user
+            || is_same_login
+            || names_nobody && (is_of_nobody || is(AuthKind::Unlock));
+        let is_reached = !is(AuthKind::Login) || failure.kind == AuthKind::Login;
+        failure.occurred_at <= self.at && is_meant && is_reached
     }
 }
 

@@ -347,3 +347,104 @@ async fn failed_logins_are_counted_and_lock_out() {
         [at(2), at(1)]
     );
 }
+
+/// C-059: what a blocked user goes on trying, and what others get right, opens no lock.
+#[tokio::test]
+async fn a_lock_cannot_be_crowded_out() {
+    let (crm, clock) = timed("2026-05-01T12:00:00Z");
+    let (onboarded, session) = tenant(&crm, "acme").await;
+    let noon = moment("2026-05-01T12:00:00Z");
+    let at = |second: i64| noon + TimeDelta::seconds(second);
+    let event = |second: i64, kind, outcome| AuthEvent {
+        login: Some("ada@acme.example".into()),
+        user_id: Some(onboarded.admin.uuid()),
+        ip: Some("203.0.113.7".into()),
+        ..AuthEvent::new(kind, outcome, at(second))
+    };
+    let policy = LockoutPolicy::default();
+    let keys = [
+        LoginKey::User(onboarded.admin),
+        LoginKey::Login("ada@acme.example".into()),
+        LoginKey::Address("203.0.113.7".parse().unwrap()),
+    ];
+    let (security, keys) = (session.security(), &keys);
+    let answers = async || {
+        let mut answers = Vec::new();
+        for key in keys {
+            answers.push(security.lockout(key.clone(), &policy).await.unwrap());
+        }
+        answers
+    };
+    // Five failures of the second factor by somebody who knows the password, who then signs in up to
+    // it again and again, and goes on while blocked.
+    let failed = (0..5).map(|n| event(n, AuthKind::SecondFactor, AuthOutcome::Failure));
+    security.record_all(failed.collect()).await.unwrap();
+    clock.set(at(60));
+    let locked = Lockout::Locked {
+        until: at(4) + policy.lasting,
+    };
+    assert_eq!(answers().await, vec![locked; 3]);
+    let again = (0..1_001).map(|_| event(10, AuthKind::Login, AuthOutcome::Success));
+    security.record_all(again.collect()).await.unwrap();
+    let blocked = (0..1_001).map(|_| event(11, AuthKind::Login, AuthOutcome::Blocked));
+    security.record_all(blocked.collect()).await.unwrap();
+    let other = (0..1_001).map(|_| event(12, AuthKind::TokenIssue, AuthOutcome::Failure));
+    security.record_all(other.collect()).await.unwrap();
+    assert_eq!(answers().await, vec![locked; 3]);
+    // More failures than one page has, all cleared but by nobody who may clear the first ones.
+    let own = |second: i64, outcome| AuthEvent {
+        login: Some("mallory@acme.example".into()),
+        user_id: None,
+        ..event(second, AuthKind::Login, outcome)
+    };
+    let more = (0..1_001).map(|_| own(20, AuthOutcome::Failure));
+    security.record_all(more.collect()).await.unwrap();
+    security
+        .record(own(21, AuthOutcome::Success))
+        .await
+        .unwrap();
+    assert_eq!(answers().await, vec![locked; 3]);
+    // The right second factor, or somebody who may, clears all.
+    let passed = event(30, AuthKind::SecondFactor, AuthOutcome::Success);
+    security.record(passed).await.unwrap();
+    assert_eq!(answers().await, vec![Lockout::Open { left: Some(5) }; 3]);
+}
+
+/// C-059: a password of one's own clears no tries of the passwords of others.
+#[tokio::test]
+async fn an_address_clears_only_the_failures_of_who_signed_in() {
+    let (crm, clock) = timed("2026-05-01T12:00:00Z");
+    let (_, session) = tenant(&crm, "acme").await;
+    let noon = moment("2026-05-01T12:00:00Z");
+    let at = |second: i64| noon + TimeDelta::seconds(second);
+    let event = |second: i64, login: &str, outcome| AuthEvent {
+        login: Some(login.into()),
+        ip: Some("203.0.113.7".into()),
+        ..AuthEvent::new(AuthKind::Login, outcome, at(second))
+    };
+    let security = session.security();
+    for second in 0..3 {
+        let victim = format!("victim{second}@acme.example");
+        let tried = event(second, &victim, AuthOutcome::Failure);
+        security.record(tried).await.unwrap();
+    }
+    let mistyped = event(3, "mallory@acme.example", AuthOutcome::Failure);
+    security.record(mistyped).await.unwrap();
+    clock.set(at(60));
+    let answer = async || {
+        let from = LoginKey::Address("203.0.113.7".parse().unwrap());
+        let policy = LockoutPolicy::default();
+        security.lockout(from, &policy).await.unwrap()
+    };
+    assert_eq!(answer().await, Lockout::Open { left: Some(1) });
+    let own = event(10, "mallory@acme.example", AuthOutcome::Success);
+    security.record(own).await.unwrap();
+    assert_eq!(answer().await, Lockout::Open { left: Some(2) });
+    // Somebody who may lets the address in again.
+    let unlock = AuthEvent {
+        ip: Some("203.0.113.7".into()),
+        ..AuthEvent::new(AuthKind::Unlock, AuthOutcome::Success, at(20))
+    };
+    security.record(unlock).await.unwrap();
+    assert_eq!(answer().await, Lockout::Open { left: Some(5) });
+}
