@@ -1,10 +1,13 @@
 //! The monthly partitions of the event log.
 
 use chrono::{Datelike as _, Months, NaiveDate};
+use crm_audit::archived_events;
+use crm_core::schema::Entity as _;
+use crm_core::storage::DroppedEntries;
 use sqlx::{Acquire as _, PgConnection};
 
 use crate::ddl::{SchemaError, default_partition, trusted, write_row_level_security};
-use crate::layout::{ARCHIVE, PARTITIONED, literal, quoted};
+use crate::layout::{ARCHIVE, PARTITIONED, TENANT, TRANSACTION, literal, quoted};
 
 /// Makes the partitions of the event log for `months` months, that of `from` the first, and returns
 /// the names of those that were not there before.
@@ -131,7 +134,9 @@ pub async fn archive_partitions(
 /// tells which. Events that are still in the log are not touched: archive them first.
 ///
 /// Seals over dropped events then tell that they are missing; verify from the first seal that is
-/// wanted on.
+/// wanted on. A consumer of the feed that has not read up to there is told so, by
+/// [`DroppedEntries`] that each tenant then has. Versions of records from before are not built any
+/// more.
 ///
 /// # Errors
 /// The database's.
@@ -150,6 +155,7 @@ pub async fn drop_archived_partitions(
             continue;
         }
         let events = count(&mut transaction, &partition).await?;
+        tell_dropped(&mut transaction, schema, &partition).await?;
         run(&mut transaction, format!("DROP TABLE {partition}")).await?;
         transaction.commit().await?;
         dropped.push(MonthOfEvents {
@@ -241,6 +247,42 @@ async fn count(connection: &mut PgConnection, partition: &str) -> Result<u64, sq
     let close = format!("ALTER TABLE {partition} FORCE ROW LEVEL SECURITY");
     run(connection, close).await?;
     Ok(u64::try_from(rows).unwrap_or_default())
+}
+
+/// Writes down, for each tenant, up to which position of the feed the events of a partition are gone.
+async fn tell_dropped(
+    connection: &mut PgConnection,
+    schema: &str,
+    partition: &str,
+) -> Result<(), sqlx::Error> {
+    let table = format!(
+        "{}.{}",
+        quoted(schema),
+        quoted(DroppedEntries::schema().table())
+    );
+    // Without a tenant not even the owner would see or write the rows.
+    let open = |table: &str| format!("ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY");
+    run(connection, open(&table)).await?;
+    run(connection, open(partition)).await?;
+    let tenant = quoted(TENANT);
+    let transaction = quoted(TRANSACTION);
+    let position = format!(
+        "lpad(to_hex({transaction}::text::bigint), 16, '0') || replace(\"id\"::text, '-', '')"
+    );
+    let object = literal(archived_events().name());
+    run(
+        connection,
+        format!(
+            "INSERT INTO {table} ({tenant}, \"id\", \"version\", \"created_at\", \"created_by\", \
+             \"updated_at\", \"updated_by\", \"object\", \"until_position\", \"entries\", \"last_at\") \
+             SELECT {tenant}, (array_agg(\"id\" ORDER BY {transaction} DESC, \"id\" DESC))[1], 1, \
+             now(), 'system', now(), 'system', {object}, max(({position}) COLLATE \"C\"), count(*), \
+             max(\"created_at\") FROM {partition} GROUP BY {tenant}"
+        ),
+    )
+    .await?;
+    let close = format!("ALTER TABLE {table} FORCE ROW LEVEL SECURITY");
+    run(connection, close).await
 }
 
 /// From which moment to which the partition of a month has rows.

@@ -47,7 +47,6 @@
 mod canonical;
 mod close;
 pub(crate) mod commitment;
-mod entries;
 mod sign;
 mod verify;
 

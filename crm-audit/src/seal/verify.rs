@@ -8,15 +8,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use crm_core::engine::Progress;
 use crm_core::error::{Error, Result};
-use crm_core::query::{Find, WhereExt};
+use crm_core::query::{Condition, Find, WhereExt};
 use crm_core::schema::Picklist;
 use crm_core::storage::FeedPosition;
 use crm_core::{Record, Session};
 use uuid::Uuid;
 
 use super::canonical::{Hash, hash_of, message, seal_hash};
-use super::entries::entries;
 use super::{AuditSeal, NO_HASH, SEAL_EVENTS, SealHead, SealVerifier};
+use crate::entries::entries;
 
 /// How many seals are read at once.
 const SEALS: usize = 20;
@@ -320,7 +320,7 @@ async fn look(
     }
     let mut place: FeedPosition = after;
     while place < until {
-        let found = entries(session, place, SEAL_EVENTS).await?;
+        let found = entries(session, Some(place), &Condition::all(), SEAL_EVENTS).await?;
         for (position, event) in &found.events {
             if *position > until {
                 break;
