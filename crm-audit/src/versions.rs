@@ -159,7 +159,10 @@ impl AuditTrail<'_> {
     ) -> Result<Page<VersionEntry>> {
         let record = record.into();
         let object = self.known(&record).await?;
-        let page = self.trail_page(record, limit, after).await?;
+        // A read is told at the version that was read, and made none.
+        let made = of_record(&record).and(AuditEvent::EVENT.ne(AuditKind::Read));
+        let sort = AuditEvent::RECORD_VERSION.desc();
+        let page = self.page(made, sort, limit, after).await?;
         Ok(page.map(|event| VersionEntry::of(object.as_ref(), &event)))
     }
 
