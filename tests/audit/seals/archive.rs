@@ -9,6 +9,7 @@ use crm_engine::audit::webhook::{
     WebhookSecret,
 };
 use crm_engine::audit::{Feed, FeedEvent};
+use crm_engine::engine::Clock as _;
 use crm_engine::prelude::*;
 use uuid::Uuid;
 
@@ -61,6 +62,30 @@ async fn consumers_read_archived_events_in_their_order() {
     assert!(events.iter().eq(wanted));
     let from_now = audit.feed("from now").from_now();
     assert!(drained(&from_now).await.is_empty());
+}
+
+/// C-104: what an actor did counts wherever the events lie.
+#[tokio::test]
+async fn the_activity_of_a_user_counts_archived_events() {
+    let world = World::new().await;
+    let audit = world.session.audit();
+    let actor = world.session.actor();
+    let start = world.clock.now();
+    world.contact("Lovelace").await;
+    world.clock.advance(TimeDelta::days(40));
+    world.contact("Byron").await;
+    let window = || start..world.clock.now() + TimeDelta::days(1);
+    let before = audit.activity_summary(actor, window()).await.unwrap();
+    let contacts = before.iter().filter(|count| count.object == "contact");
+    let contacts: Vec<u64> = contacts.map(|count| count.count).collect();
+    assert_eq!(contacts, [2, 2], "made, and changed");
+    assert!(world.archive().await > 0);
+    let after = audit.activity_summary(actor, window()).await.unwrap();
+    assert_eq!(after, before);
+    let january = start..start + TimeDelta::days(1);
+    let january = audit.activity_summary(actor, january).await.unwrap();
+    let contacts = january.iter().filter(|count| count.object == "contact");
+    assert!(contacts.map(|count| count.count).eq([1, 1]));
 }
 
 /// What was dropped before a consumer read it is told, and not left out without a word.
