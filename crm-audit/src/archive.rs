@@ -4,7 +4,7 @@
 use std::sync::{Arc, LazyLock};
 
 use crm_core::error::Result;
-use crm_core::query::{Cursor, Find, Page};
+use crm_core::query::{Aggregate, Cursor, Find, Group, Page};
 use crm_core::schema::{Entity as _, Meta, ObjectRef, Row};
 use crm_core::{Record, Session};
 
@@ -80,6 +80,27 @@ pub(crate) async fn page(
     after: Option<Cursor>,
 ) -> Result<Page<Arc<Record<AuditEvent>>>> {
     Ok(events(pages::page(session, &places(), find, after).await?))
+}
+
+/// Groups of events of both tables; those of one key stand there once for each table that has some.
+pub(crate) async fn aggregate(
+    session: &Session,
+    aggregate: Aggregate<AuditEvent>,
+) -> Result<Vec<Group>> {
+    let aggregate = aggregate.untyped();
+    let archive = session.object(archived_events().name()).await?;
+    let log = session.object(AuditEvent::schema().name()).await?;
+    let mut before = archive.aggregate(&aggregate).await?;
+    loop {
+        let mut groups = log.aggregate(&aggregate).await?;
+        let archived = archive.aggregate(&aggregate).await?;
+        // What was moved in between would count twice.
+        if archived == before {
+            groups.extend(archived);
+            return Ok(groups);
+        }
+        before = archived;
+    }
 }
 
 fn events(page: Page<Row>) -> Page<Arc<Record<AuditEvent>>> {

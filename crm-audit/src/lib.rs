@@ -27,6 +27,7 @@
 
 mod archive;
 pub mod encryption;
+mod entries;
 mod event;
 pub mod feed;
 mod history;

@@ -159,7 +159,10 @@ impl AuditTrail<'_> {
     ) -> Result<Page<VersionEntry>> {
         let record = record.into();
         let object = self.known(&record).await?;
-        let page = self.trail_page(record, limit, after).await?;
+        // A read is told at the version that was read, and made none.
+        let made = of_record(&record).and(AuditEvent::EVENT.ne(AuditKind::Read));
+        let sort = AuditEvent::RECORD_VERSION.desc();
+        let page = self.page(made, sort, limit, after).await?;
         Ok(page.map(|event| VersionEntry::of(object.as_ref(), &event)))
     }
 
@@ -297,7 +300,8 @@ impl AuditTrail<'_> {
     }
 
     /// What an actor did in a time window, its start included and its end not: how often, by object
-    /// and kind (C-104). Counted by the storage, however many events there are.
+    /// and kind (C-104), archived events included. Counted by the storage, however many events there
+    /// are.
     ///
     /// ```
     /// # use chrono::{DateTime, Utc};
@@ -328,20 +332,26 @@ impl AuditTrail<'_> {
             .count()
             .min(AuditEvent::CREATED_AT)
             .max(AuditEvent::CREATED_AT);
-        let records = self.session.records::<AuditEvent>();
-        let groups = records.aggregate(counts).await?;
-        let counts = groups.into_iter().filter_map(|group| {
-            let kind = AuditKind::from_value(group.key(1).into_owned()).ok()?;
+        let mut counts: BTreeMap<(String, &'static str), ActivityCount> = BTreeMap::new();
+        for group in archive::aggregate(self.session, counts).await? {
+            let kind = AuditKind::from_value(group.key(1).into_owned());
+            let (Some(object), Ok(kind)) = (group.key(0).as_text(), kind) else {
+                continue;
+            };
             let at = |index: usize| moment(group.measures.get(index)?);
-            Some(ActivityCount {
-                object: group.key(0).as_text()?.to_owned(),
+            let entry = counts.entry((object.to_owned(), kind.as_str()));
+            let entry = entry.or_insert_with(|| ActivityCount {
+                object: object.to_owned(),
                 kind,
-                count: group.count(0),
-                first_at: at(1),
-                last_at: at(2),
-            })
-        });
-        Ok(counts.collect())
+                count: 0,
+                first_at: None,
+                last_at: None,
+            });
+            entry.count += group.count(0);
+            entry.first_at = entry.first_at.into_iter().chain(at(1)).min();
+            entry.last_at = entry.last_at.into_iter().chain(at(2)).max();
+        }
+        Ok(counts.into_values().collect())
     }
 
     /// The record at a version, from the events up to it.

@@ -115,6 +115,7 @@ pub fn objects() -> Vec<schema::ObjectRef> {
         scoring::LeadScoreChange::schema(),
         privacy::Consent::schema(),
         privacy::DeletionLog::schema(),
+        storage::DroppedEntries::schema(),
         privacy::RetentionPolicy::schema(),
         privacy::LegalHold::schema(),
         privacy::ProcessingActivity::schema(),

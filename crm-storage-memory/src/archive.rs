@@ -1,9 +1,12 @@
 //! Entries of logs that are moved out of the way, or removed, when they are old.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use crm_core::query::{Comparison, Condition, FieldAt, Query};
-use crm_core::schema::{Lifecycle, ObjectRef, Value, month_of, system};
-use crm_core::storage::{StorageError, Taking};
+use crm_core::schema::{Entity as _, Lifecycle, Meta, ObjectRef, Row, Value, month_of, system};
+use crm_core::storage::{DroppedEntries, FeedPosition, StorageError, Taking};
+use crm_core::{Actor, Record, Stamp};
 
 use crate::MemoryStorage;
 use crate::table::{Feed, Table};
@@ -49,7 +52,8 @@ impl MemoryStorage {
     }
 
     /// Removes the entries of a log, such as the archive, that were made before a moment, of all
-    /// tenants, for good: of a log by months, those of whole months. Gives their number.
+    /// tenants, for good: of a log by months, those of whole months. Gives their number. Of a log that
+    /// is followed, [`DroppedEntries`] tell that they are gone.
     ///
     /// # Errors
     /// [`StorageError::Corrupt`] for an object that is no log.
@@ -84,18 +88,27 @@ impl MemoryStorage {
                 let count = self.spaces.write(tenant, false, |mut writer| {
                     let here = writer.ensure(from);
                     let there = to.map(|to| (to, writer.ensure(to)));
+                    let is_lost = to.is_none() && from.is_fed();
+                    let told = is_lost.then(|| writer.ensure(DroppedEntries::schema()));
                     let rows = writer.view().select(&query);
                     let feed = writer.view().at(here).and_then(Table::feed);
-                    let mut edits = Vec::with_capacity(2 * rows.len());
+                    let mut edits = Vec::with_capacity(2 * rows.len() + 1);
+                    let mut lost = None;
                     for row in &rows {
                         let id = row.id();
                         let commit = feed.and_then(|feed: &Feed| feed.commit_of(id));
+                        let position = FeedPosition::new(commit.unwrap_or_default(), id);
+                        lost = lost.max(Some(position));
                         edits.push((here, id, None, commit));
                         if let Some((to, place)) = there {
                             edits.push((place, id, Some(Taking::moved(to, row)?), commit));
                         }
                     }
                     let count = rows.len();
+                    if let Some((place, until)) = told.zip(lost) {
+                        let row = dropped(from, until, &rows, before);
+                        edits.push((place, row.id(), Some(row), None));
+                    }
                     writer.publish_at(edits.into_iter());
                     Ok::<usize, StorageError>(count)
                 })?;
@@ -107,6 +120,19 @@ impl MemoryStorage {
         }
         Ok(taken)
     }
+}
+
+/// What tells of entries that are dropped, the last one of them by its position.
+fn dropped(object: &ObjectRef, until: FeedPosition, rows: &[Row], now: DateTime<Utc>) -> Row {
+    let last_at = rows.iter().map(|row| row.meta().created.at).max();
+    let entry = DroppedEntries::new(
+        object.name(),
+        until.to_string(),
+        i64::try_from(rows.len()).unwrap_or(i64::MAX),
+        last_at.unwrap_or(now),
+    );
+    let by = Actor::System;
+    Arc::new(Record::new(Meta::first(until.id(), Stamp { at: now, by }), entry))
 }
 
 fn check(object: &ObjectRef) -> Result<(), StorageError> {

@@ -1,10 +1,15 @@
 //! The monthly partitions of logs.
 
 use chrono::{Datelike as _, Months, NaiveDate};
+use crm_core::schema::{Entity as _, ObjectRef};
+use crm_core::storage::DroppedEntries;
 use sqlx::{Acquire as _, PgConnection};
 
 use crate::ddl::{SchemaError, trusted, write_row_level_security};
-use crate::layout::{ARCHIVE_OF, default_partition, literal, month_of, month_partition, quoted};
+use crate::layout::{
+    ARCHIVE_OF, TENANT, TRANSACTION, default_partition, literal, month_of, month_partition, quoted,
+};
+use crate::migrate::objects;
 
 /// Makes the partitions of every log by months ([`ObjectSchema::is_monthly`
 /// ](crm_core::schema::ObjectSchema::is_monthly)) for `months` months, that of `from` the first, and
@@ -138,7 +143,9 @@ pub async fn archive_partitions(
 /// less.
 ///
 /// Seals over dropped events then tell that they are missing; verify from the first seal that is
-/// wanted on.
+/// wanted on. A consumer of the feed that has not read up to there is told so, by
+/// [`DroppedEntries`] that each tenant then has. Versions of records from before are not built any
+/// more.
 ///
 /// # Errors
 /// The database's.
@@ -162,9 +169,9 @@ pub async fn drop_archived_partitions(
             log.lock(&mut transaction).await?;
             run(&mut transaction, forced(&default, false)).await?;
             let [first, end] = ends(month)?;
-            let deleted = sqlx::raw_sql(trusted(format!(
-                "DELETE FROM {default} WHERE \"created_at\" >= {first} AND \"created_at\" < {end}"
-            )))
+            let of_month = format!("\"created_at\" >= {first} AND \"created_at\" < {end}");
+            tell_dropped(&mut transaction, schema, archive, &default, &of_month).await?;
+            let deleted = sqlx::raw_sql(trusted(format!("DELETE FROM {default} WHERE {of_month}")))
             .execute(&mut *transaction)
             .await?;
             run(&mut transaction, forced(&default, true)).await?;
@@ -316,6 +323,45 @@ async fn count(connection: &mut PgConnection, partition: &str) -> Result<u64, sq
     Ok(u64::try_from(rows).unwrap_or_default())
 }
 
+/// Writes down, for each tenant, up to which position of the feed entries are gone: those of a table, or
+/// partition of one, that fulfil a condition. Row-level security must not be forced there.
+async fn tell_dropped(
+    connection: &mut PgConnection,
+    schema: &str,
+    table: &str,
+    from: &str,
+    condition: &str,
+) -> Result<(), sqlx::Error> {
+    let is_it = |object: &ObjectRef| object.table() == table && object.is_fed();
+    let Some(object) = objects().into_iter().find(is_it) else {
+        return Ok(());
+    };
+    let told = format!(
+        "{}.{}",
+        quoted(schema),
+        quoted(DroppedEntries::schema().table())
+    );
+    run(connection, forced(&told, false)).await?;
+    let tenant = quoted(TENANT);
+    let transaction = quoted(TRANSACTION);
+    let position = format!(
+        "lpad(to_hex({transaction}::text::bigint), 16, '0') || replace(\"id\"::text, '-', '')"
+    );
+    let object = literal(object.name());
+    run(
+        connection,
+        format!(
+            "INSERT INTO {told} ({tenant}, \"id\", \"version\", \"created_at\", \"created_by\", \
+             \"updated_at\", \"updated_by\", \"object\", \"until_position\", \"entries\", \"last_at\") \
+             SELECT {tenant}, (array_agg(\"id\" ORDER BY {transaction} DESC, \"id\" DESC))[1], 1, \
+             now(), 'system', now(), 'system', {object}, max(({position}) COLLATE \"C\"), count(*), \
+             max(\"created_at\") FROM {from} WHERE {condition} GROUP BY {tenant}"
+        ),
+    )
+    .await?;
+    run(connection, forced(&told, true)).await
+}
+
 /// A log by months.
 #[derive(Debug)]
 struct Log {
@@ -437,6 +483,8 @@ impl Log {
             return Ok(None);
         }
         let events = count(&mut transaction, &partition).await?;
+        run(&mut transaction, forced(&partition, false)).await?;
+        tell_dropped(&mut transaction, &self.schema, table, &partition, "true").await?;
         run(&mut transaction, format!("DROP TABLE {partition}")).await?;
         transaction.commit().await?;
         Ok(Some(self.told(month, events)))

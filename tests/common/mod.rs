@@ -48,6 +48,7 @@ use crm_engine::privacy::{
 use crm_engine::products::ProductPrice;
 use crm_engine::schema::{FieldType, Lifecycle, ObjectRef, Row};
 use crm_engine::scoring::{LeadScoringRule, LeadScoringRuleSet};
+use crm_engine::storage::{DroppedEntries, FeedPosition};
 use crm_engine::tenancy::{ConfigValue, Onboarded, TenantConfiguration};
 use crm_engine::value::ApiName;
 use proptest::strategy::Strategy;
@@ -506,6 +507,9 @@ pub(crate) async fn populate(crm: &Crm, subdomain: &str) -> Populated {
         9_i64,
     );
     work.append_entry(entry).unwrap();
+    let gone = FeedPosition::BEGINNING.to_string();
+    let gone = DroppedEntries::new("audit_event", gone, 1_i64, chrono::DateTime::UNIX_EPOCH);
+    work.append_entry(gone).unwrap();
     work.commit().await.unwrap();
     session
         .exports()

@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use crm_core::error::{Error, FieldError, Result, RuleViolation, codes};
-use crm_core::query::{Condition, Query, Where, WhereExt};
+use crm_core::query::{Condition, Find, Query, Where, WhereExt};
 use crm_core::schema::{Entity, Value};
-use crm_core::storage::{Claim, FeedPage, FeedPosition, FeedQuery};
+use crm_core::storage::{Claim, DroppedEntries, FeedPosition};
 use crm_core::{Record, Session, Stamp};
 use uuid::Uuid;
 
 use super::policy::{FeedEvent, FeedPolicy};
+use crate::archive::places;
+use crate::entries::{Entries, entries};
 use crate::event::AuditEvent;
 
 /// The longest name of a consumer, in characters.
@@ -81,6 +83,8 @@ pub struct Feed<'a> {
     policy: FeedPolicy,
     filter: Option<Where<AuditEvent>>,
     from_now: bool,
+    since: Option<DateTime<Utc>>,
+    past_dropped: bool,
 }
 
 impl<'a> Feed<'a> {
@@ -94,6 +98,8 @@ impl<'a> Feed<'a> {
             policy: FeedPolicy::default(),
             filter: None,
             from_now: false,
+            since: None,
+            past_dropped: false,
         }
     }
 
@@ -125,16 +131,31 @@ impl<'a> Feed<'a> {
         self
     }
 
+    /// Goes on behind events that were dropped from the archive before the consumer read them, and not
+    /// with an error: for one that does without them, or has what they told from elsewhere, such as
+    /// from the records as they are now.
+    pub const fn past_dropped(mut self) -> Self {
+        self.past_dropped = true;
+        self
+    }
+
+    /// Only events of a time on.
+    pub(crate) fn since(mut self, since: DateTime<Utc>) -> Self {
+        self.since = Some(since);
+        self.filter(AuditEvent::CREATED_AT.ge(since))
+    }
+
     /// Up to `limit` events (at most 1,000) behind what the consumer has acknowledged, for this
     /// worker alone while its lease runs. `None` where there is nothing new, or another worker has
     /// the consumer.
     ///
-    /// Where nothing is new this writes nothing. It asks the storage twice then, else three times.
+    /// Where nothing is new this writes nothing. It asks the storage three times then, else five times.
     ///
     /// # Errors
     /// [`Error::Validation`] for a name that is empty or longer than 100 characters;
     /// [`Error::Forbidden`] outside of a tenant; [`Error::Query`] where the consumer's position is of
-    /// another database.
+    /// another database; [`Error::Rule`] `events_dropped` where events that the consumer has not read
+    /// were dropped from the archive (see [`past_dropped`](Self::past_dropped)).
     pub async fn next(&self, limit: usize) -> Result<Option<FeedBatch>> {
         check_name(&self.name)?;
         let limit = limit.clamp(1, MOST);
@@ -150,14 +171,17 @@ impl<'a> Feed<'a> {
         }
         let position = position_of(&consumer)?;
         let page = self.page(position, self.condition()?, limit).await?;
-        if page.entries.is_empty() {
+        if page.events.is_empty() {
             // Without a filter nothing was passed, and what is settled needs no place.
             if self.filter.is_some() && position.is_none_or(|position| page.until > position) {
+                self.check_dropped(position).await?;
                 let free = self.free(&consumer, now);
                 self.write(free, self.place(page.until, None, None)).await?;
             }
             return Ok(None);
         }
+        // After the events were read: what is dropped later was still among them.
+        self.check_dropped(position).await?;
         // Only from the place that was read: another worker may have gone on meanwhile.
         let until = now.checked_add_signed(self.lease).unwrap_or(now);
         let free = self.free(&consumer, now);
@@ -169,14 +193,13 @@ impl<'a> Feed<'a> {
             return Ok(None);
         }
         let registry = self.session.registry().await?;
-        let mut events = Vec::with_capacity(page.entries.len());
-        for (position, row) in page.entries {
-            if let Some(event) = Record::<AuditEvent>::from_row(row) {
-                events.push(FeedEvent::new(position, &event, &registry, self.policy));
-            }
-        }
-        let until = page.until;
-        Ok(Some(FeedBatch { events, until }))
+        let events = page.events.iter().map(|(position, event)| {
+            FeedEvent::new(*position, event, &registry, self.policy)
+        });
+        Ok(Some(FeedBatch {
+            events: events.collect(),
+            until: page.until,
+        }))
     }
 
     /// Says that everything up to a position is done, and lets other workers go on. The position of
@@ -287,10 +310,41 @@ impl<'a> Feed<'a> {
         after: Option<FeedPosition>,
         condition: Condition,
         limit: usize,
-    ) -> Result<FeedPage> {
-        let query = FeedQuery::new(AuditEvent::schema(), after, limit).filter(condition);
-        let storage = self.session.engine().storage();
-        Ok(storage.feed(self.session.scope(), &query).await?)
+    ) -> Result<Entries> {
+        let mut page = entries(self.session, after, &condition, limit).await?;
+        if page.events.len() > limit {
+            page.events.truncate(limit);
+            let last = page.events.last();
+            page.until = last.map_or(page.until, |(position, _)| *position);
+        }
+        Ok(page)
+    }
+
+    /// Refuses to go on where events behind a place are gone that nobody can read any more.
+    async fn check_dropped(&self, after: Option<FeedPosition>) -> Result<()> {
+        if self.past_dropped {
+            return Ok(());
+        }
+        let logs = places().map(|object| object.name().to_owned());
+        let after = after.unwrap_or_default().to_string();
+        let mut gone = DroppedEntries::OBJECT
+            .one_of(logs)
+            .and(DroppedEntries::UNTIL_POSITION.gt(after));
+        if let Some(since) = self.since {
+            gone = gone.and(DroppedEntries::LAST_AT.ge(since));
+        }
+        let find = Find::from(gone).limit(1);
+        let found = self.session.records::<DroppedEntries>().find(find).await?;
+        if found.items.is_empty() {
+            return Ok(());
+        }
+        Err(RuleViolation::new(
+            "events_dropped",
+            "C-070",
+            "events that the consumer has not read were dropped from the archive: build what follows \
+             them from the records as they are now, then go on with `past_dropped`",
+        )
+        .into())
     }
 
     fn condition(&self) -> Result<Condition> {

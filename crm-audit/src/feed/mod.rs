@@ -16,6 +16,10 @@
 //! - **No more than the consumer may see.** A [`FeedPolicy`] says what becomes of personal and of
 //!   sensitive values.
 //!
+//! - **Archived events too.** Months that were moved to the archive come like others. Of months that
+//!   were dropped from it, a consumer that has not read them is told
+//!   ([`DroppedEntries`](crm_core::storage::DroppedEntries)).
+//!
 //! Consumers are no part of a tenant's export: their places are those of one database. In another
 //! one a consumer begins anew.
 

@@ -7,13 +7,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use crm_core::engine::Progress;
 use crm_core::error::{Error, Result};
-use crm_core::query::Find;
+use crm_core::query::{Condition, Find};
 use crm_core::storage::FeedPosition;
 use crm_core::{Record, Session};
 
 use super::canonical::{hash_of, message, seal_hash};
-use super::entries::entries;
 use super::{AuditSeal, ENTRY, NO_HASH, SEAL_EVENTS, SealHead, SealSigner};
+use crate::entries::entries;
 
 /// How events are sealed.
 #[derive(Clone, Copy)]
@@ -83,7 +83,7 @@ pub(crate) async fn close(session: &Session, sealing: &Sealing<'_>) -> Result<Op
             Some(seal) => seal.until_position.parse().map_err(|_| malformed())?,
             None => FeedPosition::BEGINNING,
         };
-        let found = entries(session, after, SEAL_EVENTS).await?;
+        let found = entries(session, Some(after), &Condition::all(), SEAL_EVENTS).await?;
         let is_last = found.events.len() < SEAL_EVENTS;
         let events = found.events.get(..SEAL_EVENTS).unwrap_or(&found.events);
         let Some((until, _)) = events.last() else {

@@ -54,7 +54,6 @@
 mod canonical;
 mod close;
 pub(crate) mod commitment;
-mod entries;
 mod sign;
 mod verify;
 

@@ -9,16 +9,16 @@ use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
 use crm_core::engine::Progress;
 use crm_core::error::{Error, Result};
-use crm_core::query::{Find, WhereExt};
+use crm_core::query::{Condition, Find, WhereExt};
 use crm_core::schema::Picklist;
 use crm_core::storage::FeedPosition;
 use crm_core::{Record, Session};
 use uuid::Uuid;
 
 use super::canonical::{Hash, hash_of, message, seal_hash};
-use super::entries::entries;
 use super::{AuditSeal, ENTRY, NO_HASH, SEAL_EVENTS, SealHead, SealVerifier};
 use crate::AuditExt as _;
+use crate::entries::entries;
 
 /// How many seals are read at once.
 const SEALS: usize = 20;
@@ -335,7 +335,7 @@ async fn look(
     }
     let mut place: FeedPosition = after;
     while place < until {
-        let found = entries(session, place, SEAL_EVENTS).await?;
+        let found = entries(session, Some(place), &Condition::all(), SEAL_EVENTS).await?;
         for (position, event) in &found.events {
             if *position > until {
                 break;

@@ -15,7 +15,8 @@ use crate::event::{AuditEvent, AuditKind};
 use crate::trail::{AuditTrail, of_record};
 use crate::versions::told;
 
-/// How many records that lead to what is to be deleted are looked at, besides those of the commit.
+/// How many records that lead to what is to be deleted are looked at at once, besides those of the
+/// commit.
 const REFERRERS: usize = 1_000;
 
 type Rows = HashMap<EntityRef, Row>;
@@ -211,7 +212,7 @@ impl AuditTrail<'_> {
         mode: Mode,
         obstacles: &mut Vec<Obstacle>,
     ) -> Result<()> {
-        let referrers = referrers(work, reversals, own.len() + REFERRERS).await?;
+        let referrers = referrers(work, reversals, own).await?;
         let goes_back = |referrer: &Referrer| {
             let of = reversals.iter().find(|one| one.record == referrer.by);
             of.is_some_and(|one| one.has_field(&referrer.field))
@@ -478,11 +479,12 @@ async fn in_order<'r>(
     Ok(ordered)
 }
 
-/// The live records that lead to what is to be deleted, each link on its own.
+/// The live records that lead to what is to be deleted, each link on its own. Of those besides the
+/// commit's own records, some that lead to each target at least: all where they are not too many.
 async fn referrers(
     work: &UnitOfWork,
     reversals: &[Reversal],
-    limit: usize,
+    own: &HashSet<EntityRef>,
 ) -> Result<Vec<Referrer>> {
     let mut by_object: BTreeMap<&str, Vec<Uuid>> = BTreeMap::new();
     for reversal in reversals.iter().filter(|one| one.takes_away()) {
@@ -496,29 +498,77 @@ async fn referrers(
         let of_full = |link: &&Link| link.object.lifecycle() == Lifecycle::Full;
         for batch in ids.chunks(BATCH) {
             for link in links.iter().filter(of_full) {
-                let leading = match link.custom() {
-                    Some(_) => {
-                        work.led_by_custom(link, batch, Some(false), Some(limit))
-                            .await?
-                    }
-                    None => {
-                        let leading = link.to(batch).and(Condition::not_deleted());
-                        let query = Query::new(&link.object, leading).limit(limit);
-                        work.select(&query).await?
-                    }
-                };
-                for row in leading.iter().filter(|row| !row.is_deleted()) {
-                    let Some(target) = link.target(&**row).filter(|id| batch.contains(id)) else {
-                        continue;
-                    };
-                    found.push(Referrer {
-                        target: EntityRef::new(name, target),
-                        by: EntityRef::new(link.object.name(), row.id()),
-                        field: path_at(&link.object, link.field),
-                    });
-                }
+                found.extend(referrers_by(work, name, batch, link, own).await?);
             }
         }
     }
     Ok(found)
+}
+
+/// The live records that lead to records of an object by one link.
+async fn referrers_by(
+    work: &UnitOfWork,
+    name: &str,
+    targets: &[Uuid],
+    link: &Link,
+    own: &HashSet<EntityRef>,
+) -> Result<Vec<Referrer>> {
+    let field = path_at(&link.object, link.field);
+    let mut limit = own.len() + REFERRERS;
+    // The targets that no other record is known to lead to yet.
+    let mut open: Vec<Uuid> = targets.to_vec();
+    let mut known: HashSet<EntityRef> = HashSet::new();
+    let mut others = 0;
+    let mut found = Vec::new();
+    while !open.is_empty() {
+        let (leading, is_all) = leading_to(work, link, &open, limit).await?;
+        let mut led: HashSet<Uuid> = HashSet::new();
+        for row in leading.iter().filter(|row| !row.is_deleted()) {
+            let Some(target) = link.target(&**row).filter(|id| open.contains(id)) else {
+                continue;
+            };
+            let by = EntityRef::new(link.object.name(), row.id());
+            if !own.contains(&by) {
+                let is_first = led.insert(target);
+                if others >= REFERRERS && !is_first {
+                    continue;
+                }
+                others += 1;
+            }
+            if known.insert(by.clone()) {
+                found.push(Referrer {
+                    target: EntityRef::new(name, target),
+                    by,
+                    field: field.clone(),
+                });
+            }
+        }
+        if is_all {
+            break;
+        }
+        let before = open.len();
+        open.retain(|id| !led.contains(id));
+        // Nothing but rows that do not count.
+        if open.len() == before {
+            limit = limit.saturating_mul(2);
+        }
+    }
+    Ok(found)
+}
+
+/// Up to `limit` live records that lead to one of the targets, and whether these are all.
+async fn leading_to(
+    work: &UnitOfWork,
+    link: &Link,
+    targets: &[Uuid],
+    limit: usize,
+) -> Result<(Vec<Row>, bool)> {
+    if link.custom().is_some() {
+        return work.some_led_by_custom(link, targets, limit).await;
+    }
+    let leading = link.to(targets).and(Condition::not_deleted());
+    let query = Query::new(&link.object, leading).limit(limit);
+    let rows = work.select(&query).await?;
+    let is_all = rows.len() < limit;
+    Ok((rows, is_all))
 }

@@ -20,6 +20,7 @@ use super::delivery::{DeliveryStatus, WebhookDelivery};
 use super::schedule::RetrySchedule;
 use super::subscription::WebhookSubscription;
 use super::transport::{Transport, WebhookRequest};
+use crate::archive;
 use crate::event::AuditEvent;
 use crate::feed::{Feed, FeedEvent, FeedPolicy};
 
@@ -46,6 +47,7 @@ impl WebhookExt for Session {
         Webhooks {
             session: self,
             schedule: RetrySchedule::default(),
+            past_dropped: false,
         }
     }
 }
@@ -56,6 +58,7 @@ impl WebhookExt for Session {
 pub struct Webhooks<'a> {
     session: &'a Session,
     schedule: RetrySchedule,
+    past_dropped: bool,
 }
 
 /// What one call of [`Webhooks::deliver_due`] did.
@@ -104,6 +107,13 @@ impl Webhooks<'_> {
         self
     }
 
+    /// Goes on behind events that were dropped from the archive before deliveries were made of them, and
+    /// not with an error: they are never sent.
+    pub const fn past_dropped(mut self) -> Self {
+        self.past_dropped = true;
+        self
+    }
+
     /// Makes deliveries of up to `limit` new events, and sends up to `limit` that are due, one after
     /// the other. Several workers may do so at the same time. See [`Transport`] for an example.
     ///
@@ -111,8 +121,10 @@ impl Webhooks<'_> {
     /// the middle leaves what it had to others, some minutes later.
     ///
     /// # Errors
-    /// Those of the storage. What goes wrong with a receiver is no error: it is in the report and at
-    /// the delivery.
+    /// Those of the storage; [`Error::Rule`] `events_dropped` where events that a subscription may want
+    /// were dropped from the archive before deliveries were made of them (see
+    /// [`past_dropped`](Self::past_dropped)). What goes wrong with a receiver is no error: it is in the
+    /// report and at the delivery.
     pub async fn deliver_due(
         &self,
         transport: &dyn Transport,
@@ -212,9 +224,13 @@ impl Webhooks<'_> {
 
     /// The consumer of the feed, as far as subscriptions look back.
     fn feed(&self, since: DateTime<Utc>) -> Feed<'_> {
-        Feed::new(self.session, CONSUMER.to_owned())
+        let feed = Feed::new(self.session, CONSUMER.to_owned())
             .policy(FeedPolicy::INTERNAL)
-            .filter(AuditEvent::CREATED_AT.ge(since))
+            .since(since);
+        match self.past_dropped {
+            true => feed.past_dropped(),
+            false => feed,
+        }
     }
 
     /// Makes a delivery for each subscription and event that it wants.
@@ -354,8 +370,9 @@ impl Webhooks<'_> {
             .await?;
         let subscriptions: HashMap<_, Arc<Record<WebhookSubscription>>> =
             subscriptions.into_iter().map(|one| (one.id, one)).collect();
-        let events: Vec<_> = claimed.iter().map(|one| Id::new(one.event_id)).collect();
-        let events = self.session.records().get_all(&distinct(events)).await?;
+        let events = distinct(claimed.iter().map(|one| one.event_id).collect());
+        let of_deliveries = Find::from(AuditEvent::ID.one_of(events)).limit(claimed.len());
+        let events = archive::find(self.session, of_deliveries).await?.items;
         let events: HashMap<_, Arc<Record<AuditEvent>>> =
             events.into_iter().map(|one| (one.id.uuid(), one)).collect();
         let registry = self.session.registry().await?;

@@ -160,7 +160,7 @@ impl UnitOfWork {
         let object = row.object().clone();
         for link in self.links_to(&object).await? {
             let leading = match link.custom() {
-                Some(_) => self.led_by_custom(&link, &[row.id()], None, None).await?,
+                Some(_) => self.led_by_custom(&link, &[row.id()], None).await?,
                 None => {
                     let all = Query::new(&link.object, link.to(&[row.id()]));
                     self.select(&all).await?
@@ -215,7 +215,7 @@ impl UnitOfWork {
     /// The live, or the deleted, rows that lead to a record.
     async fn linked(&self, link: &Link, id: Uuid, deleted: bool) -> Result<Vec<Row>> {
         if link.custom().is_some() {
-            return self.led_by_custom(link, &[id], Some(deleted), None).await;
+            return self.led_by_custom(link, &[id], Some(deleted)).await;
         }
         let state = if deleted {
             Condition::Not(Box::new(Condition::not_deleted()))

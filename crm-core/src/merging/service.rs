@@ -138,7 +138,7 @@ async fn decide(
             continue;
         }
         let leading = match link.custom() {
-            Some(_) => work.led_by_custom(&link, losers, None, None).await?,
+            Some(_) => work.led_by_custom(&link, losers, None).await?,
             None => {
                 let leading = Query::new(&link.object, link.to(losers));
                 work.select(&leading).await?

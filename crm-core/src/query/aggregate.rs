@@ -286,6 +286,20 @@ impl<E> Aggregate<E> {
         self
     }
 
+    /// The same request without the Rust type, for the records of an object by its name.
+    #[must_use]
+    pub fn untyped(self) -> Aggregate<()> {
+        Aggregate {
+            filter: self.filter,
+            group_by: self.group_by,
+            measures: self.measures,
+            archived: self.archived,
+            deleted: self.deleted,
+            stale: self.stale,
+            marker: PhantomData,
+        }
+    }
+
     /// Binds the request to the schema.
     ///
     /// # Errors

@@ -71,6 +71,7 @@
 mod change;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod dropped;
 mod error;
 mod feed;
 mod guard;
@@ -84,6 +85,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 pub use change::{Change, ChangeSet, Claim, Committed, Expectation, Taking, Unreferenced};
+pub use dropped::DroppedEntries;
 pub use error::StorageError;
 pub use feed::{FeedPage, FeedPosition, FeedQuery, InvalidPosition, Snapshot, scan_feed};
 pub use guard::{GUARD_PAGE, Guard, Judge};

@@ -32,7 +32,7 @@ pub(crate) const MARKER: &str = "zqmkj";
 
 /// The objects of which no record can concern a customer: settings, the tenant's own people, companies
 /// and goods; and rows that the engine makes of others. Every other object of the engine has to hold markers, so a new one is thought of.
-const CONCERN_NOBODY: [&str; 58] = [
+const CONCERN_NOBODY: [&str; 59] = [
     "account",
     "activity_roll_up",
     "activity_template",
@@ -57,6 +57,7 @@ const CONCERN_NOBODY: [&str; 58] = [
     "data_key",
     "deal_state",
     "deletion_log",
+    "dropped_entries",
     "duplicate_key",
     "duplicate_rule",
     "exchange_rate",

@@ -11,6 +11,7 @@
     reason = "a test says what went wrong by stopping"
 )]
 
+mod archive;
 mod chain;
 mod erasure;
 mod tampering;

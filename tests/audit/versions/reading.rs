@@ -126,6 +126,39 @@ async fn versions_and_differences_read_well() {
     }
 }
 
+/// Recorded reads are in the trail, and are no versions.
+#[tokio::test]
+async fn a_recorded_read_is_no_version() {
+    let office = Office::new().await;
+    let session = &office.session;
+    let sensitive = ["contact"];
+    session
+        .configurations()
+        .set_sensitive_objects(&sensitive)
+        .await
+        .unwrap();
+    let ada = Contact::named("Ada", "Lovelace");
+    let id = session.contacts().create(ada).await.unwrap().id;
+    for title in ["Analyst", "Countess"] {
+        let change = |contact: &mut Contact| contact.job_title = Some(title.into());
+        session.contacts().update(id, change).await.unwrap();
+        session.contacts().get(id).await.unwrap();
+        session.contacts().get(id).await.unwrap();
+    }
+    let audit = session.audit();
+    let reads = audit.trail(id).await.unwrap();
+    let reads = reads.iter().filter(|event| event.event == AuditKind::Read);
+    assert!(reads.count() >= 4);
+    // Pages have as many versions as were asked for.
+    let first = audit.versions(id, 2, None).await.unwrap();
+    let rest = audit.versions(id, 2, first.next.clone()).await.unwrap();
+    let told = first.items.iter().chain(&rest.items);
+    let told: Vec<_> = told.map(|entry| (entry.version, entry.kind)).collect();
+    use AuditKind::{Create, Update};
+    assert_eq!(told, [(3, Update), (2, Update), (1, Create)]);
+    assert!(rest.next.is_none());
+}
+
 /// of what is sensitive, it is told that it changed, and nothing else.
 #[tokio::test]
 async fn sensitive_fields_are_masked_in_differences_and_histories() {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crm_engine::audit::{ObstacleReason, UndoReport};
+use crm_engine::custom_objects::{CustomField, CustomFieldType};
 use crm_engine::leads::ConversionPlan;
 use crm_engine::merging::Choices;
 use crm_engine::prelude::*;
@@ -11,7 +12,7 @@ use rust_decimal::Decimal;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Office, account, last_commit, members, projects, rename, staged};
+use super::{Office, account, api_name, last_commit, members, projects, rename, staged};
 use crate::common::{assert_trail_tells_every_record, populate};
 
 async fn undo(session: &Session, commit: Uuid) -> Uuid {
@@ -278,6 +279,65 @@ async fn what_came_to_belong_to_a_new_record_stands_in_the_way() {
     assert_eq!(records, BTreeSet::from([whole.uuid(), part.uuid()]));
     assert_eq!(report.undone, [lone.into()]);
     session.accounts().get(whole).await.unwrap();
+}
+
+/// However many records lead to one of what a commit made, those that lead to another one are seen, by
+/// references and custom fields alike.
+#[tokio::test]
+async fn a_crowd_around_one_record_hides_no_other() {
+    let office = Office::new().await;
+    let session = &office.session;
+    let kind = CustomFieldType::Lookup {
+        object: api_name("account"),
+        cascade: false,
+    };
+    let field = CustomField::new(api_name("contact"), api_name("supplier"), "Supplier", kind);
+    session
+        .records::<CustomField>()
+        .create(field)
+        .await
+        .unwrap();
+    for is_custom in [false, true] {
+        let mut work = session.begin();
+        let crowded = staged(&mut work, "Crowded").await;
+        let led = staged(&mut work, "Led").await;
+        let lone = staged(&mut work, "Lone").await;
+        let commit = work.commit().await.unwrap().id;
+        let contact = |name: String, account: Id<Account>| match is_custom {
+            true => Contact {
+                custom_fields: json!({"supplier": account}),
+                ..Contact::named("Hank", &name)
+            },
+            false => Contact {
+                account_id: Some(account),
+                ..Contact::named("Hank", &name)
+            },
+        };
+        for part in 0..11 {
+            let mut work = session.begin();
+            for number in 0..100 {
+                let one = contact(format!("Crowd {part} {number}"), crowded);
+                work.contacts().create(one).await.unwrap();
+            }
+            work.commit().await.unwrap();
+        }
+        // The one with the greatest id.
+        let last = contact("Last".to_owned(), led);
+        let last = session.contacts().create(last).await.unwrap().id;
+        let report = session.audit().undo_what_is_untouched(commit).await.unwrap();
+        assert_eq!(report.undone, [lone.into()], "{is_custom}");
+        let of_led = report
+            .obstacles
+            .iter()
+            .filter(|one| one.record.id == led.uuid());
+        let by: Vec<_> = of_led.map(|one| &one.why).collect();
+        assert!(
+            matches!(by.as_slice(), [ObstacleReason::ReferredTo { by, .. }] if by.id == last.uuid()),
+            "{by:?}"
+        );
+        session.accounts().get(led).await.unwrap();
+        session.accounts().get(crowded).await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -253,6 +253,7 @@ async fn typed_operations_find_nothing_of_another_tenant() {
         crm_engine::scoring::LeadScoreChange,
         crm_engine::privacy::Consent,
         crm_engine::privacy::DeletionLog,
+        crm_engine::storage::DroppedEntries,
         crm_engine::privacy::RetentionPolicy,
         crm_engine::privacy::LegalHold,
         crm_engine::privacy::ProcessingActivity,

@@ -230,8 +230,7 @@ impl UnitOfWork {
         Ok(())
     }
 
-    /// The live or deleted records, or both, that lead to some by a custom field; of those that are
-    /// stored no more than `limit`.
+    /// The live or deleted records, or both, that lead to some by a custom field.
     ///
     /// # Errors
     /// Those of the storage.
@@ -241,10 +240,36 @@ impl UnitOfWork {
         link: &Link,
         targets: &[Uuid],
         deleted: Option<bool>,
-        limit: Option<usize>,
     ) -> Result<Vec<Row>> {
+        let found = self.led_among(link, targets, deleted, None).await;
+        found.map(|(rows, _)| rows)
+    }
+
+    /// Live records that lead to some by a custom field, of those that are stored no more than `limit`,
+    /// and whether these are all.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    #[doc(hidden)]
+    pub async fn some_led_by_custom(
+        &self,
+        link: &Link,
+        targets: &[Uuid],
+        limit: usize,
+    ) -> Result<(Vec<Row>, bool)> {
+        self.led_among(link, targets, Some(false), Some(limit))
+            .await
+    }
+
+    async fn led_among(
+        &self,
+        link: &Link,
+        targets: &[Uuid],
+        deleted: Option<bool>,
+        limit: Option<usize>,
+    ) -> Result<(Vec<Row>, bool)> {
         let Some((custom, typed)) = link.custom().zip(self.typed_rows()) else {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), true));
         };
         let leading = among(typed.target, targets)
             .and(Condition::equals(typed.field, Value::Uuid(custom.id)));
@@ -254,6 +279,7 @@ impl UnitOfWork {
             None => query,
         };
         let rows = self.select(&query).await?;
+        let is_all = limit.is_none_or(|limit| rows.len() < limit);
         let mut ids: Vec<Uuid> = rows
             .iter()
             .filter_map(|row| row.value(typed.record).as_uuid())
@@ -273,7 +299,7 @@ impl UnitOfWork {
             found.extend(self.rows(&link.object, batch).await?);
         }
         found.retain(|row| leads(row) && deleted.is_none_or(|deleted| row.is_deleted() == deleted));
-        Ok(found)
+        Ok((found, is_all))
     }
 
     /// That no custom field leads to a record any more.

@@ -241,7 +241,7 @@ impl Search<'_> {
     /// The rows that lead to a record by a field.
     async fn leading(&self, link: &Link, id: Uuid) -> Result<Vec<Row>> {
         match link.custom() {
-            Some(_) => self.work.led_by_custom(link, &[id], None, None).await,
+            Some(_) => self.work.led_by_custom(link, &[id], None).await,
             None => self.all(&link.object, link.to(&[id])).await,
         }
     }

@@ -3,6 +3,7 @@
 use crm_core::Record;
 use crm_core::Session;
 use crm_core::error::Result;
+use crm_core::query::Condition;
 use crm_core::schema::{Entity as _, Row};
 use crm_core::storage::{FeedPosition, FeedQuery};
 
@@ -16,23 +17,24 @@ pub(crate) struct Entries {
     pub(crate) until: FeedPosition,
 }
 
-/// Up to about `limit` events behind a place. The archive is read last: what is moved meanwhile is
+/// Up to about `limit` events behind a place that fulfil a condition over events. The archive is read last: what is moved meanwhile is
 /// found there.
 pub(crate) async fn entries(
     session: &Session,
-    after: FeedPosition,
+    after: Option<FeedPosition>,
+    condition: &Condition,
     limit: usize,
 ) -> Result<Entries> {
     let mut found: Vec<(FeedPosition, Row)> = Vec::new();
     let mut until: Option<FeedPosition> = None;
     for object in places() {
-        let query = FeedQuery::new(object, Some(after), limit);
+        let query = FeedQuery::new(object, after, limit).filter(condition.clone());
         let storage = session.engine().storage();
         let page = storage.feed(session.scope(), &query).await?;
         until = Some(until.map_or(page.until, |other| other.min(page.until)));
         found.extend(page.entries);
     }
-    let until = until.unwrap_or(after);
+    let until = until.or(after).unwrap_or_default();
     found.retain(|(position, _)| *position <= until);
     found.sort_by_key(|(position, _)| *position);
     // What was moved between the two reads is there twice.
