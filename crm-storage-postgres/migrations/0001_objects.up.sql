@@ -254,6 +254,10 @@ DECLARE
     taken uuid[];
     missing uuid;
 BEGIN
+    -- The role of this function sees policies of all tenants, as it owns the functions that search.
+    IF tenant IS DISTINCT FROM NULLIF(current_setting('crm.tenant_id', true), '')::uuid THEN
+        RAISE EXCEPTION 'entries are taken by their tenant' USING ERRCODE = '42501';
+    END IF;
     IF NOT EXISTS (
         SELECT FROM pg_partitioned_table AS p WHERE p.partrelid = to_regclass(wanted)
     ) OR archive IS NOT NULL AND NOT EXISTS (
@@ -1363,6 +1367,8 @@ CREATE TABLE "crm"."deal_states" (
     "pipeline_id" uuid NOT NULL,
     "stage_id" uuid NOT NULL,
     "stage_entered_at" timestamptz,
+    "stage_order" bigint,
+    "previous_stage_order" bigint,
     "status" varchar(50) COLLATE "C" NOT NULL,
     "amount" numeric(19,4),
     "currency" varchar(3) COLLATE "C" NOT NULL,
@@ -1381,6 +1387,8 @@ CREATE TABLE "crm"."deal_states" (
     CONSTRAINT "deal_states_version_check" CHECK ("version" >= 1),
     CONSTRAINT "deal_states_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
     CONSTRAINT "deal_states_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "deal_states_stage_order_check" CHECK ("stage_order" BETWEEN 0 AND 2147483647),
+    CONSTRAINT "deal_states_previous_stage_order_check" CHECK ("previous_stage_order" BETWEEN 0 AND 2147483647),
     CONSTRAINT "deal_states_status_check" CHECK ("status" IN ('open', 'won', 'lost')),
     CONSTRAINT "deal_states_win_probability_check" CHECK ("win_probability" BETWEEN 0 AND 100),
     CONSTRAINT "deal_states_counting_category_check" CHECK ("counting_category" IN ('pipeline', 'best_case', 'commit', 'worst_case', 'closed', 'omitted')),
@@ -2342,6 +2350,36 @@ CREATE POLICY "tenant_isolation" ON "crm"."deletion_logs"
     USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
 GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."deletion_logs" TO "crm_app";
+
+CREATE TABLE "crm"."dropped_entries" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "object" varchar(100) COLLATE "C" NOT NULL,
+    "until_position" varchar(48) COLLATE "C" NOT NULL,
+    "entries" bigint NOT NULL,
+    "last_at" timestamptz NOT NULL,
+    CONSTRAINT "dropped_entries_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "dropped_entries_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "dropped_entries_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "dropped_entries_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "dropped_entries_entries_check" CHECK ("entries" >= 1)
+);
+CREATE INDEX "dropped_entries_object_until_position_id_idx" ON "crm"."dropped_entries" ("tenant_id", "object", "until_position", "id");
+CREATE INDEX "dropped_entries_created_at_id_idx" ON "crm"."dropped_entries" ("tenant_id", "created_at", "id");
+ALTER TABLE "crm"."dropped_entries" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."dropped_entries"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."dropped_entries" TO "crm_app";
 
 CREATE TABLE "crm"."retention_policies" (
     "tenant_id" uuid NOT NULL,

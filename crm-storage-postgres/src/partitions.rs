@@ -172,8 +172,8 @@ pub async fn drop_archived_partitions(
             let of_month = format!("\"created_at\" >= {first} AND \"created_at\" < {end}");
             tell_dropped(&mut transaction, schema, archive, &default, &of_month).await?;
             let deleted = sqlx::raw_sql(trusted(format!("DELETE FROM {default} WHERE {of_month}")))
-            .execute(&mut *transaction)
-            .await?;
+                .execute(&mut *transaction)
+                .await?;
             run(&mut transaction, forced(&default, true)).await?;
             transaction.commit().await?;
             if deleted.rows_affected() > 0 {

@@ -121,11 +121,7 @@ async fn a_consumer_is_told_of_dropped_events_that_it_has_not_read() {
     };
     // Who has read them, or does without them, goes on.
     assert_eq!(ids(&drained(&done).await), [byron.uuid(); 2]);
-    assert!(
-        drained(&audit.feed("from now").from_now())
-            .await
-            .is_empty()
-    );
+    assert!(drained(&audit.feed("from now").from_now()).await.is_empty());
     let lagging = lagging.past_dropped();
     assert_eq!(ids(&drained(&lagging).await), [byron.uuid(); 2]);
     // And from then on as any other.
@@ -188,16 +184,21 @@ async fn webhooks_send_events_that_were_archived_meanwhile() {
     // One that is replayed is sent as well.
     let all = world.session.records::<WebhookDelivery>();
     let all = all.find(Find::new()).await.unwrap().items;
-    let sent = |one: &&std::sync::Arc<Record<WebhookDelivery>>| {
-        one.status == DeliveryStatus::Delivered
-    };
+    let sent =
+        |one: &&std::sync::Arc<Record<WebhookDelivery>>| one.status == DeliveryStatus::Delivered;
     let first = all.iter().find(sent).unwrap();
     webhooks.replay(first.id).await.unwrap();
     let report = webhooks.deliver_due(&receiver, 100).await.unwrap();
     assert_eq!((report.delivered, report.dead), (1, 0));
 
     // What was dropped before it was queued is told.
-    world.session.audit().feed("crm.webhooks").forget().await.unwrap();
+    world
+        .session
+        .audit()
+        .feed("crm.webhooks")
+        .forget()
+        .await
+        .unwrap();
     world.drop_archive().await;
     world.contact("Babbage").await;
     world.settle().await;
