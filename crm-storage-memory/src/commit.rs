@@ -8,7 +8,7 @@
 //! The checks come in the order that [`ChangeSet`] lists them. Whatever may fail, a version, a
 //! unique key or the reading of a value, fails before the root is touched.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use chrono::DateTime;
 use crm_core::query::{NoRelated, Query};
@@ -443,13 +443,12 @@ impl<'a> Checks<'a> {
         }
         let mut by_id: Vec<&Unreferenced> = unreferenced.iter().collect();
         by_id.sort_unstable_by_key(|wanted| wanted.id);
+        let fields: BTreeSet<usize> = unreferenced.iter().map(|wanted| wanted.field).collect();
         for step in &self.steps {
             let Some(after) = step.change.after().filter(|after| !after.is_deleted()) else {
                 continue;
             };
-            let object = step.object();
-            let records = object.record_links().iter().map(|link| &link.id);
-            for field in object.references().iter().chain(records) {
+            for field in &fields {
                 let Some(id) = after.value(*field).as_uuid() else {
                     continue;
                 };
@@ -485,18 +484,24 @@ impl<'a> Checks<'a> {
         let Some(table) = self.view.table(object) else {
             return false;
         };
-        // Without an index there is no row yet that has the reference.
-        let index = table.layout().led_by(wanted.field);
-        let Some(map) = index.and_then(|index| table.map(index)) else {
-            return false;
-        };
-        let mut key = Key::default();
-        key.push(&ValueRef::Uuid(wanted.id));
+        let wanted_id = ValueRef::Uuid(wanted.id);
         let holds = |row: &Row| {
             let is_visible = self.view.only(object).is_none_or(|only| only == row.id());
             is_visible && !row.is_deleted() && self.by_name(object.name(), row.id()).is_none()
         };
-        KeyRange::of(key).of_map(map).any(|entry| holds(&entry.row))
+        let index = table.layout().led_by(wanted.field);
+        match index.and_then(|index| table.map(index)) {
+            Some(map) => {
+                let mut key = Key::default();
+                key.push(&wanted_id);
+                KeyRange::of(key).of_map(map).any(|entry| holds(&entry.row))
+            }
+            // All references and what else is asked for often have one.
+            None => {
+                let mut rows = table.rows().values();
+                rows.any(|row| row.value(wanted.field) == wanted_id && holds(row))
+            }
+        }
     }
 
     /// The steps that write a row with this id, of any object.

@@ -311,3 +311,53 @@ impl Watch for Faulty {
         self.meets(Mode::LostAnswer, call)
     }
 }
+
+/// What is done beside a commit.
+type Doing = futures::future::BoxFuture<'static, ()>;
+
+/// Does something right before a commit is written, behind all that the commit was decided by: what
+/// another process may do at any time.
+#[derive(Default)]
+pub(crate) struct Beside(Mutex<Option<(fn(&ChangeSet) -> bool, Doing)>>);
+
+impl Debug for Beside {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Beside").finish_non_exhaustive()
+    }
+}
+
+impl Beside {
+    /// Does it before the next commit that is meant, once.
+    pub(crate) fn before(
+        &self,
+        is_meant: fn(&ChangeSet) -> bool,
+        doing: impl Future<Output = ()> + Send + 'static,
+    ) {
+        *self.0.lock().unwrap() = Some((is_meant, Box::pin(doing)));
+    }
+
+    /// Whether such a commit came.
+    pub(crate) fn was_met(&self) -> bool {
+        self.0.lock().unwrap().is_none()
+    }
+
+    fn met(&self, changes: &ChangeSet) -> Option<Doing> {
+        let mut waiting = self.0.lock().unwrap();
+        let (_, doing) = waiting.take_if(|(is_meant, _)| is_meant(changes))?;
+        Some(doing)
+    }
+}
+
+#[async_trait]
+impl Watch for Beside {
+    async fn begins(&self, _: &Scope, call: Call<'_>) -> Result<(), StorageError> {
+        let met = match call {
+            Call::Commit(changes) => self.met(changes),
+            _ => None,
+        };
+        if let Some(doing) = met {
+            doing.await;
+        }
+        Ok(())
+    }
+}

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::Guard;
 use crate::query::{Condition, SortKey};
 use crate::record::Stamp;
-use crate::schema::{FieldType, ObjectRef, Row, Value};
+use crate::schema::{FieldType, ObjectRef, Row, StorageKind, Value};
 
 /// One commit: everything that is written together, and what it relied on.
 ///
@@ -97,14 +97,17 @@ impl ChangeSet {
     }
 
     /// The object of the row that must not be referred to: the one that the reference leads to, or,
-    /// where the field holds ids of records of any object, the one that this commit deletes.
+    /// where the field holds ids of records of any object, the one that this commit deletes. `None`
+    /// only where the field holds no ids, or the commit does not delete the row.
     #[must_use]
     pub fn target_of<'a>(&'a self, wanted: &'a Unreferenced) -> Option<&'a str> {
         let field = wanted.object.fields().get(wanted.field)?;
         if let Some((target, _)) = field.reference() {
             return Some(target);
         }
-        field.record_of.as_ref()?;
+        if field.storage_kind() != StorageKind::Uuid {
+            return None;
+        }
         let mut deleted = self
             .changes
             .iter()
@@ -225,9 +228,10 @@ pub struct Expectation {
 pub struct Unreferenced {
     /// The object whose rows might refer to it.
     pub object: ObjectRef,
-    /// The reference, by its place in the schema; or a field with ids of records of any object
-    /// ([`FieldSchema::record_of`](crate::schema::FieldSchema::record_of)), of which the id alone
-    /// is compared: no two records have the same.
+    /// The reference, by its place in the schema; or a field with ids of records of any object, of
+    /// which the id alone is compared, as no two records have the same. Such a field need not say so
+    /// ([`FieldSchema::record_of`](crate::schema::FieldSchema::record_of)): that of
+    /// [typed rows](crate::schema::typed_values) is followed by the engine alone.
     pub field: usize,
     /// The row that must not be referred to: one that the commit deletes.
     pub id: Uuid,

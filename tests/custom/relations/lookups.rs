@@ -6,6 +6,7 @@ use crm_engine::custom_objects::{
     Cardinality, CustomField, CustomFieldType, CustomRelationship, LinksExt, RelationshipKind,
 };
 use crm_engine::prelude::*;
+use crm_engine::storage::ChangeSet;
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
@@ -13,6 +14,7 @@ use super::{
     NOBODY, account, create, delete, faults, filter, found, is_live, name, object, projects,
     relate, relation, restore, set, try_create, value,
 };
+use crate::common::storage::{Beside, Watched};
 use crate::common::{crm, rows_of, tenant};
 
 /// Existence, on every way of writing.
@@ -251,6 +253,38 @@ async fn a_lookup_and_the_deletion_of_its_record_do_not_cross() {
         assert!(left.items.is_empty());
         assert!(links.get(project, globex).await.unwrap().is_none());
     }
+}
+
+/// A lookup that is written behind all that the deletion of its record read, and before that is
+/// committed: the deletion looks again, and empties it.
+#[tokio::test]
+async fn a_lookup_is_written_right_before_the_deletion_of_its_record() {
+    let storage = Watched::new(Beside::default());
+    let crm = Crm::builder(storage.clone()).build();
+    let session = tenant(&crm, "acme").await.1;
+    projects(&session).await;
+    let globex = account(&session, "Globex").await;
+    let project = create(&session, "project", json!({})).await;
+    let other = session.clone();
+    storage.watch.before(deletes_an_account, async move {
+        let led = set(&other, "project", project, json!({"customer": globex})).await;
+        led.unwrap();
+    });
+    delete(&session, "account", globex).await.unwrap();
+    assert!(storage.watch.was_met());
+    assert_eq!(
+        value(&session, "project", project, "customer").await,
+        Json::Null
+    );
+    assert!(!is_live(&session, "account", globex).await);
+}
+
+fn deletes_an_account(changes: &ChangeSet) -> bool {
+    let mut changes = changes.changes.iter();
+    changes.any(|change| {
+        let is_deleted = change.after().is_some_and(|row| row.is_deleted());
+        change.object().name() == "account" && is_deleted
+    })
 }
 
 ///

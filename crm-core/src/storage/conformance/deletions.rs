@@ -114,6 +114,45 @@ pub(super) async fn references_deletion_beside_live_ones(h: &Harness) -> Outcome
     Ok(())
 }
 
+pub(super) async fn references_deletion_beside_plain_ids(h: &Harness) -> Outcome {
+    // A field with ids that says nothing of what they are of, and has no index, is asked for like
+    // one that does.
+    let bench = h.bench();
+    let (target, other) = two_specimens(&bench).await?;
+    let naming = |id: Uuid| {
+        row(Specimen {
+            token: Some(id),
+            ..bare("Naming")
+        })
+    };
+    let (holder, beside) = (naming(target.id()), naming(other.id()));
+    bench.insert([holder.clone(), beside.clone()]).await?;
+    let asked = vec![unreferenced(Specimen::schema(), "token", target.id())?];
+    let came = bench
+        .commit_leaving(vec![deletion(&target)], asked.clone())
+        .await;
+    let what = "a deletion of a row whose id stands in a plain field of a live one";
+    expect_conflict(&came, &target, what)?;
+    // One that the commit itself leaves there counts, and one that it takes away does not.
+    let touched = holder.with_meta(holder.meta().next(super::harness::stamp()));
+    let changes = vec![replacement(&holder, touched), deletion(&target)];
+    let came = bench.commit_leaving(changes, asked.clone()).await;
+    let what = "a deletion with an update that keeps the id in a plain field";
+    expect_conflict(&came, &target, what)?;
+    bench.expect_stored(&target).await?;
+    bench.expect_stored(&holder).await?;
+    let emptied = next::<Specimen>(&holder, |data| data.token = None)?;
+    let after = deleted(&target);
+    let changes = vec![
+        replacement(&holder, emptied.clone()),
+        replacement(&target, after.clone()),
+    ];
+    bench.commit_leaving(changes, asked).await?;
+    bench.expect_stored(&emptied).await?;
+    bench.expect_stored(&after).await?;
+    bench.expect_stored(&beside).await
+}
+
 pub(super) async fn references_deletion_beside_others_rows(h: &Harness) -> Outcome {
     // Rows that refer to another row, and rows of another object that the question is not about.
     let bench = h.bench();

@@ -114,6 +114,7 @@ macro_rules! __conformance_list {
             }
             references in deletions {
                 references_deletion_beside_live_ones
+                references_deletion_beside_plain_ids
                 references_deletion_beside_others_rows
                 references_deletion_beside_deleted_ones
                 references_deletion_with_its_own_changes

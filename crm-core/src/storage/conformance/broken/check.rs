@@ -458,6 +458,11 @@ impl Checker<'_> {
             if !is_reference && self.is(Defect::UnreferencedByKeysOnly) {
                 continue;
             }
+            let field = one.object.fields().get(one.field);
+            let is_link = field.is_some_and(|field| field.record_of.is_some());
+            if !is_reference && !is_link && self.is(Defect::UnreferencedByLinksOnly) {
+                continue;
+            }
             let Some(target) = self.changes.target_of(one) else {
                 continue;
             };

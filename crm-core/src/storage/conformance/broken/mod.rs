@@ -171,6 +171,8 @@ defects! {
         UnreferencedByAnyField,
         /// Looks at references only, not at fields with ids of records of any object.
         UnreferencedByKeysOnly,
+        /// Looks at references and at fields that say that they have ids of records, not at others.
+        UnreferencedByLinksOnly,
         /// Counts deleted rows that refer to a deleted one.
         UnreferencedCountsDeleted,
         /// Does not count archived rows that refer to a deleted one.
