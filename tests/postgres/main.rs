@@ -5,6 +5,7 @@ mod backend;
 mod custom_plans;
 mod custom_scale;
 mod differential;
+mod holds;
 mod import_crash;
 mod join;
 mod kill;
