@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use crm_engine::query::{AggregateQuery, Group, Query, TextSearch};
 use crm_engine::schema::{ObjectRef, Row};
 use crm_engine::storage::{
-    ChangeSet, Claim, Committed, FeedPage, FeedQuery, Scope, Storage, StorageError,
+    ChangeSet, Claim, Committed, Digests, FeedPage, FeedQuery, Scope, Storage, StorageError,
 };
 use uuid::Uuid;
 
@@ -185,6 +185,10 @@ impl<W: Watch> Storage for Watched<W> {
     async fn reseal(&self, scope: &Scope, rows: &[Row]) -> Result<usize, StorageError> {
         let answer = self.storage.reseal(scope, rows);
         self.watched(scope, Call::Reseal, answer, no_rows).await
+    }
+
+    async fn digests(&self, scope: &Scope) -> Result<Option<Arc<dyn Digests>>, StorageError> {
+        self.storage.digests(scope).await
     }
 }
 
