@@ -9,5 +9,6 @@ mod holds;
 mod import_crash;
 mod join;
 mod kill;
+mod sealed_join;
 #[path = "../common/storage.rs"]
 mod storage;
