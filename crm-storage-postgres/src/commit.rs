@@ -24,7 +24,7 @@ use crate::error::{Refusal, read_error};
 use crate::layout::Tables;
 use crate::sql::Statement;
 
-/// Writes the commit on a connection; `joined` says that a transaction is open there.
+/// Writes the commit on a connection. Where it [joins](Plan::joining) one, a transaction is open there.
 ///
 /// # Errors
 /// What the checks of the port find; what the server says.
@@ -33,7 +33,6 @@ pub(crate) async fn run(
     tables: &Tables,
     scope: &Scope,
     plan: &Plan<'_>,
-    joined: bool,
 ) -> Result<Committed, Failure> {
     if scope.tenant().is_none() {
         // No row is at any version there.
@@ -63,7 +62,7 @@ pub(crate) async fn run(
             scope,
             all: &changes.guards,
         };
-        send(connection, statements, joined, &guards).await
+        send(connection, statements, plan.is_joining, &guards).await
     };
     match (result, &plan.broken) {
         (Ok(Some(refused)), _) => Err(Failure::Refused(refused)),

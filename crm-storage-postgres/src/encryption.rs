@@ -16,7 +16,17 @@ const FUNCTION: &str = include_str!("encryption.sql");
 const NAME: &str = "refuse_unencrypted";
 
 /// The table of the tenants' keys, which seals nothing itself.
-const KEYS: &str = "data_keys";
+pub(crate) const KEYS: &str = "data_keys";
+
+/// What may stand for a text that is sealed: a token of it. No text of a person's looks so.
+const TOKEN: &str = "^~[a-z2-7]{15,26}$";
+
+/// What may stand for a document of custom fields that is sealed: a token for each name and text, or
+/// nothing but that a value is there.
+const TOKENS: &str = concat!(
+    "^[{](\"~[a-z2-7]{26}\": (\"~[a-z2-7]{26}\"|[{][}])",
+    "(, \"~[a-z2-7]{26}\": (\"~[a-z2-7]{26}\"|[{][}]))*)?[}]$"
+);
 
 /// The DDL of triggers that refuse rows with personal values in the clear, of tenants that have keys
 /// (C-110): for databases that other programs or people write to, and against a program of the host's
@@ -27,13 +37,17 @@ const KEYS: &str = "data_keys";
 /// the host's own; those without personal or sensitive fields need none. `plain` are the fields that the
 /// host leaves in the clear, by object and field.
 ///
-/// What they look at is whether a row that holds anything in such a field has sealed values: rows of
-/// tenants without keys pass, and so do rows without personal values. A refusal has the SQLSTATE
+/// What they look at is whether a row that holds anything in such a field has sealed values, and whether
+/// one that has them holds nothing in such a field but what stands for a sealed value there: a token,
+/// which is `~` and 15 to 26 characters of Base32 in lower case, an empty list or document, or a
+/// document of tokens. Rows of tenants without keys pass, and so do rows without personal values. A
+/// refusal has the SQLSTATE
 /// `CRM06`, and is [`Fault::Unencrypted`](crate::Fault::Unencrypted) where the storage meets it. Who may
 /// write to the tables must be allowed to read the keys' table, whose rows are encrypted themselves.
 ///
-/// What they are not: a guard against those who own the tables, nor a look into what is sealed, nor at
-/// single values of a row that is. Changes that [`raw_sql_triggers`](crate::raw_sql_triggers) record
+/// What they are not: a guard against those who own the tables, nor a look into what is sealed. Rows
+/// with a field that is encrypted from now on, as it was plain before, pass after the next
+/// `encrypt_tenant`. Changes that [`raw_sql_triggers`](crate::raw_sql_triggers) record
 /// leave events that are not sealed; they repeat what stood in the tables, which is sealed there.
 ///
 /// # Errors
@@ -58,19 +72,25 @@ pub fn encryption_triggers(
         .replace("{code}", UNENCRYPTED);
     let _ = writeln!(text, "REVOKE ALL ON FUNCTION {schema}.{NAME} FROM PUBLIC;");
     for table in watched(&names.schema, objects) {
-        let values = values_in_the_clear(&table, plain);
-        if values.is_empty() {
+        let encrypted = encrypted(&table, plain);
+        if encrypted.is_empty() {
             continue;
         }
+        let any = |of: fn(&Table, &Column) -> String| {
+            let conditions = encrypted.iter().map(|column| of(&table, column));
+            conditions.collect::<Vec<_>>().join(" OR ")
+        };
         let _ = write!(
             text,
             "CREATE OR REPLACE TRIGGER {NAME} BEFORE INSERT OR UPDATE ON {table}\n    \
-             FOR EACH ROW WHEN (NEW.{sealed} IS NULL{beside} AND ({values}))\n    \
+             FOR EACH ROW WHEN ((NEW.{sealed} IS NULL{beside} AND ({values}))\n    \
+             OR (NEW.{sealed} IS NOT NULL AND ({left})))\n    \
              EXECUTE FUNCTION {schema}.{NAME}({tenant}, {object});\n",
             table = table.sql,
             sealed = quoted(SEALED),
             beside = beside(&table),
-            values = values.join(" OR "),
+            values = any(holds_anything),
+            left = any(holds_more_than_stands_in),
             tenant = if table.has_tenant() {
                 literal(TENANT)
             } else {
@@ -108,24 +128,41 @@ fn watched(schema: &str, objects: &[ObjectRef]) -> Vec<Table> {
         .collect()
 }
 
-/// That a row holds something in one of its personal columns, for each of them.
-fn values_in_the_clear(table: &Table, plain: &[(&str, &str)]) -> Vec<String> {
-    let holds = |column: &Column| {
-        let is_plain = plain
-            .iter()
-            .any(|(object, field)| *object == table.object.origin() && *field == column.name);
-        if column.holds != Holds::Value || !table.is_personal(column) || is_plain {
-            return None;
-        }
-        let value = format!("NEW.{}", column.sql);
-        Some(match column.kind {
-            StorageKind::Text => format!("{value} <> ''"),
-            StorageKind::List => format!("{value} <> '{{}}'"),
-            StorageKind::Json => format!("{value} NOT IN ('{{}}', '[]', 'null')"),
-            _ => format!("{value} IS NOT NULL"),
-        })
+/// The columns whose values are sealed, with those derived from them.
+fn encrypted<'t>(table: &'t Table, plain: &[(&str, &str)]) -> Vec<&'t Column> {
+    let is_plain = |column: &Column| {
+        let name = table.object.field_name(column.field);
+        let mut plain = plain.iter();
+        plain.any(|(object, field)| *object == table.object.origin() && *field == name)
     };
-    table.columns.iter().filter_map(holds).collect()
+    let columns = table.columns.iter();
+    columns
+        .filter(|column| table.is_personal(column) && !is_plain(column))
+        .collect()
+}
+
+/// That a row holds something in a column.
+fn holds_anything(_: &Table, column: &Column) -> String {
+    let value = format!("NEW.{}", column.sql);
+    match column.kind {
+        StorageKind::Text => format!("{value} <> ''"),
+        StorageKind::List => format!("{value} <> '{{}}'"),
+        StorageKind::Json => format!("{value} NOT IN ('{{}}', '[]', 'null')"),
+        _ => format!("{value} IS NOT NULL"),
+    }
+}
+
+/// That a row that is sealed holds something in a column that does not stand for what is sealed.
+fn holds_more_than_stands_in(table: &Table, column: &Column) -> String {
+    let value = format!("NEW.{}", column.sql);
+    let anything = holds_anything(table, column);
+    match column.kind {
+        StorageKind::Text => format!("{anything} AND {value} !~ {}", literal(TOKEN)),
+        StorageKind::Json if table.object.custom_document() == Some(column.field) => {
+            format!("{anything} AND {value}::text !~ {}", literal(TOKENS))
+        }
+        _ => anything,
+    }
 }
 
 /// Which of the table's rows need no sealed values, whatever they hold.

@@ -57,9 +57,10 @@ pub enum Fault {
     /// The transaction's isolation level is `REPEATABLE READ`, at which a deletion cannot see who
     /// refers to the record meanwhile. Take `READ COMMITTED`, or `SERIALIZABLE` for all writers.
     IsolationLevel,
-    /// The row has personal values that are not encrypted, and its tenant has keys: the triggers of
-    /// [`encryption_triggers`](crate::encryption_triggers) refuse it. Write through the storage that
-    /// encrypts.
+    /// A row has personal values that are not encrypted, and its tenant has keys:
+    /// [`commit_in`](crate::PostgresStorage::commit_in) refuses it, or the triggers of
+    /// [`encryption_triggers`](crate::encryption_triggers) do. Write through the storage that encrypts,
+    /// or have that one seal the change set first.
     Unencrypted,
     /// The server's own checks refused a value that the engine let through.
     Constraint,

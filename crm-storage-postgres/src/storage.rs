@@ -137,16 +137,21 @@ impl PostgresStorage {
     /// wrote meanwhile, and then commits here what follows from it, the cause comes behind the
     /// effect; write nothing before such a read.
     ///
+    /// Where a storage in front of this one encrypts personal values, the change set has to be sealed by
+    /// that one first: `EncryptedStorage::seal` of `crm-audit`. One with rows in the clear is refused
+    /// for a tenant that has keys.
+    ///
     /// # Errors
-    /// As [`Storage::commit`].
+    /// As [`Storage::commit`]; [`StorageError::Failed`] with [`Fault::Unencrypted`] where the change set
+    /// was not sealed, and nothing is written.
     pub async fn commit_in(
         &self,
         transaction: &mut Transaction<'_, Postgres>,
         scope: &Scope,
         changes: &ChangeSet,
     ) -> Result<Committed, StorageError> {
-        let plan = Plan::new(changes);
-        Ok(commit::run(transaction, &self.tables, scope, &plan, true).await?)
+        let plan = Plan::new(changes).joining();
+        Ok(commit::run(transaction, &self.tables, scope, &plan).await?)
     }
 
     /// The server's plan for a query, as `EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON)` gives it: to
@@ -453,11 +458,10 @@ impl Storage for PostgresStorage {
                 Ok(connection) => connection,
                 Err(error) => return Err(commit_error(&error, unsure)),
             };
-            let failure =
-                match commit::run(&mut connection, &self.tables, scope, &plan, false).await {
-                    Ok(committed) => return Ok(committed),
-                    Err(failure) => failure,
-                };
+            let failure = match commit::run(&mut connection, &self.tables, scope, &plan).await {
+                Ok(committed) => return Ok(committed),
+                Err(failure) => failure,
+            };
             match failure {
                 Failure::Refused(error) => {
                     // What stands in the way may be this very commit.

@@ -922,6 +922,10 @@ pub(crate) async fn assert_trail_tells_every_record(session: &Session) {
     let mut last = BTreeMap::new();
     for event in rows_of(session, "audit_event").await {
         let event = Record::<AuditEvent>::from_row(event).unwrap();
+        // Of keys it tells what became of them, and not how they came.
+        if event.object == "data_key" {
+            continue;
+        }
         last.insert((event.object.clone(), event.record_id), event.event);
     }
     for (record, event) in last {

@@ -12,9 +12,9 @@ use super::WrappedKey;
 /// A key of a tenant as it is stored: wrapped by a [`KeyProvider`](super::KeyProvider). Its id is what
 /// sealed values name it by.
 ///
-/// [`KeyStore`](super::KeyStore) alone writes them: no session does, no event, feed or webhook tells
-/// of them, and no export takes them along, since a tenant that moves gets keys of its own where it
-/// arrives. They are not encrypted themselves.
+/// [`KeyStore`](super::KeyStore) alone writes them: no session does, and no export takes them along, since
+/// a tenant that moves gets keys of its own where it arrives. The trail tells that one was exchanged,
+/// wrapped anew or removed, and nothing of what it is. They are not encrypted themselves.
 #[derive(Clone, PartialEq, Entity)]
 #[entity(
     object = "data_key",

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use aes_gcm_siv::aead::{Aead as _, Generate as _, KeyInit as _, Payload};
 use aes_gcm_siv::{Aes256GcmSiv, Nonce};
+use crm_core::storage::Digests;
 use data_encoding::BASE32_NOPAD;
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
@@ -117,6 +118,13 @@ impl Keyring {
         })
     }
 
+    /// The same keys with one more for data, which is the one that seals.
+    pub(super) fn exchanged(mut self, id: Uuid, key: Key) -> Self {
+        Arc::make_mut(&mut self.data).insert(id, key);
+        self.active = id;
+        self
+    }
+
     /// The key that seals.
     #[must_use]
     pub const fn active(&self) -> Uuid {
@@ -173,16 +181,11 @@ impl Keyring {
         if length < TOKEN_LEAST {
             return None;
         }
-        let mut mac = self.tokens.clone();
-        mac.update(place.as_bytes());
-        mac.update(&[0]);
-        mac.update(value.as_bytes());
-        let digest = mac.finalize().into_bytes();
         let mut text = String::with_capacity(27);
         text.push(TOKEN_MARK);
         text.push_str(
             &BASE32_NOPAD
-                .encode(digest.get(..16).unwrap_or_default())
+                .encode(&self.digest(place, value))
                 .to_ascii_lowercase(),
         );
         text.truncate(length);
@@ -195,6 +198,21 @@ impl Keyring {
         tenant.copy_from_slice(self.tenant.as_bytes());
         row.copy_from_slice(id.as_bytes());
         bound
+    }
+}
+
+/// By the key that makes tokens, which stays when others are exchanged.
+impl Digests for Keyring {
+    fn digest(&self, place: &str, text: &str) -> [u8; 16] {
+        let mut mac = self.tokens.clone();
+        mac.update(place.as_bytes());
+        mac.update(&[0]);
+        mac.update(text.as_bytes());
+        let mut digest = [0; 16];
+        for (byte, of) in digest.iter_mut().zip(mac.finalize().into_bytes()) {
+            *byte = of;
+        }
+        digest
     }
 }
 

@@ -79,11 +79,25 @@
 //! but not which it is. Nothing is equal between tenants or fields. Short texts such as country codes and
 //! options leave no token. Text that is not marked personal, such as the title of a deal, is stored as it is.
 //!
+//! # Commits of the host's own transactions
+//!
+//! A host that writes a prepared change set itself has it [sealed](EncryptedStorage::seal) first:
+//!
+//! ```text
+//! work.prepare() ─► storage.seal(scope, changes) ─► postgres.commit_in(transaction, scope, sealed)
+//! ```
+//!
 //! # Tenants that were there before
 //!
 //! Rows that are not sealed are read as they are, but equality finds sealed ones only. So after switching
 //! encryption on, run [`EncryptedStorage::encrypt_tenant`] for every tenant before its users come back; it
 //! can be stopped and run again. The same call seals everything anew after [`KeyStore::rotate`].
+//!
+//! # What the trail tells
+//!
+//! That a key was exchanged, wrapped by another master key or removed is told by events of `data_key`:
+//! which one, when, and by which master key. The first keys come with the first commit of a tenant, whose
+//! events tell enough. Sealing everything anew changes nothing, and is not told.
 //!
 //! # Who may read
 //!
@@ -97,6 +111,7 @@ mod conditions;
 mod coverage;
 mod data_key;
 mod error;
+mod events;
 mod keyring;
 mod pass;
 mod provider;

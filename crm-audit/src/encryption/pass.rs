@@ -8,7 +8,7 @@ use chrono::TimeDelta;
 use crm_core::engine::Progress;
 use crm_core::query::{Condition, Query};
 use crm_core::schema::{Entity as _, ObjectRef, Row, Value};
-use crm_core::storage::{Change, Scope, Storage, StorageError};
+use crm_core::storage::{Scope, Storage, StorageError};
 use crm_core::tenancy::Tenant;
 use crm_core::{Id, Record};
 use uuid::Uuid;
@@ -194,9 +194,7 @@ impl<S: Storage + ?Sized> KeyStore<S> {
             return Ok(Vec::new());
         }
         let dropped: Vec<TenantKey> = unused.values().map(|row| TenantKey::from(&**row)).collect();
-        let removed = unused.into_values().map(|before| Change::Delete { before });
-        self.commit(tenant, at, removed.collect()).await?;
-        self.reload(tenant).await?;
+        self.remove(tenant, at, unused.into_values()).await?;
         Ok(dropped)
     }
 

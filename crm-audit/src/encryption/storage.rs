@@ -8,10 +8,10 @@ use crm_core::engine::{Clock, IdGenerator};
 use crm_core::query::{
     AggregateQuery, Condition, Group, Measure, NoRelated, Query, QueryError, TextSearch,
 };
-use crm_core::schema::{AnyRecord, ObjectRef, Row, Value, system};
+use crm_core::schema::{AnyRecord, Entity as _, ObjectRef, Row, Value, system};
 use crm_core::storage::{
-    Change, ChangeSet, Claim, Committed, FeedPage, FeedQuery, Guard, Judge, Scope, Storage,
-    StorageError, scan, scan_aggregate,
+    Change, ChangeSet, Claim, Committed, Digests, FeedPage, FeedQuery, Guard, Judge, Scope,
+    Storage, StorageError, scan, scan_aggregate,
 };
 use crm_core::tenancy::Tenant;
 use uuid::Uuid;
@@ -59,14 +59,14 @@ impl<S: Storage> std::fmt::Debug for EncryptedStorageBuilder<S> {
 
 impl<S: Storage> EncryptedStorageBuilder<S> {
     /// Takes the time of new keys from another clock.
-    pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.keys = self.keys.with_clock(Arc::new(clock));
+    pub fn clock<C: Clock>(mut self, clock: Arc<C>) -> Self {
+        self.keys = self.keys.with_clock(clock);
         self
     }
 
     /// Takes the ids of new keys from elsewhere. The keys themselves are always random.
-    pub fn ids(mut self, ids: impl IdGenerator) -> Self {
-        self.keys = self.keys.with_ids(Arc::new(ids));
+    pub fn ids<I: IdGenerator>(mut self, ids: Arc<I>) -> Self {
+        self.keys = self.keys.with_ids(ids);
         self
     }
 
@@ -141,6 +141,46 @@ impl<S: Storage> EncryptedStorage<S> {
     pub(super) fn coverage(&self) -> Arc<Coverage> {
         let coverage = self.coverage.read();
         Arc::clone(&coverage.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The change set as it is stored, for a host that has it written itself: in a transaction of the
+    /// host's own, by `PostgresStorage::commit_in`, which refuses one in the clear. All that
+    /// [`commit`](Storage::commit) does besides writing is done: the values are sealed, a tenant without
+    /// keys gets its first ones with the same commit, and the commit relies on the key that seals.
+    ///
+    /// Where another process exchanged that key, the commit is refused, as [`KeyStore::is_outdated`]
+    /// tells: [look the keys up again](KeyStore::reload), and have the changes as they were sealed once
+    /// more. The first keys of a tenant are there for the next change set when the first one is
+    /// committed: for several in one transaction [make them](KeyStore::rotate) before.
+    ///
+    /// ```
+    /// # use crm_audit::encryption::EncryptedStorage;
+    /// # use crm_core::{Session, accounts::Account, storage::{Committed, Scope, ChangeSet, Storage, StorageError}};
+    /// # type Failed = Box<dyn std::error::Error>;
+    /// # async fn commit_in(scope: &Scope, changes: &ChangeSet) -> Result<(), StorageError> { Ok(()) }
+    /// # async fn example<S: Storage>(storage: &EncryptedStorage<S>, session: &Session) -> Result<(), Failed> {
+    /// let mut work = session.begin();
+    /// work.accounts().create(Account::new("Globex")).await?;
+    /// let changes = work.prepare().await?;
+    ///
+    /// let sealed = storage.seal(session.scope(), &changes).await?;
+    /// commit_in(session.scope(), &sealed).await?; // what the host writes it with
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of the provider of keys; what cannot be sealed.
+    pub async fn seal(
+        &self,
+        scope: &Scope,
+        changes: &ChangeSet,
+    ) -> Result<ChangeSet, StorageError> {
+        let tenant = scope.tenant().ok_or(EncryptionError::NoTenant)?;
+        let mut stored = changes.clone();
+        let ring = self.keys.for_commit(tenant, &mut stored).await?;
+        Self::sealed(&self.coverage(), &ring, &mut stored)?;
+        Ok(stored)
     }
 
     /// The keys that a question needs, where encrypted values may be involved; `None` where it can be asked
@@ -410,17 +450,12 @@ impl<S: Storage> Storage for EncryptedStorage<S> {
     }
 
     async fn commit(&self, scope: &Scope, changes: &ChangeSet) -> Result<Committed, StorageError> {
-        let Some(tenant) = scope.tenant() else {
-            return Err(EncryptionError::NoTenant.into());
-        };
-        let coverage = self.coverage();
+        let tenant = scope.tenant().ok_or(EncryptionError::NoTenant)?;
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let mut stored = changes.clone();
-            let ring = self.keys.for_commit(tenant, &mut stored).await?;
-            let new_keys = stored.changes.len() - changes.changes.len();
-            Self::sealed(&coverage, &ring, &mut stored)?;
+            let stored = self.seal(scope, changes).await?;
+            let new_keys = stored.changes.len().saturating_sub(changes.changes.len());
             match self.inner.commit(scope, &stored).await {
                 // Others made the first keys at the same time, or exchanged the one that seals.
                 Err(error) if KeyStore::<S>::is_outdated(&error) && attempts < ATTEMPTS => {
@@ -519,6 +554,26 @@ impl<S: Storage> Storage for EncryptedStorage<S> {
             .map(|row| seal_row(&coverage, &ring, row))
             .collect::<Result<Vec<_>, _>>()?;
         self.inner.reseal(scope, &sealed).await
+    }
+
+    /// A tenant without keys gets its first ones, so that nothing is made without.
+    async fn digests(&self, scope: &Scope) -> Result<Option<Arc<dyn Digests>>, StorageError> {
+        let Some(tenant) = scope.tenant() else {
+            return Ok(None);
+        };
+        let ring = match self.keys.keyring(tenant).await? {
+            Some(ring) => ring,
+            None => {
+                let own = [tenant.uuid()];
+                let row = self.inner.get(scope, Tenant::schema(), &own).await?;
+                if row.is_empty() {
+                    // It comes into being with what is written now, and has no records.
+                    return Ok(None);
+                }
+                self.keys.ensured(tenant).await?
+            }
+        };
+        Ok(Some(Arc::new(ring)))
     }
 }
 

@@ -14,8 +14,12 @@ use crm_core::{Actor, Id, Record, Stamp};
 use uuid::Uuid;
 
 use super::cache::{Cache, Slot};
+use super::coverage::Coverage;
 use super::data_key::{DataKey, KeyPurpose, TenantKey, corrupt};
+use super::events::event;
+use super::rows::seal_row;
 use super::{Key, KeyProvider, Keyring};
+use crate::event::AuditEvent;
 
 /// How many tenants' keys are kept in memory unless the host says otherwise.
 const TENANTS: usize = 10_000;
@@ -69,10 +73,22 @@ struct Loaded {
     keys: Arc<BTreeMap<Uuid, Key>>,
 }
 
+impl Loaded {
+    /// That the key that seals is still the one that does.
+    fn expectation(&self) -> Expectation {
+        Expectation {
+            object: DataKey::schema().clone(),
+            id: self.ring.active(),
+            version: self.version,
+        }
+    }
+}
+
 impl<S: Storage + ?Sized> KeyStore<S> {
     /// The keys in `inner`, the storage behind the encryption.
     pub fn new(inner: Arc<S>, provider: impl KeyProvider) -> Self {
         inner.register(DataKey::schema());
+        inner.register(AuditEvent::schema());
         Self {
             inner,
             provider: Arc::new(provider),
@@ -141,15 +157,18 @@ impl<S: Storage + ?Sized> KeyStore<S> {
     /// # Errors
     /// Like [`keyring`](Self::keyring).
     pub async fn reload(&self, tenant: Id<Tenant>) -> Result<Option<Keyring>, StorageError> {
+        Ok(self.reloaded(tenant).await?.map(|loaded| loaded.ring))
+    }
+
+    async fn reloaded(&self, tenant: Id<Tenant>) -> Result<Option<Loaded>, StorageError> {
         let slot = self.cache.slot(tenant.uuid());
         let loads = slot.loads();
         let _alone = slot.load.lock().await;
         // Of two look-ups that ended while this call waited, the second began after it.
-        let loaded = match slot.loads() {
-            now if now > loads + 1 => slot.kept(),
-            _ => self.load_into(tenant, &slot).await?,
-        };
-        Ok(loaded.map(|loaded| loaded.ring))
+        match slot.loads() {
+            now if now > loads + 1 => Ok(slot.kept()),
+            _ => self.load_into(tenant, &slot).await,
+        }
     }
 
     async fn load_into(
@@ -230,11 +249,7 @@ impl<S: Storage + ?Sized> KeyStore<S> {
             changes.changes.extend(inserts);
             return Ok(ring);
         };
-        changes.expects.push(Expectation {
-            object: DataKey::schema().clone(),
-            id: loaded.ring.active(),
-            version: loaded.version,
-        });
+        changes.expects.push(loaded.expectation());
         Ok(loaded.ring)
     }
 
@@ -305,17 +320,19 @@ impl<S: Storage + ?Sized> KeyStore<S> {
     /// that was written before.
     ///
     /// A tenant without keys gets its first ones. Where another call exchanges the key at the same
-    /// time, its new key is the one that both give.
+    /// time, its new key is the one that both give. The trail tells of it.
     ///
     /// # Errors
     /// Like [`keyring`](Self::keyring); [`StorageError::Reference`] where there is no such tenant.
     pub async fn rotate(&self, tenant: Id<Tenant>) -> Result<TenantKey, StorageError> {
         let rows = self.rows(tenant).await?;
         let at = self.clock.now();
-        let changes = if rows.is_empty() {
-            let (_, rows) = self.first(tenant, at).await?;
-            rows.map(|row| Change::Insert { row }).to_vec()
+        let (ring, changes) = if rows.is_empty() {
+            let (ring, rows) = self.first(tenant, at).await?;
+            (ring, rows.map(|row| Change::Insert { row }).to_vec())
         } else {
+            let ring = self.keyring(tenant).await?;
+            let ring = ring.ok_or_else(|| corrupt(&[]))?;
             let before = active(&rows, KeyPurpose::Data)?;
             let mut after = Record::new(next(before, at), before.data.clone());
             after.data.retired_at = Some(at);
@@ -325,9 +342,11 @@ impl<S: Storage + ?Sized> KeyStore<S> {
             let row = self
                 .made(tenant, KeyPurpose::Data, number, &key, at)
                 .await?;
-            vec![replaced(before, after), Change::Insert { row }]
+            let ring = ring.exchanged(row.id(), key);
+            let changes = vec![replaced(before, after), Change::Insert { row }];
+            (ring, changes)
         };
-        match self.commit(tenant, at, changes).await {
+        match self.commit(tenant, at, &ring, None, changes).await {
             Err(error) if Self::is_outdated(&error) => {}
             committed => committed?,
         }
@@ -338,12 +357,15 @@ impl<S: Storage + ?Sized> KeyStore<S> {
 
     /// Wraps all keys of a tenant with the provider's current master key, and gives how many were
     /// wrapped with another one. The keys stay what they are, so nothing has to be sealed again, and
-    /// the master key of before is not needed any more for this tenant.
+    /// the master key of before is not needed any more for this tenant. The trail tells of it.
     ///
     /// # Errors
     /// Like [`keyring`](Self::keyring); [`StorageError::Conflict`] where another call exchanged keys
     /// at the same time: call again.
     pub async fn rewrap(&self, tenant: Id<Tenant>) -> Result<usize, StorageError> {
+        let Some(loaded) = self.reloaded(tenant).await? else {
+            return Ok(0);
+        };
         let rows = self.rows(tenant).await?;
         let at = self.clock.now();
         let mut changes = Vec::new();
@@ -359,10 +381,30 @@ impl<S: Storage + ?Sized> KeyStore<S> {
         }
         let count = changes.len();
         if count > 0 {
-            self.commit(tenant, at, changes).await?;
+            let expected = loaded.expectation();
+            self.commit(tenant, at, &loaded.ring, Some(expected), changes)
+                .await?;
             self.reload(tenant).await?;
         }
         Ok(count)
+    }
+
+    /// Removes keys that seal nothing any more.
+    pub(super) async fn remove(
+        &self,
+        tenant: Id<Tenant>,
+        at: DateTime<Utc>,
+        keys: impl IntoIterator<Item = Arc<Record<DataKey>>>,
+    ) -> Result<(), StorageError> {
+        let Some(loaded) = self.reloaded(tenant).await? else {
+            return Ok(());
+        };
+        let removed = keys.into_iter().map(|before| Change::Delete { before });
+        let expected = loaded.expectation();
+        self.commit(tenant, at, &loaded.ring, Some(expected), removed.collect())
+            .await?;
+        self.reload(tenant).await?;
+        Ok(())
     }
 
     /// Makes the first keys of a tenant that has none.
@@ -375,13 +417,29 @@ impl<S: Storage + ?Sized> KeyStore<S> {
         ring.ok_or_else(|| corrupt(&[]))
     }
 
-    pub(super) async fn commit(
+    /// Writes changes of keys, with the events that tell of them, sealed with `ring`. Where the key that
+    /// seals is not among them, it has to be the one that is `expected`.
+    async fn commit(
         &self,
         tenant: Id<Tenant>,
         at: DateTime<Utc>,
-        changes: Vec<Change>,
+        ring: &Keyring,
+        expected: Option<Expectation>,
+        mut changes: Vec<Change>,
     ) -> Result<(), StorageError> {
-        let changes = ChangeSet::new(self.ids.next(at), at, changes, Vec::new());
+        let commit = self.ids.next(at);
+        let is_among = changes.iter().any(|change| change.id() == ring.active());
+        let expects = expected.filter(|_| !is_among).into_iter().collect();
+        let mut events = Vec::with_capacity(changes.len());
+        for change in &changes {
+            let event = event(commit, self.ids.secret(at), change);
+            let meta = Meta::first(self.ids.next(at), by_system(at));
+            let row: Row = Arc::new(Record::new(meta, event));
+            let row = seal_row(&Coverage::default(), ring, &row)?;
+            events.push(Change::Insert { row });
+        }
+        changes.extend(events);
+        let changes = ChangeSet::new(commit, at, changes, expects);
         self.inner.commit(&Scope::Tenant(tenant), &changes).await?;
         Ok(())
     }

@@ -1,9 +1,11 @@
 //! Passes over the records of a tenant, as a host calls them.
 
 use crm_core::Session;
+use crm_core::duplicates::{DuplicateKey, DuplicateRule};
 use crm_core::engine::Progress;
-use crm_core::error::Result;
-use crm_core::schema::{ObjectRef, Row};
+use crm_core::error::{Error, Result};
+use crm_core::query::Find;
+use crm_core::schema::{Entity as _, ObjectRef, Row};
 use crm_core::storage::{Storage, StorageError};
 
 use super::rows::{open_row, seal_row};
@@ -13,6 +15,9 @@ impl<S: Storage> EncryptedStorage<S> {
     /// Seals every row of the session's tenant that is not sealed yet, or with a key that was retired:
     /// once after encryption was switched on, and after each [rotation](super::KeyStore::rotate). Records
     /// keep their versions, and nothing is told in the trail, since nothing changes.
+    ///
+    /// Then the keys by which duplicates are found are made anew, with a key of the tenant, where they
+    /// were not: until then duplicates of records that were there before are not noticed.
     ///
     /// Rows are read and written 500 at once. It can be stopped by `progress`, and run again at any time:
     /// what is done is skipped. Others may read and write meanwhile.
@@ -27,7 +32,14 @@ impl<S: Storage> EncryptedStorage<S> {
         let tenant = session.scope().tenant();
         let tenant = tenant.ok_or(StorageError::from(EncryptionError::NoTenant))?;
         let objects = objects_of(session).await?;
-        let report = self.keys().reseal(tenant, &objects, self, progress).await?;
+        let mut report = self.keys().reseal(tenant, &objects, self, progress).await?;
+        if report.is_complete {
+            let keys = duplicate_keys(session, progress, &mut report).await?;
+            if keys > 0 {
+                let object = DuplicateKey::schema().name().to_owned();
+                report.rows.insert(object, keys);
+            }
+        }
         Ok(report)
     }
 
@@ -46,6 +58,40 @@ impl<S: Storage> EncryptedStorage<S> {
         let objects = objects_of(session).await?;
         let dropped = self.keys().drop_retired(tenant, &objects, progress).await?;
         Ok(dropped)
+    }
+}
+
+/// Makes the keys of all records what the tenant's rules make of them now; how many were written or
+/// removed.
+async fn duplicate_keys(
+    session: &Session,
+    progress: &dyn Progress,
+    report: &mut ResealReport,
+) -> Result<u64> {
+    // One that looked up the rules before the tenant had keys.
+    session.forget_settings();
+    let mut keys = 0;
+    let mut find = Find::<DuplicateRule>::new().with_archived().with_deleted();
+    loop {
+        let page = session.duplicate_rules().find(find.clone()).await?;
+        for rule in &page.items {
+            match session.duplicates().restore_keys(rule.id, progress).await {
+                Ok(restored) => {
+                    keys += restored.keys;
+                    report.is_complete &= restored.next.is_none();
+                }
+                // It was changed meanwhile.
+                Err(Error::Conflict { .. }) => report.is_complete = false,
+                Err(error) => return Err(error),
+            }
+            if !report.is_complete {
+                return Ok(keys);
+            }
+        }
+        match page.next {
+            Some(next) => find = find.after(next),
+            None => return Ok(keys),
+        }
     }
 }
 

@@ -7,8 +7,9 @@ use uuid::Uuid;
 
 use super::subscription::WebhookSubscription;
 
-/// One event on its way to one subscription. Kept by the sender, without events of its own; it has
-/// no payload.
+/// One event on its way to one subscription. Kept by the sender, without events of its own. It has
+/// ids and no payload: that is made of the event when it is sent, so that what an erasure took out of the
+/// event is not sent any more, however long the delivery waited.
 #[allow(
     clippy::duplicated_attributes,
     reason = "two indexes are over the status"

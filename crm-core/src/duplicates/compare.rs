@@ -18,6 +18,9 @@ use crate::schema::{AnyRecord, ValueRef, custom_value};
 /// values or long names make, are left out.
 pub const MAX_KEYS_PER_RECORD: usize = 64;
 
+/// What keys under a key of the tenant are told apart by from other digests.
+const KEY_PLACE: &str = "duplicate_key.key";
+
 /// What a rule looks at in one record: computed once, compared often. It holds personal data and
 /// shows none of it in `Debug`.
 pub struct Prepared {
@@ -46,7 +49,8 @@ impl Prepared {
 /// A key of one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RecordKey {
-    /// The key: a UUID made of the rule's id and the key's text, which cannot be read back.
+    /// The key: a UUID made of the rule's id and the key's text, which cannot be read back. Where the
+    /// storage encrypts, it is made with a key of the tenant, and cannot be guessed either.
     pub key: Uuid,
     /// Whether records that share it are duplicates without further comparison.
     pub is_decisive: bool,
@@ -196,9 +200,13 @@ impl CompiledRule {
     }
 
     /// The first four bytes are the rule's own, so that its keys stand together in the order of
-    /// all keys; the rest is that of a UUID of version 5 (RFC 9562). The whole is of version 8.
+    /// all keys; the rest is that of a UUID of version 5 (RFC 9562), or of a digest under a key of the
+    /// tenant. The whole is of version 8.
     fn hash(&self, text: &str) -> Uuid {
-        let mut bytes = *Uuid::new_v5(&self.id, text.as_bytes()).as_bytes();
+        let mut bytes = match &self.digests {
+            Some(digests) => digests.digest(KEY_PLACE, &format!("{} {text}", self.id)),
+            None => *Uuid::new_v5(&self.id, text.as_bytes()).as_bytes(),
+        };
         let (first, _) = key_range(self.id);
         for (byte, own) in bytes.iter_mut().zip(first.as_bytes()).take(4) {
             *byte = *own;

@@ -1,5 +1,7 @@
 //! [`CompiledRule`]: a rule bound to the schema of its object, ready to compare records.
 
+use std::sync::Arc;
+
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
@@ -8,6 +10,7 @@ use super::rule::{BlockingKey, Criterion, FieldComparison, KeyForm, KeyPart, Mat
 use crate::error::{Faults, ValidationError, codes};
 use crate::query::locate;
 use crate::schema::{FieldSet, FieldType, ObjectRef, Privacy, StorageKind};
+use crate::storage::Digests;
 
 /// A [`MatchRule`] bound to the schema of an object: names are places, and all that can be computed
 /// once for a record is told apart from what is computed for a pair.
@@ -35,6 +38,7 @@ pub struct CompiledRule {
     pub(super) slots: Vec<Slot>,
     pub(super) root: Node,
     pub(super) keys: Vec<CompiledKey>,
+    pub(super) digests: Option<Arc<dyn Digests>>,
     fields: FieldSet,
 }
 
@@ -151,8 +155,17 @@ impl CompiledRule {
             slots,
             root: root.unwrap_or(Node::Any(Vec::new())),
             keys,
+            digests: None,
             fields,
         })
+    }
+
+    /// Makes keys with digests of a tenant: those of its storage, where that encrypts what keys are made
+    /// of ([`Storage::digests`](crate::storage::Storage::digests)).
+    #[must_use]
+    pub fn with_digests(mut self, digests: Option<Arc<dyn Digests>>) -> Self {
+        self.digests = digests;
+        self
     }
 
     /// The id that tells its keys from those of other rules.

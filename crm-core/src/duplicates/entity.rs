@@ -8,11 +8,12 @@ use uuid::Uuid;
 use super::compile::CompiledRule;
 use super::rule::MatchRule;
 use crate::Id;
-use crate::engine::{Remembered, SCHEMA_VERSION, UnitOfWork, Write, WriteRule};
+use crate::engine::{Remembered, SCHEMA_VERSION, Session, UnitOfWork, Write, WriteRule};
 use crate::error::{Result, codes};
 use crate::query::SortKey;
 use crate::record::Record;
 use crate::schema::{Entity, FieldSet, Lifecycle, Picklist, Registry};
+use crate::storage::Digests;
 
 /// When records of an object are taken for duplicates, and what is done about it.
 ///
@@ -159,10 +160,17 @@ pub(super) struct ActiveRule {
 }
 
 impl ActiveRule {
-    pub(super) fn new(registry: &Registry, record: Arc<Record<DuplicateRule>>) -> Option<Self> {
+    pub(super) fn new(
+        registry: &Registry,
+        record: Arc<Record<DuplicateRule>>,
+        digests: Option<Arc<dyn Digests>>,
+    ) -> Option<Self> {
         let object = registry.object(&record.object)?;
         match CompiledRule::new(&record.rule, record.id.uuid(), &object) {
-            Ok(compiled) => Some(Self { record, compiled }),
+            Ok(compiled) => Some(Self {
+                record,
+                compiled: compiled.with_digests(digests),
+            }),
             Err(_) => {
                 // The host took a field away that the rule names.
                 tracing::warn!(rule = %record.id, "a duplicate rule does not fit its object");
@@ -192,6 +200,11 @@ impl AsRef<CompiledRule> for &ActiveRule {
     fn as_ref(&self) -> &CompiledRule {
         &self.compiled
     }
+}
+
+/// What the keys of a tenant's records are made with; `None` where they are no secret.
+pub(super) async fn digests(session: &Session) -> Result<Option<Arc<dyn Digests>>> {
+    Ok(session.engine().storage().digests(session.scope()).await?)
 }
 
 /// The rules that a tenant applies: strict ones first, then by position.
@@ -227,11 +240,15 @@ impl Remembered for ActiveRules {
                 by_position.into_iter().collect(),
             )
             .await?;
+        if rules.is_empty() {
+            return Ok(Self(Vec::new()));
+        }
         let registry = &*work.registry().await?;
+        let digests = digests(work.session()).await?;
         let mut rules: Vec<ActiveRule> = rules
             .into_iter()
             .filter(|rule| rule.is_in_use())
-            .filter_map(|rule| ActiveRule::new(registry, rule))
+            .filter_map(|rule| ActiveRule::new(registry, rule, digests.clone()))
             .collect();
         rules.sort_by_key(|rule| !rule.is_strict());
         Ok(Self(rules))

@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Json};
 use uuid::Uuid;
 
 use super::check::{DuplicateCheck, DuplicateMatch, Seen, Staged, Wanted, examine};
-use super::entity::{ActiveRule, ActiveRules, DuplicateKey, DuplicateRule, KeyState};
+use super::entity::{ActiveRule, ActiveRules, DuplicateKey, DuplicateRule, KeyState, digests};
 use super::keys::{self, PAGE, Upkeep, live_rows, stored};
 use crate::Id;
 use crate::engine::workspace::Settle;
@@ -213,7 +213,7 @@ impl<'a> Duplicates<'a> {
             Err(error) => return Err(error),
         };
         let registry = self.session.registry().await?;
-        if ActiveRule::new(&registry, record.clone()).is_none() {
+        if ActiveRule::new(&registry, record.clone(), None).is_none() {
             // A field that it names is gone: it is not applied.
             return self.drop_keys(rule, progress).await;
         }
@@ -318,7 +318,8 @@ async fn rebuild_batch(
     if record.version != version {
         return Ok(Batch::RuleChanged);
     }
-    let Some(rule) = ActiveRule::new(&*work.registry().await?, record) else {
+    let digests = digests(work.session()).await?;
+    let Some(rule) = ActiveRule::new(&*work.registry().await?, record, digests) else {
         return Ok(Batch::RuleChanged);
     };
     let mut query = Query::new(object, Condition::all()).limit(BATCH);

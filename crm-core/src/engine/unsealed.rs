@@ -9,7 +9,8 @@ use uuid::Uuid;
 use crate::query::{AggregateQuery, Group, Query, TextSearch};
 use crate::schema::{ObjectRef, Row};
 use crate::storage::{
-    ChangeSet, Claim, Committed, FeedPage, FeedQuery, Guard, Judge, Scope, Storage, StorageError,
+    ChangeSet, Claim, Committed, Digests, FeedPage, FeedQuery, Guard, Judge, Scope, Storage,
+    StorageError,
 };
 
 /// A storage that gives no row whose values are sealed: an engine would take what stands in their
@@ -88,6 +89,10 @@ impl Storage for Unsealed {
 
     async fn reseal(&self, scope: &Scope, rows: &[Row]) -> Result<usize, StorageError> {
         self.0.reseal(scope, rows).await
+    }
+
+    async fn digests(&self, scope: &Scope) -> Result<Option<Arc<dyn Digests>>, StorageError> {
+        self.0.digests(scope).await
     }
 }
 

@@ -71,6 +71,7 @@
 mod change;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod digests;
 mod dropped;
 mod error;
 mod feed;
@@ -85,6 +86,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 pub use change::{Change, ChangeSet, Claim, Committed, Expectation, Taking, Unreferenced};
+pub use digests::Digests;
 pub use dropped::DroppedEntries;
 pub use error::StorageError;
 pub use feed::{FeedPage, FeedPosition, FeedQuery, InvalidPosition, Snapshot, scan_feed};
@@ -230,6 +232,18 @@ pub trait Storage: Debug + Send + Sync + 'static {
             operation: "reseal".into(),
         }))
     }
+
+    /// What digests of the tenant's values are made with that stand in rows beside records, such as the
+    /// keys by which duplicates are found. A storage that encrypts gives the same one for as long as the
+    /// tenant is there, however its keys are exchanged. `None`, as it stands here, from one in which the
+    /// values themselves can be read: what is made of them need not be secret.
+    ///
+    /// # Errors
+    /// Those of whoever holds the keys.
+    async fn digests(&self, scope: &Scope) -> Result<Option<Arc<dyn Digests>>, StorageError> {
+        let _ = scope;
+        Ok(None)
+    }
 }
 
 /// A shared storage is a storage: what is chosen when a program starts needs no generics.
@@ -278,5 +292,9 @@ impl<S: Storage + ?Sized> Storage for Arc<S> {
 
     async fn reseal(&self, scope: &Scope, rows: &[Row]) -> Result<usize, StorageError> {
         (**self).reseal(scope, rows).await
+    }
+
+    async fn digests(&self, scope: &Scope) -> Result<Option<Arc<dyn Digests>>, StorageError> {
+        (**self).digests(scope).await
     }
 }

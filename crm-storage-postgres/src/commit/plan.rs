@@ -11,8 +11,9 @@ use uuid::Uuid;
 use super::refused::duplicate;
 use super::release::set_aside;
 use super::{conflict, failed};
+use crate::encryption::KEYS;
 use crate::error::Constraint;
-use crate::layout::Tables;
+use crate::layout::{Tables, quoted};
 use crate::sql::Statement;
 use crate::sql::write::{self, CommitStatement};
 
@@ -38,6 +39,8 @@ pub(crate) struct Plan<'a> {
     pub(super) references: Vec<Referring>,
     /// A reference that cannot hold, whatever is stored.
     pub(super) broken: Option<StorageError>,
+    /// Whether it is written inside a transaction of the host's.
+    pub(super) is_joining: bool,
 }
 
 /// The references in one field.
@@ -106,9 +109,30 @@ impl<'a> Plan<'a> {
             objects,
             references: Vec::new(),
             broken: None,
+            is_joining: false,
         };
         plan.sort_references();
         plan
+    }
+
+    /// The same commit, inside a transaction of the host's: whoever writes it so may have gone around
+    /// the storage that encrypts, so a tenant that has keys has its personal values sealed.
+    pub(crate) const fn joining(mut self) -> Self {
+        self.is_joining = true;
+        self
+    }
+
+    /// Whether rows with personal fields are written that nobody sealed: a commit that was sealed
+    /// relies on the key that did it, or makes the first one.
+    fn is_unsealed(&self, tables: &Tables) -> bool {
+        let is_keys = |object: &ObjectRef| object.table() == KEYS;
+        let has_keys = self.objects.iter().any(|changed| is_keys(&changed.object))
+            || self.changes.expects.iter().any(|one| is_keys(&one.object));
+        let mut written = self.objects.iter().filter(|changed| {
+            let is_written = !changed.inserts.is_empty() || !changed.updates.is_empty();
+            is_written && !is_keys(&changed.object)
+        });
+        !has_keys && written.any(|changed| tables.of(&changed.object).sealed().is_some())
     }
 
     /// A row of the platform that is not the tenant's own: nobody but its tenant adds it.
@@ -180,6 +204,9 @@ impl<'a> Plan<'a> {
             statements.push(write::release(scope, &table, &release.ids, &assignments));
         }
         let mut commit = CommitStatement::new(tables, scope);
+        if self.is_joining && self.is_unsealed(tables) {
+            commit.without_keys(&quoted(KEYS));
+        }
         let mut expects: Vec<(ObjectRef, Vec<&Expectation>)> = Vec::new();
         for expected in &self.changes.expects {
             match expects

@@ -107,6 +107,16 @@ impl CommitStatement {
             .push(format!("WHEN (SELECT count(*) FROM {part}) < 0 THEN NULL"));
     }
 
+    /// The tenant has no keys in the table `keys`: what is written is not sealed.
+    pub(crate) fn without_keys(&mut self, keys: &str) {
+        let tenant = self.statement.tenant().to_owned();
+        let schema = &self.schema;
+        self.refusals.push(format!(
+            "WHEN EXISTS (SELECT 1 FROM {schema}.{keys} AS t WHERE t.\"tenant_id\" = {tenant}) \
+             THEN {schema}.refuse('{UNENCRYPTED}', '')"
+        ));
+    }
+
     /// The rows of one object that were relied on are at these versions, and stay there until the
     /// commit is over.
     pub(crate) fn expect(&mut self, table: &Table, expected: &[&Expectation]) {

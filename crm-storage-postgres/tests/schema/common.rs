@@ -162,7 +162,7 @@ pub(crate) fn insert(object: &ObjectRef, tenant: Uuid, with: &[(&str, &str)]) ->
     }
     for (column, value) in with
         .iter()
-        .filter(|(column, _)| column.ends_with("_folded"))
+        .filter(|(column, _)| column.ends_with("_folded") || *column == "sealed")
     {
         columns.push((*column).to_owned());
         values.push((*value).to_owned());

@@ -122,8 +122,8 @@ async fn personal_values_in_the_clear_are_refused_where_a_tenant_has_keys() {
         refused(&mut connection, &contact(GLOBEX, 3, &name)).await,
         None
     );
-    let seal = "UPDATE crm.contacts SET sealed = '\\x01', last_name = '~token'";
-    assert_eq!(refused(&mut connection, seal).await, None);
+    let seal = format!("UPDATE crm.contacts SET sealed = '\\x01', last_name = '{TOKEN}'");
+    assert_eq!(refused(&mut connection, &seal).await, None);
     assert_eq!(refused(&mut connection, touched).await, None);
     let open = "UPDATE crm.contacts SET sealed = NULL";
     assert_eq!(refused(&mut connection, open).await.unwrap().0, "CRM06");
@@ -176,6 +176,79 @@ async fn personal_values_in_the_clear_are_refused_where_a_tenant_has_keys() {
     database.drop().await;
 }
 
+/// What stands for a text that is sealed.
+const TOKEN: &str = "~abcdefghijklmnopqrstuvw234";
+
+/// Whoever writes to a row that is sealed already leaves nothing in the clear in it either: a sealed
+/// field holds nothing, or what stands for a sealed value.
+#[tokio::test]
+async fn values_in_the_clear_are_refused_in_a_row_that_is_sealed_too() {
+    let database = Database::migrated("encryption_sealed").await;
+    let mut connection = database.connection().await;
+    with_triggers(&mut connection, &[("contact", "job_title")]).await;
+    let token = format!("'{TOKEN}'");
+    let short = "'~abcdefghijklmno'";
+    let sealed = [
+        ("last_name", token.as_str()),
+        ("email", &token),
+        ("email_folded", &token),
+        ("phone", short),
+        ("sealed", "'\\x01'"),
+    ];
+    assert_eq!(
+        refused(&mut connection, &contact(ACME, 1, &sealed)).await,
+        None
+    );
+    let tokens = format!(r#"{{"{TOKEN}": "{TOKEN}", "~{}": {{}}}}"#, "a".repeat(26));
+    let update = |set: &str| format!("UPDATE crm.contacts SET {set}");
+    for fine in [
+        "version = version + 1",
+        "email = NULL, email_folded = NULL",
+        "department = ''",
+        "custom_fields = '{}'",
+        &format!("custom_fields = '{tokens}'"),
+        &format!("email = '{TOKEN}', email_folded = '{TOKEN}', phone = {short}"),
+        "company = 'Analytical Engines', job_title = 'Countess', tags = '{north}'",
+    ] {
+        let told = refused(&mut connection, &update(fine)).await;
+        assert_eq!(told, None, "{fine}");
+    }
+    for clear in [
+        "last_name = 'Lovelace'",
+        "email_folded = 'ada@example.org'",
+        "phone = '~short'",
+        "mailing_country = 'GB'",
+        "description = '~abcdefghijklmnopqrstuvw234 and more'",
+        "department = '~ABCDEFGHIJKLMNOPQRSTUVW234'",
+        r#"social_profiles = '{"web": "https://ada.example"}'"#,
+        r#"custom_fields = '{"nickname": "Ada"}'"#,
+        &format!(r#"custom_fields = '{{"{TOKEN}": "Ada"}}'"#),
+        &format!(r#"custom_fields = '{{"{TOKEN}": {{"nickname": "Ada"}}}}'"#),
+        &format!(r#"custom_fields = '{{"nickname": "{TOKEN}"}}'"#),
+    ] {
+        let told = refused(&mut connection, &update(clear)).await;
+        assert_eq!(told.expect(clear).0, "CRM06", "{clear}");
+    }
+    let clear = [("last_name", "'Lovelace'"), ("sealed", "'\\x01'")];
+    let told = refused(&mut connection, &contact(ACME, 2, &clear)).await;
+    assert_eq!(told.unwrap().0, "CRM06");
+    // A tenant without keys has nothing sealed; the triggers leave it alone.
+    assert_eq!(
+        refused(&mut connection, &contact(GLOBEX, 3, &clear)).await,
+        None
+    );
+    // Numbers and days.
+    let value = [
+        ("number_value", "5"),
+        ("sealed", "'\\x01'"),
+        ("object", "'contact'"),
+    ];
+    let value = insert(&object("custom_value"), ACME, &value);
+    assert_eq!(refused(&mut connection, &value).await.unwrap().0, "CRM06");
+    drop(connection);
+    database.drop().await;
+}
+
 /// The differences of all tables but that of the keys, which the test made itself.
 async fn drifted(connection: &mut PgConnection) -> Vec<String> {
     let mut all = objects();
@@ -201,7 +274,8 @@ async fn the_storage_tells_what_the_triggers_refuse() {
         let meta = Meta::first(Uuid::from_u128(number), Stamp { at, by });
         let mut values = contact.defaults();
         let place = contact.field_index("last_name").unwrap();
-        values[place - crm_core::schema::SYSTEM_FIELDS] = "Lovelace".into();
+        let stands = sealed.as_ref().map_or("Lovelace", |_| TOKEN);
+        values[place - crm_core::schema::SYSTEM_FIELDS] = stands.into();
         contact.build_sealed(meta, values, sealed).unwrap()
     };
     let commit = async |row: Row| {

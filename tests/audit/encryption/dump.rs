@@ -20,6 +20,9 @@ use sqlx::AssertSqlSafe;
 use crate::common::{Property, backend, populate, rows_of};
 use crate::privacy::marker::{MARKER, Planter, concern_everything};
 
+/// How the tenant pays.
+const IBAN: &str = "DE02120300000000202051";
+
 /// A storage that keeps what it is given, and the database behind it where there is one.
 fn storage() -> (Arc<dyn Storage>, Option<Database>) {
     if !backend::is_postgres() {
@@ -155,6 +158,7 @@ async fn no_personal_value_is_in_the_database() {
         "Scorpio",
         "Simmons",
         "whsec_",
+        IBAN,
         &address,
     ];
     let set = |contact: &mut Contact| {
@@ -166,6 +170,12 @@ async fn no_personal_value_is_in_the_database() {
         user.mobile = Some(PhoneNumber::parse("+1 202-555-0188").unwrap());
     };
     session.users().update(world.user, set).await.unwrap();
+
+    let set = |tenant: &mut Tenant| {
+        tenant.billing_info = Some(json!({"iban": IBAN, "holder": "Scorpio"}));
+    };
+    let own = session.tenant().unwrap();
+    session.records::<Tenant>().update(own, set).await.unwrap();
 
     let mut planter = Planter {
         storage: &encrypted,
@@ -233,7 +243,7 @@ async fn no_personal_value_is_in_the_database() {
             planter.planted[marker]
         );
     }
-    for text in ["1911-11-17", "2025550188", "Scorpio"] {
+    for text in ["1911-11-17", "2025550188", "Scorpio", IBAN] {
         assert!(seen.contains(text), "{text}");
     }
     // and for nobody else.

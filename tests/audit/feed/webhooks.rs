@@ -11,6 +11,7 @@ use crm_engine::audit::webhook::{
     DeliveryReport, DeliveryStatus, RetrySchedule, Transport, TransportError, WebhookDelivery,
     WebhookRequest, WebhookResponse, WebhookSecret,
 };
+use crm_engine::audit::{Erasure, Treatment};
 use crm_engine::prelude::*;
 use serde_json::Value as Json;
 
@@ -548,4 +549,80 @@ async fn secrets_stand_nowhere() {
     office.account("Globex").await;
     let receiver = Receiver::public();
     assert_nothing_is_due(&office, &receiver).await;
+}
+
+/// what was queued of a person and not sent yet, and what was not queued yet, is sent without the
+/// person after an erasure. A delivery holds ids alone, those of its event and its subscription: what is
+/// sent is made of the event when it is sent.
+#[tokio::test]
+async fn nothing_of_an_erased_person_is_sent_or_kept_to_be_sent() {
+    const SAID: [&str; 3] = ["Mothmarker", "Quillmarker", "quill@marker.example"];
+    let tells = |text: &str| {
+        let text = text.to_lowercase();
+        SAID.iter().any(|said| text.contains(&said.to_lowercase()))
+    };
+    let office = Office::open().await;
+    office.pass(TimeDelta::seconds(1));
+    let subscription = WebhookSubscription {
+        objects: vec!["contact".into()],
+        personal_values: Treatment::Keep,
+        ..accounts()
+    };
+    subscribe(&office, subscription).await;
+    let person = Contact {
+        email: Some(EmailAddress::parse("quill@marker.example").unwrap()),
+        ..Contact::named("Mothmarker", "Quillmarker")
+    };
+    let mut contacts = office.session.contacts();
+    let person = contacts.create(person).await.unwrap().id;
+    // The receiver is not there: what is queued waits.
+    let receiver = Receiver::default();
+    let report = deliver(&office, &receiver, 1).await;
+    assert_eq!((report.queued, report.delivered), (1, 0), "{report:?}");
+    assert_eq!(receiver.requests(), []);
+    let retitle = |contact: &mut Contact| contact.job_title = Some("Mothmarker's heir".into());
+    contacts.update(person, retitle).await.unwrap();
+
+    let privacy = office.session.privacy();
+    let report = privacy.erase(person, Erasure::default()).await.unwrap();
+    assert!(report.is_complete, "{report:?}");
+    let kept = deliveries(&office).await;
+    assert_eq!(kept.len(), 1);
+    assert_eq!(kept[0].status, DeliveryStatus::Pending);
+    assert!(kept.iter().all(|delivery| {
+        let json = serde_json::to_string(&**delivery).unwrap();
+        !tells(&json)
+    }));
+
+    office.pass(TimeDelta::days(1));
+    receiver
+        .addresses
+        .lock()
+        .unwrap()
+        .push("93.184.215.14".parse().unwrap());
+    // The change before the erasure, and at least the erasure itself.
+    deliver(&office, &receiver, 2).await;
+    let sent = receiver.requests();
+    assert!(sent.len() >= 3, "{}", sent.len());
+    let bodies: Vec<String> = sent
+        .iter()
+        .map(|request| String::from_utf8(request.body.clone()).unwrap())
+        .collect();
+    for (request, body) in sent.iter().zip(&bodies) {
+        assert!(!tells(&format!("{request:?} {body}")), "{body}");
+    }
+    // They tell of the record all the same.
+    let of_person = person.uuid().to_string();
+    assert!(
+        bodies
+            .iter()
+            .filter(|body| body.contains(&of_person))
+            .count()
+            >= 3
+    );
+    let kept = deliveries(&office).await;
+    assert!(
+        kept.iter()
+            .all(|delivery| delivery.status == DeliveryStatus::Delivered)
+    );
 }

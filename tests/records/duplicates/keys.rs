@@ -122,6 +122,8 @@ async fn keys_stay_in_step_with_records() {
     let rules = session.duplicate_rules().find(Find::new()).await.unwrap();
     let compiled =
         CompiledRule::new(&compiled, rules.items[0].id.uuid(), Contact::schema()).unwrap();
+    let storage = session.engine().storage();
+    let compiled = compiled.with_digests(storage.digests(session.scope()).await.unwrap());
     let names = ["Ada", "Grace", "Mary", "Ann"];
     let mut places = 7_u64;
     let mut made = Vec::new();

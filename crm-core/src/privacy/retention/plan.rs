@@ -16,6 +16,7 @@ use crate::schema::{
     SYSTEM_FIELDS, StorageKind, Value, month_of, system,
 };
 use crate::storage::{Guard, Judge};
+use crate::tenancy::Tenant;
 
 /// Whatever has to do with the audit trail is kept whole, by this beginning of its objects' names.
 const AUDIT_PREFIX: &str = "audit_";
@@ -305,6 +306,15 @@ impl Guard for NoOtherHolds {
     }
 }
 
+/// Keeps a hold that is set from falling into the end of a run's commit, which has looked at the holds
+/// by then: it comes before that look, or behind the commit.
+pub(super) async fn keep_out_of_runs(work: &mut UnitOfWork) -> Result<()> {
+    match work.session().tenant() {
+        Some(tenant) => work.touch(Tenant::schema(), tenant.uuid()).await,
+        None => Ok(()),
+    }
+}
+
 impl Holds {
     /// Those that are active.
     pub(super) async fn load(work: &UnitOfWork) -> Result<Self> {
@@ -328,11 +338,18 @@ impl Holds {
     }
 
     /// Lets the commit be a conflict where another hold is set until then, so that what is decided by
-    /// these is decided again.
-    pub(super) fn rely_on(&self, work: &mut UnitOfWork) {
+    /// these is decided again. One that is set while the commit ends waits for it, by the row of the
+    /// tenant, which [holds change](keep_out_of_runs).
+    pub(super) async fn rely_on(&self, work: &mut UnitOfWork) -> Result<()> {
         work.guard(NoOtherHolds {
             read: self.read.clone(),
         });
+        if let Some(tenant) = work.session().tenant()
+            && let Some(row) = work.row(Tenant::schema(), tenant.uuid()).await?
+        {
+            work.rely_on(&*row);
+        }
+        Ok(())
     }
 
     /// Whether these are the same holds.

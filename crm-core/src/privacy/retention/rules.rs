@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::plan::{bind, bind_hold};
+use super::plan::{bind, bind_hold, keep_out_of_runs};
 use super::{LegalHold, RetentionPolicy};
 use crate::engine::{UnitOfWork, Write, WriteRule};
 use crate::error::Result;
@@ -53,9 +53,13 @@ impl WriteRule for HoldRules {
             return Ok(());
         }
         let registry = &*work.registry().await?;
+        let is_active = hold.is_active;
         if let Err(fault) = bind_hold(hold, registry) {
             write.faults().push(fault);
         }
-        Ok(())
+        match is_active {
+            true => keep_out_of_runs(work).await,
+            false => Ok(()),
+        }
     }
 }

@@ -440,7 +440,7 @@ impl<'a> Retention<'a> {
         let mut workspace = Workspace::Session(self.session);
         in_work!(workspace, |work| {
             let holds = Holds::load(work).await?;
-            holds.rely_on(work);
+            holds.rely_on(work).await?;
             let wanted = Condition::In {
                 field: FieldAt::new(system::ID),
                 values: ids.iter().map(|id| Value::Uuid(*id)).collect(),
