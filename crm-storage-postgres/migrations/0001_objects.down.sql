@@ -41,6 +41,7 @@ DROP TABLE
     "crm"."processing_activities",
     "crm"."legal_holds",
     "crm"."retention_policies",
+    "crm"."dropped_entries",
     "crm"."deletion_logs",
     "crm"."consents",
     "crm"."lead_scoring_history",

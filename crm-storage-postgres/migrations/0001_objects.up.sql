@@ -2281,6 +2281,36 @@ CREATE POLICY "tenant_isolation" ON "crm"."deletion_logs"
     WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
 GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."deletion_logs" TO "crm_app";
 
+CREATE TABLE "crm"."dropped_entries" (
+    "tenant_id" uuid NOT NULL,
+    "id" uuid NOT NULL,
+    "version" bigint NOT NULL,
+    "created_at" timestamptz NOT NULL,
+    "created_by" varchar(50) COLLATE "C" NOT NULL,
+    "created_by_id" uuid,
+    "updated_at" timestamptz NOT NULL,
+    "updated_by" varchar(50) COLLATE "C" NOT NULL,
+    "updated_by_id" uuid,
+    "archived_at" timestamptz,
+    "deleted_at" timestamptz,
+    "object" varchar(100) COLLATE "C" NOT NULL,
+    "until_position" varchar(48) COLLATE "C" NOT NULL,
+    "entries" bigint NOT NULL,
+    "last_at" timestamptz NOT NULL,
+    CONSTRAINT "dropped_entries_pkey" PRIMARY KEY ("tenant_id", "id"),
+    CONSTRAINT "dropped_entries_version_check" CHECK ("version" >= 1),
+    CONSTRAINT "dropped_entries_created_by_check" CHECK ("created_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "dropped_entries_updated_by_check" CHECK ("updated_by" IN ('user', 'system', 'api_client', 'import', 'anonymous')),
+    CONSTRAINT "dropped_entries_entries_check" CHECK ("entries" >= 1)
+);
+CREATE INDEX "dropped_entries_object_until_position_id_idx" ON "crm"."dropped_entries" ("tenant_id", "object", "until_position", "id");
+CREATE INDEX "dropped_entries_created_at_id_idx" ON "crm"."dropped_entries" ("tenant_id", "created_at", "id");
+ALTER TABLE "crm"."dropped_entries" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY "tenant_isolation" ON "crm"."dropped_entries"
+    USING ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid)
+    WITH CHECK ("tenant_id" = NULLIF(current_setting('crm.tenant_id', true), '')::uuid);
+GRANT SELECT, INSERT, UPDATE, DELETE ON "crm"."dropped_entries" TO "crm_app";
+
 CREATE TABLE "crm"."retention_policies" (
     "tenant_id" uuid NOT NULL,
     "id" uuid NOT NULL,
