@@ -133,7 +133,10 @@ fn dropped(object: &ObjectRef, until: FeedPosition, rows: &[Row], now: DateTime<
         last_at.unwrap_or(now),
     );
     let by = Actor::System;
-    Arc::new(Record::new(Meta::first(until.id(), Stamp { at: now, by }), entry))
+    Arc::new(Record::new(
+        Meta::first(until.id(), Stamp { at: now, by }),
+        entry,
+    ))
 }
 
 fn check(object: &ObjectRef) -> Result<(), StorageError> {

@@ -193,9 +193,10 @@ impl<'a> Feed<'a> {
             return Ok(None);
         }
         let registry = self.session.registry().await?;
-        let events = page.events.iter().map(|(position, event)| {
-            FeedEvent::new(*position, event, &registry, self.policy)
-        });
+        let events = page
+            .events
+            .iter()
+            .map(|(position, event)| FeedEvent::new(*position, event, &registry, self.policy));
         Ok(Some(FeedBatch {
             events: events.collect(),
             until: page.until,
