@@ -324,7 +324,11 @@ async fn a_crowd_around_one_record_hides_no_other() {
         // The one with the greatest id.
         let last = contact("Last".to_owned(), led);
         let last = session.contacts().create(last).await.unwrap().id;
-        let report = session.audit().undo_what_is_untouched(commit).await.unwrap();
+        let report = session
+            .audit()
+            .undo_what_is_untouched(commit)
+            .await
+            .unwrap();
         assert_eq!(report.undone, [lone.into()], "{is_custom}");
         let of_led = report
             .obstacles
