@@ -332,14 +332,14 @@ impl AuditTrail<'_> {
             .count()
             .min(AuditEvent::CREATED_AT)
             .max(AuditEvent::CREATED_AT);
-        let mut counts: BTreeMap<(String, &'static str), ActivityCount> = BTreeMap::new();
+        let mut summary: BTreeMap<(String, &'static str), ActivityCount> = BTreeMap::new();
         for group in archive::aggregate(self.session, counts).await? {
             let kind = AuditKind::from_value(group.key(1).into_owned());
             let (Some(object), Ok(kind)) = (group.key(0).as_text(), kind) else {
                 continue;
             };
             let at = |index: usize| moment(group.measures.get(index)?);
-            let entry = counts.entry((object.to_owned(), kind.as_str()));
+            let entry = summary.entry((object.to_owned(), kind.as_str()));
             let entry = entry.or_insert_with(|| ActivityCount {
                 object: object.to_owned(),
                 kind,
@@ -351,7 +351,7 @@ impl AuditTrail<'_> {
             entry.first_at = entry.first_at.into_iter().chain(at(1)).min();
             entry.last_at = entry.last_at.into_iter().chain(at(2)).max();
         }
-        Ok(counts.into_values().collect())
+        Ok(summary.into_values().collect())
     }
 
     /// The record at a version, from the events up to it.
