@@ -38,7 +38,7 @@ impl AuditTrail<'_> {
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Rule`] `no_version` if the record never had it,
-    /// `version_deleted` if it was deleted then, `not_kept` if the trail does not keep a sensitive or
+    /// `version_dropped` if the events that tell of it were dropped from the archive, `version_deleted` if it was deleted then, `not_kept` if the trail does not keep a sensitive or
     /// erased value that changed since; everything that an update may be refused for.
     pub async fn restore_version(
         &self,

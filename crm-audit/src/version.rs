@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use crm_core::Record;
-use crm_core::error::{Error, Result};
+use crm_core::error::{Error, Result, RuleViolation};
 use crm_core::schema::{
     Entity, FieldSchema, FieldType, Meta, ObjectRef, Row, SYSTEM_FIELDS, StorageKind, Value, system,
 };
@@ -39,6 +39,8 @@ pub struct RowVersion {
 pub(crate) struct Rebuilding<'o> {
     object: &'o ObjectRef,
     state: Option<State>,
+    /// Whether an event tells of the record that does not come behind its creation.
+    is_cut: bool,
 }
 
 impl<'o> Rebuilding<'o> {
@@ -46,6 +48,7 @@ impl<'o> Rebuilding<'o> {
         Self {
             object,
             state: None,
+            is_cut: false,
         }
     }
 
@@ -61,8 +64,9 @@ impl<'o> Rebuilding<'o> {
                 created.apply(self.object, event);
                 self.state = Some(created);
             }
-            (_, AuditKind::Purge) => self.state = None,
             (_, AuditKind::Read) => {}
+            (None, _) => self.is_cut = true,
+            (Some(_), AuditKind::Purge) => self.state = None,
             (Some(state), _) => {
                 state.meta = Meta {
                     version: event.record_version,
@@ -80,8 +84,17 @@ impl<'o> Rebuilding<'o> {
                 }
                 state.apply(self.object, event);
             }
-            (None, _) => {}
         }
+    }
+
+    /// Whether no event told anything of the record.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.state.is_none() && !self.is_cut
+    }
+
+    /// Whether the events that were told begin in the middle.
+    pub(crate) const fn is_cut(&self) -> bool {
+        self.is_cut
     }
 
     /// The record as the events told so far say, if that is its version `version`.
@@ -105,6 +118,13 @@ pub(crate) fn typed<E: Entity>(version: RowVersion) -> Result<Version<E>> {
     let RowVersion { row, masked } = version;
     let record = Record::from_row(row).ok_or_else(|| corrupt(E::schema()))?;
     Ok(Version { record, masked })
+}
+
+/// That a version cannot be built, as the trail begins behind it.
+pub(crate) fn cut() -> Error {
+    let message = "the events that this version is built from were dropped from the archive, or were \
+                   never recorded: only what is told later can be read";
+    RuleViolation::new("version_dropped", "C-070", message).into()
 }
 
 fn corrupt(object: &ObjectRef) -> Error {
