@@ -143,6 +143,10 @@ pub enum AuditCategory {
 }
 
 /// What changed in one field.
+///
+/// Secrets are masked ([`MASK`](crate::MASK)), and in the place of an erased value stands a document
+/// with nothing but `erased` (see [`is_erased`](crate::is_erased)). What a record really has that looks
+/// like one of them stands in a document with nothing but `verbatim`: `{"verbatim": "***"}`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FieldChange {
     /// The field, such as `email`, or a member of a JSON field, such as `custom_fields.region`.

@@ -12,7 +12,7 @@ use crm_core::storage::StorageError;
 use serde_json::Value as Json;
 
 use crate::event::{AuditEvent, AuditKind};
-use crate::mask::MASK;
+use crate::mask::{MASK, tell_lost, verbatim};
 use crate::redact::is_erased;
 
 /// A record as it was at one version.
@@ -21,7 +21,8 @@ use crate::redact::is_erased;
 pub struct Version<E> {
     /// The record.
     pub record: Arc<Record<E>>,
-    /// The fields whose value the trail does not keep: they are empty in the record.
+    /// The fields whose value the trail does not keep, which are empty in the record, and members of
+    /// documents of which it does not, which are [`MASK`](crate::MASK).
     pub masked: Vec<String>,
 }
 
@@ -31,7 +32,8 @@ pub struct Version<E> {
 pub struct RowVersion {
     /// The record.
     pub row: Row,
-    /// The fields whose value the trail does not keep: they are empty in the record.
+    /// The fields whose value the trail does not keep, which are empty in the record, and members of
+    /// documents of which it does not, which are [`MASK`](crate::MASK).
     pub masked: Vec<String>,
 }
 
@@ -164,8 +166,6 @@ impl State {
                 _ => change.new.as_ref(),
             };
             let Some(new) = told else { continue };
-            let mask = Value::Text(MASK.to_owned());
-            let new = if is_erased(new) { &mask } else { new };
             let moment = match object.field_index(&change.field) {
                 Some(system::ARCHIVED_AT) => Some(&mut self.meta.archived_at),
                 Some(system::DELETED_AT) => Some(&mut self.meta.deleted_at),
@@ -176,10 +176,13 @@ impl State {
                 continue;
             }
             if lay(object, &mut self.values, &change.field, new) {
-                self.masked.retain(|masked| *masked != change.field);
-                if *new == Value::Text(MASK.to_owned()) {
-                    self.masked.push(change.field.to_string());
-                }
+                let path = &*change.field;
+                let is_inside = |masked: &String| {
+                    let rest = masked.strip_prefix(path);
+                    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+                };
+                self.masked.retain(|masked| !is_inside(masked));
+                tell_lost(new, path, &mut self.masked);
             }
         }
     }
@@ -210,44 +213,57 @@ pub(crate) fn lay(object: &ObjectRef, values: &mut [Value], path: &str, told: &V
     };
     match member {
         Some(member) => set_member(slot, member, told),
-        None => *slot = value_of(field, told),
+        None if is_lost(told) => *slot = missing(field),
+        None => *slot = value_of(field, verbatim(told.clone())),
     }
     true
 }
 
-fn set_member(slot: &mut Value, member: &str, new: &Value) {
+fn set_member(slot: &mut Value, member: &str, told: &Value) {
     let Value::Json(Json::Object(members)) = slot else {
         return;
     };
-    match new {
+    let value = match is_lost(told) {
+        true => Value::Text(MASK.to_owned()),
+        false => verbatim(told.clone()),
+    };
+    match &value {
         Value::Null => {
             members.remove(member);
         }
         // A fraction that was read back from a storage: in a document it is a number, not a text.
         Value::Decimal(number) => {
             let number = serde_json::from_str(&number.to_string());
-            members.insert(member.to_owned(), number.unwrap_or_else(|_| new.to_json()));
+            members.insert(
+                member.to_owned(),
+                number.unwrap_or_else(|_| value.to_json()),
+            );
         }
         _ => {
-            members.insert(member.to_owned(), new.to_json());
+            members.insert(member.to_owned(), value.to_json());
         }
     }
 }
 
+/// Whether nothing is left of a value but that there was one.
+fn is_lost(told: &Value) -> bool {
+    is_erased(told) || matches!(told, Value::Text(text) if text == MASK)
+}
+
+/// What a record is built with where the trail does not keep the value: none, if it may do without.
+fn missing(field: &FieldSchema) -> Value {
+    match &field.default {
+        _ if !field.required => Value::Null,
+        Value::Null => Value::Text(MASK.to_owned()),
+        default => default.clone(),
+    }
+}
+
 /// The value in the kind of its field: documents only know the kinds of JSON.
-pub(crate) fn value_of(field: &FieldSchema, value: &Value) -> Value {
-    match (field.storage_kind(), value) {
-        // A record is not built without a value that it must have.
-        (_, Value::Text(text)) if text == MASK && field.required => match &field.default {
-            Value::Null => value.clone(),
-            default => default.clone(),
-        },
-        (_, Value::Text(text)) if text == MASK => Value::Null,
+fn value_of(field: &FieldSchema, value: Value) -> Value {
+    match (field.storage_kind(), &value) {
         // What was stored once is taken as it is, also where the rules have become stricter.
-        (StorageKind::Text, Value::Text(_)) | (StorageKind::Json, Value::Json(_)) => value.clone(),
-        _ => field
-            .field_type
-            .coerce(value.clone())
-            .unwrap_or(Value::Null),
+        (StorageKind::Text, Value::Text(_)) | (StorageKind::Json, Value::Json(_)) => value,
+        _ => field.field_type.coerce(value).unwrap_or(Value::Null),
     }
 }
