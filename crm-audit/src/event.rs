@@ -225,6 +225,15 @@ impl<'a> IntoIterator for &'a Changes {
     }
 }
 
+/// A side of a change as it is stored. A fraction stays the number that it is in the document: as a
+/// decimal it would become a text when it is written again.
+fn side(json: Json) -> Value {
+    match json {
+        Json::Number(number) if !number.is_i64() => Value::Json(Json::Number(number)),
+        other => Value::from_json(other),
+    }
+}
+
 /// Held as a document; the values' kinds are those that JSON has, until the schema gives them back.
 impl FieldValue for Changes {
     type Operand = Self;
@@ -253,8 +262,8 @@ impl FieldValue for Changes {
             };
             Ok(FieldChange {
                 field: Cow::Owned(field),
-                old: sides.remove("old").map(Value::from_json),
-                new: sides.remove("new").map(Value::from_json),
+                old: sides.remove("old").map(side),
+                new: sides.remove("new").map(side),
             })
         });
         changes.collect::<Result<Vec<_>, _>>().map(Self::from)

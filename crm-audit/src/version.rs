@@ -227,22 +227,10 @@ fn set_member(slot: &mut Value, member: &str, told: &Value) {
         true => Value::Text(MASK.to_owned()),
         false => verbatim(told.clone()),
     };
-    match &value {
-        Value::Null => {
-            members.remove(member);
-        }
-        // A fraction that was read back from a storage: in a document it is a number, not a text.
-        Value::Decimal(number) => {
-            let number = serde_json::from_str(&number.to_string());
-            members.insert(
-                member.to_owned(),
-                number.unwrap_or_else(|_| value.to_json()),
-            );
-        }
-        _ => {
-            members.insert(member.to_owned(), value.to_json());
-        }
-    }
+    match value.to_json() {
+        Json::Null => members.remove(member),
+        json => members.insert(member.to_owned(), json),
+    };
 }
 
 /// Whether nothing is left of a value but that there was one.
@@ -264,6 +252,10 @@ fn value_of(field: &FieldSchema, value: Value) -> Value {
     match (field.storage_kind(), &value) {
         // What was stored once is taken as it is, also where the rules have become stricter.
         (StorageKind::Text, Value::Text(_)) | (StorageKind::Json, Value::Json(_)) => value,
+        (_, Value::Json(Json::Number(_))) => {
+            let number = Value::from_json(value.to_json());
+            field.field_type.coerce(number).unwrap_or(Value::Null)
+        }
         _ => field.field_type.coerce(value).unwrap_or(Value::Null),
     }
 }
