@@ -7,7 +7,7 @@ use crm_engine::audit::seal::{Ed25519Signer, Ed25519Verifier, SealProblem};
 use crm_engine::audit::{AuditSeal, Sealing, Verification};
 use crm_engine::prelude::*;
 use crm_engine::schema::{Row, SYSTEM_FIELDS, Value};
-use crm_engine::storage::Change;
+use crm_engine::storage::{Change, StorageError};
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use uuid::Uuid;
 
@@ -167,6 +167,45 @@ async fn every_changed_field_of_a_seal_in_memory_is_told() {
         world.force(change(&changed, &stored)).await;
     }
     assert!(problems().await.is_empty());
+}
+
+/// A dump of a server that has counted further: nothing is left out without a word, and all is there once
+/// this server goes on from that count.
+#[tokio::test]
+async fn events_ahead_of_the_server_are_refused_and_not_left_out() {
+    if std::env::var("CRM_TEST_STORAGE").as_deref() != Ok("postgres") {
+        return;
+    }
+    let world = World::new().await;
+    let id = world.contact("Lovelace").await;
+    world.seal().await;
+    let mut owner = world.owner().await;
+    let mut count = async |by: &str| {
+        let sql = format!(
+            "UPDATE crm.audit_events SET transaction_id = \
+             (transaction_id::text::numeric {by} 4294967296)::text::xid8"
+        );
+        let statement = sqlx::raw_sql(AssertSqlSafe(sql));
+        statement.execute(&mut owner).await.unwrap();
+    };
+    count("+").await;
+    let audit = world.session.audit();
+    let refused = |result: crm_engine::Result<()>| {
+        let error = result.unwrap_err();
+        let crm_engine::Error::Storage(StorageError::AheadOfServer { object }) = &error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(object, "audit_event");
+        assert!(error.to_string().len() < 300);
+    };
+    refused(audit.feed("index").next(10).await.map(|_| ()));
+    refused(audit.trail_page(id, 10, None).await.map(|_| ()));
+    refused(audit.versions(id, 10, None).await.map(|_| ()));
+    refused(audit.seal(Sealing::new()).await.map(|_| ()));
+    refused(audit.verify(Verification::new()).await.map(|_| ()));
+    count("-").await;
+    assert!(world.verify().await.is_intact());
+    assert_eq!(audit.versions(id, 10, None).await.unwrap().items.len(), 2);
 }
 
 /// Every column of a stored event, by the catalog.
