@@ -144,6 +144,10 @@ pub enum AuditCategory {
 }
 
 /// What changed in one field.
+///
+/// Secrets are masked ([`MASK`](crate::MASK)), and in the place of an erased value stands a document
+/// with nothing but `erased` (see [`is_erased`](crate::is_erased)). What a record really has that looks
+/// like one of them stands in a document with nothing but `verbatim`: `{"verbatim": "***"}`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FieldChange {
     /// The field, such as `email`, or a member of a JSON field, such as `custom_fields.region`.
@@ -222,6 +226,15 @@ impl<'a> IntoIterator for &'a Changes {
     }
 }
 
+/// A side of a change as it is stored. A fraction stays the number that it is in the document: as a
+/// decimal it would become a text when it is written again.
+fn side(json: Json) -> Value {
+    match json {
+        Json::Number(number) if !number.is_i64() => Value::Json(Json::Number(number)),
+        other => Value::from_json(other),
+    }
+}
+
 /// Held as a document; the values' kinds are those that JSON has, until the schema gives them back.
 impl FieldValue for Changes {
     type Operand = Self;
@@ -250,8 +263,8 @@ impl FieldValue for Changes {
             };
             Ok(FieldChange {
                 field: Cow::Owned(field),
-                old: sides.remove("old").map(Value::from_json),
-                new: sides.remove("new").map(Value::from_json),
+                old: sides.remove("old").map(side),
+                new: sides.remove("new").map(side),
             })
         });
         changes.collect::<Result<Vec<_>, _>>().map(Self::from)

@@ -6,10 +6,11 @@ use chrono::{DateTime, Utc};
 use crm_core::schema::{ObjectRef, Value};
 use crm_core::{Actor, Record};
 use serde::Serialize;
+use serde_json::Value as Json;
 use uuid::Uuid;
 
 use crate::event::{AuditEvent, AuditKind, FieldChange};
-use crate::mask::MASK;
+use crate::mask::{MASK, unwrapped, verbatim};
 
 /// One version of a record, as a list of versions shows it.
 #[derive(Clone, PartialEq, Serialize)]
@@ -90,11 +91,15 @@ pub struct ReadableChange {
 impl ReadableChange {
     pub(crate) fn of(object: Option<&ObjectRef>, change: &FieldChange) -> Self {
         let is_mask = |side: &Option<Value>| is_mask(side.as_ref());
+        let side = |side: &Option<Value>| {
+            let value = side.clone().filter(|value| !value.is_null());
+            value.map(verbatim)
+        };
         Self {
             field: change.field.to_string(),
             label: label_of(object, &change.field),
-            old: change.old.clone().filter(|value| !value.is_null()),
-            new: change.new.clone().filter(|value| !value.is_null()),
+            old: side(&change.old),
+            new: side(&change.new),
             masked: is_mask(&change.old) || is_mask(&change.new),
         }
     }
@@ -178,7 +183,11 @@ impl FieldVersion {
             (None, Some((document, member))) => {
                 let whole = event.changes.field(document)?;
                 let side = |side: &Option<Value>| match side {
-                    Some(Value::Json(json)) => json.get(member).cloned().map(Value::from_json),
+                    Some(Value::Json(Json::Object(members))) => {
+                        let document = unwrapped(members.clone());
+                        let document = document.unwrap_or_else(Json::Object);
+                        document.get(member).cloned().map(Value::from_json)
+                    }
                     Some(value) if is_mask(Some(value)) => Some(value.clone()),
                     _ => None,
                 };

@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 use uuid::Uuid;
 
 use crate::event::{AuditCategory, AuditEvent, AuditKind, Changes, FieldChange};
-use crate::mask::{MASK, is_sensitive_name, masked};
+use crate::mask::{MASK, is_sensitive_name, recorded};
 use crate::privacy::forget_anonymized;
 use crate::removal;
 
@@ -228,7 +228,8 @@ fn filled(row: &Row, side: Side) -> Vec<FieldChange> {
     changes
 }
 
-/// Every field in which two versions of a record differ, JSON objects member by member.
+/// Every field in which two versions of a record differ, JSON objects member by member, as the trail
+/// keeps it: see [`FieldChange`].
 ///
 /// ```
 /// # use std::sync::Arc;
@@ -290,7 +291,7 @@ fn members(field: &FieldSchema, was: &Json, is: &Json, changes: &mut Vec<FieldCh
             let value = if is_sensitive_name(name) && !value.is_null() {
                 Value::Text(MASK.to_owned())
             } else {
-                masked(Value::Json(value))
+                recorded(Value::Json(value))
             };
             match value {
                 // A fraction stays a number of the document: as a decimal it would become a text.
@@ -317,8 +318,5 @@ fn kept(field: &FieldSchema, value: ValueRef<'_>) -> Value {
     if field.privacy == Privacy::Sensitive || is_sensitive_name(&field.name) {
         return Value::Text(MASK.to_owned());
     }
-    match value {
-        ValueRef::Json(_) => masked(value.into_owned()),
-        other => other.into_owned(),
-    }
+    recorded(value.into_owned())
 }

@@ -10,7 +10,7 @@ use crm_core::schema::{ObjectRef, Row, SYSTEM_FIELDS, Value};
 use serde_json::{Map, Value as Json};
 
 use crate::history::path_of;
-use crate::mask::is_whole;
+use crate::mask::overlap;
 use crate::trail::AuditTrail;
 use crate::version::RowVersion;
 
@@ -38,7 +38,7 @@ impl AuditTrail<'_> {
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Rule`] `no_version` if the record never had it,
-    /// `version_deleted` if it was deleted then, `not_kept` if the trail does not keep a sensitive or
+    /// `version_dropped` if the events that tell of it were dropped from the archive, `version_deleted` if it was deleted then, `not_kept` if the trail does not keep a sensitive or
     /// erased value that changed since; everything that an update may be refused for.
     pub async fn restore_version(
         &self,
@@ -134,7 +134,7 @@ impl AuditTrail<'_> {
         let mut kept = Vec::with_capacity(wanted.len());
         for piece in wanted.drain(..) {
             let path = piece.path(object);
-            if !then.masked.contains(&path) && piece.is_whole() {
+            if !then.masked.iter().any(|masked| overlap(masked, &path)) {
                 kept.push(piece);
             } else if self.changed_since(record, version, &path).await? {
                 lost.insert(path);
@@ -234,14 +234,6 @@ impl Piece {
         match &self.what {
             What::Whole(_) => name.to_owned(),
             What::Member(member, _) => format!("{name}.{member}"),
-        }
-    }
-
-    fn is_whole(&self) -> bool {
-        match &self.what {
-            What::Whole(value) => is_whole(value),
-            What::Member(_, None) => true,
-            What::Member(_, Some(json)) => is_whole(&Value::Json(json.clone())),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use crm_core::Record;
-use crm_core::error::{Error, Result};
+use crm_core::error::{Error, Result, RuleViolation};
 use crm_core::schema::{
     Entity, FieldSchema, FieldType, Meta, ObjectRef, Row, SYSTEM_FIELDS, StorageKind, Value, system,
 };
@@ -12,7 +12,7 @@ use crm_core::storage::StorageError;
 use serde_json::Value as Json;
 
 use crate::event::{AuditEvent, AuditKind};
-use crate::mask::MASK;
+use crate::mask::{MASK, tell_lost, verbatim};
 use crate::redact::is_erased;
 
 /// A record as it was at one version.
@@ -21,7 +21,8 @@ use crate::redact::is_erased;
 pub struct Version<E> {
     /// The record.
     pub record: Arc<Record<E>>,
-    /// The fields whose value the trail does not keep: they are empty in the record.
+    /// The fields whose value the trail does not keep, which are empty in the record, and members of
+    /// documents of which it does not, which are [`MASK`](crate::MASK).
     pub masked: Vec<String>,
 }
 
@@ -31,7 +32,8 @@ pub struct Version<E> {
 pub struct RowVersion {
     /// The record.
     pub row: Row,
-    /// The fields whose value the trail does not keep: they are empty in the record.
+    /// The fields whose value the trail does not keep, which are empty in the record, and members of
+    /// documents of which it does not, which are [`MASK`](crate::MASK).
     pub masked: Vec<String>,
 }
 
@@ -39,6 +41,8 @@ pub struct RowVersion {
 pub(crate) struct Rebuilding<'o> {
     object: &'o ObjectRef,
     state: Option<State>,
+    /// Whether an event tells of the record that does not come behind its creation.
+    is_cut: bool,
 }
 
 impl<'o> Rebuilding<'o> {
@@ -46,6 +50,7 @@ impl<'o> Rebuilding<'o> {
         Self {
             object,
             state: None,
+            is_cut: false,
         }
     }
 
@@ -61,8 +66,9 @@ impl<'o> Rebuilding<'o> {
                 created.apply(self.object, event);
                 self.state = Some(created);
             }
-            (_, AuditKind::Purge) => self.state = None,
             (_, AuditKind::Read) => {}
+            (None, _) => self.is_cut = true,
+            (Some(_), AuditKind::Purge) => self.state = None,
             (Some(state), _) => {
                 state.meta = Meta {
                     version: event.record_version,
@@ -80,8 +86,17 @@ impl<'o> Rebuilding<'o> {
                 }
                 state.apply(self.object, event);
             }
-            (None, _) => {}
         }
+    }
+
+    /// Whether no event told anything of the record.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.state.is_none() && !self.is_cut
+    }
+
+    /// Whether the events that were told begin in the middle.
+    pub(crate) const fn is_cut(&self) -> bool {
+        self.is_cut
     }
 
     /// The record as the events told so far say, if that is its version `version`.
@@ -105,6 +120,13 @@ pub(crate) fn typed<E: Entity>(version: RowVersion) -> Result<Version<E>> {
     let RowVersion { row, masked } = version;
     let record = Record::from_row(row).ok_or_else(|| corrupt(E::schema()))?;
     Ok(Version { record, masked })
+}
+
+/// That a version cannot be built, as the trail begins behind it.
+pub(crate) fn cut() -> Error {
+    let message = "the events that this version is built from were dropped from the archive, or were \
+                   never recorded: only what is told later can be read";
+    RuleViolation::new("version_dropped", "C-070", message).into()
 }
 
 fn corrupt(object: &ObjectRef) -> Error {
@@ -144,8 +166,6 @@ impl State {
                 _ => change.new.as_ref(),
             };
             let Some(new) = told else { continue };
-            let mask = Value::Text(MASK.to_owned());
-            let new = if is_erased(new) { &mask } else { new };
             let moment = match object.field_index(&change.field) {
                 Some(system::ARCHIVED_AT) => Some(&mut self.meta.archived_at),
                 Some(system::DELETED_AT) => Some(&mut self.meta.deleted_at),
@@ -156,10 +176,13 @@ impl State {
                 continue;
             }
             if lay(object, &mut self.values, &change.field, new) {
-                self.masked.retain(|masked| *masked != change.field);
-                if *new == Value::Text(MASK.to_owned()) {
-                    self.masked.push(change.field.to_string());
-                }
+                let path = &*change.field;
+                let is_inside = |masked: &String| {
+                    let rest = masked.strip_prefix(path);
+                    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+                };
+                self.masked.retain(|masked| !is_inside(masked));
+                tell_lost(new, path, &mut self.masked);
             }
         }
     }
@@ -190,44 +213,49 @@ pub(crate) fn lay(object: &ObjectRef, values: &mut [Value], path: &str, told: &V
     };
     match member {
         Some(member) => set_member(slot, member, told),
-        None => *slot = value_of(field, told),
+        None if is_lost(told) => *slot = missing(field),
+        None => *slot = value_of(field, verbatim(told.clone())),
     }
     true
 }
 
-fn set_member(slot: &mut Value, member: &str, new: &Value) {
+fn set_member(slot: &mut Value, member: &str, told: &Value) {
     let Value::Json(Json::Object(members)) = slot else {
         return;
     };
-    match new {
-        Value::Null => {
-            members.remove(member);
-        }
-        // A fraction that was read back from a storage: in a document it is a number, not a text.
-        Value::Decimal(number) => {
-            let number = serde_json::from_str(&number.to_string());
-            members.insert(member.to_owned(), number.unwrap_or_else(|_| new.to_json()));
-        }
-        _ => {
-            members.insert(member.to_owned(), new.to_json());
-        }
+    let value = match is_lost(told) {
+        true => Value::Text(MASK.to_owned()),
+        false => verbatim(told.clone()),
+    };
+    match value.to_json() {
+        Json::Null => members.remove(member),
+        json => members.insert(member.to_owned(), json),
+    };
+}
+
+/// Whether nothing is left of a value but that there was one.
+fn is_lost(told: &Value) -> bool {
+    is_erased(told) || matches!(told, Value::Text(text) if text == MASK)
+}
+
+/// What a record is built with where the trail does not keep the value: none, if it may do without.
+fn missing(field: &FieldSchema) -> Value {
+    match &field.default {
+        _ if !field.required => Value::Null,
+        Value::Null => Value::Text(MASK.to_owned()),
+        default => default.clone(),
     }
 }
 
 /// The value in the kind of its field: documents only know the kinds of JSON.
-pub(crate) fn value_of(field: &FieldSchema, value: &Value) -> Value {
-    match (field.storage_kind(), value) {
-        // A record is not built without a value that it must have.
-        (_, Value::Text(text)) if text == MASK && field.required => match &field.default {
-            Value::Null => value.clone(),
-            default => default.clone(),
-        },
-        (_, Value::Text(text)) if text == MASK => Value::Null,
+fn value_of(field: &FieldSchema, value: Value) -> Value {
+    match (field.storage_kind(), &value) {
         // What was stored once is taken as it is, also where the rules have become stricter.
-        (StorageKind::Text, Value::Text(_)) | (StorageKind::Json, Value::Json(_)) => value.clone(),
-        _ => field
-            .field_type
-            .coerce(value.clone())
-            .unwrap_or(Value::Null),
+        (StorageKind::Text, Value::Text(_)) | (StorageKind::Json, Value::Json(_)) => value,
+        (_, Value::Json(Json::Number(_))) => {
+            let number = Value::from_json(value.to_json());
+            field.field_type.coerce(number).unwrap_or(Value::Null)
+        }
+        _ => field.field_type.coerce(value).unwrap_or(Value::Null),
     }
 }

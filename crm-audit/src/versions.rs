@@ -16,7 +16,7 @@ use crate::history::{ActivityCount, FieldVersion, ReadableChange, VersionEntry, 
 use crate::mask::MASK;
 use crate::recorder::changes_between;
 use crate::trail::{AuditTrail, of_record};
-use crate::version::{Rebuilding, RowVersion, Version, typed};
+use crate::version::{Rebuilding, RowVersion, Version, cut, typed};
 
 impl AuditTrail<'_> {
     /// A record as it was at a version, built from its events; `None` if it never had that version.
@@ -33,7 +33,8 @@ impl AuditTrail<'_> {
     /// ```
     ///
     /// # Errors
-    /// Those of the storage.
+    /// [`Error::Rule`] `version_dropped` where the events that tell of it were dropped from the archive
+    /// (C-070); those of the storage.
     pub async fn version<E: Entity>(&self, id: Id<E>, version: i64) -> Result<Option<Version<E>>> {
         let built = self.built(E::schema(), &id.into(), version).await?;
         built.map(typed).transpose()
@@ -55,8 +56,8 @@ impl AuditTrail<'_> {
     ///
     /// # Errors
     /// [`QueryError::UnknownObject`](crm_core::query::QueryError::UnknownObject) where the tenant has
-    /// no such object (any more): [`trail`](Self::trail) still tells every value. Those of the
-    /// storage.
+    /// no such object (any more): [`trail`](Self::trail) still tells every value. Those of
+    /// [`version`](Self::version).
     pub async fn version_of(
         &self,
         object: &str,
@@ -87,20 +88,14 @@ impl AuditTrail<'_> {
     /// ```
     ///
     /// # Errors
-    /// Those of the storage.
+    /// Those of [`version`](Self::version).
     pub async fn as_of<E: Entity>(
         &self,
         id: Id<E>,
         at: DateTime<Utc>,
     ) -> Result<Option<Version<E>>> {
-        let record = id.into();
-        match self.version_at(&record, at).await? {
-            Some(version) => {
-                let built = self.built(E::schema(), &record, version).await?;
-                built.map(typed).transpose()
-            }
-            None => Ok(None),
-        }
+        let built = self.built_at(E::schema(), &id.into(), at).await?;
+        built.map(typed).transpose()
     }
 
     /// Like [`as_of`](Self::as_of), for a record of an object by its name.
@@ -126,10 +121,7 @@ impl AuditTrail<'_> {
     ) -> Result<Option<RowVersion>> {
         let object = self.session.describe(object).await?;
         let record = EntityRef::new(object.name(), id);
-        match self.version_at(&record, at).await? {
-            Some(version) => self.built(&object, &record, version).await,
-            None => Ok(None),
-        }
+        self.built_at(&object, &record, at).await
     }
 
     /// One page of the versions of a record with what changed in each, the newest first (C-061). A
@@ -214,8 +206,11 @@ impl AuditTrail<'_> {
             object: record.object.clone(),
             id: record.id,
         };
-        let earlier = earlier?.ok_or_else(missing)?;
-        let later = building.row(last)?.ok_or_else(missing)?;
+        let (earlier, later) = (earlier?, building.row(last)?);
+        if earlier.is_none() && first >= 1 {
+            self.check_cut(&object, &record, &building).await?;
+        }
+        let (earlier, later) = (earlier.ok_or_else(missing)?, later.ok_or_else(missing)?);
         let (old, new) = match from <= to {
             true => (&earlier.row, &later.row),
             false => (&later.row, &earlier.row),
@@ -367,7 +362,57 @@ impl AuditTrail<'_> {
             building.add(event);
         })
         .await?;
-        building.row(version)
+        match building.row(version)? {
+            Some(built) => Ok(Some(built)),
+            None if version < 1 => Ok(None),
+            None => self
+                .check_cut(object, record, &building)
+                .await
+                .map(|()| None),
+        }
+    }
+
+    /// Tells a version that there never was from one that the trail does not reach back to.
+    async fn check_cut(
+        &self,
+        object: &ObjectRef,
+        record: &EntityRef,
+        building: &Rebuilding<'_>,
+    ) -> Result<()> {
+        if building.is_cut() || (building.is_empty() && self.is_cut(object, record).await?) {
+            return Err(cut());
+        }
+        Ok(())
+    }
+
+    /// Whether the trail of a record does not begin with its creation: older months were dropped.
+    async fn is_cut(&self, object: &ObjectRef, record: &EntityRef) -> Result<bool> {
+        let told = of_record(record).and(AuditEvent::EVENT.ne(AuditKind::Read));
+        let find = Find::from(told)
+            .sort(AuditEvent::RECORD_VERSION.asc())
+            .limit(1);
+        match self.find(find).await?.items.pop() {
+            Some(first) => Ok(first.event != AuditKind::Create),
+            None => Ok(self.session.begin().row(object, record.id).await?.is_some()),
+        }
+    }
+
+    /// The record at a time, from the events up to it.
+    async fn built_at(
+        &self,
+        object: &ObjectRef,
+        record: &EntityRef,
+        at: DateTime<Utc>,
+    ) -> Result<Option<RowVersion>> {
+        if let Some(version) = self.version_at(record, at).await? {
+            return self.built(object, record, version).await;
+        }
+        let row = self.session.begin().row(object, record.id).await?;
+        let is_later = row.is_some_and(|row| row.meta().created.at > at);
+        if !is_later && self.is_cut(object, record).await? {
+            return Err(cut());
+        }
+        Ok(None)
     }
 
     /// The last version that was written until a time.

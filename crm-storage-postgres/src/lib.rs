@@ -105,11 +105,15 @@
 //!   that only read do not. Set
 //!   `idle_in_transaction_session_timeout`, and look for the oldest `backend_xid` in
 //!   `pg_stat_activity` where a feed stands still.
-//! - **A database that was dumped and restored into another server** has ids of a server that
-//!   counted further. Its feed stands still until this one has counted as far, and positions that lie
-//!   ahead of the server are refused. Let the new server go on from the old one's count
-//!   (`pg_resetwal --epoch`, before it takes writes); physical copies, standbys and `pg_upgrade` keep
-//!   the count by themselves.
+//! - **A database that was dumped and restored into another server** may have ids of a server that
+//!   counted further. Its events would then be left out of feeds, pages of the trail, seals and their
+//!   verification: all of them refuse to answer
+//!   ([`StorageError::AheadOfServer`](crm_core::storage::StorageError::AheadOfServer)), as positions
+//!   that lie ahead of the server are refused, until this server has counted as far. Let it go on from
+//!   the old one's count before it takes writes: ask the restored database for the greatest
+//!   `transaction_id` of its logs, stop the server, and run `pg_resetwal --epoch=E`, where `E` is that
+//!   number divided by 2^32, and one more; nothing else on a server depends on its epoch. Physical
+//!   copies, standbys and `pg_upgrade` keep the count by themselves.
 //!
 //! # Upkeep
 //!

@@ -9,7 +9,7 @@ use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
 
 use crate::event::{AuditEvent, Changes, FieldChange};
-use crate::mask::{MASK, is_sensitive_name};
+use crate::mask::{MASK, is_sensitive_name, unwrapped, wrapped_alike};
 
 /// What becomes of values of one class.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Picklist)]
@@ -217,6 +217,11 @@ fn inside(
     if change.field != CUSTOM_FIELDS {
         return Value::Json(Json::Object(members));
     }
+    // A document that looks like an erased value is wrapped as a whole.
+    let members = match unwrapped(members) {
+        Ok(Json::Object(members)) | Err(members) => members,
+        Ok(other) => return Value::Json(other),
+    };
     let mut left = Map::new();
     for (name, member) in members {
         let path: Cow<'_, str> = format!("{CUSTOM_FIELDS}.{name}").into();
@@ -227,7 +232,7 @@ fn inside(
             Treatment::Drop => None,
         };
     }
-    Value::Json(Json::Object(left))
+    Value::Json(wrapped_alike(left))
 }
 
 #[cfg(test)]

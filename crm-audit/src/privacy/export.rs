@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::html;
 use super::trail;
 use crate::event::{AuditEvent, AuditKind};
-use crate::mask::{MASK, is_sensitive_name, masked};
+use crate::mask::{MASK, is_sensitive_name, masked, verbatim};
 use crate::recorder::event;
 
 /// The name of the form, in its JSON.
@@ -462,7 +462,10 @@ fn changes(
     tie: Tie,
     event: &AuditEvent,
 ) -> Vec<HistoryChange> {
-    let json = |value: &Option<Value>| value.as_ref().map(Value::to_json).unwrap_or_default();
+    let json = |value: &Option<Value>| {
+        let value = value.clone().map(verbatim);
+        value.as_ref().map(Value::to_json).unwrap_or_default()
+    };
     let is_about = |old: &Json, new: &Json| {
         let quotes = |json| crm_core::privacy::held::quotes(json, &held.addresses, &held.persons);
         quotes(old) || quotes(new)

@@ -1,8 +1,8 @@
 //! What of an event, and of a seal, is hashed.
 
-use crm_core::Record;
-use crm_core::schema::{AnyRecord as _, Entity as _, Meta, SYSTEM_FIELDS};
+use crm_core::schema::{AnyRecord as _, Entity as _, Meta, SYSTEM_FIELDS, Value};
 use crm_core::storage::FeedPosition;
+use crm_core::{Record, Stamp};
 use serde_json::{Map, Value as Json, json};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
@@ -16,7 +16,7 @@ use crate::redact::{commitment_of, personal, value_at};
 pub(crate) type Hash = [u8; 32];
 
 /// Changes with the form of what is hashed.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 /// The hash of an event, the same before and after a redaction; `None` where what a redaction left
 /// does not fit together, which no redaction does.
@@ -123,11 +123,14 @@ pub(crate) fn sealed_form(
     is_whole.then_some(Json::Object(form))
 }
 
-/// The hash of a seal, over the one before it.
-pub(crate) fn seal_hash(tenant: Uuid, seal: &AuditSeal) -> String {
+/// The hash of a seal that was made then and by that actor, over the one before it.
+pub(crate) fn seal_hash(tenant: Uuid, seal: &AuditSeal, made: Stamp) -> String {
     let form = json!({
         "format": FORMAT,
         "tenant": tenant,
+        "created_at": Value::Timestamp(made.at),
+        "created_by": made.by.kind(),
+        "created_by_id": made.by.id(),
         "number": seal.number,
         "after": seal.after_position,
         "until": seal.until_position,
@@ -147,8 +150,8 @@ pub(crate) fn message(hash: &str) -> Vec<u8> {
 mod tests {
     use std::sync::Arc;
 
-    use crm_core::schema::{FieldType, Row, StorageKind, Value};
-    use crm_core::{Actor, Stamp};
+    use crm_core::Actor;
+    use crm_core::schema::{FieldType, Row, StorageKind};
     use proptest::prelude::*;
 
     use super::*;

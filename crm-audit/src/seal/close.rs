@@ -106,13 +106,13 @@ pub(crate) async fn close(session: &Session, sealing: &Sealing<'_>) -> Result<Op
                 .map_or_else(|| NO_HASH.to_owned(), |seal| seal.hash.clone()),
             "",
         );
-        seal.hash = seal_hash(tenant.uuid(), &seal);
+        let mut work = session.begin();
+        seal.hash = seal_hash(tenant.uuid(), &seal, work.stamp());
         if let Some(signer) = sealing.signer {
             let signature = signer.sign(&message(&seal.hash)).await?;
             seal.key_id = Some(signer.key_id().to_owned());
             seal.signature = Some(STANDARD.encode(signature));
         }
-        let mut work = session.begin();
         // Somebody else made the next seal meanwhile: a conflict.
         work.contend("audit_seal", &["number"]);
         work.append_entry(seal.clone())?;

@@ -17,6 +17,9 @@ use crate::event::FieldChange;
 /// The greatest whole number that RFC 8785 writes exactly.
 const EXACT: u64 = 1 << 53;
 
+/// The only member of what stands for a whole number that would be rounded.
+const WHOLE: &str = "whole";
+
 /// A side of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
@@ -69,19 +72,19 @@ impl Nonce {
         hex(&self.0)
     }
 
-    /// The commitment to a value.
+    /// The commitment to a value as it stands in the document of changes: a number is another value than
+    /// a text with its digits.
     pub(crate) fn commit(self, value: &Value) -> String {
         let mut hash = Sha256::new();
         hash.update(b"crm-audit value\0");
         hash.update(self.0);
-        // As it comes back from every storage: a decimal is a text, whatever it was before.
-        let value = Value::from_json(value.to_json()).to_json();
-        hash.update(canonical(value));
+        hash.update(canonical(value.to_json()));
         hex(&hash.finalize())
     }
 }
 
-/// The canonical form of a document (RFC 8785). Whole numbers that it would round stand as texts.
+/// The canonical form of a document (RFC 8785). Whole numbers that it would round stand as texts in a
+/// document of their own, and a document that looks like one of those stands in another one.
 pub(crate) fn canonical(json: Json) -> Vec<u8> {
     let json = exact(json);
     serde_json_canonicalizer::to_vec(&json).unwrap_or_else(|_| json.to_string().into_bytes())
@@ -94,15 +97,20 @@ fn exact(json: Json) -> Json {
             match size {
                 Some(size) if size > EXACT => {
                     let whole = Json::String(number.to_string());
-                    Json::Object(Map::from_iter([("whole".to_owned(), whole)]))
+                    Json::Object(Map::from_iter([(WHOLE.to_owned(), whole)]))
                 }
                 _ => Json::Number(number),
             }
         }
         Json::Array(items) => Json::Array(items.into_iter().map(exact).collect()),
         Json::Object(members) => {
+            let is_alike = members.len() == 1 && members.contains_key(WHOLE);
             let members = members.into_iter();
-            Json::Object(members.map(|(name, json)| (name, exact(json))).collect())
+            let members = Json::Object(members.map(|(name, json)| (name, exact(json))).collect());
+            match is_alike {
+                true => Json::Object(Map::from_iter([(WHOLE.to_owned(), members)])),
+                false => members,
+            }
         }
         other => other,
     }
@@ -132,10 +140,12 @@ pub(crate) fn from_hex(text: &str) -> Option<[u8; 32]> {
 
 #[cfg(test)]
 mod tests {
+    use crm_core::schema::FieldValue as _;
     use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
+    use crate::event::Changes;
 
     #[test]
     fn numbers_that_would_be_rounded_stay_apart() {
@@ -154,9 +164,44 @@ mod tests {
     #[test]
     fn a_fraction_is_the_same_before_and_after_a_storage() {
         let nonce = Nonce::of(None, "new:budget");
-        let written = Value::Json(json!(1.5));
-        let read = Value::from_json(json!(1.5));
-        assert_eq!(nonce.commit(&written), nonce.commit(&read));
+        let written = FieldChange {
+            field: "custom_fields.budget".into(),
+            old: Some(Value::Decimal("1.5".parse().unwrap())),
+            new: Some(Value::Json(json!(1.5))),
+        };
+        let stored = Changes::from(vec![written.clone()]);
+        let read = Changes::from_value(stored.value().into_owned()).unwrap();
+        let read = read.field("custom_fields.budget").unwrap();
+        for side in [Side::Old, Side::New] {
+            let (written, read) = (side.of(&written).unwrap(), side.of(read).unwrap());
+            assert_eq!(nonce.commit(written), nonce.commit(read));
+        }
+    }
+
+    #[test]
+    fn values_of_another_kind_have_another_commitment() {
+        let nonce = Nonce::of(None, "new:budget");
+        let great = 9_007_199_254_740_993_i64;
+        let values = [
+            json!(1.5),
+            json!("1.5"),
+            json!(["1.5"]),
+            json!([1.5]),
+            json!(great),
+            json!(great.to_string()),
+            json!({"whole": great.to_string()}),
+            json!({"whole": great}),
+            json!({"whole": {"whole": great.to_string()}}),
+            json!({"whole": {"whole": great}}),
+            json!({"whole": null}),
+            json!(true),
+            json!("true"),
+            json!(null),
+            json!("null"),
+        ];
+        let commitments = values.map(|json| nonce.commit(&Value::Json(json)));
+        let distinct: std::collections::HashSet<&String> = commitments.iter().collect();
+        assert_eq!(distinct.len(), commitments.len());
     }
 
     proptest! {

@@ -99,7 +99,7 @@ pub struct AuditSeal {
     /// The hash of the seal before it, in hexadecimal digits; zeros in the first one.
     #[field(required, max_len = 64)]
     pub previous: String,
-    /// The hash over all of the above.
+    /// The hash over all of the above, and when and by whom the seal was made.
     #[field(required, max_len = 64)]
     pub hash: String,
     /// The key that signed it.

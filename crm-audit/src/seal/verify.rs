@@ -324,8 +324,9 @@ async fn look(
         report.add(number, None, SealProblem::SealChanged);
         return Ok(());
     };
-    let is_whole = seal_hash(tenant, seal) == seal.hash
+    let is_whole = seal_hash(tenant, seal, seal.created) == seal.hash
         && seal.version == 1
+        && seal.updated == seal.created
         && seal.archived_at.is_none()
         && seal.deleted_at.is_none()
         && hashes.len() == usize::try_from(seal.events).unwrap_or_default();

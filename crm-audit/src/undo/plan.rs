@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{Obstacle, ObstacleReason};
 use crate::event::{AuditEvent, AuditKind, FieldChange};
-use crate::mask::{MASK, is_whole};
+use crate::mask::{MASK, is_whole, overlap};
 use crate::version::{lay, moment_of};
 
 /// What a commit did to a record.
@@ -261,32 +261,9 @@ fn counts(object: &ObjectRef, path: &str) -> bool {
         .is_some_and(|field| !field.in_step)
 }
 
-/// Whether one of two paths leads into the other.
-fn overlap(one: &str, other: &str) -> bool {
-    let within = |long: &str, short: &str| {
-        long.strip_prefix(short)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    };
-    within(one, other) || within(other, one)
-}
-
 /// Whether the event tells of a field that had a value before and after. That of an erasure does not
 /// say which.
 fn was_there(event: &AuditEvent, change: &FieldChange) -> bool {
     let is_told = change.old.is_some() || event.event == AuditKind::Erase;
     is_told && change.new.is_some()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_overlap_where_one_leads_into_the_other() {
-        assert!(overlap("custom_fields", "custom_fields.region"));
-        assert!(overlap("custom_fields.region", "custom_fields"));
-        assert!(overlap("name", "name"));
-        assert!(!overlap("custom_fields.region", "custom_fields.regional"));
-        assert!(!overlap("name", "named"));
-    }
 }

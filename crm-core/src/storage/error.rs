@@ -69,6 +69,16 @@ pub enum StorageError {
         /// The object.
         object: String,
     },
+    /// The entries of a log were brought here from a server that counted its commits further than this
+    /// one has: its feed, and what is asked with a [`Snapshot`](super::Snapshot), would leave them out.
+    #[error(
+        "the {object} log has commits ahead of the server's count: it was restored from another server, \
+         from whose count this one has to go on (see the upkeep of the storage)"
+    )]
+    AheadOfServer {
+        /// The log.
+        object: String,
+    },
     /// The backend failed in a way that repeating does not mend.
     #[error("the storage failed")]
     Failed(#[source] Box<dyn StdError + Send + Sync>),

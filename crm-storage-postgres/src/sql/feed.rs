@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! WITH scope AS MATERIALIZED (..)
-//! SELECT pg_current_snapshot()::text, r.* FROM scope LEFT JOIN LATERAL (
+//! SELECT pg_current_snapshot()::text, EXISTS (..), r.* FROM scope LEFT JOIN LATERAL (
 //!   SELECT c."transaction_id"::text, c."id", .. FROM "crm"."audit_events" AS c
 //!   WHERE scope.is_set AND c."tenant_id" = $1 AND ..
 //!     AND (c."transaction_id", c."id") > ($2::text::xid8, $3)
@@ -13,7 +13,8 @@
 //!
 //! A transaction below `pg_snapshot_xmin` has ended, and none that begins later gets an id below it.
 //! So what is below is settled. The first column tells how far that is, also where no entry came: the
-//! snapshot begins with that transaction.
+//! snapshot begins with that transaction. The second one tells whether there are entries of transactions
+//! that the server has not begun yet, as there are behind the restoring of a dump of another server.
 
 use std::fmt::Write as _;
 
@@ -32,8 +33,9 @@ use crate::layout::{TRANSACTION, Table, Tables, quoted};
 /// The transaction in front of which everything is settled.
 const SETTLED: &str = "pg_snapshot_xmin(pg_current_snapshot())";
 
-/// In front of the entry's own columns: how far the feed is settled, and the entry's transaction.
-const FIRST: usize = 2;
+/// In front of the entry's own columns: how far the feed is settled, whether entries lie ahead of the
+/// server, and the entry's transaction.
+const FIRST: usize = 3;
 
 /// The entries that answer a query. `None` where the scope sees none.
 pub(crate) fn feed(
@@ -53,10 +55,15 @@ pub(crate) fn feed(
     let id = statement.argument(after.id());
     let limit = statement.argument(i64::try_from(query.limit).unwrap_or(i64::MAX));
     let own = statement.own(table, "c");
+    let ahead = statement.own(table, "a");
     let mut sql = format!(
-        " SELECT pg_current_snapshot()::text, r.* FROM scope LEFT JOIN LATERAL \
+        " SELECT pg_current_snapshot()::text, EXISTS (SELECT FROM {table_sql} AS a \
+         WHERE scope.is_set AND {ahead} \
+         AND a.{transaction} >= pg_snapshot_xmax(pg_current_snapshot())), \
+         r.* FROM scope LEFT JOIN LATERAL \
          (SELECT c.{transaction}::text AS {transaction}, {}",
-        table.read_columns("c")
+        table.read_columns("c"),
+        table_sql = table.sql,
     );
     let _ = write!(
         sql,
@@ -73,7 +80,7 @@ pub(crate) fn feed(
 /// The page that the rows make.
 ///
 /// # Errors
-/// A row that does not fit; a position behind the end of the feed.
+/// A row that does not fit; entries ahead of the server's count; a position behind the end of the feed.
 pub(crate) fn decode(
     table: &Table,
     query: &FeedQuery,
@@ -92,13 +99,19 @@ pub(crate) fn decode(
         return Ok(FeedPage::nothing(query));
     };
     let seen: &str = first.try_get(0).map_err(|error| read_error(&error))?;
+    let is_ahead: bool = first.try_get(1).map_err(|error| read_error(&error))?;
+    if is_ahead {
+        return Err(StorageError::AheadOfServer {
+            object: table.object.name().to_owned(),
+        });
+    }
     let settled = settled(seen).ok_or_else(corrupt)?;
     let end = FeedPosition::before(settled);
     query.check_position(end)?;
     let mut entries = Vec::with_capacity(rows.len());
     for row in rows {
         // Only the first row can be without an entry.
-        if let Some(commit) = number(row, 1)? {
+        if let Some(commit) = number(row, 2)? {
             let entry = decode::row(table, row, FIRST)?;
             entries.push((FeedPosition::new(commit, entry.id()), entry));
         }

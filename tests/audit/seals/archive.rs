@@ -130,6 +130,49 @@ async fn a_consumer_is_told_of_dropped_events_that_it_has_not_read() {
     assert_eq!(drained(&audit.feed("lagging")).await.len(), 2);
 }
 
+/// What a version was built from is dropped: that is told, and not that there never was such a version.
+#[tokio::test]
+async fn a_version_that_the_trail_does_not_reach_is_told_apart() {
+    let world = World::new().await;
+    let audit = world.session.audit();
+    let ada = world.contact("Lovelace").await;
+    let still = world.contact("Byron").await;
+    let january = world.clock.now();
+    world.clock.advance(TimeDelta::days(40));
+    let title = |contact: &mut Contact| contact.job_title = Some("countess".into());
+    world.session.contacts().update(ada, title).await.unwrap();
+    let late = world.contact("Babbage").await;
+    world.archive().await;
+    assert!(audit.version(ada, 2).await.unwrap().is_some());
+    assert!(world.drop_archive().await > 0);
+
+    let dropped = |result: crm_engine::Result<()>| {
+        let error = result.unwrap_err();
+        assert_eq!(code(&error), Some("version_dropped"), "{error:?}");
+    };
+    // Whether some of its events are left, or none.
+    for id in [ada, still] {
+        for version in [1, 2, 3] {
+            dropped(audit.version(id, version).await.map(|_| ()));
+            dropped(audit.restore_version(id, version).await.map(|_| ()));
+        }
+        dropped(audit.as_of(id, january).await.map(|_| ()));
+        dropped(audit.as_of(id, world.clock.now()).await.map(|_| ()));
+        dropped(audit.diff(id, 1, 2).await.map(|_| ()));
+    }
+    let before = january - TimeDelta::days(1);
+    assert!(audit.as_of(ada, before).await.unwrap().is_none());
+    // A record of later is as ever, and so is one that there never was.
+    assert!(audit.version(late, 1).await.unwrap().is_some());
+    assert!(audit.version(late, 9).await.unwrap().is_none());
+    assert!(audit.version(ada, 0).await.unwrap().is_none());
+    assert!(audit.as_of(late, january).await.unwrap().is_none());
+    let nobody = Id::<Contact>::new(Uuid::from_u128(1));
+    assert!(audit.version(nobody, 1).await.unwrap().is_none());
+    let kept = audit.versions(ada, 10, None).await.unwrap().items;
+    assert_eq!(kept.len(), 1, "what is left is told");
+}
+
 /// A receiver that refuses the first request.
 #[derive(Default)]
 struct Receiver(Mutex<Vec<WebhookRequest>>);

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use crm_engine::PostgresStorage;
-use crm_engine::audit::Verification;
-use crm_engine::audit::seal::SealProblem;
+use crm_engine::audit::seal::{Ed25519Signer, Ed25519Verifier, SealProblem};
+use crm_engine::audit::{AuditSeal, Sealing, Verification};
 use crm_engine::prelude::*;
 use crm_engine::schema::{Row, SYSTEM_FIELDS, Value};
-use crm_engine::storage::Change;
+use crm_engine::storage::{Change, StorageError};
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use uuid::Uuid;
 
@@ -120,6 +120,92 @@ async fn every_changed_field_of_a_row_in_memory_names_the_event() {
         problems(&world.verify().await),
         [(Some(stored.id()), SealProblem::Removed)]
     );
+}
+
+/// Every field of a stored seal, in memory. Its id says nothing: seals are told apart by their number.
+#[tokio::test]
+async fn every_changed_field_of_a_seal_in_memory_is_told() {
+    let world = World::on(false).await;
+    world.contact("Lovelace").await;
+    let signer = Ed25519Signer::new("2026", &[7; 32]);
+    let keys = Ed25519Verifier::new();
+    let keys = keys.key("2026", signer.public_key()).unwrap();
+    let sealing = Sealing::new().signed_by(&signer);
+    world.session.audit().seal(sealing).await.unwrap();
+    let seals = world.session.records::<AuditSeal>();
+    let seal = seals.find_one(Find::new()).await.unwrap().unwrap();
+    let stored: Row = seal.clone();
+    let problems = async || {
+        let verification = Verification::new().signed(&keys);
+        let report = world.session.audit().verify(verification).await.unwrap();
+        let findings = report.findings.into_iter();
+        findings.map(|found| found.problem).collect::<Vec<_>>()
+    };
+    assert!(problems().await.is_empty());
+    let fields = AuditSeal::schema().fields();
+    for (place, field) in fields.iter().enumerate().skip(1) {
+        let (mut meta, mut values) = (stored.meta(), stored.values());
+        match &*field.name {
+            "version" => meta.version += 1,
+            "created_at" => meta.created.at += chrono::TimeDelta::microseconds(1),
+            "updated_at" => meta.updated.at += chrono::TimeDelta::microseconds(1),
+            "created_by" => meta.created.by = Actor::System,
+            "created_by_id" => meta.created.by = Actor::User(Id::new(Uuid::from_u128(5))),
+            "updated_by" => meta.updated.by = Actor::System,
+            "updated_by_id" => meta.updated.by = Actor::User(Id::new(Uuid::from_u128(5))),
+            "archived_at" => meta.archived_at = Some(meta.created.at),
+            "deleted_at" => meta.deleted_at = Some(meta.created.at),
+            _ => values[place - SYSTEM_FIELDS] = other(field, stored.value(place).into_owned()),
+        }
+        let changed = AuditSeal::schema().build(meta, values).unwrap();
+        let change = |before: &Row, after: &Row| Change::Update {
+            before: before.clone(),
+            after: after.clone(),
+        };
+        world.force(change(&stored, &changed)).await;
+        assert!(!problems().await.is_empty(), "{}", field.name);
+        world.force(change(&changed, &stored)).await;
+    }
+    assert!(problems().await.is_empty());
+}
+
+/// A dump of a server that has counted further: nothing is left out without a word, and all is there once
+/// this server goes on from that count.
+#[tokio::test]
+async fn events_ahead_of_the_server_are_refused_and_not_left_out() {
+    if std::env::var("CRM_TEST_STORAGE").as_deref() != Ok("postgres") {
+        return;
+    }
+    let world = World::new().await;
+    let id = world.contact("Lovelace").await;
+    world.seal().await;
+    let mut owner = world.owner().await;
+    let mut count = async |by: &str| {
+        let sql = format!(
+            "UPDATE crm.audit_events SET transaction_id = \
+             (transaction_id::text::numeric {by} 4294967296)::text::xid8"
+        );
+        let statement = sqlx::raw_sql(AssertSqlSafe(sql));
+        statement.execute(&mut owner).await.unwrap();
+    };
+    count("+").await;
+    let audit = world.session.audit();
+    let refused = |result: crm_engine::Result<()>| {
+        let error = result.unwrap_err();
+        let crm_engine::Error::Storage(StorageError::AheadOfServer { object }) = &error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(object, "audit_event");
+        assert!(error.to_string().len() < 300);
+    };
+    refused(audit.feed("index").next(10).await.map(|_| ()));
+    refused(audit.trail_page(id, 10, None).await.map(|_| ()));
+    refused(audit.versions(id, 10, None).await.map(|_| ()));
+    refused(audit.seal(Sealing::new()).await.map(|_| ()));
+    refused(audit.verify(Verification::new()).await.map(|_| ()));
+    count("-").await;
+    assert!(world.verify().await.is_intact());
+    assert_eq!(audit.versions(id, 10, None).await.unwrap().items.len(), 2);
 }
 
 /// Every column of a stored event, by the catalog.
@@ -241,6 +327,14 @@ async fn every_changed_column_of_a_row_in_a_database_names_the_event() {
         ),
         (
             "UPDATE crm.audit_seals SET until_position = repeat('f', 48) WHERE number = 2",
+            SealProblem::SealChanged,
+        ),
+        (
+            "UPDATE crm.audit_seals SET created_at = created_at + interval '1 day' WHERE number = 1",
+            SealProblem::SealChanged,
+        ),
+        (
+            "UPDATE crm.audit_seals SET created_by = 'system', created_by_id = NULL WHERE number = 2",
             SealProblem::SealChanged,
         ),
     ] {

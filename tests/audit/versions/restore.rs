@@ -1,11 +1,76 @@
 //! Versions and fields that records are given back.
 
+use crm_engine::audit::MASK;
 use crm_engine::prelude::*;
 use crm_engine::schema::Value;
 use rust_decimal::Decimal;
 use serde_json::json;
 
-use super::{Office, account, members, projects, rename, text_field};
+use super::{Office, account, last_commit, members, projects, rename, text_field};
+
+/// What users write may look like a mask, or like what is left of an erased value.
+#[tokio::test]
+async fn a_value_that_looks_like_a_mask_comes_back() {
+    let office = Office::new().await;
+    let session = &office.session;
+    let odd = || Account {
+        industry: Some(MASK.into()),
+        tags: vec!["key".into(), MASK.into()],
+        custom_fields: json!({"erased": {"by": MASK, "all": [MASK, {"verbatim": 1.5}]}}),
+        ..Account::new(MASK)
+    };
+    let first = session.accounts().create(odd()).await.unwrap();
+    let id = first.id;
+    let plain = Account {
+        custom_fields: json!({"region": {"erased": "north"}, "note": MASK}),
+        ..Account::new("Globex")
+    };
+    session
+        .accounts()
+        .update(id, |account| *account = plain.clone())
+        .await
+        .unwrap();
+    let changed = last_commit(session, id).await;
+    let second = session.accounts().get(id).await.unwrap();
+    let audit = session.audit();
+    for (version, stored) in [(1, &first), (2, &second)] {
+        let built = audit.version(id, version).await.unwrap().unwrap();
+        assert!(built.masked.is_empty(), "{:?}", built.masked);
+        assert_eq!(built.record.data, stored.data);
+    }
+    let differing = audit.diff(id, 1, 2).await.unwrap();
+    let name = differing.iter().find(|change| change.field == "name");
+    assert_eq!(name.unwrap().to_string(), "Name: *** → Globex");
+    assert!(differing.iter().all(|change| !change.masked));
+    let history = audit.field_history(id, "custom_fields.erased", 9, None);
+    let history = history.await.unwrap().items;
+    assert_eq!(history.len(), 2);
+    assert!(history.iter().all(|entry| !entry.change.masked));
+    // All of it comes back, however it is asked for.
+    let data = async || session.accounts().get(id).await.unwrap().data.clone();
+    for (wanted, other) in [(&first, &second), (&second, &first)] {
+        assert_eq!(data().await, other.data);
+        let commit = match wanted.version == 1 {
+            true => changed,
+            false => last_commit(session, id).await,
+        };
+        let report = audit.undo_commit(commit).await.unwrap();
+        assert!(report.is_complete(), "{:?}", report.obstacles);
+        assert_eq!(data().await, wanted.data);
+    }
+    audit.restore_version(id, 1).await.unwrap();
+    assert_eq!(data().await, first.data);
+    audit.restore_version(id, 2).await.unwrap();
+    assert_eq!(data().await, second.data);
+    audit.restore_field(id, "name", 1).await.unwrap();
+    audit
+        .restore_field(id, "custom_fields.erased", 1)
+        .await
+        .unwrap();
+    let now = session.accounts().get(id).await.unwrap();
+    assert_eq!(&*now.name, MASK);
+    assert_eq!(now.custom_fields["erased"], first.custom_fields["erased"]);
+}
 
 #[tokio::test]
 async fn a_version_comes_back_as_an_ordinary_change() {
