@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crm_core::schema::{ObjectRef, Privacy, StorageKind, search_texts, typed_values};
 
 use crate::ddl::{Names, SchemaError};
-use crate::layout::{Column, Holds, SEALED, TENANT, TRAIL, Table, literal, quoted};
+use crate::layout::{Column, SEALED, TENANT, TRAIL, Table, literal, quoted};
 use crate::migrate::objects;
 use crate::sql::write::UNENCRYPTED;
 

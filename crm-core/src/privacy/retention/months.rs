@@ -215,7 +215,7 @@ impl Retention<'_> {
                 if !holds.are(known) {
                     return Ok(Step::OtherHolds);
                 }
-                holds.rely_on(work);
+                holds.rely_on(work).await?;
             }
             let rows = work.select(&query).await?;
             if rows.is_empty() {
