@@ -1,6 +1,6 @@
 //! What becomes of the records that lead to one that is merged away, decided over values alone.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use uuid::Uuid;
 
@@ -52,19 +52,38 @@ impl Arranged {
     pub(super) fn is_moved(&self) -> bool {
         self.fates.iter().any(|fate| fate.fate == LinkFate::Moved)
     }
+
+    /// Whether the record stays where it is, and only counts no more.
+    pub(super) fn only_yields(&self) -> bool {
+        self.fates.iter().all(|fate| fate.fate == LinkFate::Yielded)
+    }
+}
+
+/// Which records count.
+struct Counting<'c> {
+    /// The unique keys of those that do.
+    taken: HashSet<(String, usize, String)>,
+    /// Those that do no more, with the loser whose record counts instead.
+    replaced: &'c HashMap<Uuid, usize>,
 }
 
 /// Leads everything from the losers to the survivor, loser by loser.
 ///
 /// A record that would lead from the survivor to itself, in two fields of one unique key, or have
-/// the same unique key as another is dropped: it says nothing that is not said already.
+/// the same unique key as another is dropped: it says nothing that is not said already. Of records of
+/// which one counts, such as the active consent for a purpose, that of the survivor goes on counting,
+/// and among losers that of the first, but for those that are `replaced` by that of a loser.
 pub(super) fn arrange(
     object: &ObjectRef,
     survivor: Uuid,
     losers: &[Uuid],
     found: Vec<Found>,
+    replaced: &HashMap<Uuid, usize>,
 ) -> Vec<Arranged> {
-    let mut taken: HashSet<(String, usize, String)> = HashSet::new();
+    let mut counting = Counting {
+        taken: HashSet::new(),
+        replaced,
+    };
     let mut rows: BTreeMap<(String, Uuid), (Arranged, Vec<Link>)> = BTreeMap::new();
     for Found {
         link,
@@ -73,7 +92,28 @@ pub(super) fn arrange(
     } in found
     {
         for row in held {
-            taken.extend(keys_of(&*row, None));
+            let Some(loser) = replaced.get(&row.id()).copied() else {
+                counting.taken.extend(keys_of(&*row, None));
+                continue;
+            };
+            let flags = flags_of(row.object());
+            let after = without(row.values(), &flags);
+            if let Ok(row) = row.with_values(row.meta(), after.clone()) {
+                counting.taken.extend(keys_of(&*row, None));
+            }
+            let yielded = flags.into_iter().map(|field| Fate {
+                loser,
+                field,
+                fate: LinkFate::Yielded,
+            });
+            let arranged = Arranged {
+                fates: yielded.collect(),
+                row,
+                after,
+                on_delete: link.on_delete,
+            };
+            let place = (arranged.row.object().name().to_owned(), arranged.row.id());
+            rows.insert(place, (arranged, Vec::new()));
         }
         for row in leading {
             if row.object() == object && row.id() == survivor {
@@ -101,7 +141,7 @@ pub(super) fn arrange(
                 (number, *loser),
                 arranged,
                 links,
-                &mut taken,
+                &mut counting,
             );
         }
     }
@@ -119,7 +159,7 @@ fn lead(
     (number, loser): (usize, Uuid),
     arranged: &mut Arranged,
     links: &[Link],
-    taken: &mut HashSet<(String, usize, String)>,
+    counting: &mut Counting<'_>,
 ) {
     if arranged.is_dropped() {
         return;
@@ -147,22 +187,22 @@ fn lead(
         return;
     };
     let mut keys: Vec<_> = keys_of(&*turned, Some(&moved)).collect();
-    let mut yielded = Vec::new();
+    let taken = &mut counting.taken;
+    let mut yielded = match counting.replaced.contains_key(&row.id()) {
+        true => flags_of(row.object()),
+        false => Vec::new(),
+    };
     for (_, number, _) in keys.iter().filter(|key| taken.contains(key)) {
         let key = row.object().unique_keys().get(*number);
-        yielded.extend(key.and_then(|key| flag_of(row.object(), key)));
+        let flag = key.and_then(|key| flag_of(row.object(), key));
+        yielded.extend(flag.filter(|flag| !yielded.contains(flag)));
     }
     if !yielded.is_empty() {
-        for flag in &yielded {
-            let place = flag.checked_sub(SYSTEM_FIELDS);
-            if let Some(slot) = place.and_then(|place| after.get_mut(place)) {
-                *slot = Value::Boolean(false);
-            }
-        }
-        let Ok(without) = row.with_values(row.meta(), after.clone()) else {
+        after = without(after, &yielded);
+        let Ok(yielding) = row.with_values(row.meta(), after.clone()) else {
             return;
         };
-        turned = without;
+        turned = yielding;
         keys = keys_of(&*turned, Some(&moved)).collect();
     }
     let is_loser = row.object() == object && losers.contains(&row.id());
@@ -204,6 +244,26 @@ fn flag_of(object: &ObjectRef, key: &UniqueKey) -> Option<usize> {
     let flag = key.only_if?;
     let field = object.fields().get(flag)?;
     (!field.read_only).then_some(flag)
+}
+
+/// All such flags of an object.
+fn flags_of(object: &ObjectRef) -> Vec<usize> {
+    let keys = object.unique_keys().iter();
+    let mut flags: Vec<usize> = keys.filter_map(|key| flag_of(object, key)).collect();
+    flags.sort_unstable();
+    flags.dedup();
+    flags
+}
+
+/// Values without these flags.
+fn without(mut values: Vec<Value>, flags: &[usize]) -> Vec<Value> {
+    for flag in flags {
+        let place = flag.checked_sub(SYSTEM_FIELDS);
+        if let Some(slot) = place.and_then(|place| values.get_mut(place)) {
+            *slot = Value::Boolean(false);
+        }
+    }
+    values
 }
 
 /// The values of a row in the unique keys that have one of the fields, or in all of them.

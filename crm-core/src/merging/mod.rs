@@ -53,8 +53,8 @@ pub(crate) use links::keys_of;
 #[doc(hidden)]
 pub use plan::units;
 pub use plan::{Above, Choices, MergePlan, Winner};
-pub(crate) use redirect::{ensure_not_merged, merge_of, stands};
-pub(crate) use service::is_refused;
+pub(crate) use redirect::{ensure_not_merged, merge_of, resolve, stands};
+pub(crate) use service::{is_refused, is_taken};
 pub(crate) use undo::{former_value, leads_nowhere};
 
 use crate::Id;

@@ -29,7 +29,7 @@ fn away(ids: &[Uuid]) -> Query {
 }
 
 /// The live records that these became part of, in the same order.
-pub(super) async fn resolve(
+pub(crate) async fn resolve(
     workspace: &Workspace<'_>,
     object: &ObjectRef,
     ids: &[Uuid],

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use chrono::{DateTime, Utc};
 use serde_json::{Map, Value as Json};
 use uuid::Uuid;
 
@@ -14,11 +15,13 @@ use super::{
 use crate::Id;
 use crate::engine::UnitOfWork;
 use crate::error::{Error, Faults, Result, RuleViolation};
+use crate::privacy::replaced_consents;
 use crate::query::{Condition, Query};
 use crate::schema::{
     Lifecycle, Meta, ObjectRef, ObjectScope, OnDelete, Privacy, Registry, Row, SYSTEM_FIELDS,
-    Value, system,
+    UniqueKey, Value, system,
 };
+use crate::storage::unique_value;
 
 /// How far a tree is looked up.
 const MAX_DEPTH: usize = 100;
@@ -160,8 +163,30 @@ async fn decide(
             held,
         });
     }
-    let links = arrange(object, survivor, losers, found);
+    let replaced = replaced(losers, &found, work.now());
+    let links = arrange(object, survivor, losers, found, &replaced);
     Ok(Decision { rows, plan, links })
+}
+
+/// The consents that count no more, as one that leads to a loser counts instead: with the loser.
+fn replaced(losers: &[Uuid], found: &[Found], at: DateTime<Utc>) -> HashMap<Uuid, usize> {
+    let mut replaced = HashMap::new();
+    for one in found {
+        let loser_of = |row: &&Row| {
+            let target = one.link.target(&***row);
+            losers.iter().position(|loser| Some(*loser) == target)
+        };
+        // Of equal ones, that of the first loser counts.
+        let mut led: Vec<&Row> = one.rows.iter().collect();
+        led.sort_by_key(|row| loser_of(row));
+        for (old, by) in replaced_consents(one.held.iter(), led.iter().copied(), at) {
+            let by = led.iter().find(|row| row.id() == by);
+            if let Some(loser) = by.and_then(loser_of) {
+                replaced.insert(old, loser);
+            }
+        }
+    }
+    replaced
 }
 
 /// The values of the survivor without custom fields that would lead it to itself, or to what becomes
@@ -390,6 +415,10 @@ async fn lead(work: &mut UnitOfWork, arranged: &Arranged) -> Result<Vec<Fate>> {
             }
         }
     }
+    if arranged.only_yields() {
+        let after = build(row, work.next_meta(row), arranged.after.clone())?;
+        stage_by_merge(work, row, after).await?;
+    }
     if arranged.is_dropped() {
         let row = work.live_row(row.object(), row.id()).await?;
         work.delete_row(row).await?;
@@ -419,21 +448,29 @@ async fn says_nothing_new(work: &UnitOfWork, after: &Row, staged: &Row) -> Resul
         if is_known {
             continue;
         }
-        let equal = |field: &usize| Condition::equals(*field, staged.value(*field).into_owned());
-        let mut same: Vec<Condition> = key.fields.iter().map(equal).collect();
-        if key.live {
-            same.push(Condition::not_deleted());
-        }
-        if let Some(flag) = key.only_if {
-            same.push(Condition::equals(flag, Value::Boolean(true)));
-        }
-        let query = Query::new(staged.object(), Condition::And(same)).limit(2);
-        let holders = work.select(&query).await?;
-        if holders.iter().any(|holder| holder.id() != staged.id()) {
+        if is_taken(work, staged, key).await? {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+/// Whether another record has the row's values of a unique key.
+pub(crate) async fn is_taken(work: &UnitOfWork, row: &Row, key: &UniqueKey) -> Result<bool> {
+    if unique_value(key, &**row).is_none() {
+        return Ok(false);
+    }
+    let equal = |field: &usize| Condition::equals(*field, row.value(*field).into_owned());
+    let mut same: Vec<Condition> = key.fields.iter().map(equal).collect();
+    if key.live {
+        same.push(Condition::not_deleted());
+    }
+    if let Some(flag) = key.only_if {
+        same.push(Condition::equals(flag, Value::Boolean(true)));
+    }
+    let query = Query::new(row.object(), Condition::And(same)).limit(2);
+    let holders = work.select(&query).await?;
+    Ok(holders.iter().any(|holder| holder.id() != row.id()))
 }
 
 /// A record whose own rules do not let it lead to the survivor: what the deletion of the loser

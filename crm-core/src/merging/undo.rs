@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::plan::units;
 use super::redirect::{merge_of, stands};
-use super::service::{build, is_refused};
+use super::service::{build, is_refused, is_taken};
 use super::{
     BY_MERGE, Kept, KeptReason, LinkFate, Merge, MergeLink, Unmerged, missing, one_of, place_of,
 };
@@ -116,6 +116,11 @@ async fn ensure_last(work: &UnitOfWork, merge: &Record<Merge>) -> Result<()> {
     }
 }
 
+/// Whether the merge only took from a record that it counts, and left it where it is.
+fn only_yielded(links: &[(String, LinkFate)]) -> bool {
+    links.iter().all(|(_, fate)| *fate == LinkFate::Yielded)
+}
+
 /// The undoing of one merge.
 struct Undoing<'a> {
     merge: &'a Record<Merge>,
@@ -187,6 +192,9 @@ impl Undoing<'_> {
                 let found = work.select(&all).await?;
                 stored.extend(found.into_iter().map(|row| (row.id(), row)));
             }
+            // Last what only counts no more: what counts instead of it is gone by then.
+            let mut rows: Vec<(Uuid, Vec<(String, LinkFate)>)> = rows.into_iter().collect();
+            rows.sort_by_key(|(_, links)| only_yielded(links));
             for (id, links) in rows {
                 match stored.remove(&id) {
                     Some(row) => self.give_row_back(work, row, &links).await?,
@@ -268,6 +276,16 @@ impl Undoing<'_> {
             return Ok(());
         }
         let back = build(&row, work.next_meta(&row), values)?;
+        if only_yielded(links) {
+            for key in row.object().unique_keys() {
+                if is_taken(work, &back, key).await? {
+                    for field in given {
+                        self.keep(&object, row.id(), field, KeptReason::Changed);
+                    }
+                    return Ok(());
+                }
+            }
+        }
         let id = row.id();
         work.set_note(id, Some(BY_MERGE));
         let staged = work.stage_exactly(row, back).await;

@@ -1,24 +1,28 @@
 //! Consents: what a person allowed, how it is known, and when it was withdrawn (C-064).
 //!
 //! A consent is written once. Withdrawing it adds when and how; giving it again is a new record. So
-//! the records of a person are the history, and at most one of each type is active.
+//! the records of a person are the history, and at most one of each type is active. They go with the
+//! person through conversion and merges, where of two active ones that hold the later one counts; who
+//! asks by the id of the lead or of the record that was merged away is answered for the person.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde_json::{Value as Json, json};
+use uuid::Uuid;
 
 use crate::Id;
 use crate::contacts::Contact;
-use crate::engine::{Records, UnitOfWork, Write, WriteRule, in_work};
+use crate::engine::{Records, UnitOfWork, Workspace, Write, WriteRule, in_work};
 use crate::error::{Error, Faults, FieldError, Result, RuleViolation, codes};
 use crate::leads::Lead;
-use crate::merging::BY_MERGE;
+use crate::merging::{BY_MERGE, resolve};
 use crate::query::{Find, Page, Where, WhereExt};
 use crate::record::Record;
-use crate::schema::{Entity, FieldGroup, Picklist};
+use crate::schema::{Entity, FieldGroup, Picklist, Row};
 use crate::value::ApiName;
 
 /// What a person allowed, for one purpose. Whoever recorded it is the record's `created.by`.
@@ -138,13 +142,6 @@ impl From<Id<Lead>> for ConsentSubject {
 }
 
 impl ConsentSubject {
-    fn consents(self) -> Where<Consent> {
-        match self {
-            Self::Contact(id) => Consent::CONTACT_ID.eq(id),
-            Self::Lead(id) => Consent::LEAD_ID.eq(id),
-        }
-    }
-
     /// The unique key of the active ones.
     const fn key(self) -> &'static [&'static str] {
         match self {
@@ -153,10 +150,63 @@ impl ConsentSubject {
         }
     }
 
-    fn of_type(self, consent_type: &ApiName) -> Where<Consent> {
-        self.consents()
-            .and(Consent::CONSENT_TYPE.eq(consent_type.clone()))
+    /// What this record of the person became: the one that it was merged into, or the contact of a
+    /// converted lead.
+    async fn next(self, workspace: &Workspace<'_>) -> Result<Option<Self>> {
+        let survivor = async |object, id: Uuid| {
+            let found = resolve(workspace, object, &[id]).await?;
+            let survivor = found.into_iter().flatten().next();
+            Ok::<_, Error>(survivor.filter(|survivor| *survivor != id))
+        };
+        match self {
+            Self::Contact(id) => {
+                let survivor = survivor(Contact::schema(), id.uuid()).await?;
+                Ok(survivor.map(|id| Self::Contact(Id::new(id))))
+            }
+            Self::Lead(id) => {
+                if let Some(survivor) = survivor(Lead::schema(), id.uuid()).await? {
+                    return Ok(Some(Self::Lead(Id::new(survivor))));
+                }
+                let row = workspace.row(Lead::schema(), id.uuid()).await?;
+                let lead: Option<Arc<Record<Lead>>> = row.and_then(Record::from_row);
+                let conversion = lead.and_then(|lead| lead.conversion.clone());
+                Ok(conversion.and_then(|one| one.contact_id).map(Self::Contact))
+            }
+        }
     }
+
+    /// The records that are the person, through conversion and merges: this one, and what it became,
+    /// the last of which has the person's consents.
+    async fn chain(self, workspace: &Workspace<'_>) -> Result<Vec<Self>> {
+        let (mut chain, mut last) = (vec![self], self);
+        while let Some(next) = last.next(workspace).await?
+            && !chain.contains(&next)
+        {
+            chain.push(next);
+            last = next;
+        }
+        Ok(chain)
+    }
+}
+
+/// The consents of any of these.
+fn of_any(chain: &[ConsentSubject]) -> Where<Consent> {
+    let (mut contacts, mut leads) = (Vec::new(), Vec::new());
+    for subject in chain {
+        match subject {
+            ConsentSubject::Contact(id) => contacts.push(*id),
+            ConsentSubject::Lead(id) => leads.push(*id),
+        }
+    }
+    let of_contacts = Consent::CONTACT_ID.one_of(contacts);
+    match leads.is_empty() {
+        true => of_contacts,
+        false => of_contacts.or(Consent::LEAD_ID.one_of(leads)),
+    }
+}
+
+fn of_type(chain: &[ConsentSubject], consent_type: &ApiName) -> Where<Consent> {
+    of_any(chain).and(Consent::CONSENT_TYPE.eq(consent_type.clone()))
 }
 
 /// A consent that is given.
@@ -267,7 +317,8 @@ fn check_consent(consent: &Consent, faults: &mut Faults) {
 
 impl Records<'_, Consent> {
     /// Records that a person gave a consent. An active one of the same type stays as it was given,
-    /// but no longer counts.
+    /// but no longer counts. Where the record was merged into another, or the lead was converted, it is
+    /// given for the record that it became.
     ///
     /// ```
     /// # use crm_core::{Session, Id, error::Result, contacts::Contact};
@@ -302,9 +353,11 @@ impl Records<'_, Consent> {
                 let message = "must not be in the future";
                 return Err(FieldError::new("granted_at", codes::OUT_OF_RANGE, message).into());
             }
+            let chain = chain(work, subject).await?;
+            let subject = chain.last().copied().unwrap_or(subject);
             // Two who record one at the same time: the slower one replaces the other's.
             work.contend("consent", subject.key());
-            for old in active(work, subject, &grant.consent_type).await? {
+            for old in active(work, &chain, &grant.consent_type).await? {
                 let replace = |old: &mut Consent| old.is_active = false;
                 work.update(old.id, &replace).await?;
             }
@@ -324,7 +377,9 @@ impl Records<'_, Consent> {
         })
     }
 
-    /// Records that a person withdrew a consent (R-060).
+    /// Records that a person withdrew a consent (R-060). It may be asked for by the id of a record that
+    /// was merged into another, or of a lead that was converted, as in a link that was sent before: the
+    /// consent of the record that it became is withdrawn.
     ///
     /// # Errors
     /// [`Error::NotFound`] if there is no active one; [`Error::Validation`] if the moment is before
@@ -338,15 +393,18 @@ impl Records<'_, Consent> {
         let subject = subject.into();
         in_work!(self.workspace, |work| {
             let at = withdrawal.at.unwrap_or_else(|| work.now());
-            let Some(consent) = active(work, subject, consent_type).await?.pop() else {
-                let id = match subject {
-                    ConsentSubject::Contact(id) => id.uuid(),
-                    ConsentSubject::Lead(id) => id.uuid(),
+            let mut known = chain(work, subject).await?;
+            let found = loop {
+                let found = active(work, &known, consent_type).await?;
+                let now = match found.is_empty() {
+                    true => chain(work, subject).await?,
+                    false => break found,
                 };
-                return Err(Error::NotFound {
-                    object: Consent::schema().name().to_owned(),
-                    id,
-                });
+                // It may have gone to another record between the two.
+                if now == known {
+                    break found;
+                }
+                known = now;
             };
             let withdraw = |consent: &mut Consent| {
                 consent.status = ConsentStatus::Withdrawn;
@@ -354,12 +412,24 @@ impl Records<'_, Consent> {
                 consent.withdrawn_at = Some(at);
                 consent.withdrawal_method = withdrawal.method.clone();
             };
-            work.update(consent.id, &withdraw).await
+            let mut withdrawn = None;
+            for consent in found {
+                withdrawn = Some(work.update(consent.id, &withdraw).await?);
+            }
+            let id = match subject {
+                ConsentSubject::Contact(id) => id.uuid(),
+                ConsentSubject::Lead(id) => id.uuid(),
+            };
+            withdrawn.ok_or_else(|| Error::NotFound {
+                object: Consent::schema().name().to_owned(),
+                id,
+            })
         })
     }
 
     /// Whether a person's consent of this type holds now: given, not over, and not withdrawn since.
-    /// One round trip.
+    /// Where the record was merged into another, or the lead was converted, that of the record that it
+    /// became. One round trip for a contact that has any; for others, those that lead on.
     ///
     /// # Errors
     /// Those of the storage.
@@ -368,17 +438,23 @@ impl Records<'_, Consent> {
         subject: impl Into<ConsentSubject>,
         consent_type: &ApiName,
     ) -> Result<bool> {
-        let now = self.workspace.session().engine().clock().now();
+        let (subject, workspace) = (subject.into(), &self.workspace);
+        let now = workspace.session().engine().clock().now();
         // The withdrawn ones too: where two records of a person became one, what was withdrawn at one
         // of them since counts (R-026).
-        let found = self
-            .workspace
-            .find_all(subject.into().of_type(consent_type))
-            .await?;
+        let mut found = workspace.find_all(of_type(&[subject], consent_type)).await?;
+        // All those of a contact go with it.
+        if found.is_empty() || matches!(subject, ConsentSubject::Lead(_)) {
+            let chain = subject.chain(workspace).await?;
+            if chain.len() > 1 {
+                found = workspace.find_all(of_type(&chain, consent_type)).await?;
+            }
+        }
         Ok(holding(found.iter().map(|consent| &consent.data), now))
     }
 
-    /// One page of what a person allowed and withdrew, the newest first.
+    /// One page of what a person allowed and withdrew, the newest first, also where the record was
+    /// merged into another or the lead was converted.
     ///
     /// # Errors
     /// [`Error::Query`].
@@ -387,9 +463,10 @@ impl Records<'_, Consent> {
         subject: impl Into<ConsentSubject>,
         find: impl Into<Find<Consent>>,
     ) -> Result<Page<Arc<Record<Consent>>>> {
+        let chain = subject.into().chain(&self.workspace).await?;
         let find = find
             .into()
-            .filter(subject.into().consents())
+            .filter(of_any(&chain))
             .sort(Consent::GRANTED_AT.desc());
         self.workspace.find(find).await
     }
@@ -397,13 +474,46 @@ impl Records<'_, Consent> {
 
 async fn active(
     work: &UnitOfWork,
-    subject: ConsentSubject,
+    chain: &[ConsentSubject],
     consent_type: &ApiName,
 ) -> Result<Vec<Arc<Record<Consent>>>> {
-    let wanted = subject
-        .of_type(consent_type)
-        .and(Consent::IS_ACTIVE.eq(true));
+    let wanted = of_type(chain, consent_type).and(Consent::IS_ACTIVE.eq(true));
     work.find_all(wanted, Vec::new()).await
+}
+
+/// The chain of a subject, as a unit of work sees it.
+async fn chain(work: &mut UnitOfWork, subject: ConsentSubject) -> Result<Vec<ConsentSubject>> {
+    subject.chain(&Workspace::Unit(work)).await
+}
+
+/// Of the consents of two records that become one person's, those that count no more, each with the
+/// one that counts instead of it: of each type, the one given last among those that hold. Of equal
+/// ones the first counts, those of the `own` record before others. Rows of other objects are none.
+pub(crate) fn replaced_consents<'r>(
+    own: impl Iterator<Item = &'r Row>,
+    others: impl Iterator<Item = &'r Row>,
+    at: DateTime<Utc>,
+) -> Vec<(Uuid, Uuid)> {
+    let active = |row: &Row| {
+        let consent: Arc<Record<Consent>> = Record::from_row(row.clone())?;
+        (consent.is_active && consent.deleted_at.is_none()).then_some(consent)
+    };
+    let rank = |consent: &Consent| (consent.holds(at), consent.granted_at);
+    let mut by_type: BTreeMap<String, Vec<Arc<Record<Consent>>>> = BTreeMap::new();
+    for consent in own.chain(others).filter_map(active) {
+        let of_type = by_type.entry(consent.consent_type.to_string());
+        of_type.or_default().push(consent);
+    }
+    let mut replaced = Vec::new();
+    for of_type in by_type.into_values() {
+        // The last of the greatest: the first, seen from behind.
+        let Some(best) = of_type.iter().rev().max_by_key(|one| rank(one)) else {
+            continue;
+        };
+        let others = of_type.iter().filter(|one| one.id != best.id);
+        replaced.extend(others.map(|one| (one.id.uuid(), best.id.uuid())));
+    }
+    replaced
 }
 
 /// A consent is proof: besides its withdrawal, and that it no longer counts, it stays as it was

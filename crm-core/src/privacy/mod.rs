@@ -32,6 +32,6 @@ pub use retention::{
     RetentionPolicy, Upkeep, default_policies,
 };
 
-pub(crate) use consent::ConsentRules;
+pub(crate) use consent::{ConsentRules, replaced_consents};
 pub(crate) use read_access::SensitiveObjects;
 pub(crate) use retention::{HoldRules, PolicyRules};

@@ -112,7 +112,7 @@ async fn what_led_to_the_lead_is_carried_over() {
     );
 }
 
-/// C-006, R-026: where the contact has a consent for the same purpose, that goes on counting; who
+/// C-006, R-026: where the contact has a later consent for the same purpose, that goes on counting; who
 /// follows the contact already does so once.
 #[tokio::test]
 async fn what_the_contact_has_already_is_not_doubled() {
@@ -124,8 +124,8 @@ async fn what_the_contact_has_already_is_not_doubled() {
         .await
         .unwrap()
         .id;
-    let own = consent(&session, contact).await;
     let given = consent(&session, id).await;
+    let own = consent(&session, contact).await;
     session
         .followers()
         .follow(contact, acme.admin)

@@ -10,6 +10,7 @@
 )]
 
 mod carried;
+mod consents;
 mod converted;
 mod converting;
 mod mapping;

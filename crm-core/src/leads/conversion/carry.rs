@@ -7,25 +7,24 @@
 //! - A record that may belong to several at once, such as an activity, keeps its lead and belongs to
 //!   the contact, account and deal too, where it has none yet.
 //! - One that belongs to a single one, such as a consent or a comment, moves to the contact. Where at
-//!   most one counts, as of consents for the same purpose the active one, that of the contact goes on
-//!   counting.
+//!   most one counts, that of the contact goes on counting; of consents for the same purpose the one
+//!   that holds, or was given later.
 //! - One that would say of the contact what another says already stays with the lead, and so does one
 //!   that its own rules refuse to carry over.
 
 use uuid::Uuid;
 
+use crate::Id;
 use crate::accounts::Account;
 use crate::contacts::Contact;
 use crate::deals::Deal;
 use crate::engine::UnitOfWork;
 use crate::error::{Faults, Result};
 use crate::leads::Lead;
-use crate::merging::{BY_MERGE, is_refused};
+use crate::merging::{BY_MERGE, is_refused, is_taken};
+use crate::privacy::{Consent, replaced_consents};
 use crate::query::{Condition, Query};
-use crate::schema::{
-    AnyRecord, Entity, Lifecycle, ObjectSchema, Row, SYSTEM_FIELDS, UniqueKey, Value,
-};
-use crate::storage::unique_value;
+use crate::schema::{AnyRecord, Entity, Lifecycle, ObjectSchema, Row, SYSTEM_FIELDS, Value};
 
 /// What a lead becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,12 +79,19 @@ fn ways(row: &dyn AnyRecord, index: usize, targets: &Targets) -> Vec<Changes> {
     ways
 }
 
-/// Carries everything over, as far as it goes. Gives the records as they were.
+/// What was carried over, and what gave way to it, as all of it was before.
+pub(super) struct Carried {
+    pub(super) records: Vec<Row>,
+    /// Records of the contact that no longer count, as one of the lead does.
+    pub(super) replaced: Vec<Row>,
+}
+
+/// Carries everything over, as far as it goes.
 pub(super) async fn carry(
     work: &mut UnitOfWork,
     lead: Uuid,
     targets: &Targets,
-) -> Result<Vec<Row>> {
+) -> Result<Carried> {
     let mut found = Vec::new();
     for link in work.links_to(Lead::schema()).await? {
         // Entries of logs tell of the record that they were written for.
@@ -97,10 +103,38 @@ pub(super) async fn carry(
         let rows = work.select(&Query::new(&link.object, live)).await?;
         found.extend(rows.into_iter().map(|row| (row, link.field)));
     }
+    let mut replaced = Vec::new();
+    let consents: Vec<&Row> = found
+        .iter()
+        .map(|(row, _)| row)
+        .filter(|row| row.object() == Consent::schema())
+        .collect();
+    if !consents.is_empty() {
+        replaced = give_way(work, &consents, targets).await?;
+    }
     for (row, index) in &found {
         carry_one(work, row, *index, targets).await?;
     }
-    Ok(found.into_iter().map(|(row, _)| row).collect())
+    Ok(Carried {
+        records: found.into_iter().map(|(row, _)| row).collect(),
+        replaced,
+    })
+}
+
+/// Takes from the contact's consents that they count, where one of the lead does instead. Gives them as
+/// they were.
+async fn give_way(work: &mut UnitOfWork, led: &[&Row], targets: &Targets) -> Result<Vec<Row>> {
+    let of_contact = Consent::CONTACT_ID.eq(Id::new(targets.contact));
+    let own = work.find_all(of_contact, Vec::new()).await?;
+    let own: Vec<Row> = own.into_iter().map(|consent| consent as Row).collect();
+    let replaced = replaced_consents(own.iter(), led.iter().copied(), work.now());
+    let is_replaced = |row: &Row| replaced.iter().any(|(old, _)| *old == row.id());
+    let replaced: Vec<Row> = own.iter().filter(|row| is_replaced(row)).cloned().collect();
+    for row in &replaced {
+        let replace = |consent: &mut Consent| consent.is_active = false;
+        work.update(Id::<Consent>::new(row.id()), &replace).await?;
+    }
+    Ok(replaced)
 }
 
 /// A row that was read in this unit of work, as it is now.
@@ -185,32 +219,12 @@ fn changed(row: &Row, changes: &Changes) -> Option<Row> {
     row.with_values(row.meta(), values).ok()
 }
 
-/// Whether another record has the row's values of a unique key.
-async fn is_taken(work: &UnitOfWork, row: &Row, key: &UniqueKey) -> Result<bool> {
-    if unique_value(key, &**row).is_none() {
-        return Ok(false);
-    }
-    let equal = |field: &usize| Condition::equals(*field, row.value(*field).into_owned());
-    let mut same: Vec<Condition> = key.fields.iter().map(equal).collect();
-    if key.live {
-        same.push(Condition::not_deleted());
-    }
-    if let Some(flag) = key.only_if {
-        same.push(Condition::equals(flag, Value::Boolean(true)));
-    }
-    let query = Query::new(row.object(), Condition::And(same)).limit(2);
-    let holders = work.select(&query).await?;
-    Ok(holders.iter().any(|holder| holder.id() != row.id()))
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use crate::Id;
     use crate::activities::{Activity, ActivityType};
     use crate::collaboration::Comment;
-    use crate::privacy::Consent;
     use crate::record::{Actor, Record, Stamp};
     use crate::schema::Meta;
     use crate::value::ApiName;

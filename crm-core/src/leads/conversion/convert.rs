@@ -398,7 +398,13 @@ impl Converting<'_> {
         let mut counts: BTreeMap<String, (usize, usize)> = BTreeMap::new();
         // A lead of this commit is a member of the campaign that brought it, too.
         CampaignStep.before_commit(work).await?;
-        for before in carry(work, self.lead.id.uuid(), targets).await? {
+        let carried = carry(work, self.lead.id.uuid(), targets).await?;
+        for before in carried.replaced {
+            if let Some(after) = staged_or(work, &before) {
+                self.note_changes(ConversionDeed::Carried, &before, &after);
+            }
+        }
+        for before in carried.records {
             let object = before.object().clone();
             let Some(mut after) = staged_or(work, &before) else {
                 continue;

@@ -12,7 +12,10 @@ use crate::campaigns::{CampaignMember, give_member_back};
 use crate::engine::UnitOfWork;
 use crate::error::{Error, Result, RuleViolation};
 use crate::leads::Lead;
-use crate::merging::{BY_MERGE, Merge, former_value, leads_nowhere, merge_of, stands, units};
+use crate::merging::{
+    BY_MERGE, Merge, former_value, is_taken, leads_nowhere, merge_of, stands, units,
+};
+use crate::privacy::Consent;
 use crate::query::{Condition, FieldAt, Query};
 use crate::record::Record;
 use crate::schema::{Entity, Lifecycle, ObjectRef, Row, SYSTEM_FIELDS, Value};
@@ -305,6 +308,14 @@ async fn give_back(work: &mut UnitOfWork, entry: &LeadConversion, row: &Row) -> 
         }
         None => back,
     };
+    // A consent that another one replaced meanwhile does not count again.
+    if object == *Consent::schema() {
+        for key in object.unique_keys() {
+            if is_taken(work, &back, key).await? {
+                return Ok(());
+            }
+        }
+    }
     let id = row.id();
     work.set_note(id, Some(BY_MERGE));
     let staged = work.stage_exactly(row, back).await;
