@@ -13,8 +13,7 @@ use crate::activities::{World, at, faults, world};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use chrono::{DateTime, TimeDelta, Utc};
-use crm_engine::engine::ManualClock;
+use chrono::TimeDelta;
 use crm_engine::error::codes;
 use crm_engine::prelude::*;
 use serde_json::json;
