@@ -82,5 +82,5 @@ macro_rules! groups {
 
 groups! {
     crud versions unique references filters sorting aggregates tenancy atomicity concurrency
-    claims feed sealed instances guards search model
+    claims feed sealed months instances guards search model
 }
