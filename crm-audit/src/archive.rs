@@ -12,8 +12,10 @@ use crate::event::AuditEvent;
 use crate::pages;
 
 /// Events that were archived (C-070): the object `archived_audit_event`, which has the fields of
-/// [`AuditEvent`]. Whole months get there, by the backend: see `archive_partitions` of the PostgreSQL
-/// backend and `move_entries` of the one in memory. [`AuditTrail`](crate::AuditTrail) reads both.
+/// [`AuditEvent`]. Whole months get there: those of a tenant by its retention policies
+/// ([`Retention::run`](crm_core::privacy::Retention::run)), those of all tenants by the backend: see
+/// `archive_partitions` of the PostgreSQL backend and `move_entries` of the one in memory.
+/// [`AuditTrail`](crate::AuditTrail) reads both.
 ///
 /// ```
 /// let archive = crm_audit::archived_events();

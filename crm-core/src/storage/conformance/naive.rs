@@ -130,6 +130,9 @@ impl Storage for NaiveStorage {
     }
 }
 
+/// An entry that is taken out of a log, as it is there and as an archive gets it.
+pub(super) type Taken = (Row, Option<Row>);
+
 /// The rows that a claim takes.
 pub(super) fn claim_query(claim: &Claim) -> Query {
     Query::new(&claim.object, claim.condition.clone())
@@ -250,11 +253,7 @@ impl State {
     }
 
     /// The entries that a commit takes out of logs, as they are there and as an archive gets them.
-    fn taken(
-        &self,
-        scope: &Scope,
-        changes: &ChangeSet,
-    ) -> Result<Vec<(Row, Option<Row>)>, StorageError> {
+    fn taken(&self, scope: &Scope, changes: &ChangeSet) -> Result<Vec<Taken>, StorageError> {
         let mut taken = Vec::new();
         for taking in &changes.taken {
             for id in &taking.ids {
@@ -271,7 +270,7 @@ impl State {
     }
 
     /// Takes an entry out of a log, and puts it into the archive at its place in the feed.
-    pub(super) fn take(&mut self, scope: &Scope, (row, moved): &(Row, Option<Row>)) {
+    pub(super) fn take(&mut self, scope: &Scope, (row, moved): &Taken) {
         let (owner, object) = key(scope, row.object());
         let place = (owner, object, row.id());
         let made = self.made.get(&place).copied().unwrap_or_default();

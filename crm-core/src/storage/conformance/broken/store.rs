@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::super::naive::{State, claim_query, gone, may_write};
+use super::super::naive::{State, Taken, claim_query, gone, may_write};
 use super::Defect;
 use super::check::{Checker, Checks};
 use super::matching::not_deleted;
@@ -522,7 +522,7 @@ impl BrokenStorage {
         state: &State,
         scope: &Scope,
         changes: &ChangeSet,
-    ) -> Result<Vec<(Scope, (Row, Option<Row>))>, StorageError> {
+    ) -> Result<Vec<(Scope, Taken)>, StorageError> {
         let mut taken = Vec::new();
         if self.has(Defect::KeepsTaken) {
             return Ok(taken);
