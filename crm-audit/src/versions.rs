@@ -35,7 +35,7 @@ impl AuditTrail<'_> {
     /// # Errors
     /// Those of the storage.
     pub async fn version<E: Entity>(&self, id: Id<E>, version: i64) -> Result<Option<Version<E>>> {
-        let built = self.built(E::schema(), &id.into(), version).await?;
+        let built = self.read(E::schema(), &id.into(), version).await?;
         built.map(typed).transpose()
     }
 
@@ -65,7 +65,22 @@ impl AuditTrail<'_> {
     ) -> Result<Option<RowVersion>> {
         let object = self.session.describe(object).await?;
         let record = EntityRef::new(object.name(), id);
-        self.built(&object, &record, version).await
+        self.read(&object, &record, version).await
+    }
+
+    /// A version for whoever asked: that it is read is told, where the tenant wants that.
+    async fn read(
+        &self,
+        object: &ObjectRef,
+        record: &EntityRef,
+        version: i64,
+    ) -> Result<Option<RowVersion>> {
+        let built = self.built(object, record, version).await?;
+        if built.is_some() {
+            let read = [(record.id, version)];
+            self.session.hand_out(object, &read).await?;
+        }
+        Ok(built)
     }
 
     /// A record as it was at a time: the last version that was written until then. `None` before it
@@ -96,7 +111,7 @@ impl AuditTrail<'_> {
         let record = id.into();
         match self.version_at(&record, at).await? {
             Some(version) => {
-                let built = self.built(E::schema(), &record, version).await?;
+                let built = self.read(E::schema(), &record, version).await?;
                 built.map(typed).transpose()
             }
             None => Ok(None),
@@ -127,7 +142,7 @@ impl AuditTrail<'_> {
         let object = self.session.describe(object).await?;
         let record = EntityRef::new(object.name(), id);
         match self.version_at(&record, at).await? {
-            Some(version) => self.built(&object, &record, version).await,
+            Some(version) => self.read(&object, &record, version).await,
             None => Ok(None),
         }
     }
@@ -213,6 +228,7 @@ impl AuditTrail<'_> {
         };
         let earlier = earlier?.ok_or_else(missing)?;
         let later = building.row(last)?.ok_or_else(missing)?;
+        self.session.hand_out(&object, &[(record.id, last)]).await?;
         let (old, new) = match from <= to {
             true => (&earlier.row, &later.row),
             false => (&later.row, &earlier.row),
@@ -287,6 +303,7 @@ impl AuditTrail<'_> {
             next,
             previous,
         } = archive::page(self.session, find, after).await?;
+        self.hand_out(&items).await?;
         let items = items.iter();
         let items = items.filter_map(|event| FieldVersion::of(object.as_ref(), event, &path));
         Ok(Page {
@@ -366,7 +383,7 @@ impl AuditTrail<'_> {
         let find = Find::from(until)
             .sort(AuditEvent::RECORD_VERSION.desc())
             .limit(1);
-        let last = self.find(find).await?.items.pop();
+        let last = archive::find(self.session, find).await?.items.pop();
         Ok(last.map(|event| event.record_version))
     }
 
@@ -379,7 +396,7 @@ impl AuditTrail<'_> {
     ) -> Result<bool> {
         let later = of_record(record).and(AuditEvent::RECORD_VERSION.gt(version));
         let find = Find::from(later).filter_by_name(told(path)).limit(1);
-        Ok(!self.find(find).await?.items.is_empty())
+        Ok(!archive::find(self.session, find).await?.items.is_empty())
     }
 
     /// What the tenant says of a record's object, unless it has no such object any more.
