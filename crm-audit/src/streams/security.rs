@@ -333,9 +333,8 @@ impl Clearing {
         let is_same_user = self.user.is_some() && self.user == failure.user_id;
         let is_same_login = self.login.is_some() && self.login == failure.login;
         let is_of_nobody = failure.user_id.is_none() && failure.login.is_none();
-        let is_meant = is_same_user
-            || is_same_login
-            || names_nobody && (is_of_nobody || is(AuthKind::Unlock));
+        let is_meant =
+            is_same_user || is_same_login || names_nobody && (is_of_nobody || is(AuthKind::Unlock));
         let is_reached = !is(AuthKind::Login) || failure.kind == AuthKind::Login;
         failure.occurred_at <= self.at && is_meant && is_reached
     }
