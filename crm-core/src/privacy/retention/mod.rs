@@ -2,7 +2,8 @@
 //!
 //! A [`RetentionPolicy`] is a record of the tenant. [`Retention::dry_run`] tells what a policy would
 //! do, [`Retention::run`] does it, some hundred records in a commit; each record that went has a
-//! [`DeletionLog`](super::DeletionLog). A [`LegalHold`] keeps records from every policy.
+//! [`DeletionLog`](super::DeletionLog). A [`LegalHold`] keeps records from every policy, and from
+//! the erasure of a person.
 //!
 //! The event log is not run over row by row: its policies say for how long months of it are kept,
 //! and the maintenance of the storage moves or drops whole months.
@@ -12,10 +13,13 @@ mod period;
 mod plan;
 mod rules;
 mod run;
+mod standing;
 
 pub use defaults::{AUDIT_OBJECT, default_policies};
 pub use period::{Period, PeriodUnit};
 pub use run::{PolicyRun, Refused, Retention, Upkeep};
+#[doc(hidden)]
+pub use standing::StandingHolds;
 
 pub(crate) use rules::{HoldRules, PolicyRules};
 
@@ -101,8 +105,8 @@ impl RetentionPolicy {
     }
 }
 
-/// A record, or records, that no retention policy touches while it is active: for a lawsuit or an
-/// audit.
+/// A record, or records, that no retention policy touches while it is active, nor the erasure of a
+/// person: for a lawsuit or an audit (GDPR Art. 17 (3) (e)).
 ///
 /// A record that would only go with another one, as its comments do, keeps that other one too.
 #[derive(Clone, PartialEq, Entity)]
