@@ -35,6 +35,15 @@ pub fn redact(
     event: &Record<AuditEvent>,
     fields: impl Fn(&str) -> bool,
 ) -> Result<()> {
+    redact_values(work, event, |_, change| fields(&change.field))
+}
+
+/// Like [`redact`], value by value.
+pub(crate) fn redact_values(
+    work: &mut UnitOfWork,
+    event: &Record<AuditEvent>,
+    is_meant: impl Fn(Side, &FieldChange) -> bool,
+) -> Result<()> {
     let Some(stored) = stored_row(event) else {
         return Ok(());
     };
@@ -44,7 +53,7 @@ pub fn redact(
     let current = staged.and_then(|change| change.after().cloned());
     let current = current.and_then(event_of);
     let data = current.as_ref().map_or(&event.data, |staged| &staged.data);
-    match redacted(data, &fields) {
+    match redacted(data, &is_meant) {
         Some(values) => work.redact_entry(&stored, values),
         None => Ok(()),
     }
@@ -74,7 +83,10 @@ pub(crate) fn commitment_of(value: &Value) -> Option<&str> {
 }
 
 /// What the fields of the event are once it is redacted; `None` where they are as they shall be.
-fn redacted(event: &AuditEvent, fields: &impl Fn(&str) -> bool) -> Option<Vec<(usize, Value)>> {
+fn redacted(
+    event: &AuditEvent,
+    is_meant: &impl Fn(Side, &FieldChange) -> bool,
+) -> Option<Vec<(usize, Value)>> {
     let before = event.redaction.as_ref();
     let mut left = before.cloned().unwrap_or_default();
     let mut is_changed = before.is_none();
@@ -89,7 +101,7 @@ fn redacted(event: &AuditEvent, fields: &impl Fn(&str) -> bool) -> Option<Vec<(u
                 None => return Some(value.clone()),
             },
         };
-        if !fields(&change.field) || says_nothing(value) {
+        if !is_meant(side, change) || says_nothing(value) {
             left.salts.insert(path, nonce.to_hex());
             return Some(value.clone());
         }
@@ -172,7 +184,9 @@ pub(crate) fn redacted_event(
     event: &Record<AuditEvent>,
     fields: impl Fn(&str) -> bool,
 ) -> std::sync::Arc<Record<AuditEvent>> {
-    match redacted(&event.data, &fields) {
+    match redacted(&event.data, &|_: Side, change: &FieldChange| {
+        fields(&change.field)
+    }) {
         Some(values) => Record::from_row(laid(event, values)).unwrap(),
         None => std::sync::Arc::new(event.clone()),
     }

@@ -1,5 +1,6 @@
 //! [`AuditTrail`]: how the events are read.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crm_core::error::Result;
@@ -44,8 +45,11 @@ impl<'a> AuditTrail<'a> {
         &self,
         record: impl Into<EntityRef> + Send,
     ) -> Result<Vec<Arc<Record<AuditEvent>>>> {
-        self.all(of_record(&record.into()), AuditEvent::RECORD_VERSION.asc())
-            .await
+        let events = self
+            .all(of_record(&record.into()), AuditEvent::RECORD_VERSION.asc())
+            .await?;
+        self.hand_out(&events).await?;
+        Ok(events)
     }
 
     /// One page of the events of a record, the newest first (C-103).
@@ -62,13 +66,11 @@ impl<'a> AuditTrail<'a> {
         limit: usize,
         after: Option<Cursor>,
     ) -> Result<Page<Arc<Record<AuditEvent>>>> {
-        self.page(
-            of_record(&record.into()),
-            AuditEvent::RECORD_VERSION.desc(),
-            limit,
-            after,
-        )
-        .await
+        let of_record = of_record(&record.into());
+        let newest = AuditEvent::RECORD_VERSION.desc();
+        let page = self.page(of_record, newest, limit, after).await?;
+        self.hand_out(&page.items).await?;
+        Ok(page)
     }
 
     /// One page of the events of an actor, the newest first by the time at which its unit of work began.
@@ -83,8 +85,10 @@ impl<'a> AuditTrail<'a> {
         limit: usize,
         after: Option<Cursor>,
     ) -> Result<Page<Arc<Record<AuditEvent>>>> {
-        self.page(by(actor), AuditEvent::CREATED_AT.desc(), limit, after)
-            .await
+        let newest = AuditEvent::CREATED_AT.desc();
+        let page = self.page(by(actor), newest, limit, after).await?;
+        self.hand_out(&page.items).await?;
+        Ok(page)
     }
 
     /// A cursor in front of all that is there now, for the pages of any view of the trail and of the
@@ -113,8 +117,11 @@ impl<'a> AuditTrail<'a> {
     /// # Errors
     /// Those of the storage.
     pub async fn of_commit(&self, commit: Uuid) -> Result<Vec<Arc<Record<AuditEvent>>>> {
-        self.all(AuditEvent::COMMIT_ID.eq(commit), AuditEvent::ID.asc())
-            .await
+        let events = self
+            .all(AuditEvent::COMMIT_ID.eq(commit), AuditEvent::ID.asc())
+            .await?;
+        self.hand_out(&events).await?;
+        Ok(events)
     }
 
     /// The feed of all events, as a consumer of this name reads it: in commit order, each event until
@@ -135,7 +142,29 @@ impl<'a> AuditTrail<'a> {
         &self,
         find: impl Into<Find<AuditEvent>>,
     ) -> Result<Page<Arc<Record<AuditEvent>>>> {
-        archive::find(self.session, find.into()).await
+        let page = archive::find(self.session, find.into()).await?;
+        self.hand_out(&page.items).await?;
+        Ok(page)
+    }
+
+    /// Tells that values of records are read from their events, where the tenant wants that: once for
+    /// each record, in the newest version that is told.
+    pub(crate) async fn hand_out(&self, events: &[Arc<Record<AuditEvent>>]) -> Result<()> {
+        let mut read: BTreeMap<&str, BTreeMap<Uuid, i64>> = BTreeMap::new();
+        // That somebody read a record tells no value of it.
+        for event in events.iter().filter(|event| !event.changes.is_empty()) {
+            let of_object = read.entry(&event.object).or_default();
+            let version = of_object.entry(event.record_id).or_default();
+            *version = event.record_version.max(*version);
+        }
+        let registry = self.session.registry().await?;
+        for (object, records) in read {
+            if let Some(object) = registry.any_object(object) {
+                let read: Vec<(Uuid, i64)> = records.into_iter().collect();
+                self.session.hand_out(&object, &read).await?;
+            }
+        }
+        Ok(())
     }
 
     /// One page of events as any filter over them finds them, archived ones included. The first page
@@ -227,13 +256,13 @@ impl<'a> AuditTrail<'a> {
         mut take: impl FnMut(&Arc<Record<AuditEvent>>) + Send,
     ) -> Result<()> {
         let find = Find::from(filter).sort(sort).limit(MAX_LIMIT);
-        let mut page = self.find(find.clone()).await?;
+        let mut page = archive::find(self.session, find.clone()).await?;
         loop {
             page.items.iter().for_each(&mut take);
             let Some(next) = page.next else {
                 return Ok(());
             };
-            page = self.find(find.clone().after(next)).await?;
+            page = archive::find(self.session, find.clone().after(next)).await?;
         }
     }
 }

@@ -36,7 +36,7 @@ impl AuditTrail<'_> {
     /// [`Error::Rule`] `version_dropped` where the events that tell of it were dropped from the archive
     /// (C-070); those of the storage.
     pub async fn version<E: Entity>(&self, id: Id<E>, version: i64) -> Result<Option<Version<E>>> {
-        let built = self.built(E::schema(), &id.into(), version).await?;
+        let built = self.read(E::schema(), &id.into(), version).await?;
         built.map(typed).transpose()
     }
 
@@ -66,7 +66,22 @@ impl AuditTrail<'_> {
     ) -> Result<Option<RowVersion>> {
         let object = self.session.describe(object).await?;
         let record = EntityRef::new(object.name(), id);
-        self.built(&object, &record, version).await
+        self.read(&object, &record, version).await
+    }
+
+    /// A version for whoever asked: that it is read is told, where the tenant wants that.
+    async fn read(
+        &self,
+        object: &ObjectRef,
+        record: &EntityRef,
+        version: i64,
+    ) -> Result<Option<RowVersion>> {
+        let built = self.built(object, record, version).await?;
+        if built.is_some() {
+            let read = [(record.id, version)];
+            self.session.hand_out(object, &read).await?;
+        }
+        Ok(built)
     }
 
     /// A record as it was at a time: the last version that was written until then. `None` before it
@@ -211,6 +226,7 @@ impl AuditTrail<'_> {
             self.check_cut(&object, &record, &building).await?;
         }
         let (earlier, later) = (earlier.ok_or_else(missing)?, later.ok_or_else(missing)?);
+        self.session.hand_out(&object, &[(record.id, last)]).await?;
         let (old, new) = match from <= to {
             true => (&earlier.row, &later.row),
             false => (&later.row, &earlier.row),
@@ -285,6 +301,7 @@ impl AuditTrail<'_> {
             next,
             previous,
         } = archive::page(self.session, find, after).await?;
+        self.hand_out(&items).await?;
         let items = items.iter();
         let items = items.filter_map(|event| FieldVersion::of(object.as_ref(), event, &path));
         Ok(Page {
@@ -405,7 +422,7 @@ impl AuditTrail<'_> {
         at: DateTime<Utc>,
     ) -> Result<Option<RowVersion>> {
         if let Some(version) = self.version_at(record, at).await? {
-            return self.built(object, record, version).await;
+            return self.read(object, record, version).await;
         }
         let row = self.session.begin().row(object, record.id).await?;
         let is_later = row.is_some_and(|row| row.meta().created.at > at);
@@ -421,7 +438,7 @@ impl AuditTrail<'_> {
         let find = Find::from(until)
             .sort(AuditEvent::RECORD_VERSION.desc())
             .limit(1);
-        let last = self.find(find).await?.items.pop();
+        let last = archive::find(self.session, find).await?.items.pop();
         Ok(last.map(|event| event.record_version))
     }
 
@@ -434,7 +451,7 @@ impl AuditTrail<'_> {
     ) -> Result<bool> {
         let later = of_record(record).and(AuditEvent::RECORD_VERSION.gt(version));
         let find = Find::from(later).filter_by_name(told(path)).limit(1);
-        Ok(!self.find(find).await?.items.is_empty())
+        Ok(!archive::find(self.session, find).await?.items.is_empty())
     }
 
     /// What the tenant says of a record's object, unless it has no such object any more.

@@ -214,6 +214,8 @@ impl Links<'_> {
             .filter(|row| !row.is_deleted())
             .map(|row| (row.id(), row))
             .collect();
+        let read: Vec<(Uuid, i64)> = rows.values().map(|row| (row.id(), row.version())).collect();
+        self.session.hand_out(&target, &read).await?;
         let linked = |link: Row| {
             let record = rows.get(&leads(&link)?)?.clone();
             Some(Linked { link, record })

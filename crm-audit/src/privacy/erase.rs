@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! pass: find ─► records about the person, batch by batch: their events, then themselves
-//!            ─► events of records that are no more
+//!            ─► events of records that are no more, or no more about the person
 //!            ─► last the person: events, then the records and the entry of the deletion log
 //!       again until nothing is left: what followed from the first pass, or was written meanwhile
 //! ```
@@ -10,6 +10,9 @@
 //! A batch is decided by rows as they were before their events were looked at, and is a conflict, and
 //! decided again, if one of them changed since: so no event slips through between the two. The
 //! person's own records are what everything else is found by, so they are the last to go.
+//!
+//! Legal holds are looked at before anything goes, and again in each commit, which is a conflict where
+//! another one is set meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -17,20 +20,22 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crm_core::engine::{Progress, UnitOfWork};
-use crm_core::error::{Error, Result};
+use crm_core::error::{Error, Result, RuleViolation};
 use crm_core::privacy::held::{
     Blank, Erased, Held, HeldAbout, Tie, covers, erased, is_address_of, quotes,
 };
-use crm_core::privacy::{DeletionLog, DeletionMethod, DeletionReason};
+use crm_core::privacy::retention::StandingHolds;
+use crm_core::privacy::{DeletionLog, DeletionMethod, DeletionReason, LegalHold};
 use crm_core::query::{Condition, Query};
 use crm_core::schema::{Entity, Lifecycle, ObjectRef, Registry, Row, Value};
-use crm_core::{EntityRef, Session};
+use crm_core::{EntityRef, Id, Session};
 use uuid::Uuid;
 
 use super::trail::{self, Found};
 use crate::event::{AuditEvent, AuditKind, FieldChange};
 use crate::mask::MASK;
-use crate::redact::{is_erased, redact};
+use crate::redact::{is_erased, redact_values};
+use crate::seal::commitment::Side;
 
 /// How many records are emptied in one commit.
 const BATCH: usize = 100;
@@ -139,6 +144,7 @@ pub(super) async fn erase(
         let before = (run.report.values, run.report.events);
         let found = trail::find(&session.begin(), subject).await?;
         if run.report.persons.is_empty() {
+            run.ensure_free(&found).await?;
             run.report.persons.clone_from(&found.held.persons);
             run.report.perhaps.clone_from(&found.held.perhaps);
         }
@@ -170,7 +176,76 @@ struct Emptied {
     erased: Erased,
 }
 
+/// Whatever an erasure is about to take from, told by the legal holds that keep it.
+pub(super) type KeptBy<'k> = dyn Fn(&StandingHolds) -> BTreeSet<Id<LegalHold>> + Sync + 'k;
+
+/// Which values of which events go.
+pub(super) type Meant<'m> = dyn Fn(&AuditEvent, Side, &FieldChange) -> bool + Sync + 'm;
+
+/// R-059: refuses what a legal hold keeps.
+fn refuse(holds: &BTreeSet<Id<LegalHold>>) -> Result<()> {
+    if holds.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<String> = holds.iter().map(ToString::to_string).collect();
+    let message = format!(
+        "legal holds keep records about the person: {}; lift them, or retain their objects",
+        ids.join(", ")
+    );
+    Err(RuleViolation::new("legal_hold", "R-059", message).into())
+}
+
+/// Refuses what a legal hold keeps, now and until the commit.
+async fn ensure_not_held(work: &mut UnitOfWork, kept_by: &KeptBy<'_>) -> Result<()> {
+    let holds = StandingHolds::load(work).await?;
+    refuse(&kept_by(&holds))?;
+    holds.rely_on(work);
+    Ok(())
+}
+
 impl Run<'_> {
+    /// Refuses the erasure, before anything goes, where a legal hold keeps any of it.
+    async fn ensure_free(&self, found: &Found) -> Result<()> {
+        let work = self.session.begin();
+        let holds = StandingHolds::load(&work).await?;
+        let mut held = BTreeSet::new();
+        let retained = &self.erasure.retained;
+        let is_meant = |object: &str, is_person: bool| {
+            holds.concern(object) && (is_person || !retained.contains(object))
+        };
+        let mut ids: BTreeMap<&str, (&ObjectRef, Vec<Uuid>)> = BTreeMap::new();
+        for one in &found.held.records {
+            if !is_meant(one.object.name(), one.tie == Tie::Person) {
+                continue;
+            }
+            let of_object = ids.entry(one.object.name());
+            let (_, ids) = of_object.or_insert_with(|| (&one.object, Vec::new()));
+            ids.push(one.id);
+        }
+        for (object, ids) in ids.into_values() {
+            for batch in ids.chunks(BATCH) {
+                for row in work.rows(object, batch).await? {
+                    held.extend(holds.of_row(&row));
+                }
+            }
+        }
+        for record in found
+            .gone
+            .iter()
+            .filter(|gone| is_meant(&gone.object, false))
+        {
+            held.extend(holds.of_record(record));
+        }
+        let former = found.former.iter();
+        for (record, former) in former.filter(|(former, _)| is_meant(&former.object, false)) {
+            match work.row(&former.object, record.id).await? {
+                Some(row) => held.extend(holds.of_row(&row)),
+                None => held.extend(holds.of_record(record)),
+            }
+        }
+        refuse(&held)
+    }
+
     async fn pass(&mut self, found: &Found, progress: &impl Progress) -> Result<ControlFlow<()>> {
         let held = &found.held;
         let is_person = |one: &&Held| one.tie == Tie::Person;
@@ -203,7 +278,12 @@ impl Run<'_> {
         for attempt in 0.. {
             let mut work = self.session.begin();
             let emptied = read(&work, held, batch).await?;
-            let events = self.forget_events(held, &emptied).await?;
+            let kept_by = |holds: &StandingHolds| {
+                let rows = emptied.iter().map(|one| &one.before);
+                rows.flat_map(|row| holds.of_row(row)).collect()
+            };
+            ensure_not_held(&mut work, &kept_by).await?;
+            let events = self.forget_events(held, &emptied, &kept_by).await?;
             let mut values = 0;
             let mut records: BTreeMap<String, u64> = BTreeMap::new();
             for one in emptied.into_iter().filter(|one| one.erased.values > 0) {
@@ -256,7 +336,12 @@ impl Run<'_> {
     }
 
     /// Erases values from the events of records.
-    async fn forget_events(&self, held: &HeldAbout, emptied: &[Emptied]) -> Result<u64> {
+    async fn forget_events(
+        &self,
+        held: &HeldAbout,
+        emptied: &[Emptied],
+        kept_by: &KeptBy<'_>,
+    ) -> Result<u64> {
         let mut by_object: BTreeMap<&str, BTreeMap<Uuid, &Emptied>> = BTreeMap::new();
         for one in emptied {
             if one.held.object.lifecycle() == Lifecycle::Full {
@@ -267,15 +352,17 @@ impl Run<'_> {
         let mut count = 0;
         for (object, records) in by_object {
             let ids: Vec<Uuid> = records.keys().copied().collect();
-            let is_meant = |id: Uuid, change: &FieldChange| {
-                records.get(&id).is_some_and(|one| meant(held, one, change))
+            let is_meant = |event: &AuditEvent, _: Side, change: &FieldChange| {
+                let one = records.get(&event.record_id);
+                one.is_some_and(|one| meant(held, one, change))
             };
-            count += self.forget(trail::of(object, &ids), &is_meant).await?;
+            let events = trail::of(object, &ids);
+            count += forget(self.session, events, &is_meant, kept_by).await?;
         }
         Ok(count)
     }
 
-    /// Erases values from the events of records that are no more.
+    /// Erases values from the events of records that are no more, or no more about the person.
     async fn forget_gone(&mut self, found: &Found) -> Result<()> {
         let registry = self.session.registry().await?;
         for record in &found.gone {
@@ -287,53 +374,69 @@ impl Run<'_> {
                 true => Tie::Person,
                 false => Tie::Part,
             };
-            let is_meant = |_: Uuid, change: &FieldChange| {
+            let is_meant = |_: &AuditEvent, _: Side, change: &FieldChange| {
                 let covered = |object: &ObjectRef| covers(object, tie, &change.field);
                 object.as_ref().is_none_or(covered)
             };
             let events = trail::of(&record.object, &[record.id]);
-            self.report.events += self.forget(events, &is_meant).await?;
+            let kept_by = |holds: &StandingHolds| holds.of_record(record).collect();
+            self.report.events += forget(self.session, events, &is_meant, &kept_by).await?;
+        }
+        for (record, former) in &found.former {
+            if self.erasure.retained.contains(&record.object) {
+                continue;
+            }
+            let work = self.session.begin();
+            let row = work.row(&former.object, record.id).await?;
+            let is_meant = |event: &AuditEvent, side: Side, change: &FieldChange| {
+                former.tells(&found.held, row.as_ref(), event, side, change)
+            };
+            let kept_by = |holds: &StandingHolds| match &row {
+                Some(row) => holds.of_row(row).collect(),
+                None => holds.of_record(record).collect(),
+            };
+            let events = trail::of(&record.object, &[record.id]);
+            self.report.events += forget(self.session, events, &is_meant, &kept_by).await?;
         }
         Ok(())
     }
+}
 
-    /// Erases values from events, page by page, each a commit of its own.
-    async fn forget(
-        &self,
-        events: Condition,
-        is_meant: &(dyn Fn(Uuid, &FieldChange) -> bool + Sync),
-    ) -> Result<u64> {
-        let (mut after, mut count, mut conflicts) = (None, 0, 0);
-        loop {
-            let mut work = self.session.begin();
-            let page = trail::page(&work, events.clone(), after).await?;
-            let mut redacted = 0;
-            for event in &page {
-                if !tells(event, &|change| is_meant(event.record_id, change)) {
-                    continue;
-                }
-                let fields: BTreeSet<&str> = event
-                    .changes
-                    .iter()
-                    .filter(|change| is_meant(event.record_id, change))
-                    .map(|change| &*change.field)
-                    .collect();
-                redact(&mut work, event, |field| fields.contains(field))?;
-                redacted += 1;
+/// Erases values from events, page by page, each a commit of its own.
+pub(super) async fn forget(
+    session: &Session,
+    events: Condition,
+    is_meant: &Meant<'_>,
+    kept_by: &KeptBy<'_>,
+) -> Result<u64> {
+    let (mut after, mut count, mut conflicts) = (None, 0, 0);
+    loop {
+        let mut work = session.begin();
+        let page = trail::page(&work, events.clone(), after).await?;
+        let mut redacted = 0;
+        for event in &page {
+            let is_meant = |side, change: &FieldChange| is_meant(event, side, change);
+            if !tells(event, &is_meant) {
+                continue;
             }
-            match work.commit().await {
-                // Somebody else erases too: what is left of the page is seen again.
-                Err(Error::Conflict { .. }) if conflicts < RETRIES => {
-                    conflicts += 1;
-                    continue;
-                }
-                Err(error) => return Err(error),
-                Ok(_) => count += redacted,
+            redact_values(&mut work, event, is_meant)?;
+            redacted += 1;
+        }
+        if redacted > 0 {
+            ensure_not_held(&mut work, kept_by).await?;
+        }
+        match work.commit().await {
+            // Somebody else erases too: what is left of the page is seen again.
+            Err(Error::Conflict { .. }) if conflicts < RETRIES => {
+                conflicts += 1;
+                continue;
             }
-            after = page.last().map(|event| event.id.uuid());
-            if page.len() < trail::PAGE {
-                return Ok(count);
-            }
+            Err(error) => return Err(error),
+            Ok(_) => count += redacted,
+        }
+        after = page.last().map(|event| event.id.uuid());
+        if page.len() < trail::PAGE {
+            return Ok(count);
         }
     }
 }
@@ -342,7 +445,16 @@ impl Run<'_> {
 fn meant(held: &HeldAbout, one: &Emptied, change: &FieldChange) -> bool {
     let values = || [&change.old, &change.new].into_iter().flatten();
     match one.held.tie {
-        Tie::Address => values().any(|value| is_address_of(&value.as_ref(), &held.addresses)),
+        Tie::Address => {
+            let document = one.held.object.custom_document();
+            let document = document.map(|at| one.held.object.field_name(at));
+            values().any(|value| match value {
+                Value::Json(json) if document == Some(&*change.field) => {
+                    quotes(json, &held.addresses, &[])
+                }
+                value => is_address_of(&value.as_ref(), &held.addresses),
+            })
+        }
         Tie::Quote => {
             values().any(|value| quotes(&value.to_json(), &held.addresses, &held.persons))
         }
@@ -403,16 +515,16 @@ async fn is_logged(work: &UnitOfWork, subject: &EntityRef) -> Result<bool> {
     }))
 }
 
-/// Whether there is anything to erase at the fields that `fields` says yes to.
-pub(super) fn tells(event: &AuditEvent, fields: &dyn Fn(&FieldChange) -> bool) -> bool {
-    let says = |value: Option<&Value>| {
-        value.is_some_and(|value| {
+/// Whether there is anything to erase among the values that `is_meant` says yes to.
+pub(super) fn tells(event: &AuditEvent, is_meant: &dyn Fn(Side, &FieldChange) -> bool) -> bool {
+    let says = |side: Side, change: &FieldChange| {
+        side.of(change).is_some_and(|value| {
             !value.is_null() && *value != Value::Text(MASK.to_owned()) && !is_erased(value)
-        })
+        }) && is_meant(side, change)
     };
     event.changes.iter().any(|change| {
         // What stands for an erased value is none; values that follow from others may still tell.
         let is_left = event.event != AuditKind::Erase || change.field.contains('.');
-        is_left && fields(change) && (says(change.old.as_ref()) || says(change.new.as_ref()))
+        is_left && (says(Side::Old, change) || says(Side::New, change))
     })
 }

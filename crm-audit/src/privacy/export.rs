@@ -10,16 +10,17 @@ use crm_core::privacy::held::{Held, HeldAbout, Tie, covers};
 use crm_core::schema::{
     AnyRecord, FieldSchema, FieldType, Lifecycle, ObjectRef, Privacy, Row, Value, ValueRef,
 };
-use crm_core::{EntityRef, Session, UnitOfWork};
+use crm_core::{EntityRef, Record, Session, UnitOfWork};
 use serde::Serialize;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
 use super::html;
 use super::trail;
-use crate::event::{AuditEvent, AuditKind};
-use crate::mask::{MASK, is_sensitive_name, masked, verbatim};
+use crate::event::{AuditEvent, AuditKind, FieldChange};
+use crate::mask::{MASK, verbatim};
 use crate::recorder::event;
+use crate::seal::commitment::Side;
 
 /// The name of the form, in its JSON.
 const FORMAT: &str = "crm.access_export";
@@ -250,6 +251,33 @@ pub(super) async fn export(session: &Session, subject: &EntityRef) -> Result<Acc
             groups.push((tie, group(&object, records)));
         }
     }
+    for (record, former) in &found.former {
+        let row = work.row(&former.object, record.id).await?;
+        let mut history = Vec::new();
+        trail::each(&work, trail::of(&record.object, &[record.id]), |page| {
+            for event in page {
+                let tells = |side, change: &FieldChange| {
+                    former.tells(held, row.as_ref(), event, side, change)
+                };
+                history.extend(entry_of(&former.object, event, tells));
+            }
+            ControlFlow::Continue(())
+        })
+        .await?;
+        history.sort_by_key(|entry| entry.at);
+        let record = HeldRecord {
+            id: record.id,
+            why: why(Tie::Trace, Some(former.by.clone())),
+            created_at: None,
+            updated_at: None,
+            deleted_at: None,
+            fields: Vec::new(),
+            history,
+        };
+        if !record.history.is_empty() {
+            groups.push((Tie::Trace, group(&former.object, vec![record])));
+        }
+    }
     for row in &read {
         let entry = event(
             &work,
@@ -353,10 +381,21 @@ fn fields(object: &ObjectRef, row: &dyn AnyRecord, one: &Held) -> Vec<HeldField>
         let is_close = one.tie <= Tie::About;
         let is_found = one.by.as_deref() == Some(&*field.name);
         let is_trace = one.tie == Tie::Trace && field.privacy != Privacy::Public;
+        let is_custom = Some(index) == document && object.custom().is_some();
+        if let Some(by) = one
+            .by
+            .as_deref()
+            .filter(|_| is_custom && !is_close && !is_trace)
+        {
+            // Of what the tenant added, only what it was found by.
+            let custom = custom_fields(object, row, index).into_iter();
+            fields.extend(custom.filter(|field| field.name == by));
+            continue;
+        }
         if field.system || !(is_close || is_found || is_trace) {
             continue;
         }
-        if Some(index) == document && object.custom().is_some() {
+        if is_custom {
             fields.extend(custom_fields(object, row, index));
             continue;
         }
@@ -398,10 +437,10 @@ fn custom_fields(object: &ObjectRef, row: &dyn AnyRecord, document: usize) -> Ve
 }
 
 fn held_field(field: &FieldSchema, name: String, value: Value) -> HeldField {
-    let is_secret = field.privacy == Privacy::Sensitive || is_sensitive_name(&field.name);
-    let value = match is_secret {
+    // What is the person's own is told, by whatever name; the trail has no such values.
+    let value = match field.privacy == Privacy::Sensitive {
         true => Json::String(MASK.to_owned()),
-        false => masked(value).to_json(),
+        false => value.to_json(),
     };
     HeldField {
         name,
@@ -488,6 +527,37 @@ fn changes(
         }
     }
     changes
+}
+
+/// What an event tells of values that are the person's; nothing where there are none.
+fn entry_of(
+    object: &ObjectRef,
+    event: &Record<AuditEvent>,
+    tells: impl Fn(Side, &FieldChange) -> bool,
+) -> Option<HistoryEntry> {
+    let told = |side: Side, change: &FieldChange| {
+        let value = side.of(change).filter(|_| tells(side, change));
+        let value = value.cloned().map(verbatim);
+        value.as_ref().map(Value::to_json).unwrap_or_default()
+    };
+    let mut changes = Vec::new();
+    for change in &event.changes {
+        let (old, new) = (told(Side::Old, change), told(Side::New, change));
+        if !old.is_null() || !new.is_null() {
+            changes.push(HistoryChange {
+                name: change.field.to_string(),
+                label: label(object, &change.field),
+                old,
+                new,
+            });
+        }
+    }
+    (!changes.is_empty()).then(|| HistoryEntry {
+        at: event.created.at,
+        event: event.event.to_string(),
+        by: event.created.by.kind(),
+        changes,
+    })
 }
 
 /// The name of a changed field as people read it.

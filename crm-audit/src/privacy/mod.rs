@@ -2,7 +2,8 @@
 //! report on personal data that a tenant answers for (C-105).
 //!
 //! Both begin with the one search of [`crm_core::privacy::held`], to which the audit trail adds what
-//! only it knows: former e-mail addresses, links that a deletion cut, and records that are no more.
+//! only it knows: former e-mail addresses, links that a deletion cut, records that are no more, and
+//! records that were led from the person to somebody else.
 
 mod erase;
 mod export;
@@ -70,7 +71,8 @@ impl PrivacyService<'_> {
     /// Everything that is held about a person, to be given to that person as JSON or as a page:
     /// Article 15 of the GDPR. The access is told in the trail of the person's records.
     ///
-    /// All of it is in memory at once. What is a secret of the tenant, such as a password, is masked.
+    /// All of it is in memory at once. What is in a field that is marked as sensitive, such as a password,
+    /// is masked; a number of the person's own, such as one for taxes, is told.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Validation`] for a record that is no person; those of the
@@ -88,7 +90,8 @@ impl PrivacyService<'_> {
     /// alone, free text by a placeholder, all else is emptied; consents are left as proof of what was
     /// allowed and when, without identity. Records that refer to the person, such as activities,
     /// deals and custom records, lose their free text, and keep numbers, days and references. The
-    /// audit trail keeps who changed which field when, and not the values. The events of the erasure
+    /// audit trail keeps who changed which field when, and not the values; so it does of what a record
+    /// that was led to somebody else told of the person before. The events of the erasure
     /// itself have no personal data, and a [`DeletionLog`](crm_core::privacy::DeletionLog) tells of it.
     ///
     /// It runs in commits of bounded size, the person's own records last, so one that was cut off
@@ -96,11 +99,17 @@ impl PrivacyService<'_> {
     /// the person meanwhile is erased too, as far as it is there when the person's records are
     /// emptied.
     ///
+    /// What a [legal hold](crm_core::privacy::LegalHold) keeps is evidence: while one is active that
+    /// holds the person, or a record that would lose anything, the erasure is refused before it begins
+    /// (Article 17 (3) (e) of the GDPR). Lift the hold, or leave out its object by
+    /// [`Erasure::retaining`] if it is not the person itself. One that is set while an erasure is under
+    /// way ends it there.
+    ///
     /// A database keeps former rows until it cleans up (`VACUUM`), and backups until they end.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Validation`] for a record that is no person; those of the
-    /// storage.
+    /// [`Error::NotFound`]; [`Error::Validation`] for a record that is no person; [`Error::Rule`]
+    /// `legal_hold`, which names the holds; those of the storage.
     pub async fn erase(
         &self,
         subject: impl Into<EntityRef> + Send,

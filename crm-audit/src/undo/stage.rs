@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::plan::Reversal;
 use super::{BATCH, Mode, Obstacle, ObstacleReason};
+use crate::archive;
 use crate::event::{AuditEvent, AuditKind};
 use crate::trail::{AuditTrail, of_record};
 use crate::versions::told;
@@ -277,7 +278,7 @@ impl AuditTrail<'_> {
             ),
         };
         let find = find.sort(AuditEvent::RECORD_VERSION.desc()).limit(1);
-        let last = self.find(find).await?.items.pop();
+        let last = archive::find(self.session, find).await?.items.pop();
         Ok(last.map(|event| event.commit_id))
     }
 }

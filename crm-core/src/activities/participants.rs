@@ -389,7 +389,9 @@ impl Records<'_, Activity> {
             .workspace
             .select(&Query::new(schema, condition))
             .await?;
-        Ok(rows.into_iter().filter_map(Record::from_row).collect())
+        let participants: Vec<_> = rows.into_iter().filter_map(Record::from_row).collect();
+        self.workspace.hand_out(&participants).await?;
+        Ok(participants)
     }
 }
 

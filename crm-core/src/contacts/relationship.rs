@@ -316,7 +316,9 @@ pub(super) async fn contacts_of(
     };
     let query = Query::new(Contact::schema(), one_of.and(Condition::not_deleted()));
     let rows = workspace.select(&query).await?;
-    Ok(rows.into_iter().filter_map(Record::from_row).collect())
+    let contacts: Vec<_> = rows.into_iter().filter_map(Record::from_row).collect();
+    workspace.hand_out(&contacts).await?;
+    Ok(contacts)
 }
 
 /// Whom any of these contacts reports to, in one round trip.

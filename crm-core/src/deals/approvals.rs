@@ -222,10 +222,13 @@ impl Records<'_, Deal> {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn approvals(&mut self, deal: Id<Deal>) -> Result<Vec<Arc<Record<StageApproval>>>> {
-        in_work!(self.workspace, |work| {
+        let approvals: Result<Vec<_>> = in_work!(self.workspace, |work| {
             work.get(deal).await?;
             approvals_of(work, deal).await
-        })
+        });
+        let approvals = approvals?;
+        self.workspace.hand_out(&approvals).await?;
+        Ok(approvals)
     }
 }
 

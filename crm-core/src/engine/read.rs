@@ -38,7 +38,9 @@ impl Session {
 }
 
 impl UnitOfWork {
-    /// The record with this id, deleted ones included, with the changes staged here.
+    /// The record with this id, deleted ones included, with the changes staged here. For what the
+    /// engine and its hooks decide by: reads of it are not told ([`ReadHook`](super::ReadHook)); what is
+    /// handed to people is read by [`records`](Self::records).
     ///
     /// # Errors
     /// Those of the storage.
@@ -53,7 +55,7 @@ impl UnitOfWork {
     }
 
     /// The records with these ids in the same order, deleted ones included and unknown ones left
-    /// out, with the changes staged here. What is not staged is read at once.
+    /// out, with the changes staged here. What is not staged is read at once. Not told either.
     ///
     /// # Errors
     /// Those of the storage.
@@ -73,7 +75,8 @@ impl UnitOfWork {
         Ok(ids.iter().filter_map(find).collect())
     }
 
-    /// The rows that answer a query, with the changes staged here.
+    /// The rows that answer a query, with the changes staged here. Not told either, see
+    /// [`row`](Self::row).
     ///
     /// # Errors
     /// Those of the storage.

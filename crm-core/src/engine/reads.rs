@@ -1,6 +1,7 @@
 //! [`ReadHook`]: who is told of records that are read, and before they are handed out.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use uuid::Uuid;
@@ -8,13 +9,15 @@ use uuid::Uuid;
 use super::{Session, Workspace};
 use crate::error::Result;
 use crate::privacy::SensitiveObjects;
-use crate::schema::{Lifecycle, ObjectRef};
+use crate::record::Record;
+use crate::schema::{Entity, Lifecycle, ObjectRef};
 
 /// Is told which records a caller reads, of the objects that the tenant names as sensitive
 /// ([`Configurations::set_sensitive_objects`](crate::tenancy::Configurations::set_sensitive_objects)).
 ///
 /// It is told before the records are handed out, once for all records of a call: whoever has a record
-/// was told of, and a read that cannot be told fails.
+/// was told of, and a read that cannot be told fails. What the engine and its hooks read to decide, as
+/// by [`UnitOfWork::select`](super::UnitOfWork::select), is handed to nobody and not told.
 #[async_trait]
 pub trait ReadHook: Debug + Send + Sync + 'static {
     /// The session reads records of an object, each in a version.
@@ -30,6 +33,15 @@ pub trait ReadHook: Debug + Send + Sync + 'static {
 }
 
 impl Workspace<'_> {
+    /// Tells that records are handed out, where the tenant wants that.
+    pub(crate) async fn hand_out<E: Entity>(&self, records: &[Arc<Record<E>>]) -> Result<()> {
+        if records.is_empty() || !self.tells_reads(E::schema()).await? {
+            return Ok(());
+        }
+        let read = records.iter().map(|one| (one.id.uuid(), one.version));
+        self.tell_reads(E::schema(), read.collect()).await
+    }
+
     /// Whether reads of an object are told. Costs one look at what is remembered of the tenant.
     pub(crate) async fn tells_reads(&self, object: &ObjectRef) -> Result<bool> {
         self.session().tells_reads(object).await
@@ -52,6 +64,19 @@ impl Workspace<'_> {
 }
 
 impl Session {
+    /// Tells that a caller is handed values of records, where the tenant wants that: for crates of the
+    /// engine that read in their own ways.
+    ///
+    /// # Errors
+    /// Whatever makes it impossible to tell.
+    #[doc(hidden)]
+    pub async fn hand_out(&self, object: &ObjectRef, read: &[(Uuid, i64)]) -> Result<()> {
+        match self.tells_reads(object).await? {
+            true => self.tell_reads(object, read).await,
+            false => Ok(()),
+        }
+    }
+
     pub(crate) async fn tells_reads(&self, object: &ObjectRef) -> Result<bool> {
         if self.engine().shared.read_hooks.is_empty()
             || self.tenant().is_none()

@@ -101,7 +101,8 @@ impl<'a, E: Entity> Records<'a, E> {
         // The typed record says without a detour whether it is deleted.
         match row.map(typed).transpose()? {
             Some(record) if record.deleted_at.is_none() => {
-                self.tell_reads(std::slice::from_ref(&record)).await?;
+                let read = std::slice::from_ref(&record);
+                self.workspace.hand_out(read).await?;
                 Ok(record)
             }
             _ => Err(not_found(E::schema(), id.uuid())),
@@ -126,7 +127,7 @@ impl<'a, E: Entity> Records<'a, E> {
         };
         let live = rows.into_iter().filter(|row| !row.is_deleted());
         let records = live.map(typed).collect::<Result<Vec<_>>>()?;
-        self.tell_reads(&records).await?;
+        self.workspace.hand_out(&records).await?;
         Ok(records)
     }
 
@@ -135,18 +136,7 @@ impl<'a, E: Entity> Records<'a, E> {
     /// # Errors
     /// [`Error::Query`].
     pub async fn find(&self, find: impl Into<Find<E>>) -> Result<Page<Arc<Record<E>>>> {
-        let page = self.workspace.find(find.into()).await?;
-        self.tell_reads(&page.items).await?;
-        Ok(page)
-    }
-
-    /// Tells that records are handed out, where the tenant wants that.
-    async fn tell_reads(&self, records: &[Arc<Record<E>>]) -> Result<()> {
-        if records.is_empty() || !self.workspace.tells_reads(E::schema()).await? {
-            return Ok(());
-        }
-        let read = records.iter().map(|one| (one.id.uuid(), one.version));
-        self.workspace.tell_reads(E::schema(), read.collect()).await
+        self.workspace.find(find.into()).await
     }
 
     /// The first record that fulfils a filter.
@@ -350,11 +340,13 @@ fn typed<E: Entity>(row: Row) -> Result<Arc<Record<E>>> {
 }
 
 impl Workspace<'_> {
-    /// One page of typed records of any object.
+    /// One page of typed records of any object, for whoever asked: that they are read is told, where
+    /// the tenant wants that.
     pub(crate) async fn find<E: Entity>(&self, find: Find<E>) -> Result<Page<Arc<Record<E>>>> {
         let bound = find.bind(E::schema(), &*self.registry().await?)?;
         let page = page_of(&bound, self.select(&bound.query).await?);
-        let items = page.items.into_iter().map(typed).collect::<Result<_>>()?;
+        let items: Vec<_> = page.items.into_iter().map(typed).collect::<Result<_>>()?;
+        self.hand_out(&items).await?;
         Ok(Page {
             items,
             next: page.next,
@@ -362,7 +354,8 @@ impl Workspace<'_> {
         })
     }
 
-    /// All typed records of any object that fulfil a filter, archived ones too, by id.
+    /// All typed records of any object that fulfil a filter, archived ones too, by id, for whoever
+    /// asked: that they are read is told, where the tenant wants that.
     pub(crate) async fn find_all<E: Entity>(
         &self,
         filter: Where<E>,
@@ -371,7 +364,9 @@ impl Workspace<'_> {
         let wanted = Condition::bind(&filter.into_filter(), E::schema(), registry)?;
         let condition = Condition::not_deleted().and(wanted);
         let rows = self.select(&Query::new(E::schema(), condition)).await?;
-        rows.into_iter().map(typed).collect()
+        let records: Vec<_> = rows.into_iter().map(typed).collect::<Result<_>>()?;
+        self.hand_out(&records).await?;
+        Ok(records)
     }
 }
 

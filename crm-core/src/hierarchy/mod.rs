@@ -154,9 +154,10 @@ impl<E: Hierarchical> Records<'_, E> {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn ancestors(&self, id: Id<E>) -> Result<Vec<Arc<Record<E>>>> {
-        let mut path = self.path(id).await?;
+        let mut path = self.way(id).await?;
         path.pop();
         path.reverse();
+        self.workspace.hand_out(&path).await?;
         Ok(path)
     }
 
@@ -166,6 +167,13 @@ impl<E: Hierarchical> Records<'_, E> {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn path(&self, id: Id<E>) -> Result<Vec<Arc<Record<E>>>> {
+        let path = self.way(id).await?;
+        self.workspace.hand_out(&path).await?;
+        Ok(path)
+    }
+
+    /// The path, for whoever hands out any of it.
+    async fn way(&self, id: Id<E>) -> Result<Vec<Arc<Record<E>>>> {
         let parent = parent_index::<E>()?;
         let rows = self.part(TreePart::PathTo, id, usize::MAX).await?;
         let rows: HashMap<Uuid, Row> = rows.into_iter().map(|row| (row.id(), row)).collect();
@@ -184,7 +192,7 @@ impl<E: Hierarchical> Records<'_, E> {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn depth(&self, id: Id<E>) -> Result<usize> {
-        Ok(self.path(id).await?.len().saturating_sub(1))
+        Ok(self.way(id).await?.len().saturating_sub(1))
     }
 
     /// The record at the top of the tree that a record is in; itself where nothing is above it.
@@ -192,8 +200,10 @@ impl<E: Hierarchical> Records<'_, E> {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn root(&self, id: Id<E>) -> Result<Arc<Record<E>>> {
-        let path = self.path(id).await?;
-        path.into_iter().next().ok_or_else(|| not_found(id))
+        let path = self.way(id).await?;
+        let root = path.into_iter().next().ok_or_else(|| not_found(id))?;
+        self.workspace.hand_out(std::slice::from_ref(&root)).await?;
+        Ok(root)
     }
 
     /// One page of the records right below a record; `find` may narrow and sort them.
@@ -297,7 +307,11 @@ impl<E: Hierarchical> Records<'_, E> {
                 max: most,
             }));
         }
-        Subtree::of(rows, id, parent).ok_or_else(|| not_found(id))
+        let subtree: Subtree<E> = Subtree::of(rows, id, parent).ok_or_else(|| not_found(id))?;
+        let nodes = subtree.nodes().iter();
+        let records: Vec<_> = nodes.map(|node| node.record.clone()).collect();
+        self.workspace.hand_out(&records).await?;
+        Ok(subtree)
     }
 
     /// Counts the records that refer to a record or to one below it, and sums a number of theirs, in

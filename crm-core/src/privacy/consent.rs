@@ -442,7 +442,9 @@ impl Records<'_, Consent> {
         let now = workspace.session().engine().clock().now();
         // The withdrawn ones too: where two records of a person became one, what was withdrawn at one
         // of them since counts.
-        let mut found = workspace.find_all(of_type(&[subject], consent_type)).await?;
+        let mut found = workspace
+            .find_all(of_type(&[subject], consent_type))
+            .await?;
         // All those of a contact go with it.
         if found.is_empty() || matches!(subject, ConsentSubject::Lead(_)) {
             let chain = subject.chain(workspace).await?;

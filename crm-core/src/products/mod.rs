@@ -183,13 +183,16 @@ impl Records<'_, Product> {
     /// # Errors
     /// [`Error::NotFound`](crate::Error::NotFound).
     pub async fn prices(&mut self, product: Id<Product>) -> Result<Vec<Arc<Record<ProductPrice>>>> {
-        in_work!(self.workspace, |work| {
+        let prices: Result<Vec<_>> = in_work!(self.workspace, |work| {
             work.get(product).await?;
             let all = ProductPrice::PRODUCT_ID.eq(product);
             let mut prices = work.find_all(all, Vec::new()).await?;
-            prices.sort_by_key(|price| price.currency);
+            prices.sort_by_key(|price: &Arc<Record<ProductPrice>>| price.currency);
             Ok(prices)
-        })
+        });
+        let prices = prices?;
+        self.workspace.hand_out(&prices).await?;
+        Ok(prices)
     }
 }
 

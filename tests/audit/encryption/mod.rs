@@ -134,6 +134,7 @@ async fn the_whole_crm_works_over_it() {
     assert!(row.sealed().is_some() && !format!("{row:?}").contains("Scorpio"));
     let before = row;
 
+    crate::privacy::marker::lift_holds(session).await;
     let report = session
         .privacy()
         .erase(world.contact, Erasure::default())

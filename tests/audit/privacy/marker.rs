@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crm_engine::activities::{ActivitySeries, LocalDateTime, Recurrence};
-use crm_engine::audit::Erasure;
+use crm_engine::audit::{AuthEvent, AuthKind, AuthOutcome, Erasure};
 use crm_engine::contacts::RelationshipType;
 use crm_engine::custom_objects::{CustomField, CustomFieldType, LinksExt as _};
 use crm_engine::engine::UnitOfWork;
@@ -13,6 +13,7 @@ use crm_engine::exports::{ExportFormat, ExportJob};
 use crm_engine::leads::ConversionPlan;
 use crm_engine::merging::Choices;
 use crm_engine::prelude::*;
+use crm_engine::privacy::LegalHold;
 use crm_engine::privacy::held::Tie;
 use crm_engine::query::{Condition, Query};
 use crm_engine::schema::{
@@ -32,7 +33,7 @@ pub(crate) const MARKER: &str = "zqmkj";
 
 /// The objects of which no record can concern a customer: settings, the tenant's own people, companies
 /// and goods; and rows that the engine makes of others. Every other object of the engine has to hold markers, so a new one is thought of.
-const CONCERN_NOBODY: [&str; 59] = [
+const CONCERN_NOBODY: [&str; 58] = [
     "account",
     "activity_roll_up",
     "activity_template",
@@ -40,7 +41,6 @@ const CONCERN_NOBODY: [&str; 59] = [
     "archived_audit_event",
     "audit_event",
     "audit_seal",
-    "auth_event",
     "campaign",
     "close_reason",
     "custom_field",
@@ -377,7 +377,23 @@ pub(crate) async fn concern_everything(world: &Populated, address: &str) -> Id<C
         ..ExportJob::new("contact", ExportFormat::Csv)
     };
     session.exports().create(export).await.unwrap();
+    let now = session.engine().clock().now();
+    let tried = AuthEvent {
+        login: Some(address.to_owned()),
+        ..AuthEvent::new(AuthKind::Login, AuthOutcome::Failure, now)
+    };
+    session.security().record(tried).await.unwrap();
+    lift_holds(session).await;
     contact
+}
+
+/// Lets nothing be held.
+pub(crate) async fn lift_holds(session: &Session) {
+    let holds = session.legal_holds().find(Find::new()).await.unwrap();
+    for hold in holds.items {
+        let lift = |hold: &mut LegalHold| hold.is_active = false;
+        session.legal_holds().update(hold.id, lift).await.unwrap();
+    }
 }
 
 /// C-081: the marker test.

@@ -12,7 +12,9 @@
 mod access;
 mod erasure;
 mod faults;
+mod holds;
 pub(crate) mod marker;
+mod reach;
 
 use crm_engine::prelude::*;
 use crm_engine::privacy::{ConsentEvidence, Grant};

@@ -448,3 +448,132 @@ async fn an_address_clears_only_the_failures_of_who_signed_in() {
     security.record(unlock).await.unwrap();
     assert_eq!(answer().await, Lockout::Open { left: Some(5) });
 }
+
+/// C-057: what hands out records of sensitive objects beside the usual ways tells it as well, and so
+/// does what hands out their former values.
+#[tokio::test]
+async fn every_way_to_sensitive_values_is_told() {
+    let crm = common::crm();
+    let (onboarded, session) = tenant(&crm, "acme").await;
+    let globex = session
+        .accounts()
+        .create(Account::new("Globex"))
+        .await
+        .unwrap()
+        .id;
+    let labs = Account {
+        parent_account_id: Some(globex),
+        ..Account::new("Globex Labs")
+    };
+    let labs = session.accounts().create(labs).await.unwrap().id;
+    let ada = Contact {
+        account_id: Some(globex),
+        ..Contact::named("Ada", "Lovelace")
+    };
+    let ada = session.contacts().create(ada).await.unwrap().id;
+    let boss = Contact::named("Charles", "Babbage");
+    let boss = session.contacts().create(boss).await.unwrap().id;
+    let mut contacts = session.contacts();
+    let reports = crm_engine::contacts::RelationshipType::ReportsTo;
+    contacts.relate(ada, boss, reports).await.unwrap();
+    let title = |ada: &mut Contact| ada.job_title = Some("Countess".into());
+    let commit = contacts.update(ada, title).await.unwrap().updated.at;
+    let engine = Deal {
+        contact_id: Some(ada),
+        ..Deal::new("Engine", onboarded.pipeline)
+    };
+    let engine = session.deals().create(engine).await.unwrap().id;
+    let known = session.deals().contacts_of(engine).await.unwrap();
+    if known.is_empty() {
+        let mut deals = session.deals();
+        deals.add_contact(engine, ada, None).await.unwrap();
+    }
+    session
+        .configurations()
+        .set_sensitive_objects(&["contact", "deal", "account"])
+        .await
+        .unwrap();
+    let mut before = 0;
+    let mut told = async |what: &str, wanted: &[(&str, Uuid)]| {
+        let all = reads(&session).await;
+        let mut new: Vec<(String, Uuid)> = all
+            .iter()
+            .skip(before)
+            .map(|(id, object)| (object.clone(), *id))
+            .collect();
+        before = all.len();
+        new.sort();
+        let mut wanted: Vec<(String, Uuid)> = wanted
+            .iter()
+            .map(|(object, id)| ((*object).to_owned(), *id))
+            .collect();
+        wanted.sort();
+        assert_eq!(new, wanted, "{what}");
+    };
+    let of_ada = ("contact", ada.uuid());
+    let of_deal = ("deal", engine.uuid());
+    let (top, below) = (("account", globex.uuid()), ("account", labs.uuid()));
+    let deals = session.deals();
+    assert_eq!(deals.contacts_of(engine).await.unwrap().len(), 1);
+    told("people of a deal", &[of_ada]).await;
+    let page = deals.deals_with(ada, Find::new()).await.unwrap();
+    assert_eq!(page.items.len(), 1);
+    told("deals of a person", &[of_deal]).await;
+    deals.rotting(Find::new()).await.unwrap();
+    told("no deal rots", &[]).await;
+    let accounts = session.accounts();
+    accounts.path(labs).await.unwrap();
+    told("path", &[top, below]).await;
+    accounts.ancestors(labs).await.unwrap();
+    told("ancestors", &[top]).await;
+    accounts.root(labs).await.unwrap();
+    told("root", &[top]).await;
+    accounts.depth(labs).await.unwrap();
+    told("depth", &[]).await;
+    accounts.subtree(globex).await.unwrap();
+    told("subtree", &[top, below]).await;
+    accounts.children(globex, Find::new()).await.unwrap();
+    told("children", &[below]).await;
+    accounts.descendants(globex, Find::new()).await.unwrap();
+    told("descendants", &[below]).await;
+    let contacts = session.contacts();
+    contacts.managers(ada).await.unwrap();
+    told("managers", &[("contact", boss.uuid())]).await;
+    contacts.direct_reports(boss, Find::new()).await.unwrap();
+    told("reports", &[of_ada]).await;
+    contacts.people(globex, None, Find::new()).await.unwrap();
+    told("people of an account", &[of_ada]).await;
+
+    let audit = session.audit();
+    assert!(audit.version(ada, 1).await.unwrap().is_some());
+    told("version", &[of_ada]).await;
+    audit.version_of("contact", ada.uuid(), 2).await.unwrap();
+    told("version by name", &[of_ada]).await;
+    assert!(audit.version(ada, 9).await.unwrap().is_none());
+    told("no version", &[]).await;
+    assert!(audit.as_of(ada, commit).await.unwrap().is_some());
+    told("as of", &[of_ada]).await;
+    audit
+        .as_of_row("deal", engine.uuid(), commit)
+        .await
+        .unwrap();
+    told("before there was any", &[]).await;
+    audit.diff(ada, 1, 2).await.unwrap();
+    told("diff", &[of_ada]).await;
+    audit.versions(ada, 10, None).await.unwrap();
+    told("versions", &[of_ada]).await;
+    audit.trail(ada).await.unwrap();
+    told("trail", &[of_ada]).await;
+    audit.trail_page(ada, 10, None).await.unwrap();
+    told("page of the trail", &[of_ada]).await;
+    audit
+        .field_history(ada, "job_title", 10, None)
+        .await
+        .unwrap();
+    told("history of a field", &[of_ada]).await;
+    let of_labs = AuditEvent::RECORD_ID.eq(labs.uuid());
+    let event = audit.find(of_labs).await.unwrap().items.remove(0);
+    told("events", &[below]).await;
+    audit.of_commit(event.commit_id).await.unwrap();
+    told("events of a commit", &[below]).await;
+}

@@ -175,7 +175,12 @@ async fn a_withdrawal_by_a_former_id_reaches_the_person() {
     work.consents().grant(of_lead, grant).await.unwrap();
     let plan = ConversionPlan::new().into_contact(survivor);
     work.leads().convert(of_lead, plan).await.unwrap();
-    assert!(work.consents().has_consent(of_lead, &purpose()).await.unwrap());
+    assert!(
+        work.consents()
+            .has_consent(of_lead, &purpose())
+            .await
+            .unwrap()
+    );
     work.consents()
         .withdraw(of_lead, &purpose(), Withdrawal::default())
         .await

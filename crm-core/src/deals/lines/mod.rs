@@ -292,10 +292,13 @@ impl Records<'_, Deal> {
     /// # Errors
     /// [`Error::NotFound`](crate::Error::NotFound).
     pub async fn lines(&mut self, deal: Id<Deal>) -> Result<Vec<Arc<Record<DealLine>>>> {
-        in_work!(self.workspace, |work| {
+        let lines: Result<Vec<_>> = in_work!(self.workspace, |work| {
             work.get(deal).await?;
             lines_of(work, &[deal]).await
-        })
+        });
+        let lines = lines?;
+        self.workspace.hand_out(&lines).await?;
+        Ok(lines)
     }
 
     /// Puts all lines of a deal into a new order, in one commit.

@@ -87,11 +87,7 @@ pub(super) struct Carried {
 }
 
 /// Carries everything over, as far as it goes.
-pub(super) async fn carry(
-    work: &mut UnitOfWork,
-    lead: Uuid,
-    targets: &Targets,
-) -> Result<Carried> {
+pub(super) async fn carry(work: &mut UnitOfWork, lead: Uuid, targets: &Targets) -> Result<Carried> {
     let mut found = Vec::new();
     for link in work.links_to(Lead::schema()).await? {
         // Entries of logs tell of the record that they were written for.

@@ -253,6 +253,9 @@ impl One<'_> {
     ) -> Option<Value> {
         let field = self.field;
         let is_personal = field.privacy != Privacy::Public;
+        if self.is_custom && blank.tie == Tie::Address {
+            return self.custom_addresses(was, blank.addresses, paths);
+        }
         let is_erased = match blank.tie {
             Tie::Person if field.merge == MergeRule::Any => {
                 // What is left of the person is never approached again.
@@ -316,7 +319,7 @@ impl One<'_> {
         let field = self.field;
         match (&field.field_type, was) {
             _ if self.is_name => Value::Text(NAME.to_owned()),
-            (FieldType::Email, _) => Value::Text(format!("erased-{}@erased.invalid", self.id)),
+            (FieldType::Email, _) => Value::Text(self.address()),
             (
                 FieldType::Text {
                     multiline: true, ..
@@ -336,6 +339,11 @@ impl One<'_> {
                 default => default.clone(),
             },
         }
+    }
+
+    /// What stands for an e-mail address.
+    fn address(&self) -> String {
+        format!("erased-{}@erased.invalid", self.id)
     }
 
     /// A text that is told apart from those of other records, where records are told apart by it.
@@ -388,6 +396,31 @@ impl One<'_> {
             }
         }
         Some(Value::Json(Json::Object(kept)))
+    }
+
+    /// The document of custom values without the person's e-mail addresses.
+    fn custom_addresses(
+        &self,
+        was: &Value,
+        addresses: &BTreeSet<String>,
+        paths: &mut BTreeSet<String>,
+    ) -> Option<Value> {
+        let Value::Json(Json::Object(members)) = was else {
+            return None;
+        };
+        let mut left = members.clone();
+        for (key, value) in &mut left {
+            let field = self.custom_field(key);
+            let is_address = field.is_some_and(|field| field.field_type == FieldType::Email)
+                && value
+                    .as_str()
+                    .is_some_and(|text| addresses.contains(&fold_case(text)));
+            if is_address {
+                paths.insert(format!("{}.{key}", self.field.name));
+                *value = Json::String(self.address());
+            }
+        }
+        (left != *members).then_some(Value::Json(Json::Object(left)))
     }
 
     fn custom_field(&self, key: &str) -> Option<&FieldSchema> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{Clues, Held, HeldAbout, Tie, quotes};
+use super::{AddressPlace, Clues, Held, HeldAbout, Tie, quotes};
 use crate::EntityRef;
 use crate::engine::UnitOfWork;
 use crate::error::Result;
@@ -142,6 +142,7 @@ pub async fn held_about(
         work,
         registry: work.registry().await?,
         except: &clues.except,
+        places: &clues.places,
         persons,
         addresses: clues.addresses.clone(),
         found: BTreeMap::new(),
@@ -181,6 +182,7 @@ struct Search<'s> {
     work: &'s UnitOfWork,
     registry: Arc<Registry>,
     except: &'s [String],
+    places: &'s [AddressPlace],
     persons: Vec<EntityRef>,
     addresses: BTreeSet<String>,
     found: BTreeMap<(String, Uuid), Held>,
@@ -253,7 +255,8 @@ impl Search<'_> {
                 continue;
             };
             if let Some(row) = self.work.row(&object, person.id).await? {
-                self.addresses.extend(addresses(&row));
+                let described = self.registry.described(&object);
+                self.addresses.extend(addresses(&described, &row));
                 self.add(&object, person.id, Tie::Person, None);
             }
         }
@@ -361,7 +364,7 @@ impl Search<'_> {
             is_internal |= is_staff(target);
         }
         let is_another = |address: String| !self.addresses.contains(&address);
-        names_another || !is_internal && addresses(row).any(is_another)
+        names_another || !is_internal && addresses(&object, row).any(is_another)
     }
 
     /// What has an address of the person.
@@ -373,14 +376,25 @@ impl Search<'_> {
             if is_person(object.name()) || is_staff(object.name()) {
                 continue;
             }
-            for index in address_fields(&object) {
-                let required = |index: usize| object.fields().get(index).map(|one| one.required);
-                let is_part = targets(&object).any(|(index, _, on_delete)| {
-                    on_delete == OnDelete::Cascade && required(index) == Some(true)
-                });
-                let tie = if is_part { Tie::Part } else { Tie::Address };
-                let by = object.field_name(index).to_owned();
-                for row in self.all(&object, self.has_address(index)).await? {
+            let object = self.registry.described(&object);
+            let required = |index: usize| object.fields().get(index).map(|one| one.required);
+            let is_part = targets(&object).any(|(index, _, on_delete)| {
+                on_delete == OnDelete::Cascade && required(index) == Some(true)
+            });
+            for place in address_fields(&object) {
+                let Some(wanted) = self.has_address(&object, place) else {
+                    continue;
+                };
+                let by = object.path_at(place);
+                for row in self.all(&object, wanted).await? {
+                    // A record of an object that the tenant made up leads to the person as well by an
+                    // address as by a reference.
+                    let is_about = object.template().is_some() && !self.names_somebody_else(&row);
+                    let tie = match (is_part, is_about) {
+                        (true, _) => Tie::Part,
+                        (false, true) => Tie::About,
+                        (false, false) => Tie::Address,
+                    };
                     self.add(&object, row.id(), tie, Some(by.clone()));
                     if is_part {
                         self.add_whole(&row).await?;
@@ -388,17 +402,32 @@ impl Search<'_> {
                 }
             }
         }
+        for place in self.places {
+            let held = Condition::In {
+                field: FieldAt::new(place.field),
+                values: self.addresses.iter().cloned().map(Value::Text).collect(),
+            };
+            let by = place.object.field_name(place.field);
+            for row in self
+                .all(&place.object, held.and(place.among.clone()))
+                .await?
+            {
+                self.add(&place.object, row.id(), Tie::About, Some(by.to_owned()));
+            }
+        }
         Ok(())
     }
 
-    fn has_address(&self, index: usize) -> Condition {
-        Condition::In {
+    /// That a field holds one of the addresses.
+    fn has_address(&self, object: &ObjectRef, place: usize) -> Option<Condition> {
+        let at = FieldAt::at_place(object, place)?;
+        Some(Condition::In {
             field: FieldAt {
                 ignore_case: true,
-                ..FieldAt::new(index)
+                ..at
             },
             values: self.addresses.iter().cloned().map(Value::Text).collect(),
-        }
+        })
     }
 
     /// Entries that keep the id of a record found, and something personal beside it.
@@ -464,8 +493,12 @@ impl Search<'_> {
             if !is_person(object.name()) || self.addresses.is_empty() {
                 continue;
             }
-            for index in address_fields(&object) {
-                for row in self.all(&object, self.has_address(index)).await? {
+            let object = self.registry.described(&object);
+            for place in address_fields(&object) {
+                let Some(wanted) = self.has_address(&object, place) else {
+                    continue;
+                };
+                for row in self.all(&object, wanted).await? {
                     let other = EntityRef::new(object.name(), row.id());
                     if !self.persons.contains(&other) {
                         perhaps.insert(other);
@@ -477,20 +510,20 @@ impl Search<'_> {
     }
 }
 
-/// The fields that hold e-mail addresses.
+/// The fields that hold e-mail addresses, those that the tenant added too, by their places.
 fn address_fields(object: &ObjectRef) -> impl Iterator<Item = usize> {
-    let fields = object.fields().iter().enumerate();
+    let own = object.fields().iter();
+    let custom = object.custom_fields().iter().map(|custom| &custom.field);
+    let fields = own.chain(custom).enumerate();
     fields
         .filter(|(_, field)| field.field_type == FieldType::Email)
-        .map(|(index, _)| index)
+        .map(|(place, _)| place)
 }
 
 /// The e-mail addresses in a row, in lower case.
-fn addresses(row: &Row) -> impl Iterator<Item = String> {
-    let fields: Vec<usize> = address_fields(row.object()).collect();
-    let texts = fields
-        .into_iter()
-        .filter_map(|index| row.value(index).as_text().map(fold_case));
+fn addresses(object: &ObjectRef, row: &Row) -> impl Iterator<Item = String> {
+    let texts = address_fields(object)
+        .filter_map(|place| object.read(&**row, place, |value| value.as_text().map(fold_case)));
     texts.collect::<Vec<_>>().into_iter()
 }
 

@@ -6,10 +6,12 @@
 //!    persons ─► about     what refers to one of them: activities, deals, custom records, ..
 //!       about ─► parts    what is deleted with these, unless it names somebody else
 //!    addresses ─► parts   what has an e-mail address of the person: participants
+//!              ─► about   records of objects that the tenant made up, unless they name somebody else
 //!    all ids ─► traces    entries that keep an id without a reference: merges, rows of imports
 //! ```
 //!
-//! Nothing here is a list of tables: an object of the host, or one that a tenant defined, is found by
+//! Addresses are those of all fields of that type, the tenant's own included. Nothing here is a list of
+//! tables: an object of the host, or one that a tenant defined, is found by
 //! its references like the engine's own. [`held_about`] finds, [`erased`] says what becomes of what
 //! was found; neither writes.
 
@@ -24,7 +26,7 @@ pub use erased::{Blank, Erased, PLACEHOLDER, covers, erased, is_address_of, quot
 pub use find::{held_about, is_person, persons};
 
 use crate::EntityRef;
-use crate::query::fold_case;
+use crate::query::{Condition, fold_case};
 use crate::schema::ObjectRef;
 
 /// What ties a record to a person, the closest first.
@@ -116,8 +118,22 @@ pub struct Clues {
     pub addresses: BTreeSet<String>,
     /// Records that referred to the person until it was deleted.
     pub about: Vec<EntityRef>,
+    /// Fields besides those for e-mail addresses that may hold one.
+    pub places: Vec<AddressPlace>,
     /// Objects that are not looked into.
     pub except: Vec<String>,
+}
+
+/// A field that may hold an e-mail address among other texts, such as the name that somebody tried to
+/// sign in with. What holds one of the person's is about the person.
+#[derive(Clone, Debug)]
+pub struct AddressPlace {
+    /// The object.
+    pub object: ObjectRef,
+    /// The field, by its place; case counts.
+    pub field: usize,
+    /// Which of its rows.
+    pub among: Condition,
 }
 
 impl Clues {

@@ -2,7 +2,8 @@
 //!
 //! A [`RetentionPolicy`] is a record of the tenant. [`Retention::dry_run`] tells what a policy would
 //! do, [`Retention::run`] does it, some hundred records in a commit; each record that went has a
-//! [`DeletionLog`](super::DeletionLog). A [`LegalHold`] keeps records from every policy.
+//! [`DeletionLog`](super::DeletionLog). A [`LegalHold`] keeps records from every policy, and from
+//! the erasure of a person.
 //!
 //! Logs that lie by months, the event log among them, are not run over record by record: a run moves
 //! or removes the tenant's entries of whole months. Tenants keep their entries for as long as each of them
@@ -15,11 +16,14 @@ mod period;
 mod plan;
 mod rules;
 mod run;
+mod standing;
 
 pub use defaults::{AUDIT_OBJECT, default_policies};
 pub use months::PolicyMonth;
 pub use period::{Period, PeriodUnit};
 pub use run::{PolicyRun, Refused, Retention, Upkeep};
+#[doc(hidden)]
+pub use standing::StandingHolds;
 
 pub(crate) use rules::{HoldRules, PolicyRules};
 
@@ -105,8 +109,8 @@ impl RetentionPolicy {
     }
 }
 
-/// A record, or records, that no retention policy touches while it is active: for a lawsuit or an
-/// audit.
+/// A record, or records, that no retention policy touches while it is active, nor the erasure of a
+/// person: for a lawsuit or an audit (GDPR Art. 17 (3) (e)).
 ///
 /// A record that would only go with another one, as its comments do, keeps that other one too.
 #[derive(Clone, PartialEq, Entity)]
