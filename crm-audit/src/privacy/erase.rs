@@ -199,7 +199,7 @@ fn refuse(holds: &BTreeSet<Id<LegalHold>>) -> Result<()> {
 async fn ensure_not_held(work: &mut UnitOfWork, kept_by: &KeptBy<'_>) -> Result<()> {
     let holds = StandingHolds::load(work).await?;
     refuse(&kept_by(&holds))?;
-    holds.rely_on(work);
+    holds.rely_on(work).await?;
     Ok(())
 }
 

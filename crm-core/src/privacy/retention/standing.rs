@@ -60,8 +60,11 @@ impl StandingHolds {
     }
 
     /// Lets the commit be a conflict where another hold is set until then.
-    pub fn rely_on(&self, work: &mut UnitOfWork) {
-        self.holds.rely_on(work);
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn rely_on(&self, work: &mut UnitOfWork) -> Result<()> {
+        self.holds.rely_on(work).await
     }
 
     /// Whether records of an object may be held.
