@@ -98,7 +98,7 @@ struct Place {
 impl Place {
     async fn new() -> Self {
         // Behind the engine, which does not read sealed rows.
-        let storage = backend::storage(&[]);
+        let storage = backend::plain(&[]);
         let crm = Crm::builder(storage.clone()).build();
         let (onboarded, session) = tenant(&crm, "acme").await;
         Self {

@@ -399,7 +399,10 @@ async fn of_tenants_with_one_subdomain_one_comes_in() {
         let made = std::mem::take(&mut *ids.made.lock().unwrap());
         for id in made {
             let session = crm.session(Id::new(id), Actor::System);
-            let rows: usize = common::picture(&session).await.values().map(Vec::len).sum();
+            let mut picture = common::picture(&session).await;
+            // A storage that encrypts keeps two.
+            picture.remove("data_key");
+            let rows: usize = picture.values().map(Vec::len).sum();
             if id == winner.tenant.uuid() {
                 assert_trail_tells_every_record(&session).await;
                 assert_eq!(

@@ -16,9 +16,9 @@ use crm_engine::contacts::Contact;
 use crm_engine::query::Find;
 use crm_engine::schema::{Dynamic, Entity, Privacy, Row, StorageKind, Value};
 use crm_engine::storage::StorageError;
-use crm_engine::{Error, Session};
+use crm_engine::{Crm, Error, Session};
 
-use crate::common::{crm, tenant};
+use crate::common::{backend, tenant};
 
 const TOKEN: &str = "~abcdefghijklmnopqrstuvw234";
 
@@ -62,7 +62,7 @@ fn told<T>(result: Result<T, Error>, object: &str) {
 
 #[tokio::test]
 async fn an_engine_does_not_read_what_it_cannot_open() {
-    let crm = crm();
+    let crm = Crm::builder(backend::plain(&[])).build();
     let (_, session) = tenant(&crm, "acme").await;
     let (_, other) = tenant(&crm, "globex").await;
     let id = session

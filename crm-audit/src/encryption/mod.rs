@@ -96,8 +96,8 @@
 //! # What the trail tells
 //!
 //! That a key was exchanged, wrapped by another master key or removed is told by events of `data_key`:
-//! which one, when, and by which master key. The first keys come with the first commit of a tenant, whose
-//! events tell enough. Sealing everything anew changes nothing, and is not told.
+//! which one, when, and by which master key. The first keys of a tenant are not told: nothing was sealed
+//! before. Sealing everything anew changes nothing, and is not told.
 //!
 //! # Who may read
 //!

@@ -320,16 +320,17 @@ impl<S: Storage + ?Sized> KeyStore<S> {
     /// that was written before.
     ///
     /// A tenant without keys gets its first ones. Where another call exchanges the key at the same
-    /// time, its new key is the one that both give. The trail tells of it.
+    /// time, its new key is the one that both give. The trail tells of an exchange.
     ///
     /// # Errors
     /// Like [`keyring`](Self::keyring); [`StorageError::Reference`] where there is no such tenant.
     pub async fn rotate(&self, tenant: Id<Tenant>) -> Result<TenantKey, StorageError> {
         let rows = self.rows(tenant).await?;
         let at = self.clock.now();
-        let (ring, changes) = if rows.is_empty() {
-            let (ring, rows) = self.first(tenant, at).await?;
-            (ring, rows.map(|row| Change::Insert { row }).to_vec())
+        let (told_by, changes) = if rows.is_empty() {
+            // Nothing was sealed before, so there is nothing to tell.
+            let (_, rows) = self.first(tenant, at).await?;
+            (None, rows.map(|row| Change::Insert { row }).to_vec())
         } else {
             let ring = self.keyring(tenant).await?;
             let ring = ring.ok_or_else(|| corrupt(&[]))?;
@@ -344,9 +345,12 @@ impl<S: Storage + ?Sized> KeyStore<S> {
                 .await?;
             let ring = ring.exchanged(row.id(), key);
             let changes = vec![replaced(before, after), Change::Insert { row }];
-            (ring, changes)
+            (Some(ring), changes)
         };
-        match self.commit(tenant, at, &ring, None, changes).await {
+        match self
+            .commit(tenant, at, told_by.as_ref(), None, changes)
+            .await
+        {
             Err(error) if Self::is_outdated(&error) => {}
             committed => committed?,
         }
@@ -382,7 +386,7 @@ impl<S: Storage + ?Sized> KeyStore<S> {
         let count = changes.len();
         if count > 0 {
             let expected = loaded.expectation();
-            self.commit(tenant, at, &loaded.ring, Some(expected), changes)
+            self.commit(tenant, at, Some(&loaded.ring), Some(expected), changes)
                 .await?;
             self.reload(tenant).await?;
         }
@@ -401,8 +405,14 @@ impl<S: Storage + ?Sized> KeyStore<S> {
         };
         let removed = keys.into_iter().map(|before| Change::Delete { before });
         let expected = loaded.expectation();
-        self.commit(tenant, at, &loaded.ring, Some(expected), removed.collect())
-            .await?;
+        self.commit(
+            tenant,
+            at,
+            Some(&loaded.ring),
+            Some(expected),
+            removed.collect(),
+        )
+        .await?;
         self.reload(tenant).await?;
         Ok(())
     }
@@ -417,21 +427,25 @@ impl<S: Storage + ?Sized> KeyStore<S> {
         ring.ok_or_else(|| corrupt(&[]))
     }
 
-    /// Writes changes of keys, with the events that tell of them, sealed with `ring`. Where the key that
-    /// seals is not among them, it has to be the one that is `expected`.
+    /// Writes changes of keys, with events that tell of them, sealed with `told_by`, if it is given. Where
+    /// the key that seals is not among them, it has to be the one that is `expected`.
     async fn commit(
         &self,
         tenant: Id<Tenant>,
         at: DateTime<Utc>,
-        ring: &Keyring,
+        told_by: Option<&Keyring>,
         expected: Option<Expectation>,
         mut changes: Vec<Change>,
     ) -> Result<(), StorageError> {
         let commit = self.ids.next(at);
-        let is_among = changes.iter().any(|change| change.id() == ring.active());
-        let expects = expected.filter(|_| !is_among).into_iter().collect();
+        let is_changed = |id: Uuid| changes.iter().any(|change| change.id() == id);
+        let expects = expected.filter(|expected| !is_changed(expected.id));
+        let expects = expects.into_iter().collect();
         let mut events = Vec::with_capacity(changes.len());
-        for change in &changes {
+        for (ring, change) in told_by
+            .iter()
+            .flat_map(|ring| changes.iter().map(move |one| (ring, one)))
+        {
             let event = event(commit, self.ids.secret(at), change);
             let meta = Meta::first(self.ids.next(at), by_system(at));
             let row: Row = Arc::new(Record::new(meta, event));
