@@ -316,13 +316,16 @@ impl Watch for Faulty {
     }
 }
 
-/// What is done beside a commit.
-type Doing = futures::future::BoxFuture<'static, ()>;
+/// What is done beside a commit, and beside which.
+type Doing = (
+    fn(&ChangeSet) -> bool,
+    futures::future::BoxFuture<'static, ()>,
+);
 
 /// Does something right before a commit is written, behind all that the commit was decided by: what
 /// another process may do at any time.
 #[derive(Default)]
-pub(crate) struct Beside(Mutex<Option<(fn(&ChangeSet) -> bool, Doing)>>);
+pub(crate) struct Beside(Mutex<Option<Doing>>);
 
 impl Debug for Beside {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
