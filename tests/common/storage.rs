@@ -316,16 +316,16 @@ impl Watch for Faulty {
     }
 }
 
-/// What is done beside a commit, and beside which.
-type Doing = (
-    fn(&ChangeSet) -> bool,
-    futures::future::BoxFuture<'static, ()>,
-);
+/// Whether a commit is the one that something is done beside.
+type Meant = fn(&ChangeSet) -> bool;
+
+/// What is done beside a commit.
+type Doing = futures::future::BoxFuture<'static, ()>;
 
 /// Does something right before a commit is written, behind all that the commit was decided by: what
 /// another process may do at any time.
 #[derive(Default)]
-pub(crate) struct Beside(Mutex<Option<Doing>>);
+pub(crate) struct Beside(Mutex<Option<(Meant, Doing)>>);
 
 impl Debug for Beside {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -335,11 +335,7 @@ impl Debug for Beside {
 
 impl Beside {
     /// Does it before the next commit that is meant, once.
-    pub(crate) fn before(
-        &self,
-        is_meant: fn(&ChangeSet) -> bool,
-        doing: impl Future<Output = ()> + Send + 'static,
-    ) {
+    pub(crate) fn before(&self, is_meant: Meant, doing: impl Future<Output = ()> + Send + 'static) {
         *self.0.lock().unwrap() = Some((is_meant, Box::pin(doing)));
     }
 
