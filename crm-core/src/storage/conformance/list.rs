@@ -300,6 +300,9 @@ macro_rules! __conformance_list {
                 sealed_anew_beside_readers
                 sealed_anew_beside_updates
             }
+            sealed in months {
+                sealed_entries_are_moved
+            }
             months in months {
                 months_are_moved
                 months_are_removed

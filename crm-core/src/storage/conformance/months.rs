@@ -80,7 +80,7 @@ async fn feed(
 pub(super) async fn months_are_moved(h: &Harness) -> Outcome {
     let bench = h.bench();
     let (log, archive) = (Alarm::schema(), archived_alarms());
-    let first = sealed(&alarm("first", "2026-01-01T00:00:00Z")?, b"secret");
+    let first = alarm("first", "2026-01-01T00:00:00Z")?;
     let second = alarm("second", "2026-01-31T23:59:59.999999Z")?;
     let third = alarm("third", "2026-02-01T00:00:00Z")?;
     for one in [&first, &second, &third] {
@@ -114,6 +114,16 @@ pub(super) async fn months_are_moved(h: &Harness) -> Outcome {
         "what is left in the archive"
     );
     Ok(())
+}
+
+pub(super) async fn sealed_entries_are_moved(h: &Harness) -> Outcome {
+    let bench = h.bench();
+    let (log, archive) = (Alarm::schema(), archived_alarms());
+    let one = sealed(&alarm("one", "2026-01-10T00:00:00Z")?, b"secret");
+    bench.insert([one.clone()]).await?;
+    take(&bench, log, Some(archive), vec![one.id()], Vec::new()).await??;
+    let there = bench.row(archive, one.id()).await?;
+    expect_same(&there, &Taking::moved(archive, &one)?, "what was moved")
 }
 
 pub(super) async fn months_are_removed(h: &Harness) -> Outcome {

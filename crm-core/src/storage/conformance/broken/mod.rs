@@ -439,8 +439,6 @@ defects! {
         MovesToTheEnd,
         /// Loses what is moved to an archive.
         LosesMoved,
-        /// Moves entries without what is sealed of them.
-        MovesUnsealed,
         /// Takes what it finds of the entries that it is to take.
         TakesWhatIsThere,
         /// Takes entries of whatever month.
@@ -449,6 +447,8 @@ defects! {
         TakesForeign,
     }
     "sealed" {
+        /// Moves entries without what is sealed of them.
+        MovesUnsealed,
         /// Gives rows back without what is sealed of them.
         LosesSealed,
         /// Takes the values of a sealed row for those of its type.
