@@ -170,6 +170,7 @@ impl AuditTrail<'_> {
         let made = of_record(&record).and(AuditEvent::EVENT.ne(AuditKind::Read));
         let sort = AuditEvent::RECORD_VERSION.desc();
         let page = self.page(made, sort, limit, after).await?;
+        self.hand_out(&page.items).await?;
         Ok(page.map(|event| VersionEntry::of(object.as_ref(), &event)))
     }
 

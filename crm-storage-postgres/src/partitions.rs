@@ -353,8 +353,7 @@ async fn tell_dropped(
         format!(
             "INSERT INTO {told} ({tenant}, \"id\", \"version\", \"created_at\", \"created_by\", \
              \"updated_at\", \"updated_by\", \"object\", \"until_position\", \"entries\", \"last_at\") \
-             SELECT {tenant}, (array_agg(\"id\" ORDER BY {transaction} DESC, \"id\" DESC))[1], 1, \
-             now(), 'system', now(), 'system', {object}, max(({position}) COLLATE \"C\"), count(*), \
+             SELECT {tenant}, gen_random_uuid(), 1, now(), 'system', now(), 'system', {object}, max(({position}) COLLATE \"C\"), count(*), \
              max(\"created_at\") FROM {from} WHERE {condition} GROUP BY {tenant}"
         ),
     )

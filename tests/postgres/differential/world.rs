@@ -284,7 +284,7 @@ impl World {
         let id = if object.scope() == ObjectScope::Platform {
             let other = FOREIGN_PLATFORM_ROWS && self.random.one_in(12);
             self.tenants[if other { 1 - tenant } else { tenant }]
-        } else if !object.table().starts_with("audit_events") && self.random.one_in(30) {
+        } else if !object.is_monthly() && self.random.one_in(30) {
             // Taken, or that of the other tenant's row.
             let from = self.random.below(2);
             self.some_row(from, object)
