@@ -375,7 +375,7 @@ async fn of_tenants_with_one_subdomain_one_comes_in() {
     let crm = Crm::builder(common::backend::storage(&[]))
         .ids(ids.clone())
         .build();
-    for round in 0..ROUNDS {
+    for round in 0..ROUNDS / 5 {
         let calls = ["acme", "ACME", "Acme"]
             .map(|name| {
                 let (crm, subdomain) = (crm.clone(), format!("{name}-{round}"));
@@ -396,21 +396,24 @@ async fn of_tenants_with_one_subdomain_one_comes_in() {
         let subdomain = format!("acme-{round}");
         let tenant = crm.tenant_by_subdomain(&subdomain).await.unwrap();
         assert_eq!(tenant.id, winner.tenant);
+        let session = crm.session(winner.tenant, Actor::System);
+        let mut picture = common::picture(&session).await;
+        picture.retain(|_, rows| !rows.is_empty());
+        let rows: usize = picture.values().map(Vec::len).sum();
+        assert_eq!(
+            rows, 24,
+            "tenant, user, pipeline, 6 stages, 3 settings, 12 events"
+        );
+        assert_trail_tells_every_record(&session).await;
         let made = std::mem::take(&mut *ids.made.lock().unwrap());
         for id in made {
-            let session = crm.session(Id::new(id), Actor::System);
-            let mut picture = common::picture(&session).await;
-            // A storage that encrypts keeps two.
-            picture.remove("data_key");
-            let rows: usize = picture.values().map(Vec::len).sum();
             if id == winner.tenant.uuid() {
-                assert_trail_tells_every_record(&session).await;
-                assert_eq!(
-                    rows, 24,
-                    "tenant, user, pipeline, 6 stages, 3 settings, 12 events"
-                );
-            } else {
-                assert_eq!(rows, 0, "half a tenant is left");
+                continue;
+            }
+            let session = crm.session(Id::new(id), Actor::System);
+            for object in picture.keys() {
+                let rows = common::rows_of(&session, object).await;
+                assert_eq!(rows.len(), 0, "half a tenant is left");
             }
         }
     }
